@@ -1,0 +1,46 @@
+"""Any asyncore or asynchat program, on any loop.
+
+The classes stay the original ones: ``asyncore.dispatcher`` and ``asynchat.async_chat``,
+from the standard library on Python 3.11, from pyasyncore and pyasynchat after that. What
+this package exchanges is what turns them.
+
+    >>> import compat
+    >>> compat.loop(loop="selectors")  # in place of asyncore.loop()
+
+Rule: importing this package touches nothing of asyncore and asynchat.
+"""
+
+from __future__ import annotations
+
+from compat.channels import Channel, Map
+from compat.loops import (
+    LOOPS,
+    Choice,
+    MissingLoopError,
+    UnknownLoopError,
+    choose,
+    loop,
+)
+from compat.schedule import (
+    Timer,
+    call_later,
+    call_soon_threadsafe,
+    is_turned,
+    on_signals,
+)
+
+__all__ = [
+    "LOOPS",
+    "Channel",
+    "Choice",
+    "Map",
+    "MissingLoopError",
+    "Timer",
+    "UnknownLoopError",
+    "call_later",
+    "call_soon_threadsafe",
+    "choose",
+    "is_turned",
+    "loop",
+    "on_signals",
+]

@@ -1,0 +1,238 @@
+"""Which loop turns the channels, and why that one; then turning them.
+
+Rule 1: a loop asked for by name is used or is an error; only "auto" may choose.
+Rule 2: choosing changes nothing, so that it can be asked without cleaning up.
+Rule 3: the original classes are never touched. A loop is a function of a timeout and a
+map that asks each channel what it wants, waits, and calls it; that is all it is.
+Rule 4: with no timers and no other threads, ``loop`` is asyncore's ``loop``: the same
+turns, the same end.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import os
+import select
+import selectors
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+from compat.channels import Map
+from compat.schedule import Schedule, Waker, schedule_of
+from compat.selector_loop import SelectorLoop
+
+__all__ = [
+    "LOOPS",
+    "Choice",
+    "MissingLoopError",
+    "UnknownLoopError",
+    "choose",
+    "loop",
+]
+
+# Sets what "auto" means.
+VARIABLE = "COMPAT_LOOP"
+
+Turn: TypeAlias = Callable[[float | None, Map, Waker], None]
+
+
+class UnknownLoopError(ValueError):
+    """No loop has this name."""
+
+
+class MissingLoopError(RuntimeError):
+    """This platform does not have the loop of this name."""
+
+
+class Loop(NamedTuple):
+    """A row of the table: a name and what stands behind it."""
+
+    name: str
+    turned_by: str
+    is_here: Callable[[], bool]
+    turn: Turn
+
+
+class Choice(NamedTuple):
+    """A loop's name, and why it was chosen, for people."""
+
+    name: str
+    why: str
+
+
+def choose(name: str = "auto") -> Choice:
+    """Say which loop *name* stands for. "auto" asks COMPAT_LOOP, then the platform.
+
+    Raises:
+        UnknownLoopError: neither "auto" nor a key of LOOPS; COMPAT_LOOP likewise.
+        MissingLoopError: there is such a loop, but not on this platform.
+    """
+    if name != "auto":
+        return Choice(_checked(name, f"loop={name!r}"), "asked for by name")
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", "auto"):
+        return Choice(_checked(wanted, f"{VARIABLE}={wanted!r}"), f"{VARIABLE} says so")
+    best = selectors.DefaultSelector.__name__
+    if selectors.DefaultSelector is selectors.SelectSelector:
+        return Choice("select", "auto: this platform has nothing better")
+    return Choice("selectors", f"auto: this platform has {best}")
+
+
+def loop(
+    timeout: float | None = 30.0,
+    use_poll: bool = False,
+    map: Map | None = None,
+    count: int | None = None,
+    *,
+    loop: str = "auto",
+    wait_for_timers: bool = False,
+) -> None:
+    """Turn the channels until the map is empty, or *count* times.
+
+    Args:
+        timeout: seconds that one turn may wait; not a limit on the whole loop.
+        use_poll: as in asyncore, poll in place of select. It matters only where
+            "auto" means select: the other loops have no limit to get around.
+        map: None for ``asyncore.socket_map`` as it is at the call.
+        count: turns; None for no limit, 0 for none.
+        loop: a key of LOOPS, or "auto".
+        wait_for_timers: go on with an empty map for as long as a timer or a call
+            from another thread is pending. asyncore's loop ends with the map.
+
+    Raises:
+        ExitNow: and KeyboardInterrupt, SystemExit: from a handler or a timer. Every
+            other exception went to that channel's ``handle_error``, or to the log.
+        UnknownLoopError: and MissingLoopError: as from ``choose``.
+
+    Source: CPython 3.11, Lib/asyncore.py, loop().
+    """
+    if map is None:
+        map = asyncore.socket_map
+    name = choose(loop).name
+    if use_poll and loop == "auto" and name == "select" and LOOPS["poll"].is_here():
+        name = "poll"
+    turn = LOOPS[name].turn
+    schedule = schedule_of(map)
+    with _this_thread.turning(schedule, keep=count is not None) as waker:
+        while (map or (wait_for_timers and schedule.pending)) and count != 0:
+            turn(schedule.patience(timeout), map, waker)
+            schedule.run_due()
+            if count is not None:
+                count -= 1
+
+
+def _checked(name: str, given: str) -> str:
+    if name not in LOOPS:
+        raise UnknownLoopError(f"{given} is none of {', '.join(('auto', *LOOPS))}")
+    if not LOOPS[name].is_here():
+        raise MissingLoopError(f"{given}: this platform does not have it")
+    return name
+
+
+class _WithWaker:
+    """A map and the waker behind it, as asyncore.poll and poll2 look at a map.
+
+    The caller's map stays as it is: a program may count it, or close all of it.
+    """
+
+    def __init__(self, map: Map, waker: Waker) -> None:
+        self._map = map
+        self._waker = waker
+
+    def __len__(self) -> int:
+        return len(self._map) + 1
+
+    def items(self) -> list[tuple[Any, Any]]:
+        return [*self._map.items(), (self._waker.fileno(), self._waker)]
+
+    def get(self, key: Any) -> Any:
+        channel = self._map.get(key)
+        if channel is None and key == self._waker.fileno():
+            return self._waker
+        return channel
+
+
+class _Thread(threading.local):
+    """What a thread keeps from one call of loop() to the next.
+
+    So loop(count=1), called a million times from another loop, builds nothing anew.
+    """
+
+    # Maps whose selectors are kept; more of them in turn are registered anew.
+    FEW_MAPS = 8
+
+    def __init__(self) -> None:
+        self._waker: Waker | None = None
+        self._depth = 0
+        self._selector_loops: dict[int, SelectorLoop] = {}
+
+    @contextmanager
+    def turning(self, schedule: Schedule, *, keep: bool) -> Iterator[Waker]:
+        """Give a waker for the time of one loop(); then close, if nothing is left."""
+        self._waker = waker = self._waker or Waker()
+        self._depth += 1
+        try:
+            with schedule.turned_with(waker):
+                yield waker
+        finally:
+            self._depth -= 1
+            if self._depth == 0 and not (keep and schedule.map):
+                self._close()
+
+    def selector_loop(self, map: Map) -> SelectorLoop:
+        # The id is no more than a hint: a turn compares all that is watched with the
+        # map that it is given, and the wrong selector merely has more to change.
+        found = self._selector_loops.pop(id(map), None) or SelectorLoop()
+        self._selector_loops[id(map)] = found
+        if len(self._selector_loops) > self.FEW_MAPS:
+            self._selector_loops.pop(next(iter(self._selector_loops))).close()
+        return found
+
+    def _close(self) -> None:
+        for selector_loop in self._selector_loops.values():
+            selector_loop.close()
+        self._selector_loops.clear()
+        if self._waker is not None:
+            self._waker.close()
+            self._waker = None
+
+
+def _turn_select(timeout: float | None, map: Map, waker: Waker) -> None:
+    asyncore.poll(timeout, _WithWaker(map, waker))
+
+
+def _turn_poll(timeout: float | None, map: Map, waker: Waker) -> None:
+    asyncore.poll2(timeout, _WithWaker(map, waker))
+
+
+def _turn_selectors(timeout: float | None, map: Map, waker: Waker) -> None:
+    _this_thread.selector_loop(map).turn(timeout, map, waker)
+
+
+_this_thread = _Thread()
+
+LOOPS = {
+    row.name: row
+    for row in (
+        Loop(
+            "select",
+            "asyncore.poll",
+            lambda: hasattr(select, "select"),
+            _turn_select,
+        ),
+        Loop(
+            "poll",
+            "asyncore.poll2",
+            lambda: hasattr(select, "poll"),
+            _turn_poll,
+        ),
+        Loop(
+            "selectors",
+            "compat.selector_loop, on selectors.DefaultSelector",
+            lambda: True,
+            _turn_selectors,
+        ),
+    )
+}

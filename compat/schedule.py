@@ -1,0 +1,402 @@
+"""Timers and wake-ups: what asyncore never had, on every loop.
+
+Rule 1: a schedule belongs to a map; whichever loop turns that map runs it, after the
+turn's reads, writes and exceptional conditions.
+Rule 2: ``call_soon_threadsafe`` may be called from any thread and from a signal
+handler; everything else belongs to the thread that turns the map.
+Rule 3: what a callback raises is logged and ends nothing, except what leaves an
+asyncore loop too: ExitNow, KeyboardInterrupt, SystemExit.
+Rule 4: a schedule with nothing in it and no loop running is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import heapq
+import logging
+import math
+import os
+import signal
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from compat.channels import Map
+
+__all__ = [
+    "Schedule",
+    "Timer",
+    "Waker",
+    "call_later",
+    "call_soon_threadsafe",
+    "is_turned",
+    "on_signals",
+    "schedule_of",
+]
+
+# Seconds. epoll counts milliseconds in a C int: 24 days. A turn that ends early
+# because of this limit finds nothing due and waits again.
+LONGEST_WAIT = 86_400.0
+
+# Cancelled timers stay in the heap until they come up, or until there are this many
+# of them and they are the greater part.
+FEW_CANCELLED = 64
+
+logger = logging.getLogger("compat")
+
+
+class Timer:
+    """What ``call_later`` returns: a callback that has not run yet.
+
+    Attributes:
+        when: the time at which it is due, on the clock of ``time.monotonic``.
+    """
+
+    __slots__ = ("_args", "_callback", "_schedule", "when")
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+    ) -> None:
+        self.when = when
+        self._schedule = schedule
+        self._callback: Callable[..., object] | None = callback
+        self._args = args
+
+    def cancel(self) -> None:
+        """Let it never run. Harmless when it has run or was cancelled already."""
+        if self._callback is not None:
+            self._callback, self._args = None, ()
+            self._schedule._one_cancelled()
+
+    @property
+    def pending(self) -> bool:
+        """True until it has run or was cancelled."""
+        return self._callback is not None
+
+    def _run(self) -> None:
+        callback, args = self._callback, self._args
+        self._callback, self._args = None, ()
+        if callback is not None:
+            _call(callback, args)
+
+
+class Waker:
+    """Ends the wait of the thread that turns a loop, from another thread.
+
+    It is a channel that is always readable and belongs to no map of the caller's:
+    a byte written to one end of a socket pair makes the other end ready, on every
+    loop. A signal's byte arrives here too, by way of ``signal.set_wakeup_fd``.
+    """
+
+    accepting = False
+
+    _all: weakref.WeakSet[Waker] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self._open()
+        Waker._all.add(self)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable."""
+        return self._reader.fileno()
+
+    def signal_fd(self) -> int:
+        """The descriptor to write to; for ``signal.set_wakeup_fd``."""
+        return self._writer.fileno()
+
+    def wake(self) -> None:
+        """End the present wait, or the next one if there is none."""
+        try:
+            self._writer.send(b"\0")
+        except BlockingIOError:
+            # Full of earlier wake-ups: the reader is ready as it is.
+            return
+
+    def close(self) -> None:
+        """Give both descriptors back."""
+        self._reader.close()
+        self._writer.close()
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read_event(self) -> None:
+        """Take what has come. Who wakes has left word in the schedule before."""
+        try:
+            while len(self._reader.recv(4096)) == 4096:
+                pass
+        except BlockingIOError:
+            return
+
+    def handle_write_event(self) -> None:
+        """Never asked for."""
+
+    def handle_expt_event(self) -> None:
+        """A socket pair has no urgent data."""
+
+    def handle_close(self) -> None:
+        """The pair closes with its loop."""
+
+    def handle_error(self) -> None:
+        logger.exception("the waker of a loop failed")
+
+    @classmethod
+    def _after_fork(cls) -> None:
+        # Parent and child would read each other's wake-ups.
+        for waker in list(cls._all):
+            waker.close()
+            waker._open()
+
+
+class Schedule:
+    """The timers and the calls from other threads of one map."""
+
+    def __init__(self, map: Map) -> None:
+        self.map = map
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._number = 0
+        self._cancelled = 0
+        self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._wakers: list[Waker] = []
+        self._signals = False
+
+    def call_later(
+        self, seconds: float, callback: Callable[..., object], *args: Any
+    ) -> Timer:
+        """See the function of that name. O(log n) in the number of timers."""
+        _check(callback)
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(
+                f"seconds={seconds!r} is no time from now: 0 or more, and finite"
+            )
+        timer = Timer(self, time.monotonic() + seconds, callback, args)
+        self._number += 1
+        heapq.heappush(self._heap, (timer.when, self._number, timer))
+        return timer
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any) -> None:
+        """See the function of that name."""
+        _check(callback)
+        self._soon.append((callback, args))
+        self.wake()
+
+    def wake(self) -> None:
+        """End the wait of the loop that turns the map, if one does."""
+        if self._wakers:
+            self._wakers[-1].wake()
+
+    @property
+    def pending(self) -> bool:
+        """Is there anything that a loop would still run?"""
+        return bool(self._soon) or len(self._heap) > self._cancelled
+
+    def patience(self, timeout: float | None) -> float | None:
+        """How many seconds the next turn may wait: *timeout*, or less."""
+        if self._soon:
+            return 0.0
+        while self._heap and not self._heap[0][2].pending:
+            heapq.heappop(self._heap)
+            self._cancelled -= 1
+        if not self._heap:
+            return timeout
+        left = max(0.0, self._heap[0][0] - time.monotonic())
+        # Up to whole milliseconds: poll and epoll cut the rest off, and a loop that
+        # wakes half a millisecond early turns idly until the time has come.
+        left = min(math.ceil(left * 1000) / 1000, LONGEST_WAIT)
+        return left if timeout is None else min(left, timeout)
+
+    def run_due(self) -> None:
+        """Run what other threads have asked for, then the timers whose time has come.
+
+        What a callback adds waits for the next turn, so that nothing starves the
+        channels.
+        """
+        newest, now = self._number, time.monotonic()
+        for _ in range(len(self._soon)):
+            _call(*self._soon.popleft())
+        while self._heap:
+            when, number, timer = self._heap[0]
+            if when > now or number > newest:
+                return
+            heapq.heappop(self._heap)
+            if timer.pending:
+                timer._run()
+            else:
+                self._cancelled -= 1
+
+    @contextmanager
+    def turned_with(self, waker: Waker) -> Iterator[None]:
+        """While this lasts, wake-ups go to *waker*."""
+        self._wakers.append(waker)
+        try:
+            with _woken_by_signals(waker) if self._signals else nullcontext():
+                yield
+        finally:
+            self._wakers.remove(waker)
+            _forget_if_idle(self)
+
+    def _one_cancelled(self) -> None:
+        self._cancelled += 1
+        if self._cancelled > FEW_CANCELLED and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].pending]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+
+def call_later(
+    seconds: float, callback: Callable[..., object], *args: Any, map: Map | None = None
+) -> Timer:
+    """Run ``callback(*args)`` in the loop that turns *map*, *seconds* from now.
+
+    Args:
+        seconds: 0 or more. With 0 it runs at the end of the next turn.
+        map: None for ``asyncore.socket_map``.
+
+    Call it in the thread that turns the map. The timer waits for a loop if none is
+    running yet; asyncore's own ``loop`` does not run it.
+
+    Raises:
+        ValueError: *seconds* is negative, infinite or no number.
+        TypeError: *callback* cannot be called.
+    """
+    return schedule_of(map).call_later(seconds, callback, *args)
+
+
+def call_soon_threadsafe(
+    callback: Callable[..., object], *args: Any, map: Map | None = None
+) -> None:
+    """Run ``callback(*args)`` in the loop that turns *map*, and wake it if it waits.
+
+    Args:
+        map: None for ``asyncore.socket_map``.
+
+    It may be called from any thread and from a signal handler. Callbacks run in the
+    order of the calls. The call waits for a loop if none is running yet.
+
+    Raises:
+        TypeError: *callback* cannot be called.
+    """
+    with _lock:
+        schedule_of(map).call_soon_threadsafe(callback, *args)
+
+
+def schedule_of(map: Map | None) -> Schedule:
+    """The schedule of *map*, made if there is none."""
+    if map is None:
+        map = asyncore.socket_map
+    with _lock:
+        found = _find(map)
+        if found is None:
+            found = Schedule(map)
+            _schedules.append(found)
+        return found
+
+
+@contextmanager
+def on_signals(
+    signums: Iterable[int], callback: Callable[[int], object], map: Map | None = None
+) -> Iterator[None]:
+    """While this lasts, these signals call ``callback(signum)`` in the loop of *map*.
+
+    The callback runs between two turns, never in the middle of a handler, and a loop
+    that waits is woken at once. Enter it in the main thread, before the loop.
+
+    Raises:
+        ValueError: this is not the main thread; as from ``signal.signal``.
+    """
+
+    def handler(signum: int, frame: object) -> None:
+        call_soon_threadsafe(callback, signum, map=schedule.map)
+
+    schedule = schedule_of(map)
+    old = {signum: signal.signal(signum, handler) for signum in signums}
+    schedule._signals = True
+    try:
+        yield
+    finally:
+        schedule._signals = False
+        for signum, handler_before in old.items():
+            signal.signal(signum, handler_before)
+        _forget_if_idle(schedule)
+
+
+def is_turned(map: Map) -> bool:
+    """Does a loop of ours turn *map* now, so that its timers will run?"""
+    with _lock:
+        found = _find(map)
+        return found is not None and bool(found._wakers)
+
+
+@contextmanager
+def _woken_by_signals(waker: Waker) -> Iterator[None]:
+    # A handler in Python runs when the wait is over; the wait must be ended from C.
+    # Without this, a signal between the last look and the wait is slept through.
+    before = signal.set_wakeup_fd(waker.signal_fd(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+
+
+def _find(map: Map) -> Schedule | None:
+    # By identity, and the schedule holds its map: a dict can be neither a key nor
+    # weakly referenced, and its id may be given out again.
+    return next((each for each in _schedules if each.map is map), None)
+
+
+def _forget_if_idle(schedule: Schedule) -> None:
+    with _lock:
+        idle = not (schedule._wakers or schedule.pending or schedule._signals)
+        if idle and schedule in _schedules:
+            _schedules.remove(schedule)
+
+
+def _check(callback: Callable[..., object]) -> None:
+    if not callable(callback):
+        raise TypeError(f"callback={callback!r} cannot be called")
+
+
+def _call(callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+    try:
+        callback(*args)
+    except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
+        raise
+    except Exception:
+        logger.exception("callback %r raised", callback)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    # Another thread may have held it, and that thread is not here any more.
+    _lock = threading.RLock()
+    Waker._after_fork()
+
+
+# Few: one for each map that is turned at the moment or has a timer.
+_schedules: list[Schedule] = []
+
+# Reentrant, because a signal handler runs in the middle of anything.
+_lock = threading.RLock()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

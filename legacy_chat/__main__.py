@@ -1,0 +1,10 @@
+"""``python -m legacy_chat``: what running the tutorial's server script did."""
+
+from __future__ import annotations
+
+import sys
+
+from legacy_chat.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

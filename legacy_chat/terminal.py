@@ -1,0 +1,166 @@
+"""``legacy-chat connect``: a conversation between a terminal, or a pipe, and a room.
+
+Rule 1: what a peer says cannot steer the terminal: control characters are shown as
+escapes, whatever standard output is.
+Rule 2: a character that TCP has cut is shown whole, once it is.
+Rule 3: leaving is saying ``out``. The room writes out what is queued before it closes,
+so a pipe sees its whole echo, and the others see the farewell.
+Rule 4: standard input is read by a thread, because not every system can wait for it
+beside a socket; only the loop's thread touches the conversation.
+"""
+
+from __future__ import annotations
+
+import asynchat
+import codecs
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TextIO
+
+import compat
+
+__all__ = ["Conversation", "connect", "visible"]
+
+# Seconds of silence after which a room that was left counts as gone.
+PATIENCE = 5.0
+
+# Pieces of input on their way at a time: a pipe is read no faster than the room takes
+# it.
+PIECES = 16
+
+# C0 without newline and tab, DEL, C1; and what turns a line around or breaks it.
+_UNSEEN = [*range(0x20), *range(0x7F, 0xA0)]
+_UNSEEN += [0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+_ESCAPES = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    for code in _UNSEEN
+    if chr(code) not in "\n\t"
+}
+
+
+def visible(text: str) -> str:
+    """*text* with every control character written as an escape: ``\\x1b``."""
+    return text.translate(_ESCAPES)
+
+
+class Conversation(asynchat.async_chat):
+    """The client's end of the connection.
+
+    Args:
+        sock: connected.
+        screen: where the room's words go.
+        map: the channel map.
+
+    Attributes:
+        failure: what ended it, if that was no ordinary end.
+    """
+
+    failure: BaseException | None = None
+
+    def __init__(self, sock: socket.socket, screen: TextIO, map: compat.Map) -> None:
+        asynchat.async_chat.__init__(self, sock, map)
+        self.set_terminator(None)
+        self._screen = screen
+        self._decoder = codecs.getincrementaldecoder("utf8")("replace")
+        self._leaving: compat.Timer | None = None
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        """Show what has come."""
+        if self._leaving is not None:
+            self._wait_for_the_end()
+        self._show(self._decoder.decode(data))
+
+    def found_terminator(self) -> None:
+        """There is none: the protocol does not frame what the room says."""
+
+    def leave(self) -> None:
+        """Say ``out``; at the second time, or in silence, close without an answer."""
+        if self._leaving is not None:
+            self.close()
+            return
+        self._wait_for_the_end()
+        self.push(b"out")
+
+    def close(self) -> None:
+        """Close the socket, and stop waiting for an answer."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+        asynchat.async_chat.close(self)
+
+    def handle_close(self) -> None:
+        """The room has closed: show what is left of a cut character, and end."""
+        self.close()
+        self._show(self._decoder.decode(b"", final=True))
+
+    def handle_error(self) -> None:
+        """End; whoever turned the loop is told why."""
+        self.failure = sys.exception()
+        self.close()
+
+    def _wait_for_the_end(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self._leaving = compat.call_later(PATIENCE, self.close, map=self._map)
+
+    def _show(self, text: str) -> None:
+        if not text:
+            return
+        # A terminal has a line for each piece; a pipe gets the text as it is.
+        end = "\n" if self._screen.isatty() and not text.endswith("\n") else ""
+        self._screen.write(visible(text) + end)
+        self._screen.flush()
+
+
+class Piece:
+    """A producer of one piece of input, which tells when it has been written."""
+
+    def __init__(self, data: bytes, written: threading.Semaphore) -> None:
+        self._data = data
+        self._written = written
+
+    def more(self) -> bytes:
+        """The piece, then nothing."""
+        data, self._data = self._data, b""
+        if not data:
+            self._written.release()
+        return data
+
+
+def connect(host: str, port: int, loop: str = "auto") -> None:
+    """Talk until the input ends, the room closes, or a signal says so.
+
+    Args:
+        loop: a key of ``compat.LOOPS``, or "auto".
+
+    Raises:
+        OSError: nobody listens there; ``socket.gaierror``: there is no such host.
+        BrokenPipeError: nobody reads standard output any more.
+    """
+    map: dict[int, Conversation] = {}
+    sock = socket.create_connection((host, port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    talk = Conversation(sock, sys.stdout, map)
+    threading.Thread(target=_read_input, args=(talk, map), daemon=True).start()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    with compat.on_signals(signals, lambda signum: talk.leave(), map=map):
+        compat.loop(map=map, loop=loop)
+    if talk.failure is not None:
+        raise talk.failure
+
+
+def _read_input(talk: Conversation, map: compat.Map) -> None:
+    """Hand standard input to the loop, piece by piece; at its end, leave."""
+    keyboard = sys.stdin.fileno()
+    typed = os.isatty(keyboard)
+    free = threading.Semaphore(PIECES)
+    while data := os.read(keyboard, 65536):
+        # A line that is typed goes without its end, as the tutorial's input() sent it.
+        data = data.rstrip(b"\r\n") if typed else data
+        if data:
+            free.acquire()
+            piece = Piece(data, free)
+            compat.call_soon_threadsafe(talk.push_with_producer, piece, map=map)
+    compat.call_soon_threadsafe(talk.leave, map=map)

@@ -1,0 +1,39 @@
+"""Every test leaves the process as it found it."""
+
+from __future__ import annotations
+
+import asyncore
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import ORIGINALS, OURS
+
+
+@pytest.fixture(params=OURS)
+def loop(request: pytest.FixtureRequest) -> str:
+    """Each loop of compat."""
+    return str(request.param)
+
+
+@pytest.fixture(params=[*ORIGINALS, *OURS])
+def any_loop(request: pytest.FixtureRequest) -> str:
+    """Each loop of compat, and asyncore's own two."""
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """A test that leaves a channel in the map, or changes the modules, has failed."""
+    modules = {name: sys.modules.get(name) for name in ("asyncore", "asynchat")}
+    originals = (asyncore.poll, asyncore.poll2, asyncore.loop)
+    yield
+    left, now = (
+        dict(asyncore.socket_map),
+        (asyncore.poll, asyncore.poll2, asyncore.loop),
+    )
+    asyncore.close_all(ignore_all=True)
+    assert left == {}
+    assert now == originals
+    assert modules == {name: sys.modules.get(name) for name in modules}

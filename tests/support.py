@@ -1,0 +1,199 @@
+"""What the tests share: loops to turn, peers to talk with, processes to talk to.
+
+Rule 1: nothing sleeps. A test turns the loop until something holds; a deadline is only
+ever reached by a test that fails.
+Rule 2: peers are plain blocking sockets, and servers real processes.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import compat
+
+# Seconds that only a failing test waits.
+DEADLINE = 20.0
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The loops of compat, and beside them the originals that they must agree with.
+OURS = tuple(compat.LOOPS)
+ORIGINALS = ("asyncore.poll", "asyncore.poll2")
+
+
+def turn_once(name: str, map: Any = None, timeout: float = 1.0) -> None:
+    """One turn of the loop of that name, ours or an original."""
+    if name in ORIGINALS:
+        asyncore.loop(timeout, name == "asyncore.poll2", map, 1)
+    else:
+        compat.loop(timeout, map=map, count=1, loop=name)
+
+
+def turn_until(
+    name: str, holds: Callable[[], object], map: Any = None, timeout: float = 0.05
+) -> None:
+    """Turn the loop until *holds()* is true."""
+    end = time.monotonic() + DEADLINE
+    while not holds():
+        if time.monotonic() > end:
+            _fail(f"after {DEADLINE:g} s of {name} it still does not hold: {holds}")
+        turn_once(name, map, timeout)
+
+
+class Peer:
+    """The other end: a blocking socket that remembers what it got.
+
+    Attributes:
+        got: every byte so far.
+        name: ``{ip}{port}`` as the room writes it.
+    """
+
+    def __init__(self, address: tuple[str, int] | socket.socket) -> None:
+        if isinstance(address, socket.socket):
+            self.sock = address
+        else:
+            self.sock = socket.create_connection(address, DEADLINE)
+        self.sock.settimeout(DEADLINE)
+        if self.sock.family != getattr(socket, "AF_UNIX", None):
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            ip, port = self.sock.getsockname()[:2]
+            self.name = f"{ip}{port}"
+        self.got = b""
+        self.ended = False
+
+    def send(self, data: bytes | str) -> None:
+        """Send all of it."""
+        self.sock.sendall(data.encode() if isinstance(data, str) else data)
+
+    def wait_for(self, data: bytes | str) -> bytes:
+        """Receive until *data* has come; return everything so far."""
+        wanted = data.encode() if isinstance(data, str) else data
+        while wanted not in self.got:
+            self._receive(f"{wanted!r} did not come")
+            if self.ended and wanted not in self.got:
+                _fail(f"{wanted!r} did not come before the end: {self.got[-400:]!r}")
+        return self.got
+
+    def wait_for_end(self) -> bytes:
+        """Receive until the server closes; return everything so far."""
+        while not self.ended:
+            self._receive("the connection did not end")
+        return self.got
+
+    def take_what_is_there(self) -> bytes:
+        """Receive without waiting: for a loop that turns in this very thread."""
+        while not self.ended and select.select([self.sock], [], [], 0)[0]:
+            self._receive("nothing")
+        return self.got
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Close with a reset in place of a FIN."""
+        linger = b"\1\0\0\0\0\0\0\0"
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.sock.close()
+
+    def _receive(self, what: str) -> None:
+        try:
+            data = self.sock.recv(1 << 20)
+        except TimeoutError:
+            _fail(f"{what} in {DEADLINE:g} s: {self.got[-400:]!r}")
+        except ConnectionResetError:
+            data = b""
+        self.got += data
+        self.ended = not data
+
+
+class Process:
+    """A program of ours in a process of its own, seen from outside."""
+
+    def __init__(self, popen: subprocess.Popen[str]) -> None:
+        self.popen = popen
+        self.pid = popen.pid
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._news = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream, lines), daemon=True)
+            for stream, lines in ((popen.stdout, self.out), (popen.stderr, self.err))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_for(self, pattern: str, err: bool = False) -> re.Match[str]:
+        """Wait for a line of its output that matches."""
+        lines = self.err if err else self.out
+        end = time.monotonic() + DEADLINE
+        with self._news:
+            while True:
+                for line in lines:
+                    if match := re.search(pattern, line):
+                        return match
+                if not self._news.wait(end - time.monotonic()):
+                    _fail(f"no line {pattern!r}:\n{self.out}\n{self.err}")
+
+    def wait(self) -> int:
+        """Wait for its end; return the exit status."""
+        status = self.popen.wait(DEADLINE)
+        for reader in self._readers:
+            reader.join(DEADLINE)
+        return status
+
+    def _read(self, stream: Any, lines: list[str]) -> None:
+        for line in stream:
+            with self._news:
+                lines.append(line.rstrip("\n"))
+                self._news.notify_all()
+
+
+@contextmanager
+def process(*argv: str, **options: Any) -> Iterator[Process]:
+    """Run a program; at the end kill it if it still runs."""
+    environment = {**os.environ, "PYTHONUTF8": "1", **options.pop("env", {})}
+    popen = subprocess.Popen(
+        argv,
+        text=True,
+        encoding="utf-8",
+        stdin=options.pop("stdin", subprocess.DEVNULL),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        **options,
+    )
+    try:
+        yield Process(popen)
+    finally:
+        popen.kill()
+        popen.wait()
+        for stream in (popen.stdin, popen.stdout, popen.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@contextmanager
+def room(loop: str, *options: str) -> Iterator[tuple[Process, tuple[str, int]]]:
+    """Our server in a process of its own: the process, and where it listens."""
+    command = (sys.executable, "-m", "legacy_chat", "serve", "-v")
+    where = ("--host", "127.0.0.1", "--port", "0", "--loop", loop)
+    with process(*command, *where, *options) as server:
+        server.wait_for(r"\*\*\*server start\*\*\*")
+        port = server.wait_for(r"port (\d+), loop", err=True)[1]
+        yield server, ("127.0.0.1", int(port))
+
+
+def _fail(message: str) -> NoReturn:
+    raise AssertionError(message)
