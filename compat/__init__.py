@@ -1,8 +1,8 @@
 """Any asyncore or asynchat program, on any loop.
 
-The classes stay the original ones: ``asyncore.dispatcher`` and ``asynchat.async_chat``,
-from the standard library on Python 3.11, from pyasyncore and pyasynchat after that. What
-this package exchanges is what turns them.
+The classes stay the original ones: ``asyncore.dispatcher`` and
+``asynchat.async_chat``, from the standard library on Python 3.11, from pyasyncore and
+pyasynchat after that. What this package exchanges is what turns them.
 
     >>> import compat
     >>> compat.loop(loop="selectors")  # in place of asyncore.loop()

@@ -24,7 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 from compat.channels import Map
 
@@ -99,7 +99,7 @@ class Waker:
 
     accepting = False
 
-    _all: weakref.WeakSet[Waker] = weakref.WeakSet()
+    _all: ClassVar[weakref.WeakSet[Waker]] = weakref.WeakSet()
 
     def __init__(self) -> None:
         self._open()
@@ -253,7 +253,7 @@ class Schedule:
                 yield
         finally:
             self._wakers.remove(waker)
-            _forget_if_idle(self)
+            _registry.forget_if_idle(self)
 
     def _one_cancelled(self) -> None:
         self._cancelled += 1
@@ -296,20 +296,13 @@ def call_soon_threadsafe(
     Raises:
         TypeError: *callback* cannot be called.
     """
-    with _lock:
+    with _registry.lock:
         schedule_of(map).call_soon_threadsafe(callback, *args)
 
 
 def schedule_of(map: Map | None) -> Schedule:
     """The schedule of *map*, made if there is none."""
-    if map is None:
-        map = asyncore.socket_map
-    with _lock:
-        found = _find(map)
-        if found is None:
-            found = Schedule(map)
-            _schedules.append(found)
-        return found
+    return _registry.schedule_of(asyncore.socket_map if map is None else map)
 
 
 @contextmanager
@@ -337,13 +330,13 @@ def on_signals(
         schedule._signals = False
         for signum, handler_before in old.items():
             signal.signal(signum, handler_before)
-        _forget_if_idle(schedule)
+        _registry.forget_if_idle(schedule)
 
 
 def is_turned(map: Map) -> bool:
     """Does a loop of ours turn *map* now, so that its timers will run?"""
-    with _lock:
-        found = _find(map)
+    with _registry.lock:
+        found = _registry.find(map)
         return found is not None and bool(found._wakers)
 
 
@@ -356,19 +349,6 @@ def _woken_by_signals(waker: Waker) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-
-
-def _find(map: Map) -> Schedule | None:
-    # By identity, and the schedule holds its map: a dict can be neither a key nor
-    # weakly referenced, and its id may be given out again.
-    return next((each for each in _schedules if each.map is map), None)
-
-
-def _forget_if_idle(schedule: Schedule) -> None:
-    with _lock:
-        idle = not (schedule._wakers or schedule.pending or schedule._signals)
-        if idle and schedule in _schedules:
-            _schedules.remove(schedule)
 
 
 def _check(callback: Callable[..., object]) -> None:
@@ -385,18 +365,41 @@ def _call(callback: Callable[..., object], args: tuple[Any, ...]) -> None:
         logger.exception("callback %r raised", callback)
 
 
+class _Registry:
+    """The schedules there are: one for each map that is turned, or has a timer."""
+
+    def __init__(self) -> None:
+        self.schedules: list[Schedule] = []
+        # Reentrant, because a signal handler runs in the middle of anything.
+        self.lock = threading.RLock()
+
+    def find(self, map: Map) -> Schedule | None:
+        # By identity, and the schedule holds its map: a dict can be neither a key nor
+        # weakly referenced, and its id may be given out again.
+        return next((each for each in self.schedules if each.map is map), None)
+
+    def schedule_of(self, map: Map) -> Schedule:
+        with self.lock:
+            found = self.find(map)
+            if found is None:
+                found = Schedule(map)
+                self.schedules.append(found)
+            return found
+
+    def forget_if_idle(self, schedule: Schedule) -> None:
+        with self.lock:
+            idle = not (schedule._wakers or schedule.pending or schedule._signals)
+            if idle and schedule in self.schedules:
+                self.schedules.remove(schedule)
+
+
 def _after_fork_in_child() -> None:
-    global _lock
     # Another thread may have held it, and that thread is not here any more.
-    _lock = threading.RLock()
+    _registry.lock = threading.RLock()
     Waker._after_fork()
 
 
-# Few: one for each map that is turned at the moment or has a timer.
-_schedules: list[Schedule] = []
-
-# Reentrant, because a signal handler runs in the middle of anything.
-_lock = threading.RLock()
+_registry = _Registry()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,24 +1,25 @@
 """One turn on epoll, kqueue or whatever ``selectors.DefaultSelector`` is.
 
-``asyncore.poll`` hands the kernel every descriptor in every turn; here the kernel keeps
-them, and hears only of what changed. What that buys it must not cost:
+``asyncore.poll`` hands the kernel every descriptor in every turn; here the kernel
+keeps them, and hears only of what changed. What that buys it must not cost:
 
 Rule 1: for the same ready set, the same calls in the same order as ``asyncore.poll``:
-all reads, then all writes, then all exceptional conditions, each in map order. A channel
-is called only while it and its socket are still the ones that were asked.
+all reads, then all writes, then all exceptional conditions, each in map order. A
+channel is called only while it and its socket are still the ones that were asked.
 Rule 2: what select() would not wake for does not end the wait, and what it would wake
 for does.
 Rule 3: a descriptor is a number that the kernel gives out again. What is registered is
-compared with the channel *and* its socket; what cannot be compared is asked of the
-kernel anew; what reports without being registered has the selector rebuilt.
+compared with the channel's socket, not with the number; what cannot be compared is
+asked of the kernel anew; what reports without being registered has the selector
+rebuilt.
 Rule 4: nothing here keeps a channel, a socket or a map alive.
 
 Why there are two back ends. select() tells three things apart: readable, writable,
-exceptional. ``selectors`` knows two: it never reports urgent data, reports a hang-up as
-writable, and drops events of descriptors that it does not know, so that a loop on top of
-it spins without seeing why. Where the default selector is epoll we therefore speak to
-epoll ourselves, in poll's own bits; any other default (kqueue, or gevent's) is used as
-it is.
+exceptional. ``selectors`` knows two: it never reports urgent data, reports a hang-up
+as writable, and drops the events of descriptors that it does not know, so that a loop
+on top of it spins without seeing why. Where the default selector is epoll we therefore
+speak to epoll ourselves, in poll's own bits; any other default (kqueue, or gevent's)
+is used as it is.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import select
 import selectors
 import time
 import weakref
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from compat.channels import Channel, Map
 from compat.schedule import Waker
@@ -45,8 +46,8 @@ ERR = 0x008
 HUP = 0x010
 NVAL = 0x020
 
-# What select() calls readable and writable; see the kernel's fs/select.c, POLLIN_SET and
-# POLLOUT_SET. A hang-up reads as readable only, an error as both.
+# What select() calls readable and writable: POLLIN_SET and POLLOUT_SET in the kernel's
+# fs/select.c. A hang-up counts as readable only, an error as both.
 READABLE = IN | HUP | ERR
 WRITABLE = OUT | ERR
 
@@ -78,7 +79,7 @@ class Backend(Protocol):
 
 
 class EpollBackend:
-    """epoll, in its own bits: urgent data, hang-ups and unknown descriptors included."""
+    """epoll, in its own bits: urgent data, hang-ups, unknown descriptors."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -236,7 +237,7 @@ class SelectorLoop:
     no registration.
     """
 
-    _all: weakref.WeakSet[SelectorLoop] = weakref.WeakSet()
+    _all: ClassVar[weakref.WeakSet[SelectorLoop]] = weakref.WeakSet()
 
     def __init__(self) -> None:
         self._backend: Backend | None = None

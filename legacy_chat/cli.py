@@ -98,13 +98,6 @@ def serve(given: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
     choice = compat.choose(given.loop)
     limit = raise_descriptor_limit(choice.name)
-    try:
-        server = ChatServer(list_num=given.backlog, host=given.host, port=given.port)
-    except (OSError, UnicodeError) as error:
-        return _refuse(f"cannot listen on {given.host} port {given.port}", error)
-    logger.info("port %d, loop %s (%s)", server.port, choice.name, choice.why)
-    if limit is not None:
-        logger.info("%d descriptors: about %d clients", limit, limit - 16)
     signals_seen = []
 
     def stop(signum: int) -> None:
@@ -113,7 +106,15 @@ def serve(given: argparse.Namespace) -> int:
         # Who asks twice does not want to wait.
         server.shut_down(given.grace if len(signals_seen) == 1 else 0.0)
 
+    # Before anybody can know that the server runs, or a signal could still kill it.
     with compat.on_signals((signal.SIGINT, signal.SIGTERM), stop):
+        try:
+            server = ChatServer(given.backlog, given.host, given.port)
+        except (OSError, UnicodeError) as error:
+            return _refuse(f"cannot listen on {given.host} port {given.port}", error)
+        logger.info("port %d, loop %s (%s)", server.port, choice.name, choice.why)
+        if limit is not None:
+            logger.info("%d descriptors: about %d clients", limit, limit - 16)
         compat.loop(loop=given.loop)
     return 0
 

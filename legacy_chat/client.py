@@ -2,7 +2,8 @@
 
 It is kept for those who know it, with the tutorial's names and printed lines;
 ``legacy-chat connect`` is the one to use. Repaired: the port is the server's, what is
-typed is sent whole, and it ends when the server has closed.
+typed is sent whole, and it ends. When the server has gone, that is with the next line:
+nothing can interrupt ``input()``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ip = "127.0.0.1"
 
 def input_line(ss: socket.socket) -> None:
     """Send each line that is typed, without its end, until there are no more."""
-    # The end of the input, or of the connection, which read_line sees as well.
+    # The end of the input, or of the connection: read_line says no more then, either.
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             ss.sendall(input("input:").encode("utf8"))
@@ -32,6 +33,9 @@ def read_line(ss: socket.socket) -> None:
     with contextlib.suppress(ConnectionError):
         while msg := ss.recv(1024):
             print("revice from", msg, flush=True)
+    # Now sending fails, which ends input_line.
+    with contextlib.suppress(OSError):
+        ss.shutdown(socket.SHUT_RDWR)
 
 
 def loop() -> None:
@@ -41,11 +45,14 @@ def loop() -> None:
         OSError: nobody listens there.
     """
     with socket.create_connection((ip, port)) as ss:
-        # A daemon: nothing ends an input() that waits for a line.
-        threading.Thread(target=input_line, args=(ss,), daemon=True).start()
-        reader = threading.Thread(target=read_line, args=(ss,))
-        reader.start()
-        reader.join()
+        threads = [
+            threading.Thread(target=target, args=(ss,))
+            for target in (input_line, read_line)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
 
 if __name__ == "__main__":

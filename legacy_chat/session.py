@@ -1,9 +1,9 @@
 """One client's half of the conversation: the tutorial's session.
 
-What is kept, to the byte: what a client sends comes back to it unchanged and goes to the
-others as ``用户{ip}{port} 说:{text}``; a tail that could begin the terminator ``out`` is
-held back; ``out`` anywhere ends the session once what stood before it is delivered, and
-what stands behind it in the same read still goes to the others.
+What is kept, to the byte: what a client sends comes back to it unchanged and goes to
+the others as ``用户{ip}{port} 说:{text}``; a tail that could begin the terminator
+``out`` is held back; ``out`` anywhere ends the session once what stood before it is
+delivered; what stands behind it in the same read still goes to the others.
 
 What is repaired, and must stay true:
 

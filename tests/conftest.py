@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncore
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -37,3 +38,19 @@ def nothing_left_behind() -> Iterator[None]:
     assert left == {}
     assert now == originals
     assert modules == {name: sys.modules.get(name) for name in modules}
+
+
+@pytest.fixture
+def out_of_descriptors() -> Iterator[Callable[[], None]]:
+    """A function after whose call this process cannot open anything more."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def exhaust() -> None:
+        # The lowest free number is the first that must not be given out.
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+
+    yield exhaust
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)

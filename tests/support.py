@@ -81,7 +81,7 @@ class Peer:
         """Receive until *data* has come; return everything so far."""
         wanted = data.encode() if isinstance(data, str) else data
         while wanted not in self.got:
-            self._receive(f"{wanted!r} did not come")
+            self.receive(f"{wanted!r} did not come")
             if self.ended and wanted not in self.got:
                 _fail(f"{wanted!r} did not come before the end: {self.got[-400:]!r}")
         return self.got
@@ -89,16 +89,19 @@ class Peer:
     def wait_for_end(self) -> bytes:
         """Receive until the server closes; return everything so far."""
         while not self.ended:
-            self._receive("the connection did not end")
+            self.receive("the connection did not end")
         return self.got
 
     def take_what_is_there(self) -> bytes:
         """Receive without waiting: for a loop that turns in this very thread."""
         while not self.ended and select.select([self.sock], [], [], 0)[0]:
-            self._receive("nothing")
+            self.receive()
         return self.got
 
     def close(self) -> None:
+        self.sock.close()
+
+    def __del__(self) -> None:
         self.sock.close()
 
     def reset(self) -> None:
@@ -107,7 +110,8 @@ class Peer:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.sock.close()
 
-    def _receive(self, what: str) -> None:
+    def receive(self, what: str = "nothing came") -> None:
+        """Wait for some bytes, or the end."""
         try:
             data = self.sock.recv(1 << 20)
         except TimeoutError:

@@ -1,0 +1,291 @@
+"""Timers and wake-ups: promise 7, on every loop."""
+
+from __future__ import annotations
+
+import asyncore
+import heapq
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import compat
+from compat import schedule
+from tests.compat.test_loops import Probe
+
+
+@pytest.fixture
+def probe() -> Iterator[Probe]:
+    """A channel that keeps the loop going and has nothing to say."""
+    probe = Probe()
+    yield probe
+    probe.close()
+    assert schedule._registry.schedules == []
+
+
+def stop() -> None:
+    raise asyncore.ExitNow
+
+
+def run(loop: str, timeout: float = 3600.0) -> None:
+    """Turn until somebody calls stop()."""
+    with pytest.raises(asyncore.ExitNow):
+        compat.loop(timeout, loop=loop)
+
+
+def test_timers_run_in_the_order_of_their_times(loop: str, probe: Probe) -> None:
+    ran: list[str] = []
+    compat.call_later(0.02, ran.append, "third")
+    compat.call_later(0.01, ran.append, "first")
+    compat.call_later(0.01, ran.append, "second")
+    compat.call_later(0.03, stop)
+    run(loop)
+    assert ran == ["first", "second", "third"]
+
+
+def test_a_timer_ends_the_wait_of_a_turn_that_could_wait_longer(
+    loop: str, probe: Probe
+) -> None:
+    compat.call_later(0.001, stop)
+    run(loop, timeout=3600.0)
+
+
+def test_a_cancelled_timer_never_runs(loop: str, probe: Probe) -> None:
+    ran: list[str] = []
+    timer = compat.call_later(0, ran.append, "cancelled")
+    compat.call_later(0.001, stop)
+    assert timer.pending
+    timer.cancel()
+    timer.cancel()
+    assert not timer.pending
+    run(loop)
+    assert ran == []
+
+
+def test_a_timer_may_cancel_another_that_is_due_with_it(
+    loop: str, probe: Probe
+) -> None:
+    ran: list[str] = []
+    timers: list[compat.Timer] = []
+    compat.call_later(0, timers[0].cancel)
+    timers.append(compat.call_later(0, ran.append, "cancelled"))
+    compat.call_later(0, stop)
+    run(loop)
+    assert ran == []
+
+
+def test_what_a_timer_adds_waits_for_the_next_turn(loop: str, probe: Probe) -> None:
+    ran: list[int] = []
+
+    def again() -> None:
+        ran.append(probe.asked)
+        if len(ran) < 5:
+            compat.call_later(0, again)
+
+    compat.call_later(0, again)
+    compat.loop(0, count=5, loop=loop)
+    assert ran == [1, 2, 3, 4, 5]
+
+
+def test_a_callback_that_raises_is_logged_and_ends_nothing(
+    loop: str, probe: Probe, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ValueError("broken callback")
+
+    compat.call_later(0, broken)
+    compat.call_soon_threadsafe(broken)
+    compat.call_later(0, stop)
+    run(loop)
+    assert caplog.text.count("ValueError: broken callback") == 2
+
+
+@pytest.mark.parametrize("leaves", [KeyboardInterrupt, SystemExit, asyncore.ExitNow])
+def test_what_leaves_a_loop_leaves_it_from_a_callback_too(
+    loop: str, probe: Probe, leaves: type[BaseException]
+) -> None:
+    def leave() -> None:
+        raise leaves
+
+    left = compat.call_later(0, leave)
+    after = compat.call_later(0, stop)
+    with pytest.raises(leaves):
+        compat.loop(loop=loop)
+    assert not left.pending
+    # Not lost: it runs when the loop is entered again.
+    assert after.pending
+    run(loop)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_an_error(seconds: float) -> None:
+    with pytest.raises(ValueError, match="is no time from now: 0 or more"):
+        compat.call_later(seconds, stop)
+
+
+def test_a_callback_that_cannot_be_called_is_an_error_at_once() -> None:
+    with pytest.raises(TypeError, match="callback=5 cannot be called"):
+        compat.call_later(0, 5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="callback=None cannot be called"):
+        compat.call_soon_threadsafe(None)  # type: ignore[arg-type]
+
+
+def test_a_loop_that_waits_is_woken_from_another_thread(
+    loop: str, probe: Probe
+) -> None:
+    def wake() -> None:
+        waiting.wait()
+        compat.call_soon_threadsafe(stop)
+
+    waiting = threading.Event()
+    thread = threading.Thread(target=wake)
+    thread.start()
+    compat.call_later(0, waiting.set)
+    run(loop, timeout=3600.0)
+    thread.join()
+
+
+def test_calls_from_other_threads_run_in_their_order(loop: str, probe: Probe) -> None:
+    ran: list[int] = []
+
+    def call() -> None:
+        for number in range(1000):
+            compat.call_soon_threadsafe(ran.append, number)
+        compat.call_soon_threadsafe(stop)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    run(loop)
+    thread.join()
+    assert ran == list(range(1000))
+
+
+def test_a_loop_with_timers_and_an_empty_map_ends(loop: str) -> None:
+    map: dict[int, Any] = {}
+    timer = compat.call_later(3600, stop, map=map)
+    compat.loop(map=map, loop=loop)
+    timer.cancel()
+    compat.loop(map=map, loop=loop)
+    assert schedule._registry.schedules == []
+
+
+def test_a_loop_waits_for_its_timers_when_told_to(loop: str) -> None:
+    ran: list[str] = []
+    compat.call_later(0.001, ran.append, "timer")
+    compat.loop(loop=loop, wait_for_timers=True)
+    assert ran == ["timer"]
+
+
+def test_timers_belong_to_a_map(loop: str, probe: Probe) -> None:
+    ran: list[str] = []
+    other: dict[int, Any] = {}
+    theirs = Probe(other)
+    compat.call_later(0, ran.append, "theirs", map=other)
+    compat.loop(0, count=2, loop=loop)
+    assert ran == []
+    compat.loop(0, map=other, count=1, loop=loop)
+    assert ran == ["theirs"]
+    theirs.close()
+
+
+def test_a_map_that_is_turned_is_known(loop: str, probe: Probe) -> None:
+    seen: list[bool] = []
+    assert not compat.is_turned(asyncore.socket_map)
+    compat.call_later(0, lambda: seen.append(compat.is_turned(asyncore.socket_map)))
+    compat.call_later(0, stop)
+    run(loop)
+    assert seen == [True]
+    assert not compat.is_turned(asyncore.socket_map)
+
+
+def test_four_loops_in_four_threads_on_maps_of_their_own() -> None:
+    done: list[str] = []
+
+    def talk(loop: str) -> None:
+        map: dict[int, Any] = {}
+        probe = Probe(map)
+        compat.call_later(0.001, probe.peer.sendall, b"hi", map=map)
+        compat.call_later(0.002, probe.peer.close, map=map)
+        compat.loop(map=map, loop=loop)
+        done.append(f"{loop} {b''.join(probe.read)!r}")
+
+    loops = ["select", "poll", "selectors", "selectors"]
+    threads = [threading.Thread(target=talk, args=(loop,)) for loop in loops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == sorted(f"{loop} b'hi'" for loop in loops)
+
+
+def test_a_hundred_thousand_timers_cost_the_heap_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counted in comparisons of heap entries: O(log n) for each timer."""
+    compared = 0
+
+    class When(float):
+        def __lt__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return float(self) < float(other)  # type: ignore[arg-type]
+
+    count = 100_000
+    times = iter(range(count, 0, -1))
+    monkeypatch.setattr(schedule.time, "monotonic", lambda: When(1e9 + next(times, 0)))
+    monkeypatch.setattr(When, "__add__", lambda self, other: self, raising=False)
+    pending = schedule.Schedule({})
+    for _ in range(count):
+        pending.call_later(1, stop)
+    # The worst order there is: each new timer is the earliest of all.
+    assert compared < 2 * count * 20
+    assert len(pending._heap) == count
+    assert heapq.nsmallest(1, pending._heap)[0][0] == 1e9 + 1
+
+
+def test_cancelled_timers_do_not_pile_up() -> None:
+    pending = schedule.Schedule({})
+    keep = pending.call_later(3600, stop)
+    for _ in range(100_000):
+        pending.call_later(1800, stop).cancel()
+    assert len(pending._heap) < 1000
+    assert keep.pending
+    assert pending.pending
+
+
+def test_a_signal_is_handled_between_two_turns(loop: str, probe: Probe) -> None:
+    seen: list[int] = []
+
+    def note(signum: int) -> None:
+        seen.append(signum)
+        stop()
+
+    before = signal.getsignal(signal.SIGUSR1)
+    with compat.on_signals([signal.SIGUSR1], note):
+        compat.call_later(0, os.kill, os.getpid(), signal.SIGUSR1)
+        run(loop, timeout=3600.0)
+    assert seen == [signal.SIGUSR1]
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_signal_that_came_before_the_loop_is_not_lost(
+    loop: str, probe: Probe
+) -> None:
+    with compat.on_signals([signal.SIGUSR1], lambda signum: stop()):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        run(loop, timeout=3600.0)
+
+
+def test_no_descriptor_is_left_open(loop: str) -> None:
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("this system does not list its descriptors")
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        probe = Probe()
+        compat.call_later(0, probe.close)
+        compat.loop(loop=loop)
+    assert os.listdir("/proc/self/fd") == before

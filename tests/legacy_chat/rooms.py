@@ -1,0 +1,116 @@
+"""A room in the test's own process: ours or the original, on any loop.
+
+Rule: nothing runs beside the test; every turn of the loop is one that the test asked
+for.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import contextlib
+import os
+import socket
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import legacy_chat
+from tests.support import ROOT, Peer, turn_until
+
+BESIDE_US = ROOT.parent / "shared" / "tutorial" / "server.py"
+ORIGINAL = Path(os.environ.get("LEGACY_CHAT_TUTORIAL", BESIDE_US))
+
+
+class Room:
+    """A server, its peers, and the loop that turns it."""
+
+    def __init__(self, server: Any, loop: str, map: Any = None) -> None:
+        self.server = server
+        self.loop = loop
+        self.map = map
+        self.peers: list[Peer] = []
+
+    def until(self, holds: Callable[[], object]) -> None:
+        """Turn the loop until *holds()*; read what has come to the peers meanwhile."""
+
+        def look() -> object:
+            for peer in self.peers:
+                if peer.sock.fileno() >= 0:
+                    peer.take_what_is_there()
+            return holds()
+
+        turn_until(self.loop, look, self.map)
+
+    def join(self) -> Peer:
+        """A new peer that the server has let in."""
+        before = len(self.server.clients)
+        family = self.server.socket.family
+        address = self.server.socket.getsockname()
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.connect(address)
+        peer = Peer(sock)
+        self.peers.append(peer)
+        self.until(lambda: len(self.server.clients) > before)
+        return peer
+
+    def join_many(self, count: int) -> list[Peer]:
+        return [self.join() for _ in range(count)]
+
+    def session(self, peer: Peer) -> Any:
+        """The server's session of a peer."""
+        return next(each for each in self.server.clients if each.user[2:] == peer.name)
+
+    def fence(self, sender: Peer, *others: Peer) -> None:
+        """Return when everything sent before this has reached the others."""
+        sender.send("<fence>")
+        self.until(lambda: all(b"<fence>" in peer.got for peer in others))
+
+
+@contextmanager
+def room_of(server: Any, loop: str, map: Any = None) -> Iterator[Room]:
+    """Turn *server* on *loop*; close everything at the end."""
+    room = Room(server, loop, map)
+    try:
+        yield room
+    finally:
+        for peer in room.peers:
+            peer.close()
+        asyncore.close_all(map, ignore_all=True)
+
+
+@contextmanager
+def our_room(loop: str, **options: Any) -> Iterator[Room]:
+    """Our server on a free port of the loopback."""
+    server = legacy_chat.ChatServer(**{"host": "127.0.0.1", "port": 0, **options})
+    with room_of(server, loop, options.get("map")) as room:
+        yield room
+
+
+def original() -> types.SimpleNamespace:
+    """The classes of the tutorial's own script, which runs here but serves nobody."""
+    if not ORIGINAL.exists():
+        pytest.skip(
+            f"the original is not at {BESIDE_US.parent.name}/{BESIDE_US.name} beside "
+            "this checkout; name it in LEGACY_CHAT_TUTORIAL"
+        )
+    names: dict[str, Any] = {"__name__": "tutorial"}
+    bind = asyncore.dispatcher.bind
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(None):
+        patch.setattr(asyncore, "loop", lambda: None)
+        patch.setattr(
+            asyncore.dispatcher, "bind", lambda self, addr: bind(self, ("127.0.0.1", 0))
+        )
+        exec(compile(ORIGINAL.read_text("utf8"), str(ORIGINAL), "exec"), names)
+    names["s"].close()
+    return types.SimpleNamespace(**names)
+
+
+@contextmanager
+def original_room(loop: str) -> Iterator[Room]:
+    """The original's server on a free port of the loopback."""
+    with room_of(original().ChatServer(host="127.0.0.1", post=0), loop) as room:
+        yield room

@@ -1,0 +1,349 @@
+"""The commands, as people run them: processes, signals, pipes, exit statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import legacy_chat
+from legacy_chat import cli
+from legacy_chat.terminal import visible
+from tests.support import Peer, process, room
+
+PYTHON = sys.executable
+COMMAND = (PYTHON, "-m", "legacy_chat")
+
+
+def run(*argv: str, typed: bytes = b"", **env: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*COMMAND, *argv],
+        input=typed,
+        capture_output=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONUTF8": "1", **env},
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+def test_the_room_chats(loop: str) -> None:
+    with room(loop) as (server, address):
+        a, b = Peer(address), Peer(address)
+        b.send("b is in.")
+        b.wait_for("b is in.")
+        a.send("大家好!")
+        a.wait_for("大家好!")
+        b.wait_for(f"用户{a.name} 说:大家好!")
+        a.send("out")
+        a.wait_for_end()
+        b.wait_for(f"用户{a.name} 说:用户{a.name}退出聊天")
+        server.wait_for("accept close")
+        b.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_after_what_is_queued(
+    loop: str, number: signal.Signals
+) -> None:
+    with room(loop) as (server, address):
+        slow, b = Peer(address), Peer(address)
+        slow.send("in.")
+        b.wait_for("说:in.")
+        said = "x" * 3_000_000
+        b.send(said)
+        # Its echo is here, so the room has read it, and queued it for the slow one.
+        while b.got.count(b"x") < len(said):
+            b.receive()
+        os.kill(server.pid, number)
+        server.wait_for("shutting down", err=True)
+        heard = slow.wait_for_end().decode().replace(f"用户{b.name} 说:", "")
+        assert heard == "in." + said
+        assert server.wait() == 0
+        assert "Traceback" not in "\n".join(server.err)
+
+
+def test_a_second_signal_does_not_wait_for_a_peer_that_does_not_read() -> None:
+    with room("auto", "--grace", "3600") as (server, address):
+        a = Peer(address)
+        a.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        a.sock.setblocking(False)
+        sent = 0
+        # Until nothing fits anywhere any more, and long before the room's end.
+        while sent < 50_000_000:
+            try:
+                sent += a.sock.send(b"x" * 65536)
+            except BlockingIOError:
+                break
+        server.wait_for("client 127.0.0.1 enter")
+        os.kill(server.pid, signal.SIGTERM)
+        server.wait_for("shutting down", err=True)
+        os.kill(server.pid, signal.SIGTERM)
+        assert server.wait() == 0
+        a.close()
+
+
+def test_a_server_that_shuts_down_accepts_nobody(loop: str) -> None:
+    with room(loop) as (server, address):
+        os.kill(server.pid, signal.SIGTERM)
+        assert server.wait() == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+
+
+def test_a_port_in_use_is_one_line_and_status_1() -> None:
+    with room("auto") as (_, address):
+        done = run("serve", "--host", address[0], "--port", str(address[1]))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"port {address[1]}: Address already in use" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["serve --host", "connect"])
+def test_a_name_that_does_not_resolve_is_one_line_and_status_1(command: str) -> None:
+    # A label of 64 letters is no host name: refused without asking any server.
+    done = run(*command.split(), "x" * 64 + ".example")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "legacy-chat: cannot" in done.stderr
+
+
+def test_a_refused_connection_is_one_line_and_status_1() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        done = run("connect", "--port", str(closed.getsockname()[1]))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "Connection refused" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("serve --port 65536", "'65536' is no whole number from 0 to 65535"),
+        ("serve --port x", "'x' is no whole number"),
+        ("serve --backlog 0", "'0' is no whole number from 1"),
+        ("serve --grace never", "'never' is no time"),
+        ("serve --loop epoll", "invalid choice: 'epoll'"),
+        ("listen", "invalid choice: 'listen'"),
+    ],
+)
+def test_what_is_asked_wrongly_is_status_2(argv: str, said: str) -> None:
+    done = run(*argv.split())
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_wrong_compat_loop_is_status_2_and_lists_the_names() -> None:
+    done = run("serve", "--port", "0", COMPAT_LOOP="epoll")
+    assert done.returncode == 2
+    names = "auto, select, poll, selectors"
+    assert f"COMPAT_LOOP='epoll' is none of {names}" in done.stderr
+
+
+def test_no_command_serves_as_the_tutorials_script_did() -> None:
+    parsed: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "serve", lambda given: parsed.append(given) or 0)
+        assert cli.main([]) == 0
+        assert cli.main(["--port", "5"]) == 0
+    assert (parsed[0].host, parsed[0].port) == ("0.0.0.0", 19528)
+    assert parsed[1].port == 5
+
+
+@pytest.mark.parametrize("argv", ["--help", "serve --help", "connect --help"])
+def test_help_has_examples(argv: str) -> None:
+    done = run(*argv.split())
+    assert done.returncode == 0
+    assert "examples:\n  legacy-chat" in done.stdout
+
+
+def test_version_is_the_packages() -> None:
+    assert run("--version").stdout == f"{legacy_chat.__version__}\n"
+
+
+def test_verbose_names_the_loop_and_quiet_says_nothing() -> None:
+    with room("poll") as (server, _):
+        server.wait_for(r"INFO port \d+, loop poll \(asked for by name\)", err=True)
+    with process(*COMMAND, "-q", "--host", "127.0.0.1", "--port", "0") as server:
+        server.wait_for("server start")
+        os.kill(server.pid, signal.SIGTERM)
+        assert server.wait() == 0
+        assert server.err == []
+
+
+def test_a_pipe_is_sent_echoed_and_ended() -> None:
+    with room("auto") as (_, address):
+        b = Peer(address)
+        b.send("b is in.")
+        b.wait_for("b is in.")
+        done = run("connect", "--port", str(address[1]), typed="hello 你好".encode())
+        assert (done.returncode, done.stdout, done.stderr) == (0, "hello 你好", "")
+        got = b.wait_for("退出聊天").decode()
+        assert re.search(
+            r"^b is in\.用户\S+ 说:hello 你好用户\S+ 说:用户\S+退出聊天$", got
+        )
+        b.close()
+
+
+def test_a_large_pipe_comes_back_whole() -> None:
+    text = "0123456789你好" * 150_000
+    with room("auto") as (_, address):
+        done = run("connect", "--port", str(address[1]), typed=text.encode())
+    assert done.stdout == text
+    assert done.returncode == 0
+
+
+def test_a_peers_control_characters_do_not_reach_the_terminal() -> None:
+    with room("auto") as (_, address), process(
+        *COMMAND, "connect", "--port", str(address[1]), stdin=subprocess.PIPE
+    ) as client:
+        assert client.popen.stdin is not None
+        print("hi!", file=client.popen.stdin, flush=True)
+        client.wait_for("hi!")
+        a = Peer(address)
+        a.send("\x1b[31mred\x9b2J\x07\x00\u202e.\n")
+        client.wait_for(r"说:\\x1b\[31mred\\x9b2J\\x07\\x00\\u202e\.$")
+        a.close()
+
+
+def test_visible_lets_text_newlines_and_tabs_through() -> None:
+    text = "a\tb\n大家 😀 é"
+    assert visible(text) == text
+    controls = "".join(map(chr, [*range(32), *range(127, 160)]))
+    assert all(c.isprintable() or c in "\n\t" for c in visible(controls))
+
+
+def test_the_client_ends_at_once_when_the_server_goes() -> None:
+    with room("auto") as (server, address), process(
+        *COMMAND, "connect", "--port", str(address[1]), stdin=subprocess.PIPE
+    ) as client:
+        server.wait_for("client 127.0.0.1 enter")
+        os.kill(server.pid, signal.SIGTERM)
+        # Its standard input is still open, and nobody writes to it.
+        assert client.wait() == 0
+        assert client.err == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_client_leave_the_room(number: signal.Signals) -> None:
+    with room("auto") as (server, address):
+        b = Peer(address)
+        b.send("b is in.")
+        b.wait_for("b is in.")
+        with process(
+            *COMMAND, "connect", "--port", str(address[1]), stdin=subprocess.PIPE
+        ) as client:
+            assert client.popen.stdin is not None
+            print("hi!", file=client.popen.stdin, flush=True)
+            client.wait_for("hi!")
+            os.kill(client.pid, number)
+            assert client.wait() == 0
+            assert client.err == []
+        b.wait_for("退出聊天")
+        server.wait_for("accept close")
+        b.close()
+
+
+def test_ctrl_d_on_a_terminal_leaves_and_a_line_is_sent_without_its_end() -> None:
+    with room("auto") as (server, address):
+        b = Peer(address)
+        b.send("b is in.")
+        b.wait_for("b is in.")
+        ours, theirs = pty.openpty()
+        with process(
+            *COMMAND, "connect", "--port", str(address[1]), stdin=theirs
+        ) as client:
+            os.close(theirs)
+            os.write(ours, b"hi there!\n")
+            b.wait_for("说:hi there!")
+            os.write(ours, b"\x04")
+            assert client.wait() == 0
+            assert client.err == []
+        assert b"\n" not in b.wait_for("退出聊天")
+        os.close(ours)
+        b.close()
+        server.wait_for("accept close")
+
+
+def test_a_reader_that_goes_ends_the_client_without_a_traceback() -> None:
+    with room("auto") as (_, address):
+        client = subprocess.Popen(
+            [*COMMAND, "connect", "--port", str(address[1])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert client.stdin
+        assert client.stdout
+        assert client.stderr
+        client.stdout.close()
+        client.stdin.write(b"hi!")
+        client.stdin.close()
+        assert client.wait(20) == 1
+        assert client.stderr.read() == b""
+        client.stderr.close()
+
+
+def test_a_low_limit_of_descriptors_is_said() -> None:
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 256));"
+        "from legacy_chat.cli import raise_descriptor_limit;"
+        "import logging; logging.basicConfig();"
+        "print(raise_descriptor_limit('poll'), "
+        "resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    with process(PYTHON, "-c", script) as limited:
+        limited.wait_for("^256 256$")
+        limited.wait_for("allows only 256 descriptors", err=True)
+
+
+def test_select_never_gets_a_descriptor_that_it_cannot_take() -> None:
+    script = (
+        "from legacy_chat.cli import raise_descriptor_limit;"
+        "print(raise_descriptor_limit('select'))"
+    )
+    with process(PYTHON, "-c", script) as limited:
+        assert int(limited.wait_for(r"^(\d+)$")[1]) <= 1024
+
+
+def test_the_tutorials_two_thread_client_reaches_the_server() -> None:
+    with room("auto") as (_, address):
+        script = (
+            f"from legacy_chat import client; client.port = {address[1]}; client.loop()"
+        )
+        with process(PYTHON, "-c", script, stdin=subprocess.PIPE) as client:
+            assert client.popen.stdin is not None
+            print("hi!", file=client.popen.stdin, flush=True)
+            client.wait_for(r"revice from b'hi!'$")
+            client.popen.stdin.close()
+            assert client.wait() == 0
+
+
+def test_the_tutorials_client_ends_when_the_server_goes() -> None:
+    with room("auto") as (server, address):
+        script = (
+            f"from legacy_chat import client; client.port = {address[1]}; client.loop()"
+        )
+        with process(PYTHON, "-c", script, stdin=subprocess.PIPE) as client:
+            assert client.popen.stdin is not None
+            print("hi!", file=client.popen.stdin, flush=True)
+            client.wait_for("revice from")
+            os.kill(server.pid, signal.SIGTERM)
+            assert server.wait() == 0
+            lines = 0
+            while client.popen.poll() is None and lines < 1000:
+                lines += 1
+                with contextlib.suppress(BrokenPipeError):
+                    print("still there?", file=client.popen.stdin, flush=True)
+            assert client.wait() == 0

@@ -1,0 +1,114 @@
+"""A full room: as many clients at once as each loop is meant for.
+
+Every one of them gets every message; counted to the byte.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support import DEADLINE, Peer, room
+
+CROWD = {"select": 900, "poll": 3000, "selectors": 3000}
+MESSAGES = ("大家好!", "nice to see you all.", "😀 bye.")
+
+
+def allow(sockets: int) -> None:
+    """Let this process open so many; the server has a limit of its own."""
+    resource = pytest.importorskip("resource")
+    wanted = sockets + 100
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"{sockets} clients need a higher ulimit -Hn than {hard}")
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
+@contextmanager
+def connected(address: tuple[str, int], count: int) -> Iterator[list[Peer]]:
+    peers: list[Peer] = []
+    try:
+        while len(peers) < count:
+            peers.append(Peer(address))
+        yield peers
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def receive_all(peers: list[Peer], sizes: list[int]) -> None:
+    """Receive until every peer has so many bytes."""
+    with selectors.DefaultSelector() as selector:
+        waiting = 0
+        for peer, size in zip(peers, sizes, strict=True):
+            if len(peer.got) < size:
+                waiting += 1
+                selector.register(peer.sock, selectors.EVENT_READ, (peer, size))
+        while waiting:
+            ready = selector.select(DEADLINE)
+            assert ready, f"{waiting} peers wait in vain"
+            for key, _ in ready:
+                peer, size = key.data
+                peer.receive()
+                assert not peer.ended
+                if len(peer.got) >= size:
+                    waiting -= 1
+                    selector.unregister(peer.sock)
+
+
+@pytest.mark.timeout(120)
+def test_everybody_in_a_full_room_gets_every_message(loop: str) -> None:
+    crowd = CROWD[loop]
+    allow(crowd)
+    with (
+        room(loop, "--backlog", "4096") as (_, address),
+        connected(address, crowd) as peers,
+    ):
+        first, last = peers[0], peers[-1]
+        # Who joined last is in the room when its own words come back; all others too.
+        last.send("in.")
+        last.wait_for("in.")
+        expected = dict.fromkeys(peers, f"用户{last.name} 说:in.")
+        expected[last] = "in."
+        for speaker, text in zip(
+            (first, peers[crowd // 2], last), MESSAGES, strict=True
+        ):
+            speaker.send(text)
+            for peer in peers:
+                said = text if peer is speaker else f"用户{speaker.name} 说:{text}"
+                expected[peer] += said
+            sizes = [len(expected[peer].encode()) for peer in peers]
+            receive_all(peers, sizes)
+        assert all(peer.got.decode() == expected[peer] for peer in peers)
+
+
+def test_a_client_too_many_for_select_waits_and_the_others_go_on() -> None:
+    allow(1100)
+    with (
+        room("select", "--backlog", "4096") as (server, address),
+        connected(address, 1030) as peers,
+    ):
+        server.wait_for("cannot accept", err=True)
+        first = peers[0]
+        first.send("still served.")
+        first.wait_for("still served.")
+        for peer in peers[1:101]:
+            peer.close()
+        # Those who waited are let in now.
+        peers[-1].send("in at last.")
+        first.wait_for("in at last.")
+
+
+def test_a_peer_is_a_plain_socket() -> None:
+    ours, theirs = socket.socketpair()
+    peer = Peer(ours)
+    theirs.send(b"hi!")
+    assert peer.wait_for("hi!") == b"hi!"
+    theirs.close()
+    assert peer.wait_for_end() == b"hi!"
+    ours.close()
