@@ -75,7 +75,7 @@ def choose(name: str = "auto") -> Choice:
     if wanted not in ("", "auto"):
         return Choice(_checked(wanted, f"{VARIABLE}={wanted!r}"), f"{VARIABLE} says so")
     best = selectors.DefaultSelector.__name__
-    if selectors.DefaultSelector is selectors.SelectSelector:
+    if best == "SelectSelector":
         return Choice("select", "auto: this platform has nothing better")
     return Choice("selectors", f"auto: this platform has {best}")
 

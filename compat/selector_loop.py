@@ -31,6 +31,7 @@ import select
 import selectors
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from compat.channels import Channel, Map
@@ -191,7 +192,7 @@ class _Watched:
         self.interest = 0
         # Reports only changes, because it kept reporting what nobody asked for.
         self.edge = False
-        self._socket: weakref.ref[Any] | None = None
+        self._socket: Callable[[], Any] | None = None
 
     @property
     def socket(self) -> Any:

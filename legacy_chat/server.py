@@ -137,7 +137,7 @@ class ChatServer(asyncore.dispatcher):
             self.session_class(self, sock, ip, port, self.clients)
         except BaseException:
             half_made = self._map.get(sock.fileno())
-            if getattr(half_made, "socket", None) is sock:
+            if half_made is not None and getattr(half_made, "socket", None) is sock:
                 half_made.close()
             sock.close()
             raise
@@ -178,7 +178,7 @@ class ChatServer(asyncore.dispatcher):
             else:
                 # With port 0, the other addresses take the number that the first got.
                 port = channel.socket.getsockname()[1]
-                if channel is not self:
+                if isinstance(channel, _Door):
                     self._doors.append(channel)
         if not self.accepting and failure is not None:
             raise failure
