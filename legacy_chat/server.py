@@ -19,7 +19,7 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import compat
@@ -37,6 +37,9 @@ ACCEPT_PAUSE = 1.0
 # An address that this machine does not have is no reason not to serve the others of
 # the same name.
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+
+# A free port of one address may be taken on the next address of the same name.
+FREE_PORT_TRIES = 16
 
 logger = logging.getLogger("legacy_chat")
 
@@ -106,11 +109,9 @@ class ChatServer(asyncore.dispatcher):
 
     def close(self) -> None:
         """Stop listening. Who is in the room stays there."""
-        for door in self._doors:
-            door.close()
         for timer in self._timers:
             timer.cancel()
-        asyncore.dispatcher.close(self)
+        self._close_all_doors()
 
     def shut_down(self, grace: float = 3.0) -> None:
         """Stop listening, let every client have what is queued for it, and close it.
@@ -156,33 +157,49 @@ class ChatServer(asyncore.dispatcher):
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        addresses = dict.fromkeys((family, address) for family, *_, address in found)
-        failure: OSError | None = None
-        for family, (ip, _, *scope) in addresses:
-            channel = _Door(self) if self.accepting else self
+        addresses = list(dict.fromkeys((each[0], each[4]) for each in found))
+        for _ in range(FREE_PORT_TRIES - 1):
             try:
-                channel.create_socket(family, socket.SOCK_STREAM)
-                channel.set_reuse_addr()
+                return self._listen_on(addresses, port, list_num)
+            except OSError as error:
+                self._close_all_doors()
+                if port or error.errno != errno.EADDRINUSE:
+                    raise
+        return self._listen_on(addresses, port, list_num)
+
+    def _listen_on(
+        self, addresses: Sequence[tuple[int, Any]], port: int, list_num: int
+    ) -> int:
+        missing: OSError | None = None
+        for family, (ip, _, *scope) in addresses:
+            door = _Door(self) if self.accepting else self
+            try:
+                door.create_socket(family, socket.SOCK_STREAM)
+                door.set_reuse_addr()
                 if family == socket.AF_INET6 and len(addresses) > 1:
                     # Or it would take the IPv4 port of the same number, too.
-                    channel.socket.setsockopt(
-                        socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1
-                    )
-                channel.bind((ip, port, *scope))
-                channel.listen(list_num)
+                    door.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                door.bind((ip, port, *scope))
+                door.listen(list_num)
             except OSError as error:
-                channel.close()
+                door.close()
                 if error.errno not in NOT_HERE:
                     raise
-                failure = error
+                missing = error
             else:
                 # With port 0, the other addresses take the number that the first got.
-                port = channel.socket.getsockname()[1]
-                if isinstance(channel, _Door):
-                    self._doors.append(channel)
-        if not self.accepting and failure is not None:
-            raise failure
+                port = door.socket.getsockname()[1]
+                if isinstance(door, _Door):
+                    self._doors.append(door)
+        if not self.accepting and missing is not None:
+            raise missing
         return port
+
+    def _close_all_doors(self) -> None:
+        for door in self._doors:
+            door.close()
+        self._doors.clear()
+        asyncore.dispatcher.close(self)
 
     def _accept_from(self, door: asyncore.dispatcher) -> None:
         try:

@@ -205,9 +205,12 @@ def test_a_large_pipe_comes_back_whole() -> None:
 
 
 def test_a_peers_control_characters_do_not_reach_the_terminal() -> None:
-    with room("auto") as (_, address), process(
-        *COMMAND, "connect", "--port", str(address[1]), stdin=subprocess.PIPE
-    ) as client:
+    with (
+        room("auto") as (_, address),
+        process(
+            *COMMAND, "connect", "--port", str(address[1]), stdin=subprocess.PIPE
+        ) as client,
+    ):
         assert client.popen.stdin is not None
         print("hi!", file=client.popen.stdin, flush=True)
         client.wait_for("hi!")
@@ -225,9 +228,12 @@ def test_visible_lets_text_newlines_and_tabs_through() -> None:
 
 
 def test_the_client_ends_at_once_when_the_server_goes() -> None:
-    with room("auto") as (server, address), process(
-        *COMMAND, "connect", "--port", str(address[1]), stdin=subprocess.PIPE
-    ) as client:
+    with (
+        room("auto") as (server, address),
+        process(
+            *COMMAND, "connect", "--port", str(address[1]), stdin=subprocess.PIPE
+        ) as client,
+    ):
         server.wait_for("client 127.0.0.1 enter")
         os.kill(server.pid, signal.SIGTERM)
         # Its standard input is still open, and nobody writes to it.

@@ -6,6 +6,7 @@ The original is run too, and must fail: a test that it passes shows no repair.
 from __future__ import annotations
 
 import asyncore
+import contextlib
 import errno
 import os
 import socket
@@ -246,6 +247,35 @@ def test_r8_a_name_with_several_addresses_is_served_on_each(
         room.until(lambda: peers[1].got)
         assert peers[1].got.decode() == f"用户{peers[0].name} 说:hi!"
         room.server.close()
+
+
+def test_r8_a_free_port_is_free_on_every_address(two_addresses: str) -> None:
+    bound: list[int] = []
+    with contextlib.ExitStack() as taken:
+
+        class Unlucky(ChatServer):
+            """The port that its first address gets is taken on the other, at first."""
+
+            def listen(self, num: int) -> None:
+                super().listen(num)
+                bound.append(self.socket.getsockname()[1])
+                if len(bound) == 1:
+                    other = taken.enter_context(socket.socket())
+                    other.bind(("127.0.0.1", bound[0]))
+
+        server = Unlucky(host=two_addresses, port=0)
+        assert len(bound) > 1
+        assert server.port == bound[-1]
+        server.close()
+
+
+def test_r8_a_port_that_is_taken_on_one_address_is_an_error(
+    two_addresses: str,
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(OSError, match="in use"):
+            ChatServer(host=two_addresses, port=taken.getsockname()[1])
 
 
 def _over_ipv6(port: int) -> Peer:
