@@ -13,6 +13,8 @@ Rule: importing this package touches nothing of asyncore and asynchat.
 from __future__ import annotations
 
 from compat.channels import Channel, Map
+from compat.chat import async_chat
+from compat.install import install, uninstall
 from compat.loops import (
     LOOPS,
     Choice,
@@ -37,10 +39,13 @@ __all__ = [
     "MissingLoopError",
     "Timer",
     "UnknownLoopError",
+    "async_chat",
     "call_later",
     "call_soon_threadsafe",
     "choose",
+    "install",
     "is_turned",
     "loop",
     "on_signals",
+    "uninstall",
 ]

@@ -1,6 +1,7 @@
-"""``python -m compat --which``: which loop would be used here, and why.
+"""``python -m compat``: run an old program on another loop, or say which it would be.
 
-Rule: what is printed is what ``compat.loop()`` would do in this very environment.
+Rule 1: what ``--which`` prints is what a program would get in this very environment.
+Rule 2: everything behind the program's name belongs to the program.
 """
 
 from __future__ import annotations
@@ -11,38 +12,60 @@ import asyncore
 import importlib.metadata
 import platform
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
+from compat.install import install
 from compat.loops import LOOPS, MissingLoopError, UnknownLoopError, choose
+from compat.run import ProgramError, run_code, run_module, run_script
+
+__all__ = ["main"]
+
+USAGE = """\
+python -m compat [--loop NAME] SCRIPT [ARGS ...]
+       python -m compat [--loop NAME] -m MODULE [ARGS ...]
+       python -m compat [--loop NAME] -c CODE [ARGS ...]
+       python -m compat [--loop NAME] --which"""
+
+EXAMPLES = """\
+examples:
+  python -m compat old_server.py                 as it is, on the best loop there is
+  python -m compat --loop poll old_server.py 80  on another; 80 is the script's
+  COMPAT_LOOP=select python -m compat --which    what "auto" means, and why
+"""
+
+# What takes the rest of the command line with it.
+PROGRAMS: dict[str, Callable[[str, list[str]], None]] = {
+    "-m": run_module,
+    "-c": run_code,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for a loop that does not exist."""
-    parser = argparse.ArgumentParser(
-        prog="python -m compat",
-        description="Any asyncore or asynchat program, on any loop.",
-    )
-    parser.add_argument(
-        "--which",
-        action="store_true",
-        required=True,
-        help="print the loop that would be used, why, and where the modules come from",
-    )
-    parser.add_argument(
-        "--loop",
-        default="auto",
-        metavar="NAME",
-        help=f"auto (default), {', '.join(LOOPS)}; COMPAT_LOOP sets what auto means",
-    )
-    given = parser.parse_args(argv)
+    """Run the command line *argv* (None: the program's own); return the exit status.
+
+    What a program raises passes through, SystemExit included.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    options, program = _split(argv)
+    parser = _parser()
+    given = parser.parse_args(options)
     try:
-        choice = choose(given.loop)
+        choose(given.loop)
     except (UnknownLoopError, MissingLoopError) as error:
         parser.error(str(error))
-    print(f"loop:     {choice.name}, turned by {LOOPS[choice.name].turned_by}")
-    print(f"why:      {choice.why}")
-    print(f"asyncore: {origin(asyncore)}")
-    print(f"asynchat: {origin(asynchat)}")
+    if given.which:
+        _print_choice(given.loop)
+        return 0
+    if len(program) < 2:
+        parser.error("which program? a SCRIPT, -m MODULE or -c CODE")
+    install(given.loop)
+    kind, name, *args = program
+    try:
+        PROGRAMS.get(kind, run_script)(name, args)
+    except ProgramError as error:
+        print(f"{sys.executable}: {error}", file=sys.stderr)
+        return error.status
     return 0
 
 
@@ -54,3 +77,49 @@ def origin(module: ModuleType) -> str:
         package = f"py{module.__name__}"
         source = f"{package} {importlib.metadata.version(package)}"
     return f"{source}, {module.__file__}"
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Our options; then ["-m" or "-c" or "script", its name, its arguments …]."""
+    place = 0
+    while place < len(argv):
+        word = argv[place]
+        if word[:2] in PROGRAMS:
+            # Python takes -mname as well as -m name.
+            glued = [word[2:]] if word[2:] else []
+            return argv[:place], [word[:2], *glued, *argv[place + 1 :]]
+        if word == "-" or not word.startswith("-"):
+            return argv[:place], ["script", *argv[place:]]
+        place += 2 if word == "--loop" else 1
+    return argv, []
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m compat",
+        usage=USAGE,
+        description="Any asyncore or asynchat program, unmodified, on any loop.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--which",
+        action="store_true",
+        help="print the loop that would be used, why, and where the modules come from",
+    )
+    parser.add_argument(
+        "--loop",
+        default="auto",
+        metavar="NAME",
+        help=f"auto (default), {', '.join(LOOPS)}; COMPAT_LOOP sets what auto means",
+    )
+    return parser
+
+
+def _print_choice(loop: str) -> None:
+    choice = choose(loop)
+    print(f"loop:     {choice.name}, turned by {LOOPS[choice.name].turned_by}")
+    print(f"why:      {choice.why}")
+    print(f"asyncore: {origin(asyncore)}")
+    print(f"asynchat: {origin(asynchat)}")

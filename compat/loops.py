@@ -16,7 +16,7 @@ import select
 import selectors
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 from compat.channels import Map
@@ -35,7 +35,8 @@ __all__ = [
 # Sets what "auto" means.
 VARIABLE = "COMPAT_LOOP"
 
-Turn: TypeAlias = Callable[[float | None, Map, Waker], None]
+# One turn, of at most so many seconds; None waits until something is ready.
+Turn: TypeAlias = Callable[[float | None], None]
 
 
 class UnknownLoopError(ValueError):
@@ -52,7 +53,9 @@ class Loop(NamedTuple):
     name: str
     turned_by: str
     is_here: Callable[[], bool]
-    turn: Turn
+    # Gives the turns of a map. A waker is watched beside it; lasting says that there
+    # will be more than a turn or two.
+    entered: Callable[[Map, Waker | None, bool], AbstractContextManager[Turn]]
 
 
 class Choice(NamedTuple):
@@ -113,11 +116,15 @@ def loop(
     name = choose(loop).name
     if use_poll and loop == "auto" and name == "select" and LOOPS["poll"].is_here():
         name = "poll"
-    turn = LOOPS[name].turn
     schedule = schedule_of(map)
-    with _this_thread.turning(schedule, keep=count is not None) as waker:
-        while (map or (wait_for_timers and schedule.pending)) and count != 0:
-            turn(schedule.patience(timeout), map, waker)
+    with (
+        _this_thread.turning(schedule, keep=count is not None) as waker,
+        LOOPS[name].entered(map, waker, count is None) as turn,
+    ):
+        while (map or (wait_for_timers and schedule.pending)) and (
+            count is None or count > 0
+        ):
+            turn(schedule.patience(timeout))
             schedule.run_due()
             if count is not None:
                 count -= 1
@@ -171,7 +178,7 @@ class _Thread(threading.local):
     @contextmanager
     def turning(self, schedule: Schedule, *, keep: bool) -> Iterator[Waker]:
         """Give a waker for the time of one loop(); then close, if nothing is left."""
-        self._waker = waker = self._waker or Waker()
+        self._waker = waker = self._waker_beside(schedule.map)
         self._depth += 1
         try:
             with schedule.turned_with(waker):
@@ -190,6 +197,19 @@ class _Thread(threading.local):
             self._selector_loops.pop(next(iter(self._selector_loops))).close()
         return found
 
+    def _waker_beside(self, map: Map) -> Waker:
+        """A waker whose numbers are no keys of the map: of channels, closed by now."""
+        if self._waker is not None and self._depth:
+            return self._waker
+        waker = self._waker or Waker()
+        taken = []
+        while waker.fileno() in map or waker.signal_fd() in map:
+            taken.append(waker)
+            waker = Waker()
+        for each in taken:
+            each.close()
+        return waker
+
     def _close(self) -> None:
         for selector_loop in self._selector_loops.values():
             selector_loop.close()
@@ -199,17 +219,32 @@ class _Thread(threading.local):
             self._waker = None
 
 
-def _turn_select(timeout: float | None, map: Map, waker: Waker) -> None:
-    asyncore.poll(timeout, _WithWaker(map, waker))
+def original(name: str) -> Any:
+    """A function of asyncore: the program's own if it has put one there, never ours."""
+    function = getattr(asyncore, name)
+    return STAND_INS.get(function, function)
 
 
-def _turn_poll(timeout: float | None, map: Map, waker: Waker) -> None:
-    asyncore.poll2(timeout, _WithWaker(map, waker))
+@contextmanager
+def _enter_select(map: Map, waker: Waker | None, lasting: bool) -> Iterator[Turn]:
+    view = map if waker is None else _WithWaker(map, waker)
+    yield lambda timeout: original("poll")(timeout, view)
 
 
-def _turn_selectors(timeout: float | None, map: Map, waker: Waker) -> None:
-    _this_thread.selector_loop(map).turn(timeout, map, waker)
+@contextmanager
+def _enter_poll(map: Map, waker: Waker | None, lasting: bool) -> Iterator[Turn]:
+    view = map if waker is None else _WithWaker(map, waker)
+    yield lambda timeout: original("poll2")(timeout, view)
 
+
+def _enter_selectors(
+    map: Map, waker: Waker | None, lasting: bool
+) -> AbstractContextManager[Turn]:
+    return _this_thread.selector_loop(map).entered(map, waker, lasting=lasting)
+
+
+# What install() has put into asyncore, and what stood there.
+STAND_INS: dict[Any, Any] = {}
 
 _this_thread = _Thread()
 
@@ -220,19 +255,19 @@ LOOPS = {
             "select",
             "asyncore.poll",
             lambda: hasattr(select, "select"),
-            _turn_select,
+            _enter_select,
         ),
         Loop(
             "poll",
             "asyncore.poll2",
             lambda: hasattr(select, "poll"),
-            _turn_poll,
+            _enter_poll,
         ),
         Loop(
             "selectors",
             "compat.selector_loop, on selectors.DefaultSelector",
             lambda: True,
-            _turn_selectors,
+            _enter_selectors,
         ),
     )
 }

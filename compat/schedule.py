@@ -233,7 +233,9 @@ class Schedule:
         """
         newest, now = self._number, time.monotonic()
         for _ in range(len(self._soon)):
-            _call(*self._soon.popleft())
+            # A callback may have turned a loop of its own, which has run the rest.
+            if self._soon:
+                _call(*self._soon.popleft())
         while self._heap:
             when, number, timer = self._heap[0]
             if when > now or number > newest:

@@ -1,261 +1,167 @@
-"""One turn on epoll, kqueue or whatever ``selectors.DefaultSelector`` is.
+"""The turns of a loop in which the kernel keeps what it watches.
 
-``asyncore.poll`` hands the kernel every descriptor in every turn; here the kernel
-keeps them, and hears only of what changed. What that buys it must not cost:
+``asyncore.poll`` asks every channel in every turn, and hands every descriptor to the
+kernel. Here the cost follows activity:
 
 Rule 1: for the same ready set, the same calls in the same order as ``asyncore.poll``:
 all reads, then all writes, then all exceptional conditions, each in map order. A
 channel is called only while it and its socket are still the ones that were asked.
-Rule 2: what select() would not wake for does not end the wait, and what it would wake
-for does.
-Rule 3: a descriptor is a number that the kernel gives out again. What is registered is
-compared with the channel's socket, not with the number; what cannot be compared is
-asked of the kernel anew; what reports without being registered has the selector
-rebuilt.
-Rule 4: nothing here keeps a channel, a socket or a map alive.
-
-Why there are two back ends. select() tells three things apart: readable, writable,
-exceptional. ``selectors`` knows two: it never reports urgent data, reports a hang-up
-as writable, and drops the events of descriptors that it does not know, so that a loop
-on top of it spins without seeing why. Where the default selector is epoll we therefore
-speak to epoll ourselves, in poll's own bits; any other default (kqueue, or gevent's)
-is used as it is.
+Rule 2: a channel that announces (compat.chat) is asked when it has announced or was
+called. Every other object is asked in every turn, because its answer may depend on
+anything.
+Rule 3: the map is the caller's. It is compared with what is known when the loop is
+entered, when its size has changed, when an object that is asked turns out not to be in
+it, and otherwise at a bounded rate, before a wait that could be long.
+Rule 4: nothing here outlives the loop: left, it holds no channel and no map.
 """
 
 from __future__ import annotations
 
 import asyncore
-import errno
-import os
-import select
-import selectors
+import threading
 import time
-import weakref
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from operator import attrgetter
+from typing import Any, NamedTuple
 
-from compat.channels import Channel, Map
+from compat import chat
+from compat.backends import IN, OUT, PRI
+from compat.channels import Map
+from compat.descriptors import Descriptors
 from compat.schedule import Waker
 
 __all__ = ["SelectorLoop"]
 
-# poll's bits, which are epoll's too; spelled out because not every platform has poll.
-IN = 0x001
-PRI = 0x002
-OUT = 0x004
-ERR = 0x008
-HUP = 0x010
-NVAL = 0x020
+_NOTHING: dict[str, Any] = {}
 
-# What select() calls readable and writable: POLLIN_SET and POLLOUT_SET in the kernel's
-# fs/select.c. A hang-up counts as readable only, an error as both.
-READABLE = IN | HUP | ERR
-WRITABLE = OUT | ERR
+# Seconds between two comparisons of everything, which find what nothing announces: a
+# channel that was put in another's place by hand, or a socket closed behind its back.
+LOOK_AGAIN = 0.1
+
+# And at most this part of the time is spent on them, however many channels there are.
+LOOK_SHARE = 0.02
 
 
-class Backend(Protocol):
-    """What the loop needs of a selector. Interests and events are poll's bits."""
+class Known:
+    """A channel in the map, and what it wanted when it was asked."""
 
-    def watch(self, fd: int, interest: int) -> bool:
-        """Register *fd*, or change its interest.
+    __slots__ = (
+        "_loop",
+        "_told",
+        "channel",
+        "fd",
+        "interest",
+        "key",
+        "number",
+        "restless",
+        "socket",
+    )
 
-        False if the kernel did not have it, True if it did (or cannot tell). OSError
-        with EBADF: it is closed; with EPERM: it is a file that is always ready.
-        """
-
-    def forget(self, fd: int) -> bool:
-        """Unregister *fd*. False if it was closed, and may be reported all the same."""
-
-    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
-        """The events, at the latest after so many seconds; None waits for ever."""
-
-    def quieten(self, fd: int, interest: int) -> None:
-        """*fd* reports what its interest does not ask for: only on changes from now."""
-
-    def truth(self, interests: dict[int, int]) -> dict[int, int]:
-        """The events of these descriptors at this moment, whatever is registered."""
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-
-
-class EpollBackend:
-    """epoll, in its own bits: urgent data, hang-ups, unknown descriptors."""
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._known: set[int] = set()
-
-    def watch(self, fd: int, interest: int) -> bool:
-        if fd in self._known:
-            try:
-                self._epoll.modify(fd, interest)
-            except FileNotFoundError:
-                # The kernel dropped it when the socket closed.
-                self._known.discard(fd)
-            else:
-                return True
-        self._known.add(fd)
-        try:
-            self._epoll.register(fd, interest)
-        except FileExistsError:
-            # Closed, and the same open file put back under the same number by dup2.
-            self._epoll.modify(fd, interest)
-        except OSError:
-            self._known.discard(fd)
-            raise
-        return False
-
-    def forget(self, fd: int) -> bool:
-        self._known.discard(fd)
-        try:
-            self._epoll.unregister(fd)
-        except OSError as error:
-            if error.errno not in (errno.EBADF, errno.ENOENT):
-                raise
-            return False
-        return True
-
-    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
-        return self._epoll.poll(seconds, max(len(self._known), 1))
-
-    def quieten(self, fd: int, interest: int) -> None:
-        self._epoll.modify(fd, interest | select.EPOLLET)
-
-    def truth(self, interests: dict[int, int]) -> dict[int, int]:
-        poll = select.poll()
-        for fd, interest in interests.items():
-            poll.register(fd, interest)
-        return dict(poll.poll(0))
-
-    def close(self) -> None:
-        self._epoll.close()
-
-
-class SelectorBackend:
-    """Any selector of the ``selectors`` module. It has no urgent data."""
-
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-
-    def watch(self, fd: int, interest: int) -> bool:
-        # Always anew: a selector's own table cannot tell that the kernel has dropped
-        # a descriptor which was closed and given out again.
-        self.forget(fd)
-        events = 0
-        if interest & IN:
-            events |= selectors.EVENT_READ
-        if interest & OUT:
-            events |= selectors.EVENT_WRITE
-        if events:
-            self._selector.register(fd, events)
-        return True
-
-    def forget(self, fd: int) -> bool:
-        # A selector drops the events of what is not in its own table.
-        if fd in self._selector.get_map():
-            self._selector.unregister(fd)
-        return True
-
-    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
-        ready = []
-        for key, events in self._selector.select(seconds):
-            mask = IN if events & selectors.EVENT_READ else 0
-            mask |= OUT if events & selectors.EVENT_WRITE else 0
-            ready.append((key.fd, mask))
-        return ready
-
-    def quieten(self, fd: int, interest: int) -> None:
-        """A selector reports only what it was asked for."""
-
-    def truth(self, interests: dict[int, int]) -> dict[int, int]:
-        return interests
-
-    def close(self) -> None:
-        self._selector.close()
-
-
-def new_backend() -> Backend:
-    """The default selector, looked up now: gevent may have patched it since import."""
-    if selectors.DefaultSelector is getattr(selectors, "EpollSelector", None):
-        return EpollBackend()
-    return SelectorBackend()
-
-
-class _Watched:
-    """A descriptor that we watch, and the socket for whose sake."""
-
-    __slots__ = ("_socket", "edge", "fd", "interest")
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, loop: SelectorLoop, key: Any, channel: Any) -> None:
+        self._loop = loop
+        self.key = key
+        self.channel = channel
+        # It has to be asked in every turn.
+        self.restless = True
+        # Its place in the map.
+        self.number = 0
+        self.fd = -1
         self.interest = 0
-        # Reports only changes, because it kept reporting what nobody asked for.
-        self.edge = False
-        self._socket: Callable[[], Any] | None = None
+        self.socket: Any = None
+        self._told = False
 
-    @property
-    def socket(self) -> Any:
-        return self._socket and self._socket()
+    def announce(self) -> None:
+        """Ask this one in the next turn, which begins at once."""
+        if not self._told:
+            self._told = True
+            self._loop.hear(self)
 
-    def stands_for(self, sock: Any) -> bool:
-        """Was it registered for this very socket? False also if nobody can tell."""
-        known = self._socket
-        return known is not None and known() is sock and sock.fileno() == self.fd
-
-    def belongs_to(self, sock: Any) -> None:
-        self._socket = None
-        if hasattr(sock, "fileno"):
-            try:
-                self._socket = weakref.ref(sock)
-            except TypeError:
-                # It takes no weak references: the kernel is asked in every turn.
-                return
+    def listen(self) -> None:
+        """What is announced from here on is news again."""
+        self._told = False
 
 
-class _Asked(NamedTuple):
-    """A channel that wants something in this turn."""
+class Call(NamedTuple):
+    """A channel that is ready, as it was when it was asked."""
 
     key: Any
-    channel: Channel
+    channel: Any
     socket: Any
-    fd: int
-    interest: int
 
     def is_still_in(self, map: Map) -> bool:
-        """Neither replaced nor reconnected since it was asked?"""
+        """Neither replaced nor reconnected since?"""
         return (
             map.get(self.key) is self.channel
-            and getattr(self.channel, "socket", None) is self.socket
+            and _socket_of(self.channel) is self.socket
         )
 
 
 class SelectorLoop:
-    """The selector of one map in one thread, and what it watches.
-
-    ``turn`` may be called again from inside a handler. A turn compares all that is
-    watched with the map, so any map may be given at any time; the same one again costs
-    no registration.
-    """
-
-    _all: ClassVar[weakref.WeakSet[SelectorLoop]] = weakref.WeakSet()
+    """The channels of one map in one thread, and the descriptors watched for them."""
 
     def __init__(self) -> None:
-        self._backend: Backend | None = None
-        self._watched: dict[int, _Watched] = {}
-        # Regular files: epoll refuses them, select() says that they are always ready.
-        self._always: set[int] = set()
-        # Numbers under which the kernel may still report a socket that was closed,
-        # because somebody holds a duplicate: another process, a file_dispatcher.
-        self._tainted: set[int] = set()
-        SelectorLoop._all.add(self)
+        self._descriptors = Descriptors()
+        self._depth = 0
+        # When the kernel is to be asked again whether it still has what it was told.
+        self._verify_at = 0.0
+        self._map: Map = {}
+        self._waker: Waker | None = None
+        self._lasting = False
+        self._thread = 0
+        self._reset()
 
-    def turn(self, timeout: float | None, map: Map, waker: Waker | None = None) -> None:
-        """Ask the channels, wait at most *timeout* seconds, call what is ready.
+    def _reset(self) -> None:
+        self._known: dict[Any, Known] = {}
+        self._restless: list[Known] = []
+        self._by_fd: dict[int, list[Known]] = {}
+        self._news: deque[Known] = deque()
+        self._invalid: list[Known] = []
+        # Compare everything in the next turn; by the clock it is due at _look_at.
+        self._stale = True
+        self._look_at = 0.0
+
+    @contextmanager
+    def entered(
+        self, map: Map, waker: Waker | None, *, lasting: bool
+    ) -> Iterator[Callable[[float | None], None]]:
+        """Give the function that makes one turn; it takes the timeout in seconds.
 
         Args:
-            timeout: None waits until something is ready.
             waker: ends the wait; with one, an empty map is waited for, too.
+            lasting: False for a turn or two, where it does not pay to let channels
+                announce: all of them are asked in each.
+
+        It may be entered again, for the same map, from inside a handler.
+        """
+        before = (self._map, self._waker, self._lasting, self._thread)
+        self._map, self._waker, self._lasting = map, waker, lasting
+        self._thread = threading.get_ident()
+        self._stale = True
+        self._depth += 1
+        try:
+            yield self._turn
+        finally:
+            self._depth -= 1
+            self._stale = True
+            self._map, self._waker, self._lasting, self._thread = before
+            if self._depth == 0:
+                self._leave()
+
+    def hear(self, known: Known) -> None:
+        """A channel announces, perhaps from another thread."""
+        self._news.append(known)
+        if threading.get_ident() != self._thread and self._waker is not None:
+            self._waker.wake()
+
+    def close(self) -> None:
+        """Give the selector's descriptor back; another turn begins with a new one."""
+        self._descriptors.close()
+        self._stale = True
+
+    def _turn(self, timeout: float | None) -> None:
+        """Ask the channels, wait at most *timeout* seconds, call what is ready.
 
         Raises:
             ExitNow: and KeyboardInterrupt, SystemExit: from a handler. Also whatever
@@ -268,173 +174,251 @@ class SelectorLoop:
         """
         if timeout is not None and timeout < 0:
             raise ValueError(f"timeout={timeout!r} is negative")
-        asked = _ask(map)
-        if not asked and waker is None:
-            if map:
-                time.sleep(timeout)  # type: ignore[arg-type]  # None: as asyncore.poll
+        everything = self._ask_who_may_have_changed()
+        if self._waker is None and not self._by_fd and not self._invalid:
+            if self._map:
+                # Nobody wants anything. As asyncore.poll, which takes no None here.
+                time.sleep(timeout)  # type: ignore[arg-type]
             return
-        invalid = self._compare(asked, waker)
-        ready = self._wait(0.0 if invalid else timeout)
-        if waker is not None and ready.pop(waker.fileno(), 0):
-            waker.handle_read_event()
+        ready = self._wait(timeout, everything)
+        if self._waker is not None and ready.pop(self._waker.fileno(), 0):
+            self._waker.handle_read_event()
         if ready:
-            _call_ready(asked, ready, map)
-        if invalid:
-            _close_invalid(asked, invalid, map)
+            self._call_ready(ready)
+        if self._invalid:
+            self._close_invalid()
 
-    def close(self) -> None:
-        """Forget everything; another turn begins with a new selector."""
-        if self._backend is not None:
-            self._backend.close()
-        self._forget()
+    # What has changed?
 
-    def _forget(self) -> None:
-        self._backend = None
-        self._watched.clear()
-        self._always.clear()
-        self._tainted.clear()
+    def _ask_who_may_have_changed(self) -> bool:
+        """Keep up with the map; True if that was to ask everybody."""
+        if (
+            self._stale
+            or len(self._map) != len(self._known)
+            # Nobody announces: to ask all of them is to compare all of them.
+            or len(self._restless) == len(self._known)
+            # Lost in a fork.
+            or not self._descriptors
+            or time.monotonic() >= self._look_at
+        ):
+            self._ask_all()
+            return True
+        for known in self._restless:
+            if self._map.get(known.key) is not known.channel:
+                self._ask_all()
+                return True
+            self._ask(known)
+        while self._news:
+            known = self._news.popleft()
+            known.listen()
+            if self._map.get(known.key) is known.channel:
+                self._ask(known)
+            elif self._known.get(known.key) is known:
+                del self._known[known.key]
+                self._forget(known)
+        if len(self._map) != len(self._known):
+            self._ask_all()
+            return True
+        return False
 
-    def _compare(self, asked: list[_Asked], waker: Waker | None) -> set[int]:
-        """Tell the kernel what has changed; return the descriptors that are closed."""
-        wanted: dict[int, tuple[int, Any]] = {}
-        for each in asked:
-            interest, sock = wanted.get(each.fd, (0, each.socket))
-            wanted[each.fd] = (interest | each.interest, sock)
-        if waker is not None:
-            wanted[waker.fileno()] = (IN, waker)
-        for fd in self._watched.keys() - wanted.keys():
-            self._drop(fd)
-        invalid = set()
-        for fd, (interest, sock) in wanted.items():
-            watched = self._watched.get(fd)
-            if (
-                watched is None
-                or watched.interest != interest
-                or not watched.stands_for(sock)
-            ) and not self._watch(fd, interest, sock):
-                invalid.add(fd)
-        return invalid
-
-    def _watch(self, fd: int, interest: int, sock: Any) -> bool:
-        """Register, or register anew. False if the descriptor is closed."""
-        watched = self._watched.setdefault(fd, _Watched(fd))
-        registered = watched.interest and fd not in self._always
-        watched.interest, watched.edge = interest, False
-        watched.belongs_to(sock)
-        self._always.discard(fd)
-        try:
-            kept = self._open_backend().watch(fd, interest)
-        except PermissionError:
-            self._always.add(fd)
-        except OSError as error:
-            if error.errno != errno.EBADF:
-                raise
-            self._drop(fd)
-            return False
-        else:
-            if registered and not kept:
-                self._tainted.add(fd)
-        return True
-
-    def _drop(self, fd: int) -> None:
-        del self._watched[fd]
-        if fd in self._always:
-            self._always.remove(fd)
-        elif not self._open_backend().forget(fd):
-            self._tainted.add(fd)
-
-    def _open_backend(self) -> Backend:
-        if self._backend is None:
-            self._backend = new_backend()
-        return self._backend
-
-    def _wait(self, seconds: float | None) -> dict[int, int]:
-        """What is ready of what was asked for, by descriptor."""
-        ready = {fd: self._watched[fd].interest & (IN | OUT) for fd in self._always}
-        if ready:
-            seconds = 0.0
+    def _ask_all(self) -> None:
         began = time.monotonic()
-        left = seconds
-        while True:
-            events = self._open_backend().wait(left)
-            ready.update(self._sift(events))
-            if ready or not events:
-                return ready
-            # Only what select() would not have woken for: go on waiting.
-            if seconds is not None:
-                left = max(0.0, began + seconds - time.monotonic())
+        self._stale = False
+        self._news.clear()
+        before, self._known, self._restless = self._known, {}, []
+        for number, (key, channel) in enumerate(list(self._map.items())):
+            known = before.pop(key, None)
+            if known is None or known.channel is not channel:
+                if known is not None:
+                    self._forget(known)
+                known = self._meet(key, channel)
+            known.number = number
+            known.listen()
+            self._known[key] = known
+            if known.restless:
+                self._restless.append(known)
+            self._ask(known)
+        for known in before.values():
+            self._forget(known)
+        self._keep_only_what_is_wanted()
+        if began >= self._verify_at:
+            # Another open file may have been put under a number, with dup2.
+            for fd in list(self._by_fd):
+                self._tell(fd, anew=True)
+        now = time.monotonic()
+        self._look_at = now + max(LOOK_AGAIN, (now - began) / LOOK_SHARE)
+        if began >= self._verify_at:
+            self._verify_at = self._look_at
 
-    def _sift(self, events: list[tuple[int, int]]) -> dict[int, int]:
-        """Of what the kernel reports, that which select() would have reported."""
-        ready: dict[int, int] = {}
-        phantoms = False
-        for fd, mask in events:
-            watched = self._watched.get(fd)
-            if watched is None:
-                phantoms = True
-                continue
-            hit = _hit(watched.interest, mask)
-            if not hit:
-                watched.edge = True
-                self._open_backend().quieten(fd, watched.interest)
-                continue
-            if watched.edge:
-                watched.edge = False
-                self._open_backend().watch(fd, watched.interest)
-            ready[fd] = ready.get(fd, 0) | hit
-        if self._tainted:
-            phantoms |= self._clear_of_phantoms(ready)
-        if phantoms:
-            self._rebuild()
-        return ready
+    def _keep_only_what_is_wanted(self) -> None:
+        """Watch the waker, and nothing that is left from another time."""
+        wakes = -1
+        if self._waker is not None:
+            wakes = self._waker.fileno()
+            if not self._descriptors.watches(wakes, IN, self._waker):
+                self._descriptors.watch(wakes, IN, self._waker)
+        for fd in list(self._descriptors):
+            if fd not in self._by_fd and fd != wakes:
+                self._descriptors.drop(fd)
 
-    def _clear_of_phantoms(self, ready: dict[int, int]) -> bool:
-        """Take out of *ready* what another socket reported; True if there was any."""
-        suspects = {
-            fd: self._watched[fd].interest for fd in ready if fd in self._tainted
-        }
-        if not suspects:
-            return False
-        truth = self._open_backend().truth(suspects)
-        found = False
-        for fd, interest in suspects.items():
-            real = ready[fd] & _hit(interest, truth.get(fd, 0))
-            found |= real != ready[fd]
-            ready[fd] = real
-            if not real:
-                del ready[fd]
-        return found
+    def _meet(self, key: Any, channel: Any) -> Known:
+        known = Known(self, key, channel)
+        # Where another loop turns the same channel, it announces to that one.
+        if self._lasting and chat.announces(channel) and channel._board is None:
+            known.restless = False
+            channel._board = known
+        return known
 
-    def _rebuild(self) -> None:
-        """Begin a new selector, the only way to be rid of what reports by mistake."""
-        old = list(self._watched.values())
-        self.close()
-        for watched in old:
-            self._watch(watched.fd, watched.interest, watched.socket)
+    def _forget(self, known: Known) -> None:
+        self._want(known, known.fd, 0, None)
+        _take_board_back(known)
 
-    @classmethod
-    def _after_fork_in_child(cls) -> None:
-        # The kernel's table is the parent's: to unregister there would deafen it.
-        for each in list(cls._all):
-            each._forget()
+    def _leave(self) -> None:
+        for known in self._known.values():
+            _take_board_back(known)
+        self._reset()
+        self._map = {}
 
+    # What does it want?
 
-def _ask(map: Map) -> list[_Asked]:
-    asked = []
-    for key, channel in list(map.items()):
+    def _ask(self, known: Known) -> None:
+        channel = known.channel
         reads = channel.readable()
         writes = channel.writable()
         if not (reads or writes):
-            continue
+            if known.interest:
+                self._want(known, known.fd, 0, None)
+            return
         interest = PRI
         if reads:
             interest |= IN
         # A listening socket is never writable; select() would report it at once.
         if writes and not channel.accepting:
             interest |= OUT
-        sock = getattr(channel, "socket", None)
-        asked.append(_Asked(key, channel, sock, _descriptor(key), interest))
-    return asked
+        fd = _descriptor(known.key)
+        sock = _socket_of(channel)
+        if (
+            known.interest != interest
+            or known.fd != fd
+            or known.socket is not sock
+            or not self._descriptors.stands_for(fd, sock)
+        ):
+            self._want(known, fd, interest, sock)
+
+    def _want(self, known: Known, fd: int, interest: int, sock: Any) -> None:
+        """Note what a channel wants, and let the kernel know."""
+        if known.interest:
+            self._by_fd[known.fd].remove(known)
+            if known.fd != fd:
+                self._tell(known.fd)
+        known.fd, known.interest, known.socket = fd, interest, sock
+        if interest:
+            self._by_fd.setdefault(fd, []).append(known)
+        self._tell(fd)
+
+    def _tell(self, fd: int, *, anew: bool = False) -> None:
+        """Let the kernel know what is wanted of a descriptor, by all who share it."""
+        sharing = self._by_fd.get(fd)
+        if not sharing:
+            self._by_fd.pop(fd, None)
+            self._descriptors.drop(fd)
+            return
+        interest, sock = 0, sharing[0].socket
+        for known in sharing:
+            interest |= known.interest
+        if not anew and self._descriptors.watches(fd, interest, sock):
+            return
+        if not self._descriptors.watch(fd, interest, sock):
+            self._invalid += [known for known in sharing if known not in self._invalid]
+
+    # Who is ready?
+
+    def _wait(self, timeout: float | None, everything: bool) -> dict[int, int]:
+        if self._invalid:
+            return self._descriptors.wait(0.0)
+        if not everything and timeout != 0:
+            # Something that nobody announces may have changed. Look, but not in every
+            # turn: only when there is the time, or when it is due.
+            now = time.monotonic()
+            pause = max(0.0, self._look_at - now)
+            if timeout is None or pause < timeout:
+                ready = self._descriptors.wait(pause)
+                if ready:
+                    return ready
+                self._ask_all()
+                if self._invalid:
+                    return {}
+                if timeout is not None:
+                    timeout = max(0.0, timeout - (time.monotonic() - now))
+        return self._descriptors.wait(timeout)
+
+    def _call_ready(self, ready: dict[int, int]) -> None:
+        """All reads, then all writes, then all exceptional conditions.
+
+        By asyncore's own functions, looked up each time: a program may have its own.
+        """
+        active = [
+            known
+            for fd, events in ready.items()
+            for known in self._by_fd.get(fd, ())
+            if events & known.interest
+        ]
+        active.sort(key=attrgetter("number"))
+        reads, writes, urgent = [], [], []
+        for known in active:
+            events = ready[known.fd] & known.interest
+            call = Call(known.key, known.channel, known.socket)
+            if events & IN:
+                reads.append(call)
+            if events & OUT:
+                writes.append(call)
+            if events & PRI:
+                urgent.append(call)
+            if not known.restless:
+                known.announce()
+        map = self._map
+        for call in reads:
+            if call.is_still_in(map):
+                asyncore.read(call.channel)
+        for call in writes:
+            if call.is_still_in(map):
+                asyncore.write(call.channel)
+        for call in urgent:
+            if call.is_still_in(map):
+                asyncore._exception(call.channel)
+
+    def _close_invalid(self) -> None:
+        """Tell the channels whose socket was closed behind their back.
+
+        Source: CPython 3.11, Lib/asyncore.py, readwrite(), for POLLNVAL.
+        """
+        invalid, self._invalid = self._invalid, []
+        for known in invalid:
+            call = Call(known.key, known.channel, known.socket)
+            if not known.restless:
+                known.announce()
+            if not call.is_still_in(self._map):
+                continue
+            try:
+                call.channel.handle_close()
+            except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:
+                call.channel.handle_error()
+
+
+def _socket_of(channel: Any) -> Any:
+    """The socket that a channel has, if it is something to be recognised by.
+
+    An object that is no dispatcher may have a method or a property of that name, which
+    is another object each time.
+    """
+    return getattr(channel, "__dict__", _NOTHING).get("socket")
+
+
+def _take_board_back(known: Known) -> None:
+    if not known.restless and known.channel._board is known:
+        known.channel._board = None
 
 
 def _descriptor(key: Any) -> int:
@@ -448,49 +432,3 @@ def _descriptor(key: Any) -> int:
     if fd < 0:
         raise ValueError(f"a descriptor cannot be negative: {key!r}")
     return fd
-
-
-def _hit(interest: int, mask: int) -> int:
-    hit = interest & mask & PRI
-    if interest & IN and mask & READABLE:
-        hit |= IN
-    if interest & OUT and mask & WRITABLE:
-        hit |= OUT
-    return hit
-
-
-def _call_ready(asked: list[_Asked], ready: dict[int, int], map: Map) -> None:
-    """All reads, then all writes, then all exceptional conditions.
-
-    By asyncore's own functions, looked up each time: a program may have its own there.
-    """
-    active = [each for each in asked if ready.get(each.fd, 0) & each.interest]
-    for each in active:
-        if ready[each.fd] & each.interest & IN and each.is_still_in(map):
-            asyncore.read(each.channel)
-    for each in active:
-        if ready[each.fd] & each.interest & OUT and each.is_still_in(map):
-            asyncore.write(each.channel)
-    for each in active:
-        if ready[each.fd] & PRI and each.is_still_in(map):
-            asyncore._exception(each.channel)
-
-
-def _close_invalid(asked: list[_Asked], invalid: set[int], map: Map) -> None:
-    """Tell the channels whose socket was closed behind their back.
-
-    Source: CPython 3.11, Lib/asyncore.py, readwrite(), for POLLNVAL.
-    """
-    for each in asked:
-        if each.fd not in invalid or not each.is_still_in(map):
-            continue
-        try:
-            each.channel.handle_close()
-        except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
-            raise
-        except Exception:
-            each.channel.handle_error()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=SelectorLoop._after_fork_in_child)

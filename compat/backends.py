@@ -1,0 +1,191 @@
+"""What the selectors loop needs of a selector, twice: epoll itself, and any other.
+
+select() tells three things apart: readable, writable, exceptional. The ``selectors``
+module knows two: it never reports urgent data, reports a hang-up as writable, and drops
+the events of descriptors that it does not know, so that a loop on top of it spins
+without seeing why. Where the default selector is epoll we therefore speak to epoll
+ourselves; any other default (kqueue, or gevent's) is used as it is.
+
+Rule 1: interests and events are poll's bits, whatever is behind them.
+Rule 2: a back end knows descriptors, never channels, and calls nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import selectors
+from typing import Protocol
+
+__all__ = [
+    "ERR",
+    "HUP",
+    "IN",
+    "OUT",
+    "PRI",
+    "READABLE",
+    "WRITABLE",
+    "Backend",
+    "EpollBackend",
+    "SelectorBackend",
+    "new_backend",
+]
+
+# poll's bits, which are epoll's too; spelled out because not every platform has poll.
+IN = 0x001
+PRI = 0x002
+OUT = 0x004
+ERR = 0x008
+HUP = 0x010
+
+# What select() calls readable and writable: POLLIN_SET and POLLOUT_SET in the kernel's
+# fs/select.c. A hang-up counts as readable only, an error as both.
+READABLE = IN | HUP | ERR
+WRITABLE = OUT | ERR
+
+
+# Seconds. epoll counts milliseconds in a C int: 24 days. A turn that ends after a day
+# for nothing is followed by the next.
+LONGEST_WAIT = 86_400.0
+
+
+class Backend(Protocol):
+    """What the loop needs of a selector. Interests and events are poll's bits."""
+
+    def watch(self, fd: int, interest: int) -> bool:
+        """Register *fd*, or change its interest.
+
+        False if the kernel did not have it, True if it did (or cannot tell). OSError
+        with EBADF: it is closed; with EPERM: it is a file that is always ready.
+        """
+
+    def forget(self, fd: int) -> bool:
+        """Unregister *fd*. False if it was closed, and may be reported all the same."""
+
+    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
+        """The events, at the latest after so many seconds; None waits for ever."""
+
+    def quieten(self, fd: int, interest: int) -> None:
+        """*fd* reports what its interest does not ask for: only on changes from now."""
+
+    def truth(self, interests: dict[int, int]) -> dict[int, int]:
+        """The events of {descriptor: interest} now, whatever is registered."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+
+
+class EpollBackend:
+    """epoll, in its own bits: urgent data, hang-ups, unknown descriptors."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._known: set[int] = set()
+
+    def watch(self, fd: int, interest: int) -> bool:
+        if fd == self._epoll.fileno():
+            # Closed, and the number was free when this epoll needed one.
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        if fd in self._known:
+            try:
+                self._epoll.modify(fd, interest)
+            except FileNotFoundError:
+                # The kernel dropped it when the socket closed.
+                self._known.discard(fd)
+            else:
+                return True
+        self._known.add(fd)
+        try:
+            self._epoll.register(fd, interest)
+        except FileExistsError:
+            # Closed, and the same open file put back under the same number by dup2.
+            self._epoll.modify(fd, interest)
+        except OSError:
+            self._known.discard(fd)
+            raise
+        return False
+
+    def forget(self, fd: int) -> bool:
+        self._known.discard(fd)
+        try:
+            self._epoll.unregister(fd)
+        except OSError as error:
+            # Closed; or the number is another file's by now, of a kind that may be
+            # known to no epoll (EPERM), or this very epoll's (EINVAL).
+            if error.errno not in (
+                errno.EBADF,
+                errno.ENOENT,
+                errno.EPERM,
+                errno.EINVAL,
+            ):
+                raise
+            return False
+        return True
+
+    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
+        if seconds is not None:
+            seconds = min(seconds, LONGEST_WAIT)
+        return self._epoll.poll(seconds, max(len(self._known), 1))
+
+    def quieten(self, fd: int, interest: int) -> None:
+        self._epoll.modify(fd, interest | select.EPOLLET)
+
+    def truth(self, interests: dict[int, int]) -> dict[int, int]:
+        poll = select.poll()
+        for fd, interest in interests.items():
+            poll.register(fd, interest)
+        return dict(poll.poll(0))
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
+class SelectorBackend:
+    """Any selector of the ``selectors`` module. It has no urgent data."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    def watch(self, fd: int, interest: int) -> bool:
+        # Always anew: a selector's own table cannot tell that the kernel has dropped
+        # a descriptor which was closed and given out again.
+        self.forget(fd)
+        events = 0
+        if interest & IN:
+            events |= selectors.EVENT_READ
+        if interest & OUT:
+            events |= selectors.EVENT_WRITE
+        if events:
+            self._selector.register(fd, events)
+        return True
+
+    def forget(self, fd: int) -> bool:
+        # A selector drops the events of what is not in its own table.
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+        return True
+
+    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
+        ready = []
+        for key, events in self._selector.select(seconds):
+            mask = IN if events & selectors.EVENT_READ else 0
+            mask |= OUT if events & selectors.EVENT_WRITE else 0
+            ready.append((key.fd, mask))
+        return ready
+
+    def quieten(self, fd: int, interest: int) -> None:
+        """A selector reports only what it was asked for."""
+
+    def truth(self, interests: dict[int, int]) -> dict[int, int]:
+        return interests
+
+    def close(self) -> None:
+        self._selector.close()
+
+
+def new_backend() -> Backend:
+    """The default selector, looked up now: gevent may have patched it since import."""
+    if selectors.DefaultSelector is getattr(selectors, "EpollSelector", None):
+        return EpollBackend()
+    return SelectorBackend()

@@ -1,0 +1,238 @@
+"""Descriptors that stay registered, though the kernel gives their numbers out again.
+
+Rule 1: what is registered is compared with the socket, never with the number alone.
+What cannot be compared is asked of the kernel anew.
+Rule 2: what select() would not wake for does not end the wait, and what it would wake
+for does.
+Rule 3: what reports without being registered, or in the name of a socket that is no
+longer there, has the selector rebuilt; it is never reported, and never spins.
+Rule 4: nothing here keeps a socket alive.
+
+How a number comes to lie. epoll registers open files, and names them by the descriptor
+they had at that moment. Close the last descriptor of an open file, and the registration
+is gone, silently. Close one of several (a duplicate, a forked child's), and it stays:
+events go on coming under a number that is free, or by now another socket's. It can be
+unregistered no more, for that takes the descriptor. Nothing tells the two cases apart
+when it happens; so a number that was seen closed is *tainted*, and what it reports is
+checked with poll(), until a new selector is built.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+from compat.backends import IN, OUT, PRI, READABLE, WRITABLE, Backend, new_backend
+
+__all__ = ["Descriptors"]
+
+
+class Watched:
+    """A descriptor that the kernel watches, and the socket for whose sake."""
+
+    __slots__ = ("_socket", "edge", "fd", "interest")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.interest = 0
+        # Reports only changes, because it kept reporting what nobody asked for.
+        self.edge = False
+        self._socket: Callable[[], Any] | None = None
+
+    @property
+    def socket(self) -> Any:
+        """The socket, while it lives and if it can be known."""
+        return self._socket and self._socket()
+
+    def stands_for(self, sock: Any) -> bool:
+        """Was it registered for this very socket? False also if nobody can tell."""
+        known = self._socket
+        return known is not None and known() is sock and sock.fileno() == self.fd
+
+    def belongs_to(self, sock: Any) -> None:
+        self._socket = None
+        if hasattr(sock, "fileno"):
+            try:
+                self._socket = weakref.ref(sock)
+            except TypeError:
+                # It takes no weak references, so it is asked of the kernel each time.
+                return
+
+
+class Descriptors:
+    """A selector, and all that was told to it."""
+
+    _all: ClassVar[weakref.WeakSet[Descriptors]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self._backend: Backend | None = None
+        self._watched: dict[int, Watched] = {}
+        # Regular files: epoll refuses them, select() says that they are always ready.
+        self._always: set[int] = set()
+        self._tainted: set[int] = set()
+        Descriptors._all.add(self)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._watched)
+
+    def __len__(self) -> int:
+        return len(self._watched)
+
+    def stands_for(self, fd: int, sock: Any) -> bool:
+        """Is the descriptor watched for this very socket?"""
+        watched = self._watched.get(fd)
+        return watched is not None and watched.stands_for(sock)
+
+    def watches(self, fd: int, interest: int, sock: Any) -> bool:
+        """Is this what is registered, for this very socket?"""
+        watched = self._watched.get(fd)
+        return (
+            watched is not None
+            and watched.interest == interest
+            and watched.stands_for(sock)
+        )
+
+    def watch(self, fd: int, interest: int, sock: Any) -> bool:
+        """Register, or register anew. False if the descriptor is closed."""
+        watched = self._watched.setdefault(fd, Watched(fd))
+        registered = watched.interest and fd not in self._always
+        watched.interest, watched.edge = interest, False
+        watched.belongs_to(sock)
+        self._always.discard(fd)
+        try:
+            kept = self._open().watch(fd, interest)
+        except PermissionError:
+            self._always.add(fd)
+            if registered:
+                self._tainted.add(fd)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            self.drop(fd)
+            return False
+        else:
+            if registered and not kept:
+                self._tainted.add(fd)
+        return True
+
+    def drop(self, fd: int) -> None:
+        """Watch it no more. Harmless if it is not watched."""
+        if self._watched.pop(fd, None) is None:
+            return
+        if fd in self._always:
+            self._always.remove(fd)
+        elif not self._open().forget(fd):
+            self._tainted.add(fd)
+
+    def wait(self, seconds: float | None) -> dict[int, int]:
+        """What is ready of what was asked for: {descriptor: IN, OUT and PRI}."""
+        ready = {fd: self._watched[fd].interest & (IN | OUT) for fd in self._always}
+        if ready:
+            seconds = 0.0
+        began = time.monotonic()
+        left = seconds
+        while True:
+            backend = self._open()
+            events = backend.wait(left)
+            if backend is not self._backend:
+                # A signal handler has forked, and this is the child.
+                return {}
+            ready.update(self._sift(events))
+            if ready or not events:
+                return ready
+            # Only what select() would not have woken for: go on waiting.
+            if seconds is not None:
+                left = max(0.0, began + seconds - time.monotonic())
+
+    def close(self) -> None:
+        """Forget everything; what is watched next is watched by a new selector."""
+        if self._backend is not None:
+            self._backend.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._backend = None
+        self._watched.clear()
+        self._always.clear()
+        self._tainted.clear()
+
+    def _open(self) -> Backend:
+        if self._backend is None:
+            self._backend = new_backend()
+        return self._backend
+
+    def _sift(self, events: list[tuple[int, int]]) -> dict[int, int]:
+        """Of what the kernel reports, that which select() would have reported."""
+        ready: dict[int, int] = {}
+        phantoms = False
+        if self._tainted:
+            events, phantoms = self._without_phantoms(events)
+        for fd, mask in events:
+            watched = self._watched.get(fd)
+            if watched is None:
+                phantoms = True
+                continue
+            hit = _hit(watched.interest, mask)
+            if hit:
+                ready[fd] = hit
+            # What is changed reports once more, so it is changed only if need be.
+            if watched.edge and hit:
+                watched.edge = False
+                self._open().watch(fd, watched.interest)
+            elif not watched.edge and not hit:
+                watched.edge = True
+                self._open().quieten(fd, watched.interest)
+        if phantoms:
+            self._rebuild()
+        return ready
+
+    def _without_phantoms(
+        self, events: list[tuple[int, int]]
+    ) -> tuple[list[tuple[int, int]], bool]:
+        """The events without what another socket reported; was there any of that?"""
+        suspects = {
+            fd: IN | PRI | OUT
+            for fd, _ in events
+            if fd in self._tainted and fd in self._watched
+        }
+        if not suspects:
+            return events, False
+        truth = self._open().truth(suspects)
+        real = []
+        found = False
+        for fd, mask in events:
+            true = mask & truth.get(fd, 0) if fd in suspects else mask
+            found |= true != mask
+            if true:
+                real.append((fd, true))
+        return real, found
+
+    def _rebuild(self) -> None:
+        """Begin a new selector, the only way to be rid of what reports by mistake."""
+        old = list(self._watched.values())
+        self.close()
+        for watched in old:
+            self.watch(watched.fd, watched.interest, watched.socket)
+
+    @classmethod
+    def _after_fork_in_child(cls) -> None:
+        # The kernel's table is the parent's: to unregister there would deafen it.
+        for each in list(cls._all):
+            each._forget()
+
+
+def _hit(interest: int, mask: int) -> int:
+    hit = interest & mask & PRI
+    if interest & IN and mask & READABLE:
+        hit |= IN
+    if interest & OUT and mask & WRITABLE:
+        hit |= OUT
+    return hit
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Descriptors._after_fork_in_child)

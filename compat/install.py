@@ -1,0 +1,145 @@
+"""Put our loop and our async_chat into the original modules, and take them out again.
+
+Rule 1: into the originals' own globals, never beside them: programs assign to
+``asyncore.socket_map``, ``asyncore.poll`` or ``asyncore.select`` and expect every class
+and function to see it.
+Rule 2: what a program assigned comes first. If it has a ``poll`` of its own, ``loop``
+calls that; if it has a ``select`` of its own, the original functions call that.
+Rule 3: ``uninstall`` takes out what is ours, and nothing that a program put in its
+place.
+"""
+
+from __future__ import annotations
+
+import asynchat
+import asyncore
+import select
+from types import ModuleType, TracebackType
+from typing import Any
+
+from compat import chat, loops
+from compat.channels import Map
+
+__all__ = ["install", "uninstall"]
+
+
+class Installation:
+    """What ``install`` returns: a context manager that puts back what was before."""
+
+    def __init__(self, before: str | None) -> None:
+        self._before = before
+
+    def __enter__(self) -> Installation:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._before is None:
+            uninstall()
+        else:
+            install(self._before)
+
+
+def install(loop: str = "auto") -> Installation:
+    """From now on ``asyncore.loop`` and its like turn the channels on our loop.
+
+    Args:
+        loop: a key of LOOPS, or "auto"; chosen now, once.
+
+    It may be called again, with another loop too; one ``uninstall`` undoes it all. As
+    a context manager it puts back what was there before. Who has imported what before
+    does not matter. A class that was derived from the original ``async_chat`` before
+    works on, and is asked in every turn.
+
+    Raises:
+        UnknownLoopError: and MissingLoopError: as from ``choose``.
+    """
+    name = loops.choose(loop).name
+    installation = Installation(_installed.name)
+    _installed.name = name
+    for module, part, ours in _PARTS:
+        if getattr(module, part) is not ours:
+            loops.STAND_INS[ours] = getattr(module, part)
+            setattr(module, part, ours)
+    return installation
+
+
+def uninstall() -> None:
+    """Put the originals back. Harmless when nothing is installed."""
+    for module, part, ours in _PARTS:
+        if getattr(module, part) is ours:
+            setattr(module, part, loops.STAND_INS[ours])
+    loops.STAND_INS.clear()
+    _installed.name = None
+
+
+def poll(timeout: float | None = 0.0, map: Map | None = None) -> None:
+    """One turn of the installed loop, in place of ``asyncore.poll``.
+
+    Source: CPython 3.11, Lib/asyncore.py, poll().
+    """
+    _turn("poll", timeout, map)
+
+
+def poll2(timeout: float | None = 0.0, map: Map | None = None) -> None:
+    """One turn of the installed loop, in place of ``asyncore.poll2`` and ``poll3``.
+
+    Source: CPython 3.11, Lib/asyncore.py, poll2().
+    """
+    _turn("poll2", timeout, map)
+
+
+def loop(
+    timeout: float | None = 30.0,
+    use_poll: bool = False,
+    map: Map | None = None,
+    count: int | None = None,
+) -> None:
+    """Turn the channels, in place of ``asyncore.loop``.
+
+    Source: CPython 3.11, Lib/asyncore.py, loop().
+    """
+    if map is None:
+        map = asyncore.socket_map
+    turn: Any = asyncore.poll
+    if use_poll and hasattr(asyncore.select, "poll"):
+        turn = asyncore.poll2
+    ours = turn in (poll, poll2) and asyncore.select is select
+    if ours and _installed.name is not None:
+        loops.loop(timeout, map=map, count=count, loop=_installed.name)
+        return
+    while map and (count is None or count > 0):
+        turn(timeout, map)
+        if count is not None:
+            count -= 1
+
+
+def _turn(name: str, timeout: float | None, map: Map | None) -> None:
+    if map is None:
+        map = asyncore.socket_map
+    if _installed.name is None or asyncore.select is not select:
+        loops.original(name)(timeout, map)
+    elif map:
+        with loops.LOOPS[_installed.name].entered(map, None, False) as turn:
+            turn(timeout)
+
+
+class _Installed:
+    """The name of the loop that is installed; None if there is none."""
+
+    name: str | None = None
+
+
+_installed = _Installed()
+
+_PARTS: tuple[tuple[ModuleType, str, Any], ...] = (
+    (asyncore, "poll", poll),
+    (asyncore, "poll2", poll2),
+    (asyncore, "poll3", poll2),
+    (asyncore, "loop", loop),
+    (asynchat, "async_chat", chat.async_chat),
+)

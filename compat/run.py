@@ -1,0 +1,186 @@
+"""Run an old program as Python would have run it.
+
+Rule 1: the program sees what it would have seen: ``__main__``, ``sys.argv``,
+``sys.path[0]``, ``__file__``; and it ends as it would have ended.
+Rule 2: a traceback begins with the program's own first line, not with ours.
+
+Source: what ``python SCRIPT``, ``python -m`` and ``python -c`` do; CPython 3.11,
+Modules/main.c, and Lib/runpy.py for the names of ``__main__``.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import io
+import os
+import pkgutil
+import sys
+from collections.abc import Callable
+from importlib.machinery import (
+    BuiltinImporter,
+    ModuleSpec,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+__all__ = ["ProgramError", "run_code", "run_module", "run_script"]
+
+
+class ProgramError(Exception):
+    """There is no such program, and Python's exit status for that."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def run_script(path: str, args: list[str]) -> None:
+    """``python PATH ARGS…``: a script, "-", or a folder or zip with ``__main__.py``.
+
+    Raises:
+        ProgramError: it cannot be read. Anything else comes from the program.
+    """
+    sys.argv[:] = [path, *args]
+    # What can be imported from: a folder or a zip file, and no plain file.
+    whole = os.path.abspath(path)
+    importer = None if path == "-" else pkgutil.get_importer(whole)
+    if importer is not None:
+        _set_path(whole)
+        spec = importer.find_spec("__main__", None)
+        if spec is None:
+            raise ProgramError(f"can't find '__main__' module in {path!r}")
+        _run_spec(spec)
+    elif path == "-":
+        _set_path("")
+        source = sys.stdin.read()
+        names = {"__file__": "<stdin>", "__cached__": None}
+        _run(names, lambda: compile(source, "<stdin>", "exec", dont_inherit=True))
+    else:
+        _set_path(os.path.dirname(os.path.realpath(path)))
+        _run_file(whole)
+
+
+def run_module(name: str, args: list[str]) -> None:
+    """``python -m NAME ARGS…``.
+
+    Raises:
+        ProgramError: there is no such module. Anything else comes from the program.
+    """
+    sys.argv[:] = ["-m", *args]
+    _set_path(os.getcwd())
+    spec = _find(name)
+    if spec.submodule_search_locations is not None:
+        package, name = name, f"{name}.__main__"
+        try:
+            spec = _find(name)
+        except ProgramError as error:
+            raise ProgramError(
+                f"{error}; {package!r} is a package and cannot be directly executed"
+            ) from None
+    sys.argv[0] = spec.origin or name
+    _run_spec(spec)
+
+
+def run_code(code: str, args: list[str]) -> None:
+    """``python -c CODE ARGS…``."""
+    sys.argv[:] = ["-c", *args]
+    _set_path("")
+    _run({}, lambda: compile(code, "<string>", "exec", dont_inherit=True))
+
+
+def _find(name: str) -> ModuleSpec:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ProgramError(
+            f"Error while finding module specification for {name!r} "
+            f"({type(error).__name__}: {error})"
+        ) from None
+    if spec is None:
+        raise ProgramError(f"No module named {name}")
+    return spec
+
+
+def _run_file(path: str) -> None:
+    loader: Any
+    kind = SourcelessFileLoader if path.endswith(".pyc") else SourceFileLoader
+    loader = kind("__main__", path)
+    try:
+        with io.open_code(path) as file:
+            source = file.read()
+    except OSError as error:
+        reason = f"[Errno {error.errno}] {error.strerror}"
+        raise ProgramError(f"can't open file {path!r}: {reason}", 2) from None
+    names = {"__file__": path, "__cached__": None, "__loader__": loader}
+    if path.endswith(".pyc"):
+        _run(names, lambda: loader.get_code("__main__"))
+    else:
+        _run(names, lambda: compile(source, path, "exec", dont_inherit=True))
+
+
+def _run_spec(spec: ModuleSpec) -> None:
+    loader: Any = spec.loader
+    if not hasattr(loader, "get_code") or loader.get_code(spec.name) is None:
+        raise ProgramError(f"No code object available for {spec.name}")
+    names = {
+        "__file__": spec.origin,
+        "__cached__": spec.cached,
+        "__loader__": loader,
+        "__package__": spec.parent,
+        "__spec__": spec,
+    }
+    _run(names, lambda: loader.get_code(spec.name))
+
+
+def _run(names: dict[str, Any], compiled: Callable[[], CodeType]) -> None:
+    """Execute as ``__main__``, which stays: atexit, threads and pickle look there."""
+    main = ModuleType("__main__")
+    main.__dict__.update(
+        __loader__=BuiltinImporter, __annotations__={}, __builtins__=builtins
+    )
+    main.__dict__.update(names)
+    sys.modules["__main__"] = main
+    try:
+        exec(compiled(), main.__dict__)
+    except BaseException:
+        _report_without_us()
+        raise
+
+
+def _set_path(first: str) -> None:
+    # With -P, or PYTHONSAFEPATH, Python puts nothing of the program's there.
+    if not sys.flags.safe_path:
+        sys.path[0] = first
+
+
+def _report_without_us() -> None:
+    """Let the exception that leaves now be printed without our frames.
+
+    It goes on through us to the interpreter, which knows what each kind of exception
+    means for the exit status; only what is printed begins further in.
+    """
+    hook = sys.excepthook
+
+    def print_theirs(
+        kind: type[BaseException],
+        error: BaseException,
+        traceback: TracebackType | None,
+    ) -> None:
+        while traceback is not None and _is_ours(traceback):
+            traceback = traceback.tb_next
+        hook(kind, error.with_traceback(traceback), traceback)
+
+    sys.excepthook = print_theirs
+
+
+def _is_ours(traceback: TracebackType) -> bool:
+    # Down to and including _run, and what a SyntaxError passed on the way: all the
+    # frames outside the program's own.
+    name = traceback.tb_frame.f_globals.get("__name__")
+    return traceback.tb_frame.f_globals is not sys.modules["__main__"].__dict__ and (
+        name in ("__main__", "runpy", "compat.__main__", "compat.cli", __name__)
+        or str(name).startswith(("_frozen_importlib", "importlib", "zipimport"))
+    )
