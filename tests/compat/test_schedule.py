@@ -70,7 +70,11 @@ def test_a_timer_may_cancel_another_that_is_due_with_it(
 ) -> None:
     ran: list[str] = []
     timers: list[compat.Timer] = []
-    compat.call_later(0, timers[0].cancel)
+
+    def cancel_the_other() -> None:
+        timers[0].cancel()
+
+    compat.call_later(0, cancel_the_other)
     timers.append(compat.call_later(0, ran.append, "cancelled"))
     compat.call_later(0, stop)
     run(loop)

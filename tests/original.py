@@ -1,0 +1,81 @@
+"""The tutorial's own server, unmodified, on the original modules: the reference.
+
+    python -m tests.original ../shared/tutorial/server.py
+
+Rule 1: script and modules run as they are. Only where they listen is changed, beneath
+them, in ``socket``: the script's fixed address becomes a free port of the loopback.
+Rule 2: the process that runs it has nothing of ours in it but this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import runpy
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.support import Process
+
+__all__ = ["MISSING", "SCRIPT", "original_room"]
+
+# Names the script, if it is not beside the checkout.
+VARIABLE = "LEGACY_CHAT_TUTORIAL"
+
+ROOT = Path(__file__).resolve().parent.parent
+BESIDE_US = ROOT.parent / "shared" / "tutorial" / "server.py"
+SCRIPT = Path(os.environ.get(VARIABLE) or BESIDE_US).absolute()
+
+# Why nothing can be compared with the original, or nothing if it can.
+MISSING = (
+    ""
+    if SCRIPT.is_file()
+    else f"the original is missing: {SCRIPT} is no file; name the tutorial's server.py "
+    f"in the environment variable {VARIABLE}"
+)
+
+# Where the script listens.
+FIXED = ("0.0.0.0", 19528)
+
+
+@contextmanager
+def original_room() -> Iterator[tuple[Process, tuple[str, int]]]:
+    """The original in a process of its own: the process, and where it listens."""
+    # Not above: rule 2.
+    from tests.support import process
+
+    command = (sys.executable, "-u", "-m", "tests.original", str(SCRIPT))
+    with process(*command, cwd=ROOT) as server:
+        port = server.wait_for(r"port (\d+)", err=True)[1]
+        server.wait_for(r"\*\*\*server start\*\*\*")
+        yield server, ("127.0.0.1", int(port))
+
+
+def main(path: str) -> None:
+    """Run the script at *path*; tell on standard error which port it got."""
+    # What this project exists for need not be said in every run.
+    warnings.filterwarnings(
+        "ignore", r"The asyn(core|chat) module is deprecated", DeprecationWarning
+    )
+    bind = socket.socket.bind
+
+    def bind_to_a_free_port(self: socket.socket, address: Any) -> None:
+        if address != FIXED:
+            return bind(self, address)
+        bind(self, ("127.0.0.1", 0))
+        print("port", self.getsockname()[1], file=sys.stderr, flush=True)
+        return None
+
+    socket.socket.bind = bind_to_a_free_port  # type: ignore[method-assign]
+    with contextlib.suppress(KeyboardInterrupt):
+        runpy.run_path(path, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
