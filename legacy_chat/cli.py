@@ -37,6 +37,9 @@ SELECT_LIMIT = 1024
 # Fewer descriptors than this are worth a warning: a room of a few thousand is usual.
 MANY = 4096
 
+# What stops a server.
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
 SERVE_EXAMPLES = """\
 examples:
   legacy-chat serve                          0.0.0.0:19528, as the tutorial
@@ -107,7 +110,7 @@ def serve(given: argparse.Namespace) -> int:
         server.shut_down(given.grace if len(signals_seen) == 1 else 0.0)
 
     # Before anybody can know that the server runs, or a signal could still kill it.
-    with compat.on_signals((signal.SIGINT, signal.SIGTERM), stop):
+    with compat.on_signals(STOPS, stop):
         try:
             server = ChatServer(given.backlog, given.host, given.port)
         except (OSError, UnicodeError) as error:
@@ -116,6 +119,9 @@ def serve(given: argparse.Namespace) -> int:
         if limit is not None:
             logger.info("%d descriptors: about %d clients", limit, limit - 16)
         compat.loop(loop=given.loop)
+        if hasattr(signal, "pthread_sigmask"):
+            # Who asks again on the way out shall not make it look like a failure.
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     return 0
 
 
