@@ -14,6 +14,7 @@ from __future__ import annotations
 import asynchat
 import asyncore
 import select
+import selectors
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -61,19 +62,17 @@ def install(loop: str = "auto") -> Installation:
     name = loops.choose(loop).name
     installation = Installation(_installed.name)
     _installed.name = name
-    for module, part, ours in _PARTS:
-        if getattr(module, part) is not ours:
-            loops.STAND_INS[ours] = getattr(module, part)
+    for module, part, original, ours in _PARTS:
+        if getattr(module, part) is original:
             setattr(module, part, ours)
     return installation
 
 
 def uninstall() -> None:
     """Put the originals back. Harmless when nothing is installed."""
-    for module, part, ours in _PARTS:
+    for module, part, original, ours in _PARTS:
         if getattr(module, part) is ours:
-            setattr(module, part, loops.STAND_INS[ours])
-    loops.STAND_INS.clear()
+            setattr(module, part, original)
     _installed.name = None
 
 
@@ -82,7 +81,7 @@ def poll(timeout: float | None = 0.0, map: Map | None = None) -> None:
 
     Source: CPython 3.11, Lib/asyncore.py, poll().
     """
-    _turn("poll", timeout, map)
+    _turn("poll", "select", timeout, map)
 
 
 def poll2(timeout: float | None = 0.0, map: Map | None = None) -> None:
@@ -90,7 +89,7 @@ def poll2(timeout: float | None = 0.0, map: Map | None = None) -> None:
 
     Source: CPython 3.11, Lib/asyncore.py, poll2().
     """
-    _turn("poll2", timeout, map)
+    _turn("poll2", "poll", timeout, map)
 
 
 def loop(
@@ -105,10 +104,10 @@ def loop(
     """
     if map is None:
         map = asyncore.socket_map
-    turn: Any = asyncore.poll
+    turn, kernel = asyncore.poll, "select"
     if use_poll and hasattr(asyncore.select, "poll"):
-        turn = asyncore.poll2
-    ours = turn in (poll, poll2) and asyncore.select is select
+        turn, kernel = asyncore.poll2, "poll"
+    ours = turn in (poll, poll2) and not _has_its_own(kernel)
     if ours and _installed.name is not None:
         loops.loop(timeout, map=map, count=count, loop=_installed.name)
         return
@@ -118,14 +117,25 @@ def loop(
             count -= 1
 
 
-def _turn(name: str, timeout: float | None, map: Map | None) -> None:
+def _turn(name: str, kernel: str, timeout: float | None, map: Map | None) -> None:
     if map is None:
         map = asyncore.socket_map
-    if _installed.name is None or asyncore.select is not select:
-        loops.original(name)(timeout, map)
+    if _installed.name is None or _has_its_own(kernel):
+        loops.ORIGINALS[name](timeout, map)
     elif map:
         with loops.LOOPS[_installed.name].entered(map, None, False) as turn:
             turn(timeout)
+
+
+def _has_its_own(kernel: str) -> bool:
+    """Has the program a select module, or a function in it, of its own?
+
+    Who patches selectors too, as gevent does, does not want to be asked instead of it.
+    """
+    return asyncore.select is not select or (
+        getattr(select, kernel, None) is not _KERNEL[kernel]
+        and selectors.DefaultSelector is _DEFAULT_SELECTOR
+    )
 
 
 class _Installed:
@@ -136,10 +146,14 @@ class _Installed:
 
 _installed = _Installed()
 
-_PARTS: tuple[tuple[ModuleType, str, Any], ...] = (
-    (asyncore, "poll", poll),
-    (asyncore, "poll2", poll2),
-    (asyncore, "poll3", poll2),
-    (asyncore, "loop", loop),
-    (asynchat, "async_chat", chat.async_chat),
+_KERNEL = {name: getattr(select, name, None) for name in ("select", "poll")}
+_DEFAULT_SELECTOR = selectors.DefaultSelector
+
+# What is replaced, where, by what. What a program has put there stays.
+_PARTS: tuple[tuple[ModuleType, str, Any, Any], ...] = (
+    (asyncore, "poll", loops.ORIGINALS["poll"], poll),
+    (asyncore, "poll2", loops.ORIGINALS["poll2"], poll2),
+    (asyncore, "poll3", asyncore.poll3, poll2),
+    (asyncore, "loop", asyncore.loop, loop),
+    (asynchat, "async_chat", chat.Original, chat.async_chat),
 )

@@ -35,6 +35,9 @@ __all__ = [
 # Sets what "auto" means.
 VARIABLE = "COMPAT_LOOP"
 
+# asyncore's own, which stay within reach while install() has put ours in their place.
+ORIGINALS = {"poll": asyncore.poll, "poll2": asyncore.poll2}
+
 # One turn, of at most so many seconds; None waits until something is ready.
 Turn: TypeAlias = Callable[[float | None], None]
 
@@ -174,6 +177,8 @@ class _Thread(threading.local):
         self._waker: Waker | None = None
         self._depth = 0
         self._selector_loops: dict[int, SelectorLoop] = {}
+        # Those that turn at the moment, the innermost last.
+        self._turning: list[SelectorLoop] = []
 
     @contextmanager
     def turning(self, schedule: Schedule, *, keep: bool) -> Iterator[Waker]:
@@ -188,7 +193,23 @@ class _Thread(threading.local):
             if self._depth == 0 and not (keep and schedule.map):
                 self._close()
 
-    def selector_loop(self, map: Map) -> SelectorLoop:
+    @contextmanager
+    def selector_loop(self, map: Map) -> Iterator[SelectorLoop]:
+        """The selector of a map; of a loop inside of a handler, one of its own."""
+        found = self._selector_loop(map)
+        if found.busy:
+            found = SelectorLoop()
+        self._turning.append(found)
+        try:
+            yield found
+        finally:
+            self._turning.pop()
+            for outer in self._turning:
+                outer.look_again()
+            if found not in self._selector_loops.values():
+                found.close()
+
+    def _selector_loop(self, map: Map) -> SelectorLoop:
         # The id is no more than a hint: a turn compares all that is watched with the
         # map that it is given, and the wrong selector merely has more to change.
         found = self._selector_loops.pop(id(map), None) or SelectorLoop()
@@ -219,32 +240,26 @@ class _Thread(threading.local):
             self._waker = None
 
 
-def original(name: str) -> Any:
-    """A function of asyncore: the program's own if it has put one there, never ours."""
-    function = getattr(asyncore, name)
-    return STAND_INS.get(function, function)
-
-
 @contextmanager
 def _enter_select(map: Map, waker: Waker | None, lasting: bool) -> Iterator[Turn]:
     view = map if waker is None else _WithWaker(map, waker)
-    yield lambda timeout: original("poll")(timeout, view)
+    yield lambda timeout: ORIGINALS["poll"](timeout, view)
 
 
 @contextmanager
 def _enter_poll(map: Map, waker: Waker | None, lasting: bool) -> Iterator[Turn]:
     view = map if waker is None else _WithWaker(map, waker)
-    yield lambda timeout: original("poll2")(timeout, view)
+    yield lambda timeout: ORIGINALS["poll2"](timeout, view)
 
 
-def _enter_selectors(
-    map: Map, waker: Waker | None, lasting: bool
-) -> AbstractContextManager[Turn]:
-    return _this_thread.selector_loop(map).entered(map, waker, lasting=lasting)
+@contextmanager
+def _enter_selectors(map: Map, waker: Waker | None, lasting: bool) -> Iterator[Turn]:
+    with (
+        _this_thread.selector_loop(map) as selector_loop,
+        selector_loop.entered(map, waker, lasting=lasting) as turn,
+    ):
+        yield turn
 
-
-# What install() has put into asyncore, and what stood there.
-STAND_INS: dict[Any, Any] = {}
 
 _this_thread = _Thread()
 

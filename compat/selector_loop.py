@@ -103,16 +103,17 @@ class SelectorLoop:
 
     def __init__(self) -> None:
         self._descriptors = Descriptors()
-        self._depth = 0
+        # Between entering and leaving.
+        self.busy = False
         # When the kernel is to be asked again whether it still has what it was told.
         self._verify_at = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
         self._map: Map = {}
         self._waker: Waker | None = None
         self._lasting = False
         self._thread = 0
-        self._reset()
-
-    def _reset(self) -> None:
         self._known: dict[Any, Known] = {}
         self._restless: list[Known] = []
         self._by_fd: dict[int, list[Known]] = {}
@@ -133,21 +134,22 @@ class SelectorLoop:
             lasting: False for a turn or two, where it does not pay to let channels
                 announce: all of them are asked in each.
 
-        It may be entered again, for the same map, from inside a handler.
+        A loop inside of a handler is another one, with a selector of its own.
         """
-        before = (self._map, self._waker, self._lasting, self._thread)
         self._map, self._waker, self._lasting = map, waker, lasting
         self._thread = threading.get_ident()
-        self._stale = True
-        self._depth += 1
+        self.busy = True
         try:
             yield self._turn
         finally:
-            self._depth -= 1
-            self._stale = True
-            self._map, self._waker, self._lasting, self._thread = before
-            if self._depth == 0:
-                self._leave()
+            self.busy = False
+            for known in self._known.values():
+                _take_board_back(known)
+            self._reset()
+
+    def look_again(self) -> None:
+        """Compare everything in the next turn: another loop has turned its channels."""
+        self._stale = True
 
     def hear(self, known: Known) -> None:
         """A channel announces, perhaps from another thread."""
@@ -272,12 +274,6 @@ class SelectorLoop:
     def _forget(self, known: Known) -> None:
         self._want(known, known.fd, 0, None)
         _take_board_back(known)
-
-    def _leave(self) -> None:
-        for known in self._known.values():
-            _take_board_back(known)
-        self._reset()
-        self._map = {}
 
     # What does it want?
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncore
+import functools
 import selectors
 import socket
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import compat
+from compat import loops
 from compat.cli import main
 from tests.support import OURS, process
 
@@ -103,8 +105,9 @@ def test_use_poll_matters_where_auto_means_select(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turned_by = []
-    monkeypatch.setattr(asyncore, "poll", lambda *args: turned_by.append("select"))
-    monkeypatch.setattr(asyncore, "poll2", lambda *args: turned_by.append("poll"))
+    for name, loop in (("poll", "select"), ("poll2", "poll")):
+        note = functools.partial(lambda loop, *args: turned_by.append(loop), loop)
+        monkeypatch.setitem(loops.ORIGINALS, name, note)
     monkeypatch.setenv("COMPAT_LOOP", "select")
     compat.loop(use_poll=True, map={0: None}, count=1)
     compat.loop(use_poll=True, map={0: None}, count=1, loop="select")

@@ -1,0 +1,1204 @@
+"""The same script on asyncore's own poll and on ours: the same calls, the same data.
+
+A script is a list of random steps: what happens to a channel, now or in one of its
+handlers, and how often the loop turns after that. It is played in two worlds, each with
+sockets and a loop of its own, and all that the channels are called for is compared.
+
+Rule 1: the reference is ``asyncore.poll`` itself. Where ours is meant to differ, the
+difference is made in the map that poll is given; AsPromised is the whole list of them.
+Rule 2: both worlds see the same kernel. Descriptors come from a range of the world's
+own, so that a number is given out again in both or in neither; what goes over TCP is
+small and has arrived before the loop turns; large amounts go over UNIX sockets, which
+have the same room for them each time.
+Rule 3: nothing depends on the clock. It stands still, and jumps ahead where something
+was changed that no loop can notice but by looking again (DESIGN.md, promise 3).
+
+LEGACY_CHAT_EXAMPLES=5000 in the environment plays so many scripts, other ones each
+time.
+"""
+
+from __future__ import annotations
+
+import asynchat
+import asyncore
+import fcntl
+import os
+import select
+import socket
+import sys
+import time
+from collections import UserDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import compat
+from tests.naive import NaiveLoop
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="elsewhere a byte sent over the loopback need not have arrived at once",
+)
+
+# Scripts to play; more of them are for a night, and not the same ones each time.
+VARIABLE = "LEGACY_CHAT_EXAMPLES"
+EXAMPLES = int(os.environ.get(VARIABLE, "60"))
+
+# The lowest descriptor of a world's channels; everything else is given lower numbers.
+FIRST_FD = 400
+
+# More channels make a script no better, only longer.
+MOST_CHANNELS = 9
+
+# Bytes of a send buffer that is soon full. The kernel doubles it.
+NARROW = 2304
+
+# Bytes over TCP, where more may arrive in two parts.
+MOST_OVER_TCP = 2000
+
+LEAVES = (asyncore.ExitNow, SystemExit)
+
+Entry: TypeAlias = tuple[Any, ...]
+
+
+class DifferenceError(AssertionError):
+    """The two worlds did not see the same."""
+
+
+# ---------------------------------------------------------------------------
+# Scripts
+# ---------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """Something that happens, and the turns after it.
+
+    Attributes:
+        at: None for now, or (which channel, which call): in its next call of that.
+        turns: made after this step, whether it has happened yet or not.
+    """
+
+    verb: str
+    given: dict[str, Any]
+    at: tuple[int, str] | None = None
+    turns: int = 1
+
+
+# Which channel: 0 is the first in the map, -1 the one that is being called, or the
+# newest; -2 one that is in the map no longer.
+WHO = st.sampled_from((0, 1, 2, 3, 4, -1, -1, -2))
+
+KINDS = ("scripted", "sender", "chat", "announcing", "choosy", "bare")
+ENDS = ("unix", "narrow", "tcp", "pipe in", "pipe out", "file")
+KIND = st.sampled_from(KINDS)
+END = st.sampled_from((*ENDS, "unix", "unix", "tcp"))
+
+# A number stands for so many bytes that are all different.
+DATA = st.one_of(
+    st.text("ab\r\n", min_size=1, max_size=9).map(str.encode),
+    st.sampled_from((1, 200, 5_000, 70_000, 300_000)),
+)
+TERMINATORS = st.sampled_from((None, 0, 1, 3, 1000, b"\n", b"\r\n", b"ab", b""))
+ERRORS = st.sampled_from(
+    (ValueError, ConnectionResetError, BlockingIOError, OSError, *LEAVES)
+)
+QUALITIES = st.sampled_from(
+    (
+        ("reads", False),
+        ("reads", True),
+        ("writes", False),
+        ("writes", True),
+        ("writes", None),
+        ("closes", False),
+        ("takes_urgent", False),
+        ("ac_in_buffer_size", 1),
+        ("ac_in_buffer_size", 7),
+        ("ac_in_buffer_size", 1 << 20),
+        ("ac_out_buffer_size", 5),
+        ("ac_out_buffer_size", 1 << 20),
+    )
+)
+SIDES = st.sampled_from((socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR))
+
+# What a step can be in; whatever a channel has not is never called.
+CALLS = st.sampled_from(
+    (
+        "handle_read_event",
+        "handle_read_event",
+        "recv",
+        "recv",
+        "collect_incoming_data",
+        "found_terminator",
+        "handle_write_event",
+        "handle_write_event",
+        "send",
+        "more",
+        "handle_expt_event",
+        "handle_connect",
+        "handle_accepted",
+        "handle_close",
+        "handle_close",
+        "handle_error",
+        "readable",
+        "writable",
+    )
+)
+
+# Mostly now: not every call comes.
+MOMENT = st.sampled_from((False, False, True)).flatmap(
+    lambda later: st.tuples(WHO, CALLS) if later else st.none()
+)
+
+# Every verb is a method of World.
+VERBS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "open": {"kind": KIND, "end": END},
+    "couple": {"kind": KIND, "other": KIND},
+    "listen": {"end": st.sampled_from(("unix", "tcp")), "child": KIND},
+    "connect": {"kind": KIND, "refused": st.booleans()},
+    "say": {"who": WHO, "data": DATA},
+    "say_urgently": {"who": WHO},
+    "hear": {"who": WHO, "amount": st.sampled_from((1 << 20, 1, 1000))},
+    "shut": {"who": WHO, "side": SIDES},
+    "leave": {"who": WHO},
+    "reset": {"who": WHO},
+    "push": {"who": WHO, "data": DATA},
+    "push_with_producer": {"who": WHO, "parts": st.lists(DATA, max_size=3)},
+    "close_when_done": {"who": WHO},
+    "discard_buffers": {"who": WHO},
+    "initiate_send": {"who": WHO},
+    "set_terminator": {"who": WHO, "terminator": TERMINATORS},
+    "set": {"who": WHO, "quality": QUALITIES},
+    "close": {"who": WHO},
+    "shut_own": {"who": WHO, "side": SIDES},
+    "close_behind": {"who": WHO},
+    "hold": {"who": WHO},
+    "replace": {"who": WHO, "kind": KIND, "end": END},
+    "reconnect": {"who": WHO, "end": END},
+    "usurp": {"who": WHO, "kind": KIND},
+    "take_out": {"who": WHO},
+    "put_back": {"who": WHO},
+    "put_twice": {"who": WHO},
+    "put_under_socket": {"who": WHO},
+    "let_go": {},
+    "raise_error": {"error": ERRORS},
+    "turn": {"count": st.sampled_from((1, 3)), "afresh": st.booleans()},
+}
+
+# In all scripts; of the others each has some, so that they can happen often.
+ALWAYS = ("open", "say", "say", "push", "hear", "turn")
+
+
+@st.composite
+def scripts(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> list[Step]:
+    """Some channels, and what happens to them."""
+    others = [verb for verb in VERBS if verb not in (*ALWAYS, *without)]
+    some = draw(st.lists(st.sampled_from(others), unique=True, max_size=12))
+    opened = st.builds(
+        Step, st.just("open"), st.fixed_dictionaries(VERBS["open"]), turns=st.just(0)
+    )
+    happens = st.one_of(*(_steps(verb) for verb in (*ALWAYS, *some)))
+    first = draw(st.lists(opened, min_size=1, max_size=5))
+    # Some lists in a row: a single one would seldom be long.
+    return [*first, *(step for _ in range(4) for step in draw(st.lists(happens)))]
+
+
+def _steps(verb: str) -> st.SearchStrategy[Step]:
+    return st.builds(
+        Step,
+        st.just(verb),
+        st.fixed_dictionaries(VERBS[verb]),
+        MOMENT,
+        st.sampled_from((1, 1, 0, 3)),
+    )
+
+
+# ---------------------------------------------------------------------------
+# Channels that write down what they are called for
+# ---------------------------------------------------------------------------
+
+
+class Told:
+    """What all channels here have in common.
+
+    Attributes:
+        peer: the other end, unless that is a channel too.
+        reads, writes: what ``readable`` and ``writable`` answer, where they are ours;
+            None: as there is something to write.
+        closes: does ``handle_close`` close?
+        armed: what happens in the next calls, by the call's name.
+    """
+
+    reads, closes, takes_urgent = True, True, True
+    writes: bool | None = None
+    ac_in_buffer_size = 4096
+    socket: Any
+
+    def enter(self, world: World) -> None:
+        self.world = world
+        self.name = world.name_for(self)
+        self.peer: Any = None
+        self.armed: dict[str, deque[Step]] = {}
+        self.outbox = b""
+
+    def told(self, call: str, *data: Any) -> None:
+        """Write down a call, and do what the script has kept for it."""
+        self.world.log.append((self.name, call, *data))
+        self.act(call)
+
+    def act(self, call: str) -> None:
+        """Do what the script has kept for this call."""
+        armed = self.armed.get(call)
+        if armed:
+            step = armed.popleft()
+            self.world.called.append(self)
+            try:
+                self.world.happen(step)
+            finally:
+                self.world.called.pop()
+
+
+class Dispatcher(Told, asyncore.dispatcher):
+    """The handlers, as in asyncore, but written down."""
+
+    def __init__(self, world: World) -> None:
+        self.enter(world)
+        super().__init__(map=world.map)
+
+    def take(self, end: Any) -> None:
+        """Be the channel of this end of a connection."""
+        self.set_socket(end)
+        self.connected = True
+
+    def recv(self, buffer_size: int) -> bytes:
+        data = super().recv(buffer_size)
+        self.told("recv", data)
+        return data
+
+    def send(self, data: Any) -> Any:
+        sent = super().send(data)
+        self.told("send", sent)
+        return sent
+
+    def handle_read_event(self) -> None:
+        self.told("handle_read_event")
+        super().handle_read_event()
+
+    def handle_write_event(self) -> None:
+        self.told("handle_write_event")
+        super().handle_write_event()
+
+    def handle_expt_event(self) -> None:
+        self.told("handle_expt_event")
+        super().handle_expt_event()
+
+    def handle_expt(self) -> None:
+        if self.takes_urgent:
+            self.told("handle_expt", self.socket.recv(1, socket.MSG_OOB))
+
+    def handle_connect(self) -> None:
+        self.told("handle_connect")
+
+    def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
+        self.told("handle_accepted")
+        self.world.adopt(self.child, sock)
+
+    # What an accepting one makes of a connection.
+    child = "chat"
+
+    def handle_close(self) -> None:
+        self.told("handle_close")
+        if self.closes:
+            self.close()
+
+    def handle_error(self) -> None:
+        self.told("handle_error", kind_of(sys.exc_info()[1]))
+        self.handle_close()
+
+
+class Answers:
+    """Its own ``readable`` and ``writable``, which no loop may leave unasked."""
+
+    act: Callable[..., None]
+    reads: bool
+    writes: bool | None
+    outbox: bytes
+
+    def readable(self) -> bool:
+        self.act("readable")
+        return self.reads and is_open(self)
+
+    def writable(self) -> bool:
+        self.act("writable")
+        waiting = self.outbox or getattr(self, "producer_fifo", ())
+        wants = bool(waiting) if self.writes is None else self.writes
+        return wants and is_open(self)
+
+
+class Scripted(Answers, Dispatcher):
+    """A plain dispatcher."""
+
+    def handle_read(self) -> None:
+        self.recv(self.ac_in_buffer_size)
+
+    def handle_write(self) -> None:
+        if self.outbox:
+            self.outbox = self.outbox[self.send(self.outbox) :]
+
+    def push(self, data: bytes) -> None:
+        self.outbox += data
+
+
+class Sender(Dispatcher, asyncore.dispatcher_with_send):
+    """Buffered output, and the original's ``writable``."""
+
+    def handle_read(self) -> None:
+        self.recv(self.ac_in_buffer_size)
+
+    def push(self, data: bytes) -> None:
+        self.send(data)
+
+
+class Chats(Dispatcher):
+    """The part of a chat that every program writes itself."""
+
+    terminator: Any = b"\n"
+    get_terminator: Any
+    ac_in_buffer_size = 65536
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.told("collect_incoming_data", data)
+
+    def found_terminator(self) -> None:
+        self.told("found_terminator")
+
+
+class Chat(Chats, asynchat.async_chat):
+    """On the original class."""
+
+
+class Announcing(Chats, compat.async_chat):
+    """On ours: a loop need not ask it before it announces."""
+
+
+class Choosy(Answers, Announcing):
+    """On ours, but it has to be asked."""
+
+
+class Bare(Told):
+    """No dispatcher, and its socket is none of the loop's business."""
+
+    accepting = False
+    sock: Any = None
+
+    def __init__(self, world: World) -> None:
+        self.enter(world)
+
+    readable, writable = Answers.readable, Answers.writable
+
+    def take(self, end: Any) -> None:
+        self.sock = end
+        self.add_channel()
+
+    def add_channel(self) -> None:
+        self.world.map[self.sock.fileno()] = self
+
+    def push(self, data: bytes) -> None:
+        self.outbox += data
+
+    def handle_read_event(self) -> None:
+        self.told("handle_read_event")
+        data = self.sock.recv(self.ac_in_buffer_size)
+        self.told("recv", data)
+        if not data:
+            self.handle_close()
+
+    def handle_write_event(self) -> None:
+        self.told("handle_write_event")
+        if self.outbox:
+            self.outbox = self.outbox[self.sock.send(self.outbox) :]
+
+    def handle_expt_event(self) -> None:
+        self.told("handle_expt_event")
+        if self.takes_urgent:
+            self.told("handle_expt", self.sock.recv(1, socket.MSG_OOB))
+
+    def handle_close(self) -> None:
+        self.told("handle_close")
+        if self.closes:
+            self.close()
+
+    def handle_error(self) -> None:
+        self.told("handle_error", kind_of(sys.exc_info()[1]))
+        self.handle_close()
+
+    def close(self) -> None:
+        if self.world.map.get(self.sock.fileno()) is self:
+            del self.world.map[self.sock.fileno()]
+        self.sock.close()
+
+
+CLASSES: dict[str, Callable[[World], Any]] = {
+    "scripted": Scripted,
+    "sender": Sender,
+    "chat": Chat,
+    "announcing": Announcing,
+    "choosy": Choosy,
+    "bare": Bare,
+}
+
+
+class Producer:
+    """Gives its parts one by one, and has a last word like any channel's call."""
+
+    def __init__(self, channel: Any, parts: list[bytes]) -> None:
+        self._channel = channel
+        self._parts = parts
+
+    def more(self) -> bytes:
+        self._channel.told("more")
+        return self._parts.pop(0) if self._parts else b""
+
+
+def kind_of(error: BaseException | None) -> tuple[str, Any]:
+    """What can be compared of an exception."""
+    return type(error).__name__, getattr(error, "errno", None)
+
+
+# ---------------------------------------------------------------------------
+# Two connected ends
+# ---------------------------------------------------------------------------
+
+
+def pair_of(end: str) -> tuple[Any, Any]:
+    """Two connected ends, the channel's and its peer's."""
+    if end == "tcp":
+        return _tcp_pair()
+    if end == "file":
+        return _file(os.memfd_create("a regular file")), None
+    if end.startswith("pipe"):
+        reader, writer = map(_file, os.pipe())
+        return (reader, writer) if end == "pipe in" else (writer, reader)
+    mine, peer = socket.socketpair()
+    if end == "narrow":
+        for sock in (mine, peer):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
+    return mine, peer
+
+
+def _tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = socket.create_connection(server.getsockname())
+        return server.accept()[0], peer
+
+
+def _file(fd: int) -> Any:
+    try:
+        return asyncore.file_wrapper(fd)
+    finally:
+        os.close(fd)
+
+
+def is_tcp(end: Any) -> bool:
+    """Is it a socket that tells late what it has got?"""
+    return isinstance(end, socket.socket) and end.family == socket.AF_INET
+
+
+# ---------------------------------------------------------------------------
+# A world: a map, channels, their peers, a loop, and what was seen
+# ---------------------------------------------------------------------------
+
+
+class Clock:
+    """Stands in for time.monotonic: it moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def jump(self) -> None:
+        """Far enough that a loop which looks now and then looks again."""
+        self.now += 10.0
+
+
+class World:
+    """What the steps of a script happen to.
+
+    Attributes:
+        map: the channels.
+        log: (channel, call, data), in order; and what the peers and the loop saw.
+        called: the channels in whose handlers we are, the innermost last.
+        error: what has left the loop last.
+    """
+
+    error: BaseException | None = None
+
+    def __init__(self, loop: Loop, clock: Clock) -> None:
+        self.loop = loop
+        self.clock = clock
+        self.map: dict[Any, Any] = {}
+        self.log: list[Entry] = []
+        self.called: list[Any] = []
+        self._channels: list[Any] = []
+        self._ends: list[Any] = []
+        self._held: list[int] = []
+        self._spoken = 0
+        self._fence = socket.socket(type=socket.SOCK_DGRAM)
+        self._fence.bind(("127.0.0.1", 0))
+        self._fence.connect(self._fence.getsockname())
+        # Bound and not listening: who connects to it is refused.
+        self._refusing = socket.socket()
+        self._refusing.bind(("127.0.0.1", 0))
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for end in (*self._ends, self._fence, self._refusing):
+            end.close()
+        for fd in self._held:
+            os.close(fd)
+        self.map.clear()
+        # With an empty map, a loop of ours gives back what it had kept.
+        self.loop(self.map, 1)
+
+    # Playing a script
+
+    def happen_now_or_later(self, step: Step) -> None:
+        """Take a step, from outside of any handler."""
+        if step.at is not None:
+            who, call = step.at
+            channel = self.pick(who)
+            if channel is not None:
+                channel.armed.setdefault(call, deque()).append(step)
+            return
+        with self.noting(step.verb):
+            self.happen(step)
+
+    def happen(self, step: Step) -> None:
+        """Take a step; what it raises goes to the handler that we are in."""
+        getattr(self, step.verb)(**step.given)
+
+    @contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """Write down what is raised."""
+        try:
+            yield
+        except TheEnd:
+            raise
+        except (Exception, *LEAVES) as error:
+            self.error = error
+            self.log.append(("world", what, kind_of(error)))
+
+    def hear_all(self) -> None:
+        """What the peers have got and not heard yet."""
+        for channel in self._channels:
+            if channel.peer is not None:
+                self._peer(channel, "hear", channel.peer.recv, 1 << 20)
+
+    def note_turn(self) -> None:
+        """Write down what is left after a turn; let arrive what was sent."""
+        self.log.append(("world", "map", *map(self._entry, self.map.items())))
+        self.settle()
+
+    def settle(self) -> None:
+        """Let arrive all that was sent over TCP.
+
+        What this processor sends over the loopback arrives in the order in which it
+        was sent, and so does a datagram behind it. Three times: a handshake takes
+        three ways.
+        """
+        if any(is_tcp(end) for end in self._ends):
+            for _ in range(3):
+                self._fence.send(b"!")
+                self._fence.recv(1)
+
+    def _entry(self, item: tuple[Any, Any]) -> Entry:
+        key, channel = item
+        where = key if isinstance(key, int) else type(key).__name__
+        return where, channel.name, getattr(channel, "connected", None)
+
+    # What the world is made of
+
+    def name_for(self, channel: Any) -> str:
+        self._channels.append(channel)
+        return f"c{len(self._channels)}"
+
+    def pick(self, who: int) -> Any:
+        """The channel that a step means; None if there is none."""
+        if who == -1:
+            return (self.called or self._channels or [None])[-1]
+        live = list(self.map.values())
+        if who == -2:
+            gone = [each for each in self._channels if each not in live]
+            return gone[-1] if gone else None
+        return live[who % len(live)] if live else None
+
+    def place(self, end: Any) -> Any:
+        """Move an end to the lowest descriptor that is free among the world's own."""
+        fd = fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
+        os.set_blocking(fd, False)
+        if isinstance(end, socket.socket):
+            placed: Any = socket.socket(end.family, end.type, end.proto, fd)
+            end.close()
+        else:
+            os.close(end.fd)
+            end.fd, placed = fd, end
+        if is_tcp(placed):
+            placed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._ends.append(placed)
+        return placed
+
+    def keep(self, peer: Any) -> Any:
+        """An end that stays where it is, for what a channel talks to."""
+        if peer is not None:
+            os.set_blocking(peer.fileno(), False)
+            self._ends.append(peer)
+        if is_tcp(peer):
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return peer
+
+    def adopt(self, kind: str, end: Any, peer: Any = None) -> Any:
+        channel = CLASSES[kind](self)
+        channel.take(self.place(end))
+        channel.peer = self.keep(peer)
+        return channel
+
+    def bytes_of(self, data: bytes | int, end: Any) -> bytes:
+        """The bytes that a script means."""
+        if isinstance(data, int):
+            if is_tcp(end):
+                data = min(data, MOST_OVER_TCP)
+            begin = self._spoken
+            self._spoken += data
+            numbers = range(begin // 100, (begin + data) // 100 + 1)
+            data = b"".join(b"%99d\n" % n for n in numbers)[:data]
+        return data
+
+    # The verbs: channels come
+
+    def open(self, kind: str, end: str) -> None:
+        if len(self.map) < MOST_CHANNELS:
+            self.adopt(kind, *pair_of(end))
+
+    def couple(self, kind: str, other: str) -> None:
+        """Two channels that are connected with each other."""
+        mine, peer = pair_of("unix")
+        self.adopt(kind, mine)
+        self.adopt(other, peer)
+
+    def listen(self, end: str, child: str) -> None:
+        family = socket.AF_UNIX if end == "unix" else socket.AF_INET
+        channel = Scripted(self)
+        channel.child = child
+        channel.writes = True
+        channel.set_socket(self.place(socket.socket(family)))
+        channel.bind("" if end == "unix" else ("127.0.0.1", 0))
+        channel.listen(8)
+
+    def connect(self, kind: str, refused: bool) -> None:
+        channel = CLASSES[kind](self)
+        if not isinstance(channel, Dispatcher) or len(self.map) >= MOST_CHANNELS:
+            return
+        listening = [each for each in self.map.values() if each.accepting]
+        where = self._refusing if refused or not listening else listening[-1].socket
+        channel.set_socket(self.place(socket.socket(where.family)))
+        channel.connect(where.getsockname())
+        if channel.socket.family == socket.AF_INET:
+            self.settle()
+
+    # The peer does something
+
+    def say(self, who: int, data: bytes | int) -> None:
+        channel = self._with_peer(who)
+        if channel is not None:
+            said = self.bytes_of(data, channel.peer)
+            self._peer(channel, "say", channel.peer.send, said)
+
+    def say_urgently(self, who: int) -> None:
+        self._of_socket(who, "say_urgently", "send", b"!", socket.MSG_OOB)
+
+    def hear(self, who: int, amount: int) -> None:
+        channel = self._with_peer(who)
+        if channel is not None:
+            self._peer(channel, "hear", channel.peer.recv, amount)
+
+    def shut(self, who: int, side: int) -> None:
+        self._of_socket(who, "shut", "shutdown", side)
+
+    def leave(self, who: int) -> None:
+        channel = self._with_peer(who)
+        if channel is not None:
+            self._peer(channel, "leave", channel.peer.close)
+
+    def reset(self, who: int) -> None:
+        linger = b"\1\0\0\0\0\0\0\0"
+        self._of_socket(
+            who, "linger", "setsockopt", socket.SOL_SOCKET, socket.SO_LINGER, linger
+        )
+        self.leave(who)
+
+    def _with_peer(self, who: int) -> Any:
+        """The channel that is meant, or another one whose peer can do something."""
+        channel = self.pick(who)
+        if channel is not None and channel.peer is not None:
+            return channel
+        talking = [each for each in self.map.values() if each.peer is not None]
+        return talking[who % len(talking)] if talking else None
+
+    def _of_socket(self, who: int, verb: str, method: str, *args: Any) -> None:
+        """Something that a socket can do, and a pipe cannot."""
+        channel = self._with_peer(who)
+        if channel is not None and isinstance(channel.peer, socket.socket):
+            self._peer(channel, verb, getattr(channel.peer, method), *args)
+
+    def _peer(
+        self, channel: Any, verb: str, act: Callable[..., Any], *args: Any
+    ) -> None:
+        try:
+            seen = act(*args)
+        except OSError as error:
+            seen = kind_of(error)
+        self.log.append((f"peer of {channel.name}", verb, seen))
+        self.settle()
+
+    # The channel does something
+
+    def push(self, who: int, data: bytes | int) -> None:
+        channel = self.pick(who)
+        if channel is not None:
+            channel.push(self.bytes_of(data, end_of(channel)))
+
+    def push_with_producer(self, who: int, parts: list[bytes | int]) -> None:
+        channel = self._chat(who)
+        if channel is not None:
+            end = end_of(channel)
+            more = [self.bytes_of(part, end) for part in parts]
+            channel.push_with_producer(Producer(channel, more))
+
+    def close_when_done(self, who: int) -> None:
+        channel = self._chat(who)
+        if channel is not None:
+            channel.close_when_done()
+
+    def discard_buffers(self, who: int) -> None:
+        channel = self._chat(who)
+        if channel is not None:
+            channel.discard_buffers()
+
+    def initiate_send(self, who: int) -> None:
+        channel = self._chat(who)
+        if channel is not None:
+            channel.initiate_send()
+
+    def set_terminator(self, who: int, terminator: Any) -> None:
+        channel = self._chat(who)
+        if channel is not None:
+            channel.set_terminator(terminator)
+
+    def set(self, who: int, quality: tuple[str, Any]) -> None:
+        channel = self.pick(who)
+        if channel is not None:
+            setattr(channel, *quality)
+
+    def close(self, who: int) -> None:
+        channel = self.pick(who)
+        if end_of(channel) is not None:
+            channel.close()
+
+    def shut_own(self, who: int, side: int) -> None:
+        end = end_of(self.pick(who))
+        if isinstance(end, socket.socket):
+            end.shutdown(side)
+
+    def raise_error(self, error: type[BaseException]) -> None:
+        raise error("as the script says")
+
+    def _chat(self, who: int) -> Any:
+        channel = self.pick(who)
+        return channel if isinstance(channel, asynchat.async_chat) else None
+
+    # Descriptors are given out again
+
+    def replace(self, who: int, kind: str, end: str) -> None:
+        """Another channel under the same descriptor."""
+        self.close(who)
+        self.open(kind, end)
+
+    def reconnect(self, who: int, end: str) -> None:
+        """The same channel with another socket under the same descriptor."""
+        channel = self.pick(who)
+        if end_of(channel) is not None:
+            channel.close()
+            mine, peer = pair_of(end)
+            channel.take(self.place(mine))
+            channel.peer = self.keep(peer)
+
+    def hold(self, who: int) -> None:
+        """Somebody has a duplicate: closing the channel does not close the socket."""
+        end = end_of(self.pick(who))
+        if end is not None and end.fileno() >= 0:
+            self._held.append(os.dup(end.fileno()))
+
+    def close_behind(self, who: int) -> None:
+        """Close the socket and not the channel."""
+        end = end_of(self.pick(who))
+        if end is not None:
+            end.close()
+            self.clock.jump()
+
+    # The map is changed by hand
+
+    def usurp(self, who: int, kind: str) -> None:
+        """Another object under the descriptor and for the socket of this one."""
+        before = self.pick(who)
+        end = end_of(before)
+        if end is None or end.fileno() < 0:
+            return
+        after = CLASSES[kind](self)
+        after.take(end)
+        after.peer = before.peer
+        self.clock.jump()
+
+    def take_out(self, who: int) -> None:
+        channel = self.pick(who)
+        for key in [key for key, each in self.map.items() if each is channel]:
+            del self.map[key]
+        self.clock.jump()
+
+    def put_back(self, who: int) -> None:
+        channel = self.pick(who)
+        if end_of(channel) is not None:
+            channel.add_channel()
+            self.clock.jump()
+
+    def put_twice(self, who: int) -> None:
+        """Under a duplicate, too."""
+        channel = self.pick(who)
+        end = end_of(channel)
+        if end is not None and end.fileno() >= 0:
+            fd = fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
+            self._held.append(fd)
+            self.map[fd] = channel
+            self.clock.jump()
+
+    def put_under_socket(self, who: int) -> None:
+        """asyncore does not mind a key that has a fileno() itself."""
+        channel = self.pick(who)
+        end = end_of(channel)
+        if end is not None:
+            self.map[end] = channel
+            self.clock.jump()
+
+    def let_go(self) -> None:
+        """Close the oldest duplicate."""
+        if self._held:
+            os.close(self._held.pop(0))
+            self.clock.jump()
+
+    # The loop
+
+    def turn(self, count: int, afresh: bool) -> None:
+        """Turn; from inside a handler, too. Afresh: a map that is new to the loop."""
+        turned: Any = self.map
+        if afresh:
+            turned = UserDict()
+            turned.data = self.map
+        self.loop(turned, count)
+
+
+def end_of(channel: Any) -> Any:
+    """The socket or the pipe of a channel; None if it has none, or is none."""
+    if isinstance(channel, Bare):
+        return channel.sock
+    return getattr(channel, "socket", None)
+
+
+def is_open(channel: Any) -> bool:
+    """Does it still have a descriptor?"""
+    end = end_of(channel)
+    return end is not None and end.fileno() >= 0
+
+
+# ---------------------------------------------------------------------------
+# The loops: asyncore's own, with what ours is meant to do otherwise; and ours
+# ---------------------------------------------------------------------------
+
+
+class Loop:
+    """A loop that is made of turns.
+
+    Attributes:
+        poll: one turn of a map, which does not wait.
+    """
+
+    def __init__(self, poll: Callable[[Any], object]) -> None:
+        self.poll = poll
+
+    def __call__(self, map: Any, count: int) -> None:
+        """``asyncore.loop`` with a count."""
+        while map and count > 0:
+            self.poll(map)
+            count -= 1
+
+    def run(self, world: World, between: Callable[[], object]) -> None:
+        """``asyncore.loop`` without: something happens between two turns."""
+        while world.map:
+            self.poll(world.map)
+            between()
+
+
+class OurLoop(Loop):
+    """One of compat's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(lambda map: self(map, 1))
+        self._name = name
+
+    def __call__(self, map: Any, count: int) -> None:
+        compat.loop(0.0, map=map, count=count, loop=self._name)
+
+    def run(self, world: World, between: Callable[[], object]) -> None:
+        def again() -> None:
+            nonlocal timer
+            # A loop inside of a handler runs the timers of the map, too.
+            if not world.called:
+                between()
+            timer = compat.call_later(0, again, map=world.map)
+
+        timer = compat.call_later(0, again, map=world.map)
+        try:
+            compat.loop(0.0, map=world.map, loop=self._name)
+        finally:
+            timer.cancel()
+
+
+class Asked:
+    """A channel as it was when it was asked; what asyncore.poll gets to see of it."""
+
+    def __init__(self, key: Any, channel: Any) -> None:
+        self.key, self.channel = key, channel
+        self._reads, self._writes = channel.readable(), channel.writable()
+        self._socket = getattr(channel, "socket", None)
+        self.accepting = bool(self._writes) and channel.accepting
+        self.closed = False
+
+    def readable(self) -> Any:
+        return self._reads and not self.closed
+
+    def writable(self) -> Any:
+        return self._writes and not self.closed
+
+    def find_out(self) -> None:
+        """Does it want something of a descriptor that is closed?"""
+        if self._reads or self._writes:
+            self.closed = is_closed(self.key)
+
+    def is_still_in(self, map: Any) -> bool:
+        return (
+            map.get(self.key) is self.channel
+            and getattr(self.channel, "socket", None) is self._socket
+        )
+
+
+class AsPromised:
+    """A map that makes of asyncore.poll what the selectors loop is meant to be."""
+
+    def __init__(self, map: Any) -> None:
+        self._map = map
+        self._asked: dict[Any, Asked] = {}
+
+    def __len__(self) -> int:
+        return len(self._map)
+
+    def items(self) -> list[tuple[Any, Asked]]:
+        for key, channel in list(self._map.items()):
+            self._asked[key] = Asked(key, channel)
+        for asked in self._asked.values():
+            asked.find_out()
+        return list(self._asked.items())
+
+    def get(self, key: Any) -> Any:
+        # Difference 1. asyncore.poll calls whatever is under a ready descriptor now;
+        # ours a channel only while it and its socket are the ones that were asked.
+        asked = self._asked[key]
+        return asked.channel if asked.is_still_in(self._map) else None
+
+    def close_closed(self) -> None:
+        # Difference 2. A socket that was closed behind the loop's back makes select()
+        # raise EBADF out of the loop; ours calls handle_close at the end of the turn,
+        # as poll2 does.
+        for asked in self._asked.values():
+            if asked.closed and asked.is_still_in(self._map):
+                asyncore.readwrite(asked.channel, select.POLLNVAL)
+
+
+def poll_as_promised(map: Any) -> None:
+    """asyncore.poll, and the two differences."""
+    asked = AsPromised(map)
+    asyncore.poll(0.0, asked)
+    asked.close_closed()
+
+
+def is_closed(key: Any) -> bool:
+    """Is this number, or the number of this object, no descriptor (any more)?"""
+    fd = key if isinstance(key, int) else getattr(key, "fileno", lambda: -1)()
+    if fd < 0:
+        # select() complains, and so does ours.
+        return False
+    try:
+        os.fstat(fd)
+    except OSError:
+        return True
+    return False
+
+
+# ---------------------------------------------------------------------------
+# Playing
+# ---------------------------------------------------------------------------
+
+
+def play_by_turns(world: World, script: list[Step]) -> None:
+    """One step, a loop with a count, the next step."""
+    for step in script:
+        world.happen_now_or_later(step)
+        if step.turns:
+            with world.noting("loop"):
+                world.loop(world.map, step.turns)
+        world.note_turn()
+
+
+def play_running(world: World, script: list[Step]) -> None:
+    """One loop without a count, and the steps between its turns."""
+    steps = iter(script)
+    turns = 0
+
+    def between() -> None:
+        nonlocal turns
+        world.note_turn()
+        while turns <= 0:
+            step = next(steps, None)
+            if step is None:
+                raise TheEnd
+            world.happen_now_or_later(step)
+            turns = step.turns
+        turns -= 1
+
+    try:
+        while True:
+            # A loop ends when its map is empty; then the story goes on without it.
+            between()
+            with world.noting("loop"):
+                world.loop.run(world, between)
+    except TheEnd:
+        return
+
+
+class TheEnd(asyncore.ExitNow):
+    """The script is over."""
+
+
+PLAYS = {"by turns": play_by_turns, "running": play_running}
+
+
+def compare(
+    script: list[Step], reference: Loop, loop: Loop, play: Callable[..., None]
+) -> None:
+    """Play a script twice.
+
+    Raises:
+        DifferenceError: from what had left the loop last, if anything had.
+    """
+    expected, _ = _seen(script, reference, play)
+    found, error = _seen(script, loop, play)
+    if found != expected:
+        raise DifferenceError(_difference(expected, found)) from error
+
+
+def _seen(
+    script: list[Step], loop: Loop, play: Callable[..., None]
+) -> tuple[list[Entry], BaseException | None]:
+    with pytest.MonkeyPatch.context() as patched:
+        clock = Clock()
+        patched.setattr(time, "monotonic", clock)
+        with World(loop, clock) as world:
+            play(world, script)
+            world.hear_all()
+        return world.log, world.error
+
+
+def _difference(expected: list[Entry], found: list[Entry]) -> str:
+    same = 0
+    for here, there in zip(expected, found, strict=False):
+        if here != there:
+            break
+        same += 1
+    lines = ["both  " + _line(each) for each in expected[max(0, same - 12) : same]]
+    lines += ["asyncore  " + _line(each) for each in expected[same : same + 5]]
+    lines += ["ours      " + _line(each) for each in found[same : same + 5]]
+    return "\n".join(("the calls differ:", *lines))
+
+
+def _line(entry: Entry) -> str:
+    line = " ".join(map(repr, entry))
+    return line if len(line) < 200 else f"{line[:160]} ... {line[-30:]}"
+
+
+# ---------------------------------------------------------------------------
+# The tests
+# ---------------------------------------------------------------------------
+
+# Each loop of ours, and what it must agree with.
+PAIRS = {
+    "select": (Loop(lambda map: asyncore.poll(0.0, map)), OurLoop("select")),
+    "poll": (Loop(lambda map: asyncore.poll2(0.0, map)), OurLoop("poll")),
+    "selectors": (Loop(poll_as_promised), OurLoop("selectors")),
+}
+
+
+def played(examples: int, **options: Any) -> settings:
+    """How many scripts, and nothing that depends on the time or on an earlier run."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=VARIABLE not in os.environ,
+        suppress_health_check=list(HealthCheck),
+        **options,
+    )
+
+
+@pytest.mark.timeout(0 if VARIABLE in os.environ else 120)
+@pytest.mark.parametrize("play", PLAYS)
+@pytest.mark.parametrize("loop", PAIRS)
+def test_the_same_calls_in_the_same_order_with_the_same_data(
+    loop: str, play: str
+) -> None:
+    @played(EXAMPLES)
+    @given(scripts())
+    def holds(script: list[Step]) -> None:
+        compare(script, *PAIRS[loop], PLAYS[play])
+
+    holds()
+
+
+def test_a_naive_epoll_is_found_out() -> None:
+    """The scripts can tell a wrong loop from a right one."""
+
+    @played(EXAMPLES, phases=[Phase.generate])
+    @given(scripts())
+    def holds(script: list[Step]) -> None:
+        naive = NaiveLoop()
+        try:
+            loop = Loop(lambda map: naive.turn(0.0, map))
+            compare(script, PAIRS["selectors"][0], loop, PLAYS["by turns"])
+        finally:
+            naive.close()
+
+    with pytest.raises(DifferenceError):
+        holds()
