@@ -72,7 +72,7 @@ def main(path: str) -> None:
         print("port", self.getsockname()[1], file=sys.stderr, flush=True)
         return None
 
-    socket.socket.bind = bind_to_a_free_port  # type: ignore[method-assign]
+    socket.socket.bind = bind_to_a_free_port  # type: ignore[assignment, method-assign]
     with contextlib.suppress(KeyboardInterrupt):
         runpy.run_path(path, run_name="__main__")
 

@@ -153,9 +153,13 @@ class Process:
     def wait(self) -> int:
         """Wait for its end; return the exit status."""
         status = self.popen.wait(DEADLINE)
+        self.read_to_the_end()
+        return status
+
+    def read_to_the_end(self) -> None:
+        """Wait until everything that it has said is in ``out`` and ``err``."""
         for reader in self._readers:
             reader.join(DEADLINE)
-        return status
 
     def _read(self, stream: Any, lines: list[str]) -> None:
         for line in stream:
@@ -178,11 +182,13 @@ def process(*argv: str, **options: Any) -> Iterator[Process]:
         env=environment,
         **options,
     )
+    running = Process(popen)
     try:
-        yield Process(popen)
+        yield running
     finally:
         popen.kill()
         popen.wait()
+        running.read_to_the_end()
         for stream in (popen.stdin, popen.stdout, popen.stderr):
             if stream is not None:
                 stream.close()

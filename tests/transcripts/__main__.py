@@ -66,8 +66,8 @@ def _update(path: Path, address: tuple[str, int], check: bool) -> bool:
     if before == after:
         return False
     after = unparse(new._replace(recorded_from=recorded_from()))
-    lines = (text.split("\n") for text in (before, after))
-    print(*difflib.unified_diff(*lines, str(path), "now", lineterm=""), sep="\n")
+    was, now = before.split("\n"), after.split("\n")
+    print(*difflib.unified_diff(was, now, str(path), "now", lineterm=""), sep="\n")
     if not check:
         path.write_text(after, "utf8", newline="\n")
     return True
