@@ -14,6 +14,8 @@ from __future__ import annotations
 import asynchat
 from typing import Any, Protocol
 
+from compat.schedule import wake_other_thread
+
 __all__ = ["announce", "announces", "async_chat"]
 
 Original = asynchat.async_chat
@@ -81,6 +83,10 @@ def announce(channel: Any) -> None:
     board: Board | None = getattr(channel, "_board", None)
     if board is not None:
         board.announce()
+    else:
+        # A loop that asks everybody does so when its wait ends, and a loop that does
+        # not know the channel yet finds it then.
+        wake_other_thread(getattr(channel, "_map", None))
 
 
 def announces(channel: Any) -> bool:

@@ -37,6 +37,7 @@ __all__ = [
     "is_turned",
     "on_signals",
     "schedule_of",
+    "wake_other_thread",
 ]
 
 # Seconds. epoll counts milliseconds in a C int: 24 days. A turn that ends early
@@ -178,6 +179,8 @@ class Schedule:
         self._cancelled = 0
         self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._wakers: list[Waker] = []
+        # The thread that turns the map.
+        self._thread = 0
         self._signals = False
 
     def call_later(
@@ -250,6 +253,7 @@ class Schedule:
     def turned_with(self, waker: Waker) -> Iterator[None]:
         """While this lasts, wake-ups go to *waker*."""
         self._wakers.append(waker)
+        self._thread = threading.get_ident()
         try:
             with _woken_by_signals(waker) if self._signals else nullcontext():
                 yield
@@ -305,6 +309,14 @@ def call_soon_threadsafe(
 def schedule_of(map: Map | None) -> Schedule:
     """The schedule of *map*, made if there is none."""
     return _registry.schedule_of(asyncore.socket_map if map is None else map)
+
+
+def wake_other_thread(map: Map | None) -> None:
+    """End the wait of the loop that turns *map*, if that is another thread's."""
+    with _registry.lock:
+        found = _registry.find(map)
+        if found is not None and found._thread != threading.get_ident():
+            found.wake()
 
 
 @contextmanager
@@ -375,7 +387,7 @@ class _Registry:
         # Reentrant, because a signal handler runs in the middle of anything.
         self.lock = threading.RLock()
 
-    def find(self, map: Map) -> Schedule | None:
+    def find(self, map: Map | None) -> Schedule | None:
         # By identity, and the schedule holds its map: a dict can be neither a key nor
         # weakly referenced, and its id may be given out again.
         return next((each for each in self.schedules if each.map is map), None)

@@ -1,0 +1,98 @@
+"""What another thread does to a channel does not wait for the loop's timeout."""
+
+from __future__ import annotations
+
+import asyncore
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import compat
+from tests.compat.test_loops import Probe
+
+
+class Line(compat.async_chat):
+    """Hears what its peer says."""
+
+    def __init__(self, map: Any = None) -> None:
+        ours, self.peer = socket.socketpair()
+        self.heard: list[bytes] = []
+        super().__init__(ours, map)
+        self.set_terminator(None)
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.heard.append(data)
+        raise asyncore.ExitNow
+
+    def close(self) -> None:
+        super().close()
+        self.peer.close()
+
+
+def while_it_waits(loop: str, act: Callable[[], object]) -> None:
+    """Turn until something raises ExitNow; *act* runs in a thread of its own."""
+
+    def other() -> None:
+        turning.wait()
+        act()
+
+    turning = threading.Event()
+    thread = threading.Thread(target=other)
+    thread.start()
+    compat.call_later(0, turning.set)
+    with pytest.raises(asyncore.ExitNow):
+        compat.loop(3600.0, loop=loop)
+    thread.join()
+
+
+def test_a_channel_that_another_thread_adds_is_heard(loop: str) -> None:
+    lines: list[Line] = []
+    probe = Probe()
+
+    def add() -> None:
+        line = Line()
+        lines.append(line)
+        line.peer.sendall(b"hi")
+
+    while_it_waits(loop, add)
+    assert lines[0].heard == [b"hi"]
+    lines[0].close()
+    probe.close()
+
+
+def test_what_another_thread_pushes_is_written(loop: str) -> None:
+    line = Line()
+
+    def answer() -> None:
+        got = 0
+        # More than fits at once: the rest is written by the loop.
+        while got < 5_000_000:
+            got += len(line.peer.recv(1 << 20))
+        line.peer.sendall(b"thanks")
+
+    reader = threading.Thread(target=answer)
+    reader.start()
+    while_it_waits(loop, lambda: line.push(b"x" * 5_000_000))
+    reader.join()
+    assert line.heard == [b"thanks"]
+    line.close()
+
+
+def test_a_thread_that_closes_the_last_channel_ends_the_loop(loop: str) -> None:
+    line = Line()
+    turning = threading.Event()
+
+    def close() -> None:
+        turning.wait()
+        line.close_when_done()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    compat.call_later(0, turning.set)
+    compat.loop(3600.0, loop=loop)
+    thread.join()
+    assert not asyncore.socket_map
+    line.peer.close()
