@@ -13,6 +13,7 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import io
+import linecache
 import os
 import pkgutil
 import sys
@@ -51,7 +52,7 @@ def run_script(path: str, args: list[str]) -> None:
         _set_path(whole)
         spec = importer.find_spec("__main__", None)
         if spec is None:
-            raise ProgramError(f"can't find '__main__' module in {path!r}")
+            raise ProgramError(f"can't find '__main__' module in {whole!r}")
         _run_spec(spec)
     elif path == "-":
         _set_path("")
@@ -88,6 +89,10 @@ def run_code(code: str, args: list[str]) -> None:
     """``python -c CODE ARGS…``."""
     sys.argv[:] = ["-c", *args]
     _set_path("")
+    if sys.version_info >= (3, 13):
+        # From here on tracebacks show the lines of a program that is in no file.
+        lines = code.splitlines(keepends=True)
+        linecache.cache["<string>"] = (len(code), None, lines, "<string>")
     _run({}, lambda: compile(code, "<string>", "exec", dont_inherit=True))
 
 
