@@ -83,6 +83,15 @@ class Lines(asynchat.async_chat):
         self.close_when_done()
 
 
+class Announcing(compat.async_chat):
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.push(data)
+        self.announce()
+
+    def found_terminator(self) -> None:
+        self.close_when_done()
+
+
 class Loud(ChatSession):
     def broadcasting(self, msg: str | bytes) -> None:
         super().broadcasting(self.decode_msg(msg).upper())
@@ -99,6 +108,9 @@ room = Room(5, "127.0.0.1", port=0, map=channels, session_class=Loud)
 timer: compat.Timer = compat.call_later(0.5, room.close, map=channels)
 compat.call_soon_threadsafe(timer.cancel, map=channels)
 compat.loop(0.1, map=channels, count=3, loop="selectors")
+with compat.install("select"):
+    Announcing(socket.socket(), channels)
+compat.uninstall()
 asyncore.loop(0.1, True, channels, 3)
 asyncore.close_all(channels, ignore_all=True)
 
