@@ -225,17 +225,18 @@ def test_the_conversations_have_what_they_are_for() -> None:
 
 
 def megabytes() -> list[Action]:
-    """Two who say far more than a read takes; the second one leaves with it."""
+    """Two who say more than a read takes, and one more than the kernel: it listens only
+    when it has said all, so much of its echo is still queued at its ``out``."""
     source = random.Random(2)
     words = ("o", "u", "t", "ou", "hello you ", "to go out\n", "tutu", "0123456789" * 9)
     said = "".join(source.choices(words, k=100_000)).replace("out", "...").encode()
-    first, second = said[: 1 << 20], said[: 3 << 19] + b"."
     return [
         *(Action(client, "open") for client in "abc"),
-        Action("a", "send", first + b"."),
-        Action("b", "send", second + b"out"),
+        Action("a", "send", said[: 1 << 20] + b"."),
+        Action("b", "send", said + b"."),
         Action("c", "send", b"short"),
-        Action("a", "send", second),
+        Action("b", "send", b".".join([said] * 6) + b".out"),
+        Action("a", "send", said + b"!"),
     ]
 
 
