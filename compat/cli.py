@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import asynchat
 import asyncore
-import importlib.metadata
-import platform
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -71,6 +69,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def origin(module: ModuleType) -> str:
     """Which package a module comes from, its version, and the file."""
+    # Not above: half of the standard library comes with them, and a program may have a
+    # module of its own that is called random or email.
+    import importlib.metadata
+    import platform
+
     if sys.version_info < (3, 12):
         source = f"standard library of Python {platform.python_version()}"
     else:

@@ -11,13 +11,16 @@ Modules/main.c, and Lib/runpy.py for the names of ``__main__``.
 from __future__ import annotations
 
 import builtins
+import importlib
 import importlib.util
 import io
 import linecache
 import os
 import pkgutil
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.machinery import (
     BuiltinImporter,
     ModuleSpec,
@@ -46,7 +49,8 @@ def run_script(path: str, args: list[str]) -> None:
     """
     sys.argv[:] = [path, *args]
     # What can be imported from: a folder or a zip file, and no plain file.
-    whole = os.path.abspath(path)
+    # As Python does, without making it any simpler.
+    whole = os.path.join(os.getcwd(), path) if path else os.getcwd()
     importer = None if path == "-" else pkgutil.get_importer(whole)
     if importer is not None:
         _set_path(whole)
@@ -72,15 +76,16 @@ def run_module(name: str, args: list[str]) -> None:
     """
     sys.argv[:] = ["-m", *args]
     _set_path(os.getcwd())
-    spec = _find(name)
-    if spec.submodule_search_locations is not None:
-        package, name = name, f"{name}.__main__"
-        try:
-            spec = _find(name)
-        except ProgramError as error:
-            raise ProgramError(
-                f"{error}; {package!r} is a package and cannot be directly executed"
-            ) from None
+    with _reported_without_us():
+        spec = _find(name)
+        if spec.submodule_search_locations is not None:
+            package, name = name, f"{name}.__main__"
+            try:
+                spec = _find(name)
+            except ProgramError as error:
+                raise ProgramError(
+                    f"{error}; {package!r} is a package and cannot be directly executed"
+                ) from None
     sys.argv[0] = spec.origin or name
     _run_spec(spec)
 
@@ -89,6 +94,8 @@ def run_code(code: str, args: list[str]) -> None:
     """``python -c CODE ARGS…``."""
     sys.argv[:] = ["-c", *args]
     _set_path("")
+    if sys.version_info >= (3, 14):
+        code = textwrap.dedent(code)
     if sys.version_info >= (3, 13):
         # From here on tracebacks show the lines of a program that is in no file.
         lines = code.splitlines(keepends=True)
@@ -97,12 +104,23 @@ def run_code(code: str, args: list[str]) -> None:
 
 
 def _find(name: str) -> ModuleSpec:
+    package = name.rpartition(".")[0]
+    try:
+        if package:
+            importlib.import_module(package)
+    except ImportError as error:
+        # Missing is the package, or something that it imports?
+        if error.name is None or not f"{package}.".startswith(f"{error.name}."):
+            raise
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
+        hint = ""
+        if name.endswith(".py"):
+            hint = f". Try using {name[:-3]!r} instead of {name!r} as the module name."
         raise ProgramError(
             f"Error while finding module specification for {name!r} "
-            f"({type(error).__name__}: {error})"
+            f"({type(error).__name__}: {error}){hint}"
         ) from None
     if spec is None:
         raise ProgramError(f"No module named {name}")
@@ -128,8 +146,9 @@ def _run_file(path: str) -> None:
 
 def _run_spec(spec: ModuleSpec) -> None:
     loader: Any = spec.loader
-    if not hasattr(loader, "get_code") or loader.get_code(spec.name) is None:
-        raise ProgramError(f"No code object available for {spec.name}")
+    with _reported_without_us():
+        if not hasattr(loader, "get_code") or loader.get_code(spec.name) is None:
+            raise ProgramError(f"No code object available for {spec.name}")
     names = {
         "__file__": spec.origin,
         "__cached__": spec.cached,
@@ -142,17 +161,14 @@ def _run_spec(spec: ModuleSpec) -> None:
 
 def _run(names: dict[str, Any], compiled: Callable[[], CodeType]) -> None:
     """Execute as ``__main__``, which stays: atexit, threads and pickle look there."""
-    main = ModuleType("__main__")
+    main = _program.main = ModuleType("__main__")
     main.__dict__.update(
         __loader__=BuiltinImporter, __annotations__={}, __builtins__=builtins
     )
     main.__dict__.update(names)
     sys.modules["__main__"] = main
-    try:
+    with _reported_without_us():
         exec(compiled(), main.__dict__)
-    except BaseException:
-        _report_without_us()
-        raise
 
 
 def _set_path(first: str) -> None:
@@ -161,12 +177,23 @@ def _set_path(first: str) -> None:
         sys.path[0] = first
 
 
-def _report_without_us() -> None:
-    """Let the exception that leaves now be printed without our frames.
+@contextmanager
+def _reported_without_us() -> Iterator[None]:
+    """Let an exception that leaves be printed without our frames.
 
     It goes on through us to the interpreter, which knows what each kind of exception
     means for the exit status; only what is printed begins further in.
     """
+    try:
+        yield
+    except ProgramError:
+        raise
+    except BaseException:
+        _report_without_us()
+        raise
+
+
+def _report_without_us() -> None:
     hook = sys.excepthook
 
     def print_theirs(
@@ -174,6 +201,7 @@ def _report_without_us() -> None:
         error: BaseException,
         traceback: TracebackType | None,
     ) -> None:
+        sys.excepthook = hook
         while traceback is not None and _is_ours(traceback):
             traceback = traceback.tb_next
         hook(kind, error.with_traceback(traceback), traceback)
@@ -185,7 +213,16 @@ def _is_ours(traceback: TracebackType) -> bool:
     # Down to and including _run, and what a SyntaxError passed on the way: all the
     # frames outside the program's own.
     name = traceback.tb_frame.f_globals.get("__name__")
-    return traceback.tb_frame.f_globals is not sys.modules["__main__"].__dict__ and (
+    return traceback.tb_frame.f_globals is not vars(_program.main) and (
         name in ("__main__", "runpy", "compat.__main__", "compat.cli", __name__)
         or str(name).startswith(("_frozen_importlib", "importlib", "zipimport"))
     )
+
+
+class _Program:
+    """The program's ``__main__``, once it runs; before, an empty module."""
+
+    main = ModuleType("__main__")
+
+
+_program = _Program()

@@ -7,6 +7,7 @@ both streams, and how it ended are compared.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,29 @@ sys.excepthook = hook
 1 / 0
 """
 
+LAST_HOOK = """\
+import atexit, sys
+hook = sys.excepthook
+atexit.register(lambda: print(sys.excepthook is hook))
+1 / 0
+"""
+
+ON_LOOP = """\
+import asyncore, compat, socket
+for name, row in compat.LOOPS.items():
+    *rest, enter = row
+    noted = lambda *args, name=name, enter=enter: (print(name), enter(*args))[1]
+    compat.LOOPS[name] = row._make([*rest, noted])
+here, there = socket.socketpair()
+there.close()
+class Once(asyncore.dispatcher):
+    writable = lambda self: False
+    def handle_read(self):
+        self.close()
+Once(here)
+asyncore.loop()
+"""
+
 Same = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -76,6 +100,12 @@ def same(tmp_path: Path) -> Same:
         "package/other.py": "",
         "folder/__main__.py": FACTS,
         "empty/readme.txt": "",
+        "broken_package/__init__.py": "import package.nothing",
+        "broken_package/__main__.py": "",
+        "own/script.py": "import email, random",
+        "own/email.py": "print('the program has its own')",
+        "own/random.py": "print('and another')",
+        "last_hook.py": LAST_HOOK,
     }.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -84,7 +114,7 @@ def same(tmp_path: Path) -> Same:
         packed.writestr("__main__.py", FACTS)
 
     def run(
-        *argv: str, typed: str = "", **env: str
+        *argv: str, typed: str = "", without_frozen: bool = False, **env: str
     ) -> subprocess.CompletedProcess[str]:
         plain, ours = (
             subprocess.run(
@@ -100,6 +130,11 @@ def same(tmp_path: Path) -> Same:
             for through in ((), ("-m", "compat"))
         )
         assert ours.stdout == plain.stdout
+        if without_frozen:
+            frozen = re.compile(r'(Traceback .*|  File "<frozen .*)\n')
+            ours.stderr, plain.stderr = (
+                frozen.sub("", each.stderr) for each in (ours, plain)
+            )
         assert ours.stderr == plain.stderr
         assert ours.returncode == plain.returncode
         return ours
@@ -115,6 +150,9 @@ def same(tmp_path: Path) -> Same:
         "-m package.module --which",
         "-mpackage",
         "folder one",
+        "./folder/ one",
+        "package/../facts.py",
+        "own/script.py",
         "packed.zip one",
         "at_exit.py",
     ],
@@ -145,10 +183,39 @@ def test_a_safe_path_stays_safe(same: Same) -> None:
         "imports_nothing.py",
         "chained.py",
         "hook.py",
+        "last_hook.py",
+        "-m package.other.py",
     ],
 )
 def test_what_goes_wrong_is_said_as_python_says_it(same: Same, program: str) -> None:
     assert same(*program.split()).returncode in (1, 2)
+
+
+@pytest.mark.parametrize(
+    "program", ["-m chained", "-m broken", "-m package.broken", "-m broken_package"]
+)
+def test_a_modules_traceback_is_pythons_but_for_its_own_frames(
+    same: Same, tmp_path: Path, program: str
+) -> None:
+    (tmp_path / "package" / "broken.py").write_text("x = (")
+    assert same(*program.split(), without_frozen=True).returncode == 1
+
+
+def test_the_program_runs_in_its_own_folder_whatever_is_there(tmp_path: Path) -> None:
+    for name in ("email", "random", "platform"):
+        (tmp_path / f"{name}.py").write_text(f"print('own {name}')\n")
+    (tmp_path / "script.py").write_text("import email, random, platform\n")
+    argv = (sys.executable, "-m", "compat", "script.py")
+    with process(*argv, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}) as program:
+        assert program.wait() == 0
+    assert program.out == ["own email", "own random", "own platform"]
+
+
+def test_the_program_runs_on_the_loop_asked_for(loop: str, tmp_path: Path) -> None:
+    argv = (sys.executable, "-m", "compat", "--loop", loop, "-c", ON_LOOP)
+    with process(*argv, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}) as program:
+        assert program.wait() == 0
+    assert program.out == [loop]
 
 
 @pytest.mark.parametrize(
