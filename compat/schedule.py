@@ -102,6 +102,9 @@ class Waker:
 
     _all: ClassVar[weakref.WeakSet[Waker]] = weakref.WeakSet()
 
+    # What is to be closed; nothing, if Ctrl-C came before there was a socket pair.
+    _ends: tuple[socket.socket, ...] = ()
+
     def __init__(self) -> None:
         self._open()
         Waker._all.add(self)
@@ -110,7 +113,7 @@ class Waker:
         self.close()
 
     def _open(self) -> None:
-        self._reader, self._writer = socket.socketpair()
+        self._ends = self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
 
@@ -132,8 +135,8 @@ class Waker:
 
     def close(self) -> None:
         """Give both descriptors back."""
-        self._reader.close()
-        self._writer.close()
+        for end in self._ends:
+            end.close()
 
     def readable(self) -> bool:
         return True

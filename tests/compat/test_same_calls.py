@@ -571,6 +571,9 @@ class World:
 
     def happen_now_or_later(self, step: Step) -> None:
         """Take a step, from outside of any handler."""
+        if not self.map:
+            # Nothing could happen to anybody.
+            self.open(KINDS[len(self._channels) % len(KINDS)], "unix")
         if step.at is not None:
             who, call = step.at
             channel = self.pick(who)

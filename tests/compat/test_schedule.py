@@ -293,3 +293,17 @@ def test_no_descriptor_is_left_open(loop: str) -> None:
         compat.call_later(0, probe.close)
         compat.loop(loop=loop)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_ctrl_c_before_a_waker_has_its_sockets_is_ctrl_c_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    unraisable: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", unraisable.append)
+    monkeypatch.setattr("socket.socketpair", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        schedule.Waker()
+    assert unraisable == []
