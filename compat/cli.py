@@ -6,16 +6,19 @@ Rule 2: everything behind the program's name belongs to the program.
 
 from __future__ import annotations
 
-import argparse
 import asynchat
 import asyncore
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from compat.install import install
 from compat.loops import LOOPS, MissingLoopError, UnknownLoopError, choose
 from compat.run import ProgramError, run_code, run_module, run_script
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["main"]
 
@@ -39,6 +42,13 @@ PROGRAMS: dict[str, Callable[[str, list[str]], None]] = {
 }
 
 
+class Given:
+    """Our options as they are when none is given."""
+
+    loop = "auto"
+    which = False
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line *argv* (None: the program's own); return the exit status.
 
@@ -46,17 +56,18 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     options, program = _split(argv)
-    parser = _parser()
-    given = parser.parse_args(options)
+    given = Given()
+    if options:
+        _parser().parse_args(options, namespace=given)
     try:
         choose(given.loop)
     except (UnknownLoopError, MissingLoopError) as error:
-        parser.error(str(error))
+        _parser().error(str(error))
     if given.which:
         _print_choice(given.loop)
         return 0
     if len(program) < 2:
-        parser.error("which program? a SCRIPT, -m MODULE or -c CODE")
+        _parser().error("which program? a SCRIPT, -m MODULE or -c CODE")
     install(given.loop)
     kind, name, *args = program
     try:
@@ -98,6 +109,10 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Not above: half of the standard library comes with it, and a program that is run
+    # without options of ours may have a module of its own that is called argparse.
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="python -m compat",
         usage=USAGE,
@@ -113,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--loop",
-        default="auto",
+        default=Given.loop,
         metavar="NAME",
         help=f"auto (default), {', '.join(LOOPS)}; COMPAT_LOOP sets what auto means",
     )

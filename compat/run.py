@@ -14,11 +14,9 @@ import builtins
 import importlib
 import importlib.util
 import io
-import linecache
 import os
 import pkgutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import (
@@ -95,8 +93,12 @@ def run_code(code: str, args: list[str]) -> None:
     sys.argv[:] = ["-c", *args]
     _set_path("")
     if sys.version_info >= (3, 14):
+        import textwrap
+
         code = textwrap.dedent(code)
     if sys.version_info >= (3, 13):
+        import linecache
+
         # From here on tracebacks show the lines of a program that is in no file.
         lines = code.splitlines(keepends=True)
         linecache.cache["<string>"] = (len(code), None, lines, "<string>")

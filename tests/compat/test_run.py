@@ -6,17 +6,21 @@ both streams, and how it ended are compared.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.compat import test_types
 from tests.support import ROOT, process
 
 FACTS = """\
@@ -80,12 +84,88 @@ Once(here)
 asyncore.loop()
 """
 
-Same = Callable[..., subprocess.CompletedProcess[str]]
+LOGS = """\
+import asyncore, logging, socket
+here, there = socket.socketpair()
+there.close()
+class Once(asyncore.dispatcher):
+    writable = lambda self: False
+    def handle_read(self):
+        logging.note("read")
+        self.close()
+Once(here)
+asyncore.loop()
+"""
+
+STACK = """\
+import inspect, traceback
+for frame in inspect.stack():
+    print(frame.frame.f_globals["__name__"], frame.function)
+traceback.print_stack()
+"""
+
+DEPTH = """\
+def depth(so_far):
+    try:
+        return depth(so_far + 1)
+    except RecursionError:
+        return so_far
+print(depth(1))
+"""
+
+FILE_AT_EXIT = """\
+import atexit
+names = "__file__", "__cached__"
+atexit.register(lambda: print(*(name for name in names if name in globals())))
+"""
+
+LOADED = """\
+import sys, asyncore, asynchat
+print(*(name for name in sys.modules if name[0] != "_" and "." not in name))
+"""
+
+# Names that a program may give to modules of its own: asyncore needs none of them.
+OWN = (
+    "argparse",
+    "email",
+    "gettext",
+    "linecache",
+    "locale",
+    "logging",
+    "platform",
+    "random",
+    "shutil",
+    "string",
+    "textwrap",
+    "token",
+    "tokenize",
+    "traceback",
+)
+
+# Those that it had better not: we need them. As in README.md.
+PRELOADED = {
+    "compat",
+    "contextlib",
+    "copyreg",
+    "functools",
+    "heapq",
+    "pkgutil",
+    "re",
+    "runpy",
+    "signal",
+    "threading",
+    "typing",
+    "weakref",
+}
+
+Done = subprocess.CompletedProcess[str]
+Both = Callable[..., tuple[Done, Done]]
+Same = Callable[..., Done]
 
 
 @pytest.fixture
-def same(tmp_path: Path) -> Same:
-    """Run a program both ways, in a folder of programs; return what came of it."""
+def both(tmp_path: Path) -> Both:
+    """Run a program in a folder of programs, plainly and through us."""
     for name, source in {
         "facts.py": FACTS,
         "chained.py": CHAINED,
@@ -102,10 +182,15 @@ def same(tmp_path: Path) -> Same:
         "empty/readme.txt": "",
         "broken_package/__init__.py": "import package.nothing",
         "broken_package/__main__.py": "",
-        "own/script.py": "import email, random",
-        "own/email.py": "print('the program has its own')",
-        "own/random.py": "print('and another')",
+        "own/script.py": f"import asyncore, asynchat, {', '.join(OWN)}",
+        **{f"own/{name}.py": f"print('own {name}')" for name in OWN},
+        "logs/server.py": LOGS,
+        "logs/logging.py": "def note(what):\n    print('mine:', what)",
         "last_hook.py": LAST_HOOK,
+        "stack.py": STACK,
+        "depth.py": DEPTH,
+        "file_at_exit.py": FILE_AT_EXIT,
+        "loaded.py": LOADED,
     }.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -114,21 +199,36 @@ def same(tmp_path: Path) -> Same:
         packed.writestr("__main__.py", FACTS)
 
     def run(
-        *argv: str, typed: str = "", without_frozen: bool = False, **env: str
-    ) -> subprocess.CompletedProcess[str]:
+        *argv: str,
+        typed: str = "",
+        cwd: str = ".",
+        options: tuple[str, ...] = (),
+        **env: str,
+    ) -> tuple[Done, Done]:
         plain, ours = (
             subprocess.run(
                 [sys.executable, "-W", "ignore", *through, *argv],
                 input=typed,
                 capture_output=True,
                 text=True,
-                cwd=tmp_path,
+                cwd=tmp_path / cwd,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **env},
                 timeout=30,
                 check=False,
             )
-            for through in ((), ("-m", "compat"))
+            for through in ((), ("-m", "compat", *options))
         )
+        return plain, ours
+
+    return run
+
+
+@pytest.fixture
+def same(both: Both) -> Same:
+    """Run a program both ways, compare, and return what came of it."""
+
+    def run(*argv: str, without_frozen: bool = False, **how: Any) -> Done:
+        plain, ours = both(*argv, **how)
         assert ours.stdout == plain.stdout
         if without_frozen:
             frozen = re.compile(r'(Traceback .*|  File "<frozen .*)\n')
@@ -201,14 +301,25 @@ def test_a_modules_traceback_is_pythons_but_for_its_own_frames(
     assert same(*program.split(), without_frozen=True).returncode == 1
 
 
-def test_the_program_runs_in_its_own_folder_whatever_is_there(tmp_path: Path) -> None:
-    for name in ("email", "random", "platform"):
-        (tmp_path / f"{name}.py").write_text(f"print('own {name}')\n")
-    (tmp_path / "script.py").write_text("import email, random, platform\n")
-    argv = (sys.executable, "-m", "compat", "script.py")
-    with process(*argv, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}) as program:
-        assert program.wait() == 0
-    assert program.out == ["own email", "own random", "own platform"]
+@pytest.mark.parametrize("place", ["elsewhere", "in its folder"])
+@pytest.mark.parametrize("loop", ["auto", "select"])
+def test_the_program_has_its_own_modules_whatever_they_are_called(
+    same: Same, place: str, loop: str
+) -> None:
+    cwd, script = (
+        (".", "own/script.py") if place == "elsewhere" else ("own", "script.py")
+    )
+    done = same(script, cwd=cwd, COMPAT_LOOP=loop)
+    assert done.stdout.splitlines() == [f"own {name}" for name in OWN]
+
+
+@pytest.mark.parametrize(
+    ("cwd", "script"), [(".", "logs/server.py"), ("logs", "server.py")]
+)
+def test_a_server_may_have_a_logging_of_its_own(
+    same: Same, cwd: str, script: str
+) -> None:
+    assert same(script, cwd=cwd).stdout == "mine: read\n"
 
 
 def test_the_program_runs_on_the_loop_asked_for(loop: str, tmp_path: Path) -> None:
@@ -267,3 +378,101 @@ def test_no_program_is_an_error_that_says_what_is_missing() -> None:
     )
     assert done.returncode == 2
     assert "which program? a SCRIPT, -m MODULE or -c CODE" in done.stderr
+
+
+def test_known_difference_our_frames_stand_outside_the_programs(both: Both) -> None:
+    plain, ours = both("stack.py")
+    assert plain.stdout == "__main__ <module>\n"
+    assert ours.stdout.startswith("__main__ <module>\ncompat.run _run\n")
+    assert ours.stdout.endswith("runpy _run_module_as_main\n")
+    assert ours.stdout.count("\n") == 8
+    assert ours.stderr.endswith(plain.stderr)
+    assert ours.stderr != plain.stderr
+
+
+def test_known_difference_the_recursion_limit_is_nine_calls_nearer_at_most(
+    both: Both,
+) -> None:
+    plain, ours = (int(done.stdout) for done in both("depth.py"))
+    assert 0 < plain - ours <= 9
+
+
+def test_known_difference_at_exit_a_script_still_has_its_file(both: Both) -> None:
+    plain, ours = both("file_at_exit.py")
+    assert (plain.stdout, ours.stdout) == ("\n", "__file__ __cached__\n")
+
+
+def test_known_difference_a_nul_in_a_script_is_refused_without_its_place(
+    both: Both, tmp_path: Path
+) -> None:
+    (tmp_path / "nul.py").write_bytes(b"x = '\0'\n")
+    plain, ours = both("nul.py")
+    assert plain.returncode == ours.returncode == 1
+    assert "nul.py" in plain.stderr
+    assert "nul.py" not in ours.stderr
+    assert "null bytes" in ours.stderr
+
+
+def test_known_difference_undeclared_bytes_are_refused_in_other_words(
+    both: Both, tmp_path: Path
+) -> None:
+    (tmp_path / "latin.py").write_bytes(b"x = '\xe9'\n")
+    plain, ours = both("latin.py")
+    assert plain.returncode == ours.returncode == 1
+    assert "SyntaxError: Non-UTF-8 code starting with" in plain.stderr
+    assert "SyntaxError: (unicode error) 'utf-8' codec" in ours.stderr
+
+
+def test_known_difference_undeclared_bytes_in_a_comment_are_not_refused(
+    both: Both, tmp_path: Path
+) -> None:
+    (tmp_path / "latin.py").write_bytes(b"print('runs')  # \xe9\n")
+    plain, ours = both("latin.py")
+    assert (plain.returncode, plain.stdout) == (1, "")
+    assert (ours.returncode, ours.stdout) == (0, "runs\n")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the list is not for 3.14")
+def test_known_difference_some_modules_are_there_before_the_program(
+    both: Both,
+) -> None:
+    plain, ours = (set(done.stdout.split()) for done in both("loaded.py"))
+    assert {"compat", "runpy", "threading"} <= ours - plain <= PRELOADED
+
+
+def test_known_difference_a_module_called_like_one_of_those_is_not_the_programs(
+    both: Both, tmp_path: Path
+) -> None:
+    (tmp_path / "own" / "typing.py").write_text("print('own typing')")
+    (tmp_path / "own" / "script.py").write_text("import typing")
+    plain, ours = both("own/script.py")
+    assert (plain.stdout, ours.stdout) == ("own typing\n", "")
+    plain, ours = both("script.py", cwd="own")
+    assert (plain.returncode, ours.returncode) == (0, 1)
+    assert "ImportError" in ours.stderr
+
+
+def test_known_difference_with_options_argparse_is_there_too(both: Both) -> None:
+    plain, ours = both("loaded.py", options=("--loop", "select"))
+    assert "argparse" not in plain.stdout.split()
+    assert {"argparse", "locale", "shutil"} <= set(ours.stdout.split())
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("mypy") is None,
+    reason="mypy is not installed; it comes with legacy-chat[lint]",
+)
+def test_known_difference_on_3_11_mypy_prefers_its_own_stubs(tmp_path: Path) -> None:
+    shutil.copytree(test_types.stubs_of("asyncore"), tmp_path / "asyncore-stubs")
+    program = "import asyncore\nasyncore.poll(None)\n"
+    refused, allowed = (
+        test_types.run(
+            tmp_path,
+            *("mypy", "--config-file=", "--python-version", version, "-c", program),
+            PYTHONPATH=str(tmp_path),
+            MYPYPATH="",
+        )
+        for version in ("3.11", "3.12")
+    )
+    assert 'incompatible type "None"; expected "float"' in refused
+    assert "Success" in allowed
