@@ -12,6 +12,7 @@ Rule: importing this package touches nothing of asyncore and asynchat.
 
 from __future__ import annotations
 
+from compat.audience import Audience
 from compat.channels import Channel, Map
 from compat.chat import async_chat
 from compat.install import install, uninstall
@@ -33,6 +34,7 @@ from compat.schedule import (
 
 __all__ = [
     "LOOPS",
+    "Audience",
     "Channel",
     "Choice",
     "Map",

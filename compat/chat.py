@@ -1,22 +1,34 @@
-"""``async_chat`` that announces: it tells its loop when its interest may have changed.
+"""``async_chat`` that announces, that can gather, and that reads in linear time.
 
 asyncore asks every channel in every turn. A channel that announces need not be asked:
-its loop keeps the last answer until the channel announces, or is called.
+its loop keeps the last answer until the channel announces, or is called. asynchat sends
+in every ``push``. A channel that gathers queues, and sends once when the turn is over.
 
 Rule 1: announcing says that the loop should ask, never what the answer will be.
 Rule 2: it is the original class underneath, and its methods do what they did.
 Rule 3: no method needs ``self`` to be of this class. Once it is installed in asynchat,
 a class that was derived from the original before calls these as its base class's.
+Rule 4: gathered or not, a peer gets the same bytes in the same order. What must not
+wait for the end of the turn, such as ``close`` and ``send``, first sends what waits.
+Rule 5: every handler sees ``ac_in_buffer`` as the original would show it.
+Rule 6: the attributes are named so that no program has its own of that name.
 """
 
 from __future__ import annotations
 
 import asynchat
-from typing import Any, Protocol
+import asyncore
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
 
-from compat.schedule import wake_other_thread
+from compat.schedule import at_turn_end, wake_other_thread
 
-__all__ = ["announce", "announces", "async_chat"]
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from compat.audience import Audience
+
+__all__ = ["announce", "announces", "async_chat", "wait_for_turn_end"]
 
 Original = asynchat.async_chat
 
@@ -36,30 +48,176 @@ class async_chat(Original):  # noqa: N801  # the original's name
     own is asked in every turn, as asyncore does. One that changes ``producer_fifo`` by
     hand outside of its handlers calls ``announce()`` afterwards, or is found out
     within a tenth of a second.
+
+    Attributes:
+        ac_gather: True lets ``push``, ``push_with_producer`` and ``close_when_done``
+            only queue. What a turn has queued is sent at its end, with one ``send`` of
+            at most ``ac_out_buffer_size`` bytes; under a loop that is not compat's, in
+            its next turn. A program that leaves without its loop (``os._exit``), blocks
+            in a handler, or writes to ``socket`` itself, leaves it False.
     """
 
+    ac_gather = False
+
     # The loop that turns it, once that has asked it.
-    _board: Board | None = None
+    _compat_board: Board | None = None
+
+    # Has something been queued that no attempt was made to send, and is one being made?
+    _compat_waits = False
+    _compat_sending = False
+
+    # Whose messages it gets.
+    _compat_audience: Audience | None = None
+
+    # What has been read, and how much of that has gone to the handlers.
+    _compat_read: Any = b""
+    _compat_gone = 0
 
     def announce(self) -> None:
         """Let the loop ask again."""
         announce(self)
 
-    def push(self, data: Any) -> None:
-        Original.push(self, data)
-        announce(self)
+    # Reading.
+
+    @property
+    def ac_in_buffer(self) -> Any:
+        """What has been read and not been collected yet."""
+        if self._compat_gone:
+            self._compat_read, self._compat_gone = (
+                self._compat_read[self._compat_gone :],
+                0,
+            )
+        return self._compat_read
+
+    @ac_in_buffer.setter
+    def ac_in_buffer(self, data: Any) -> None:
+        self._compat_read, self._compat_gone = data, 0
+
+    def handle_read(self) -> None:
+        """Read, collect, and find terminators, in time linear in what was read.
+
+        Source: CPython 3.11, Lib/asynchat.py, async_chat.handle_read(), which copies
+        what is left after every terminator.
+        """
+        if not _reads_lazily(self):
+            Original.handle_read(self)
+            return
+        try:
+            data = self.recv(self.ac_in_buffer_size)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.handle_error()
+            return
+        self._compat_read, self._compat_gone = self.ac_in_buffer + data, 0
+        # Handlers may change the buffer and the terminator, so nothing is remembered
+        # from before a call. Adding to _compat_gone is cutting off from the front.
+        while (left := len(self._compat_read) - self._compat_gone) > 0:
+            read, begin = self._compat_read, self._compat_gone
+            terminator = self.get_terminator()
+            if not terminator:
+                self.collect_incoming_data(self.ac_in_buffer)
+                self.ac_in_buffer = b""
+            elif isinstance(terminator, int):
+                if left < terminator:
+                    self.collect_incoming_data(self.ac_in_buffer)
+                    self.ac_in_buffer = b""
+                    # The handler may have set another number.
+                    self.terminator -= left  # type: ignore[operator]
+                else:
+                    self.collect_incoming_data(read[begin : begin + terminator])
+                    self._compat_gone += terminator
+                    self.terminator = 0
+                    self.found_terminator()
+            else:
+                end = read.find(terminator, begin)
+                if end >= 0:
+                    if end > begin:
+                        self.collect_incoming_data(read[begin:end])
+                    self._compat_gone += end - begin + len(terminator)
+                    self.found_terminator()
+                    continue
+                held = asynchat.find_prefix_at_end(self.ac_in_buffer, terminator)
+                if not held:
+                    self.collect_incoming_data(self.ac_in_buffer)
+                    self.ac_in_buffer = b""
+                    continue
+                if held != left:
+                    self.collect_incoming_data(self.ac_in_buffer[:-held])
+                    self.ac_in_buffer = self.ac_in_buffer[-held:]
+                break
+        else:
+            self.ac_in_buffer = b""
+
+    # Writing.
+
+    def push(self, data: bytes | bytearray | memoryview) -> None:
+        _catch_up(self)
+        if not _gathers(self):
+            Original.push(self, data)
+            announce(self)
+            return
+        if not isinstance(data, bytes):
+            if not isinstance(data, bytearray | memoryview):
+                raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
+            # It may be changed before it is sent.
+            data = bytes(data)
+        piece = self.ac_out_buffer_size
+        if len(data) > piece:
+            self.producer_fifo.extend(
+                data[begin : begin + piece] for begin in range(0, len(data), piece)
+            )
+        else:
+            self.producer_fifo.append(data)
+        wait_for_turn_end(self)
 
     def push_with_producer(self, producer: Any) -> None:
-        Original.push_with_producer(self, producer)
-        announce(self)
+        _catch_up(self)
+        if _gathers(self):
+            self.producer_fifo.append(producer)
+            wait_for_turn_end(self)
+        else:
+            Original.push_with_producer(self, producer)
+            announce(self)
 
     def close_when_done(self) -> None:
+        _catch_up(self)
         Original.close_when_done(self)
-        announce(self)
+        if _gathers(self):
+            wait_for_turn_end(self)
+        else:
+            announce(self)
+
+    def send(self, data: ReadableBuffer) -> int:
+        """Send at once; first, once, what waits for the end of the turn."""
+        _write_now(self)
+        return Original.send(self, data)
+
+    def initiate_send(self) -> None:
+        """Make one attempt to send what is queued.
+
+        Source: CPython 3.11, Lib/asynchat.py, async_chat.initiate_send(). One that
+        gathers attempts as many entries at once as go into one send, and closes in the
+        same turn, if that was the last it had to do.
+        """
+        if not _gathers(self):
+            Original.initiate_send(self)
+            return
+        self._compat_waits, self._compat_sending = False, True
+        try:
+            _join_first(self.producer_fifo, self.ac_out_buffer_size)
+            Original.initiate_send(self)
+            if self.connected and self.producer_fifo and self.producer_fifo[0] is None:
+                Original.initiate_send(self)
+        finally:
+            self._compat_sending = False
 
     def discard_buffers(self) -> None:
+        _catch_up(self)
         Original.discard_buffers(self)
         announce(self)
+
+    # Coming and going.
 
     def connect(self, address: Any) -> None:
         Original.connect(self, address)
@@ -74,13 +232,28 @@ class async_chat(Original):  # noqa: N801  # the original's name
         announce(self)
 
     def close(self) -> None:
+        _write_now(self)
+        audience: Audience | None = getattr(self, "_compat_audience", None)
+        if audience is not None:
+            audience.discard(self)
         Original.close(self)
         announce(self)
+
+    def _compat_turn_ends(self) -> None:
+        """Write what waits; an error is this channel's, as in a handler."""
+        try:
+            _write_now(self)
+        except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            self.handle_error()
+        if self.producer_fifo:
+            announce(self)
 
 
 def announce(channel: Any) -> None:
     """Tell the loop that turns *channel*, if one does, to ask it again."""
-    board: Board | None = getattr(channel, "_board", None)
+    board: Board | None = getattr(channel, "_compat_board", None)
     if board is not None:
         board.announce()
     else:
@@ -99,3 +272,48 @@ def announces(channel: Any) -> bool:
         and "readable" not in vars(channel)
         and "writable" not in vars(channel)
     )
+
+
+def _gathers(channel: Any) -> bool:
+    return isinstance(channel, async_chat) and channel.ac_gather
+
+
+def _reads_lazily(channel: Any) -> bool:
+    kind = type(channel)
+    return getattr(kind, "ac_in_buffer", None) is async_chat.ac_in_buffer
+
+
+def _catch_up(channel: Any) -> None:
+    """Queue what was said to its audience before what the channel does next."""
+    audience: Audience | None = getattr(channel, "_compat_audience", None)
+    if audience is not None:
+        audience.catch_up(channel)
+
+
+def wait_for_turn_end(channel: async_chat) -> None:
+    """Let it write when the turn is over."""
+    if not channel._compat_waits:
+        channel._compat_waits = True
+        at_turn_end(channel._map, channel)
+
+
+def _write_now(channel: Any) -> None:
+    """Make the attempt that waits for the end of the turn."""
+    _catch_up(channel)
+    if getattr(channel, "_compat_waits", False) and not channel._compat_sending:
+        channel._compat_waits = False
+        channel.initiate_send()
+
+
+def _join_first(fifo: deque[Any], limit: int) -> None:
+    """Make one entry of those bytes at the front that go into one send."""
+    if len(fifo) < 2:
+        return
+    count = size = 0
+    for entry in fifo:
+        if type(entry) is not bytes or size + len(entry) > limit:
+            break
+        count += 1
+        size += len(entry)
+    if count > 1:
+        fifo.appendleft(b"".join([fifo.popleft() for _ in range(count)]))

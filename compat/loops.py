@@ -129,6 +129,7 @@ def loop(
         ):
             turn(schedule.patience(timeout))
             schedule.run_due()
+            schedule.end_turn()
             if count is not None:
                 count -= 1
 

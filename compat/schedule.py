@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncore
 import heapq
-import logging
 import math
 import os
 import signal
@@ -23,8 +22,8 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any, ClassVar
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any, ClassVar, Protocol
 
 from compat.channels import Map
 
@@ -32,11 +31,13 @@ __all__ = [
     "Schedule",
     "Timer",
     "Waker",
+    "at_turn_end",
     "call_later",
     "call_soon_threadsafe",
     "is_turned",
     "on_signals",
     "schedule_of",
+    "turned_here",
     "wake_other_thread",
 ]
 
@@ -47,8 +48,6 @@ LONGEST_WAIT = 86_400.0
 # Cancelled timers stay in the heap until they come up, or until there are this many
 # of them and they are the greater part.
 FEW_CANCELLED = 64
-
-logger = logging.getLogger("compat")
 
 
 class Timer:
@@ -162,7 +161,7 @@ class Waker:
         """The pair closes with its loop."""
 
     def handle_error(self) -> None:
-        logger.exception("the waker of a loop failed")
+        _log("the waker of a loop failed")
 
     @classmethod
     def _after_fork(cls) -> None:
@@ -172,8 +171,15 @@ class Waker:
             waker._open()
 
 
+class Writer(Protocol):
+    """What has something to write at the end of a turn."""
+
+    def _compat_turn_ends(self) -> None:
+        """Write it. A second call finds nothing to do."""
+
+
 class Schedule:
-    """The timers and the calls from other threads of one map."""
+    """One map's timers, calls from other threads, and writers at the end of a turn."""
 
     def __init__(self, map: Map) -> None:
         self.map = map
@@ -185,6 +191,9 @@ class Schedule:
         # The thread that turns the map.
         self._thread = 0
         self._signals = False
+        # Who has something to write when the turn is over: channels, then audiences.
+        self._writers: deque[Writer] = deque()
+        self._audiences: deque[Writer] = deque()
 
     def call_later(
         self, seconds: float, callback: Callable[..., object], *args: Any
@@ -218,7 +227,7 @@ class Schedule:
 
     def patience(self, timeout: float | None) -> float | None:
         """How many seconds the next turn may wait: *timeout*, or less."""
-        if self._soon:
+        if self._soon or self._writers:
             return 0.0
         while self._heap and not self._heap[0][2].pending:
             heapq.heappop(self._heap)
@@ -252,6 +261,30 @@ class Schedule:
             else:
                 self._cancelled -= 1
 
+    def end_turn(self) -> None:
+        """Let everybody write what the turn has gathered.
+
+        What is queued by that waits for the end of the next turn, which begins at once.
+        """
+        for _ in range(len(self._writers)):
+            self._writers.popleft()._compat_turn_ends()
+        self._end_audiences()
+
+    def wait_for_turn_end(self, audience: Writer) -> None:
+        """Let an audience write when the channels have."""
+        self._audiences.append(audience)
+
+    def _end_audiences(self) -> None:
+        while self._audiences:
+            self._audiences.popleft()._compat_turn_ends()
+
+    def _end_last_turn(self) -> None:
+        """As end_turn; and if one of them raises, the others write all the same."""
+        with ExitStack() as stack:
+            stack.callback(self._end_audiences)
+            while self._writers:
+                stack.callback(self._writers.pop()._compat_turn_ends)
+
     @contextmanager
     def turned_with(self, waker: Waker) -> Iterator[None]:
         """While this lasts, wake-ups go to *waker*."""
@@ -261,8 +294,11 @@ class Schedule:
             with _woken_by_signals(waker) if self._signals else nullcontext():
                 yield
         finally:
-            self._wakers.remove(waker)
-            _registry.forget_if_idle(self)
+            try:
+                self._end_last_turn()
+            finally:
+                self._wakers.remove(waker)
+                _registry.forget_if_idle(self)
 
     def _one_cancelled(self) -> None:
         self._cancelled += 1
@@ -316,10 +352,30 @@ def schedule_of(map: Map | None) -> Schedule:
 
 def wake_other_thread(map: Map | None) -> None:
     """End the wait of the loop that turns *map*, if that is another thread's."""
-    with _registry.lock:
-        found = _registry.find(map)
-        if found is not None and found._thread != threading.get_ident():
+    found = _registry.find(map)
+    if found is not None and found._thread != threading.get_ident():
+        with _registry.lock:
             found.wake()
+
+
+def at_turn_end(map: Map, writer: Writer) -> None:
+    """Let a channel of *map* write when the turn is over, if one of our loops turns it.
+
+    It may be called from any thread.
+    """
+    found = _registry.find(map)
+    if found is not None and found._wakers:
+        found._writers.append(writer)
+        if found._thread != threading.get_ident():
+            wake_other_thread(map)
+
+
+def turned_here(map: Map) -> Schedule | None:
+    """The schedule of *map*, if one of our loops turns it in this thread."""
+    found = _registry.find(map)
+    if found is None or not found._wakers or found._thread != threading.get_ident():
+        return None
+    return found
 
 
 @contextmanager
@@ -352,9 +408,8 @@ def on_signals(
 
 def is_turned(map: Map) -> bool:
     """Does a loop of ours turn *map* now, so that its timers will run?"""
-    with _registry.lock:
-        found = _registry.find(map)
-        return found is not None and bool(found._wakers)
+    found = _registry.find(map)
+    return found is not None and bool(found._wakers)
 
 
 @contextmanager
@@ -379,35 +434,48 @@ def _call(callback: Callable[..., object], args: tuple[Any, ...]) -> None:
     except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
         raise
     except Exception:
-        logger.exception("callback %r raised", callback)
+        _log("callback %r raised", callback)
+
+
+def _log(message: str, *args: object) -> None:
+    # Not above: a program may have a module of its own that is called logging.
+    import logging
+
+    logging.getLogger("compat").exception(message, *args, stacklevel=2)
 
 
 class _Registry:
     """The schedules there are: one for each map that is turned, or has a timer."""
 
     def __init__(self) -> None:
-        self.schedules: list[Schedule] = []
+        # By the map's id, for a dict can be no key. The schedule holds its map, so
+        # the id is not given out again while it is here.
+        self._schedules: dict[int, Schedule] = {}
         # Reentrant, because a signal handler runs in the middle of anything.
         self.lock = threading.RLock()
 
     def find(self, map: Map | None) -> Schedule | None:
-        # By identity, and the schedule holds its map: a dict can be neither a key nor
-        # weakly referenced, and its id may be given out again.
-        return next((each for each in self.schedules if each.map is map), None)
+        return self._schedules.get(id(map))
 
     def schedule_of(self, map: Map) -> Schedule:
         with self.lock:
             found = self.find(map)
             if found is None:
-                found = Schedule(map)
-                self.schedules.append(found)
+                found = self._schedules[id(map)] = Schedule(map)
             return found
 
     def forget_if_idle(self, schedule: Schedule) -> None:
         with self.lock:
             idle = not (schedule._wakers or schedule.pending or schedule._signals)
-            if idle and schedule in self.schedules:
-                self.schedules.remove(schedule)
+            if idle and self.find(schedule.map) is schedule:
+                del self._schedules[id(schedule.map)]
+
+
+def _before_fork() -> None:
+    # What is queued would be written twice, by the parent and by the child.
+    for schedule in list(_registry._schedules.values()):
+        if schedule._wakers and schedule._thread == threading.get_ident():
+            schedule.end_turn()
 
 
 def _after_fork_in_child() -> None:
@@ -419,4 +487,4 @@ def _after_fork_in_child() -> None:
 _registry = _Registry()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

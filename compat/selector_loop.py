@@ -266,9 +266,9 @@ class SelectorLoop:
     def _meet(self, key: Any, channel: Any) -> Known:
         known = Known(self, key, channel)
         # Where another loop turns the same channel, it announces to that one.
-        if self._lasting and chat.announces(channel) and channel._board is None:
+        if self._lasting and chat.announces(channel) and channel._compat_board is None:
             known.restless = False
-            channel._board = known
+            channel._compat_board = known
         return known
 
     def _forget(self, known: Known) -> None:
@@ -413,8 +413,8 @@ def _socket_of(channel: Any) -> Any:
 
 
 def _take_board_back(known: Known) -> None:
-    if not known.restless and known.channel._board is known:
-        known.channel._board = None
+    if not known.restless and known.channel._compat_board is known:
+        known.channel._compat_board = None
 
 
 def _descriptor(key: Any) -> int:

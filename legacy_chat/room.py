@@ -11,6 +11,8 @@ import logging
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, overload
 
+import compat
+
 if TYPE_CHECKING:
     from legacy_chat.session import ChatSession
 
@@ -25,14 +27,17 @@ class Clients(Collection["ChatSession"]):
     It has what programs did with that list: ``append``, ``remove``, ``in``, ``len``,
     iteration, comparison with a list, and indexing, which is the one that costs time
     in proportion to the room.
+
+    Args:
+        map: the map of the sessions; None for ``asyncore.socket_map``.
     """
 
-    def __init__(self) -> None:
-        self._sessions: dict[ChatSession, None] = {}
+    def __init__(self, map: compat.Map | None = None) -> None:
+        self._sessions = compat.Audience(map)
 
     def append(self, session: ChatSession) -> None:
         """Let *session* in. Harmless if it is in already."""
-        self._sessions[session] = None
+        self._sessions.add(session)
 
     def remove(self, session: ChatSession) -> None:
         """Take *session* out.
@@ -42,7 +47,11 @@ class Clients(Collection["ChatSession"]):
         """
         if session not in self._sessions:
             raise ValueError(f"{session!r} is not in the room")
-        del self._sessions[session]
+        self._sessions.discard(session)
+
+    def push(self, data: bytes, but: ChatSession) -> None:
+        """Tell everybody *but* one."""
+        self._sessions.push(data, but)
 
     def __contains__(self, session: object) -> bool:
         return session in self._sessions

@@ -34,6 +34,10 @@ DEFAULT_PORT = 19528
 # that a client which waits in the backlog does not give up.
 ACCEPT_PAUSE = 1.0
 
+# Connections accepted in one turn at most: enough to empty a full backlog in a few
+# turns, few enough that the clients in the room do not wait for it.
+ACCEPTS_A_TURN = 64
+
 # An address that this machine does not have is no reason not to serve the others of
 # the same name.
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
@@ -85,7 +89,7 @@ class ChatServer(asyncore.dispatcher):
         elif not isinstance(post, _Unsaid):
             raise TypeError(f"post={post} and port={port} mean the same: give one")
         asyncore.dispatcher.__init__(self, map=map)
-        self.clients = Clients()
+        self.clients = Clients(self._map)
         self.session_class = session_class
         self._doors: list[_Door] = []
         self._pause_ends = 0.0
@@ -127,7 +131,7 @@ class ChatServer(asyncore.dispatcher):
             compat.call_later(grace, self._close_sessions, map=self._map)
 
     def handle_accept(self) -> None:
-        """Let in the client that waits."""
+        """Let in the clients that wait."""
         self._accept_from(self)
 
     def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
@@ -179,6 +183,9 @@ class ChatServer(asyncore.dispatcher):
                 if family == socket.AF_INET6 and len(addresses) > 1:
                     # Or it would take the IPv4 port of the same number, too.
                     door.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                # Sessions inherit it. Without it, what a gathering room sends waits for
+                # the delayed acknowledgement of what it sent before.
+                door.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 door.bind((ip, port, *scope))
                 door.listen(list_num)
             except OSError as error:
@@ -202,17 +209,18 @@ class ChatServer(asyncore.dispatcher):
         asyncore.dispatcher.close(self)
 
     def _accept_from(self, door: asyncore.dispatcher) -> None:
-        try:
-            pair = door.accept()
-        except OSError as error:
-            self._pause(error)
-            return
-        if pair is None:
-            return
-        if self._failing:
-            self._failing, self._pause_ends = False, 0.0
-            logger.info("accepting again")
-        self.handle_accepted(*pair)
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                pair = door.accept()
+            except OSError as error:
+                self._pause(error)
+                return
+            if pair is None:
+                return
+            if self._failing:
+                self._failing, self._pause_ends = False, 0.0
+                logger.info("accepting again")
+            self.handle_accepted(*pair)
 
     def _pause(self, error: OSError) -> None:
         if not self._failing:

@@ -15,7 +15,6 @@ Rule 3: one client's trouble costs no other client its message.
 
 from __future__ import annotations
 
-import asynchat
 import asyncore
 import codecs
 import logging
@@ -23,6 +22,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+import compat
 from legacy_chat.room import Clients, say
 
 __all__ = ["ChatSession"]
@@ -43,8 +43,10 @@ class Room(Protocol):
     def __len__(self) -> int: ...
 
 
-class ChatSession(asynchat.async_chat):
+class ChatSession(compat.async_chat):
     """A client in the room, on an accepted socket.
+
+    It gathers: what a turn has for it is sent when the turn is over.
 
     Args:
         server: the dispatcher that accepted it; the session joins its map.
@@ -57,6 +59,8 @@ class ChatSession(asynchat.async_chat):
         user: the client's name: ``用户``, the address, the port.
         server, addr, port, clients: as given.
     """
+
+    ac_gather = True
 
     # Until __init__ is through, for the error that may end it.
     user = "用户"
@@ -72,7 +76,7 @@ class ChatSession(asynchat.async_chat):
         self, server: Any, conn: socket.socket, addr: str, port: int, clients: Room
     ) -> None:
         # The tutorial never looked into its server, so it may be anything.
-        asynchat.async_chat.__init__(self, conn, getattr(server, "_map", None))
+        compat.async_chat.__init__(self, conn, getattr(server, "_map", None))
         self.server = server
         self.addr = addr
         self.port = port
@@ -125,7 +129,7 @@ class ChatSession(asynchat.async_chat):
     def close(self) -> None:
         """Leave the room, without a word, and close the socket."""
         self._leave()
-        asynchat.async_chat.close(self)
+        compat.async_chat.close(self)
 
     def handle_expt(self) -> None:
         """Take an urgent byte, which is no part of the conversation.
@@ -147,6 +151,9 @@ class ChatSession(asynchat.async_chat):
             self.clients.remove(self)
 
     def _push_to_others(self, data: bytes) -> None:
+        if isinstance(self.clients, Clients):
+            self.clients.push(data, but=self)
+            return
         # A copy: with a push that fails, somebody leaves in the middle of the walk.
         others: Iterable[ChatSession] = tuple(self.clients)
         for client in others:

@@ -23,7 +23,7 @@ def probe() -> Iterator[Probe]:
     probe = Probe()
     yield probe
     probe.close()
-    assert schedule._registry.schedules == []
+    assert schedule._registry._schedules == {}
 
 
 def stop() -> None:
@@ -173,7 +173,7 @@ def test_a_loop_with_timers_and_an_empty_map_ends(loop: str) -> None:
     compat.loop(map=map, loop=loop)
     timer.cancel()
     compat.loop(map=map, loop=loop)
-    assert schedule._registry.schedules == []
+    assert schedule._registry._schedules == {}
 
 
 def test_a_loop_waits_for_its_timers_when_told_to(loop: str) -> None:
