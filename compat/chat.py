@@ -39,6 +39,9 @@ class Board(Protocol):
     def announce(self) -> None:
         """Ask the channel again; and end the wait, if another thread says so."""
 
+    def leave(self) -> None:
+        """Forget the channel, whose socket is about to be closed."""
+
 
 class async_chat(Original):  # noqa: N801  # the original's name
     """The original, and it announces.
@@ -228,6 +231,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
         announce(self)
 
     def del_channel(self, map: Any = None) -> None:
+        board: Board | None = getattr(self, "_compat_board", None)
+        if board is not None:
+            board.leave()
         Original.del_channel(self, map)
         announce(self)
 

@@ -10,8 +10,9 @@ Rule 2: a channel that announces (compat.chat) is asked when it has announced or
 called. Every other object is asked in every turn, because its answer may depend on
 anything.
 Rule 3: the map is the caller's. It is compared with what is known when the loop is
-entered, when its size has changed, when an object that is asked turns out not to be in
-it, and otherwise at a bounded rate, before a wait that could be long.
+entered, when its size cannot be explained by who came last, when an object that is
+asked turns out not to be in it, and otherwise at a bounded rate, before a wait that
+could be long.
 Rule 4: nothing here outlives the loop: left, it holds no channel and no map.
 """
 
@@ -23,8 +24,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
+from weakref import WeakValueDictionary
 
 from compat import chat
 from compat.backends import IN, OUT, PRI
@@ -76,26 +79,43 @@ class Known:
         """Ask this one in the next turn, which begins at once."""
         if not self._told:
             self._told = True
-            self._loop.hear(self)
+            self._loop.news.append(self)
+        self._loop.wake_other_thread()
 
-    def listen(self) -> None:
-        """What is announced from here on is news again."""
-        self._told = False
-
-
-class Call(NamedTuple):
-    """A channel that is ready, as it was when it was asked."""
-
-    key: Any
-    channel: Any
-    socket: Any
+    def leave(self) -> None:
+        """It leaves the map, with its socket still open."""
+        self._loop.let_go(self)
 
     def is_still_in(self, map: Map) -> bool:
-        """Neither replaced nor reconnected since?"""
+        """Neither replaced nor reconnected since it was asked?"""
         return (
             map.get(self.key) is self.channel
             and _socket_of(self.channel) is self.socket
         )
+
+    def is_quiet(self) -> bool:
+        """Would it want just what it did, to read? Only of one that announces.
+
+        As the original's ``readable`` and ``writable`` would say. What a gathering
+        channel has queued in this turn is not to be watched for yet.
+        """
+        channel = self.channel
+        return (
+            self.interest == IN | PRI
+            and channel.connected
+            and (not channel.producer_fifo or channel._compat_waits)
+            and channel.socket is self.socket
+        )
+
+    @property
+    def left_behind(self) -> bool:
+        """Has its loop's thread stayed behind in a fork?"""
+        waker = self._loop._waker
+        return waker is not None and waker.left_behind
+
+    def listen(self) -> None:
+        """What is announced from here on is news again."""
+        self._told = False
 
 
 class SelectorLoop:
@@ -115,10 +135,15 @@ class SelectorLoop:
         self._lasting = False
         self._thread = 0
         self._known: dict[Any, Known] = {}
+        # While everything is compared: what was known before, and not found yet.
+        self._before: dict[Any, Known] = {}
         self._restless: list[Known] = []
         self._by_fd: dict[int, list[Known]] = {}
-        self._news: deque[Known] = deque()
+        # Who has announced since it was asked.
+        self.news: deque[Known] = deque()
         self._invalid: list[Known] = []
+        # The next newcomer's place in the map.
+        self._number = 0
         # Compare everything in the next turn; by the clock it is due at _look_at.
         self._stale = True
         self._look_at = 0.0
@@ -143,19 +168,27 @@ class SelectorLoop:
             yield self._turn
         finally:
             self.busy = False
-            for known in self._known.values():
-                _take_board_back(known)
+            self._take_boards_back()
             self._reset()
 
     def look_again(self) -> None:
         """Compare everything in the next turn: another loop has turned its channels."""
         self._stale = True
 
-    def hear(self, known: Known) -> None:
-        """A channel announces, perhaps from another thread."""
-        self._news.append(known)
+    def wake_other_thread(self) -> None:
+        """End the wait, if it is not this thread that would wait."""
         if threading.get_ident() != self._thread and self._waker is not None:
             self._waker.wake()
+
+    def let_go(self, known: Known) -> None:
+        """Watch no more a channel that leaves, before its descriptor is closed.
+
+        Afterwards the kernel would not know any more which registration is meant.
+        """
+        if threading.get_ident() == self._thread:
+            if self._known.get(known.key) is known:
+                del self._known[known.key]
+            self._forget(known)
 
     def close(self) -> None:
         """Give the selector's descriptor back; another turn begins with a new one."""
@@ -189,6 +222,12 @@ class SelectorLoop:
             self._call_ready(ready)
         if self._invalid:
             self._close_invalid()
+        if isinstance(self._map, WeakValueDictionary):
+            # It is to be empty when nobody else holds its channels.
+            self._take_boards_back()
+            self._known, self._restless, self._by_fd = {}, [], {}
+            self.news.clear()
+            self._stale = True
 
     # What has changed?
 
@@ -196,7 +235,6 @@ class SelectorLoop:
         """Keep up with the map; True if that was to ask everybody."""
         if (
             self._stale
-            or len(self._map) != len(self._known)
             # Nobody announces: to ask all of them is to compare all of them.
             or len(self._restless) == len(self._known)
             # Lost in a fork.
@@ -210,38 +248,61 @@ class SelectorLoop:
                 self._ask_all()
                 return True
             self._ask(known)
-        while self._news:
-            known = self._news.popleft()
+        while self.news:
+            known = self.news.popleft()
             known.listen()
             if self._map.get(known.key) is known.channel:
                 self._ask(known)
             elif self._known.get(known.key) is known:
                 del self._known[known.key]
                 self._forget(known)
-        if len(self._map) != len(self._known):
+        if len(self._map) != len(self._known) and not self._met_newcomers():
             self._ask_all()
             return True
         return False
 
+    def _met_newcomers(self) -> bool:
+        """Ask those who came last; False if that does not explain the map's size."""
+        count = len(self._map) - len(self._known)
+        if count < 0 or type(self._map) is not dict:
+            return False
+        newest = list(islice(reversed(self._map.items()), count))
+        if any(key in self._known for key, _ in newest):
+            return False
+        for key, channel in reversed(newest):
+            known = self._known[key] = self._meet(key, channel)
+            known.number, self._number = self._number, self._number + 1
+            if known.restless:
+                self._restless.append(known)
+            self._ask(known)
+        return len(self._map) == len(self._known)
+
     def _ask_all(self) -> None:
         began = time.monotonic()
         self._stale = False
-        self._news.clear()
-        before, self._known, self._restless = self._known, {}, []
+        self.news.clear()
+        before = self._before = self._known
+        self._known, self._restless = {}, []
         for number, (key, channel) in enumerate(list(self._map.items())):
             known = before.pop(key, None)
             if known is None or known.channel is not channel:
                 if known is not None:
                     self._forget(known)
                 known = self._meet(key, channel)
+            elif not known.restless and not chat.announces(channel):
+                # It has been given a readable or writable of its own.
+                _take_board_back(known)
+                known.restless = True
             known.number = number
             known.listen()
             self._known[key] = known
             if known.restless:
                 self._restless.append(known)
             self._ask(known)
+        self._number = len(self._known)
         for known in before.values():
             self._forget(known)
+        self._before = {}
         self._keep_only_what_is_wanted()
         if began >= self._verify_at:
             # Another open file may have been put under a number, with dup2.
@@ -263,12 +324,18 @@ class SelectorLoop:
             if fd not in self._by_fd and fd != wakes:
                 self._descriptors.drop(fd)
 
+    def _take_boards_back(self) -> None:
+        for known in (*self._known.values(), *self._before.values()):
+            _take_board_back(known)
+
     def _meet(self, key: Any, channel: Any) -> Known:
         known = Known(self, key, channel)
         # Where another loop turns the same channel, it announces to that one.
-        if self._lasting and chat.announces(channel) and channel._compat_board is None:
-            known.restless = False
-            channel._compat_board = known
+        if self._lasting and chat.announces(channel):
+            board = channel._compat_board
+            if board is None or board.left_behind:
+                known.restless = False
+                channel._compat_board = known
         return known
 
     def _forget(self, known: Known) -> None:
@@ -353,35 +420,32 @@ class SelectorLoop:
 
         By asyncore's own functions, looked up each time: a program may have its own.
         """
+        by_fd = self._by_fd
         active = [
             known
             for fd, events in ready.items()
-            for known in self._by_fd.get(fd, ())
+            for known in by_fd.get(fd, ())
             if events & known.interest
         ]
         active.sort(key=attrgetter("number"))
-        reads, writes, urgent = [], [], []
+        map = self._map
+        others = False
         for known in active:
             events = ready[known.fd] & known.interest
-            call = Call(known.key, known.channel, known.socket)
-            if events & IN:
-                reads.append(call)
-            if events & OUT:
-                writes.append(call)
-            if events & PRI:
-                urgent.append(call)
-            if not known.restless:
+            if events != IN:
+                others = True
+            if events & IN and known.is_still_in(map):
+                asyncore.read(known.channel)
+        if others:
+            for known in active:
+                if ready[known.fd] & known.interest & OUT and known.is_still_in(map):
+                    asyncore.write(known.channel)
+            for known in active:
+                if ready[known.fd] & known.interest & PRI and known.is_still_in(map):
+                    asyncore._exception(known.channel)
+        for known in active:
+            if not known.restless and not known.is_quiet():
                 known.announce()
-        map = self._map
-        for call in reads:
-            if call.is_still_in(map):
-                asyncore.read(call.channel)
-        for call in writes:
-            if call.is_still_in(map):
-                asyncore.write(call.channel)
-        for call in urgent:
-            if call.is_still_in(map):
-                asyncore._exception(call.channel)
 
     def _close_invalid(self) -> None:
         """Tell the channels whose socket was closed behind their back.
@@ -390,17 +454,16 @@ class SelectorLoop:
         """
         invalid, self._invalid = self._invalid, []
         for known in invalid:
-            call = Call(known.key, known.channel, known.socket)
             if not known.restless:
                 known.announce()
-            if not call.is_still_in(self._map):
+            if not known.is_still_in(self._map):
                 continue
             try:
-                call.channel.handle_close()
+                known.channel.handle_close()
             except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:
-                call.channel.handle_error()
+                known.channel.handle_error()
 
 
 def _socket_of(channel: Any) -> Any:
