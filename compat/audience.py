@@ -3,8 +3,8 @@
 Rule 1: every member gets the same bytes in the same order as if each message had been
 pushed to it when it was said, what it pushes itself included.
 Rule 2: a message costs the same however many listen. A turn's messages are one log,
-joined once when the turn is over; who said nothing meanwhile gets that one object, who
-did gets the rest of it, behind what it pushed.
+and when the turn is over, who said nothing meanwhile gets that as one object; who did
+gets the rest of it, behind what it pushed.
 Rule 3: the log ends with its turn. What a peer does not take then is queued in its
 channel, as if it had been pushed there.
 Rule 4: whoever does more with a ``push`` than the original gets every message by it.
@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Protocol, TypeGuard
 
 from compat.channels import Map
-from compat.chat import announce, async_chat, wait_for_turn_end
+from compat.chat import announce, async_chat, send_short, wait_for_turn_end
 from compat.schedule import turned_here
 
 __all__ = ["Audience"]
@@ -47,8 +47,8 @@ class Audience(Collection[Any]):
         self._members: dict[Any, bool] = {}
         # Those who do not.
         self._pushed: dict[Any, None] = {}
-        self._log: list[bytes] = []
-        # How many of the log's messages a member has had: who spoke, or came late.
+        self._log = bytearray()
+        # How many bytes of the log a member has had already: who spoke, or came late.
         self._had: dict[async_chat, int] = {}
 
     def __contains__(self, channel: object) -> bool:
@@ -107,19 +107,27 @@ class Audience(Collection[Any]):
             schedule.wait_for_turn_end(self)
         if self._reads_log(but):
             self.catch_up(but)
-            self._had[but] = len(self._log) + 1
-        self._log.append(data)
+            self._had[but] = len(self._log) + len(data)
+        self._log += data
+
+    def catch_up(self, channel: async_chat) -> None:
+        """Queue for a member what it has not had of the log."""
+        log = self._log
+        if not log:
+            return
+        had = self._had.get(channel, 0)
+        if had < len(log):
+            self._had[channel] = len(log)
+            channel.producer_fifo.append(bytes(memoryview(log)[had:]))
+            wait_for_turn_end(channel)
 
     def _may_read_log(self, channel: Any) -> TypeGuard[async_chat]:
-        kind = type(channel)
         return (
             isinstance(channel, async_chat)
             and channel.ac_gather
             and getattr(channel, "_map", None) is self._map
-            and kind.push is async_chat.push
-            and kind.send is async_chat.send
-            and kind.initiate_send is async_chat.initiate_send
-            and vars(channel).keys().isdisjoint(("push", "send", "initiate_send"))
+            and type(channel).push is async_chat.push
+            and "push" not in vars(channel)
         )
 
     def _reads_log(self, channel: object) -> TypeGuard[async_chat]:
@@ -139,40 +147,25 @@ class Audience(Collection[Any]):
             except Exception:
                 member.handle_error()
 
-    def catch_up(self, channel: async_chat) -> None:
-        """Queue for a member what it has not had of the log."""
-        log = self._log
-        had = self._had.get(channel, 0)
-        if had < len(log):
-            self._had[channel] = len(log)
-            channel.producer_fifo.append(b"".join(log[had:]))
-            wait_for_turn_end(channel)
-
     def _compat_turn_ends(self) -> None:
         """Write the log to everybody. No handler is called from here."""
-        log, self._log = self._log, []
+        log, self._log = bytes(self._log), bytearray()
         had, self._had = self._had, {}
-        for channel, count in had.items():
-            if count < len(log):
-                self._write(channel, b"".join(log[count:]))
-        whole = b"".join(log)
+        for channel, size in had.items():
+            if size < len(log):
+                _write(channel, log[size:])
         for channel, reads_log in self._members.items():
             if reads_log and channel not in had:
-                self._write(channel, whole)
+                _write(channel, log)
 
-    def _write(self, channel: async_chat, data: bytes) -> None:
-        """Send what goes into one send, and queue the rest."""
-        fifo = channel.producer_fifo
-        if not fifo and channel.connected:
-            piece = channel.ac_out_buffer_size
-            whole = len(data) <= piece
-            try:
-                sent = channel.socket.send(data if whole else data[:piece])
-            except OSError:
-                # Full, or gone: the next attempt is the channel's own.
-                sent = 0
-            if sent == len(data):
-                return
-            data = data[sent:]
-        fifo.append(data)
-        announce(channel)
+
+def _write(channel: async_chat, data: bytes) -> None:
+    """Send what goes into one send, and queue the rest."""
+    fifo = channel.producer_fifo
+    if not fifo:
+        sent = send_short(channel, data)
+        if sent == len(data):
+            return
+        data = data[sent:]
+    fifo.append(data)
+    announce(channel)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from compat.audience import Audience
 
-__all__ = ["announce", "announces", "async_chat", "wait_for_turn_end"]
+__all__ = ["announce", "announces", "async_chat", "send_short", "wait_for_turn_end"]
 
 Original = asynchat.async_chat
 
@@ -155,16 +155,17 @@ class async_chat(Original):  # noqa: N801  # the original's name
     # Writing.
 
     def push(self, data: bytes | bytearray | memoryview) -> None:
-        _catch_up(self)
         if not _gathers(self):
             Original.push(self, data)
             announce(self)
             return
-        if not isinstance(data, bytes):
-            if not isinstance(data, bytearray | memoryview):
+        if type(data) is not bytes:
+            if not isinstance(data, bytes | bytearray | memoryview):
                 raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
             # It may be changed before it is sent.
             data = bytes(data)
+        if self._compat_audience is not None:
+            self._compat_audience.catch_up(self)
         piece = self.ac_out_buffer_size
         if len(data) > piece:
             self.producer_fifo.extend(
@@ -172,7 +173,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
             )
         else:
             self.producer_fifo.append(data)
-        wait_for_turn_end(self)
+        if not self._compat_waits:
+            wait_for_turn_end(self)
 
     def push_with_producer(self, producer: Any) -> None:
         _catch_up(self)
@@ -193,7 +195,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     def send(self, data: ReadableBuffer) -> int:
         """Send at once; first, once, what waits for the end of the turn."""
-        _write_now(self)
+        if getattr(self, "ac_gather", False):
+            _write_now(self)
         return Original.send(self, data)
 
     def initiate_send(self) -> None:
@@ -206,11 +209,12 @@ class async_chat(Original):  # noqa: N801  # the original's name
         if not _gathers(self):
             Original.initiate_send(self)
             return
+        fifo = self.producer_fifo
         self._compat_waits, self._compat_sending = False, True
         try:
-            _join_first(self.producer_fifo, self.ac_out_buffer_size)
+            _join_first(fifo, self.ac_out_buffer_size)
             Original.initiate_send(self)
-            if self.connected and self.producer_fifo and self.producer_fifo[0] is None:
+            if fifo and fifo[0] is None and self.connected:
                 Original.initiate_send(self)
         finally:
             self._compat_sending = False
@@ -247,14 +251,50 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     def _compat_turn_ends(self) -> None:
         """Write what waits; an error is this channel's, as in a handler."""
+        if self._compat_audience is not None:
+            self._compat_audience.catch_up(self)
+        fifo = self.producer_fifo
+        if len(fifo) > 1:
+            _join_first(fifo, self.ac_out_buffer_size)
+        if len(fifo) == 1 and (sent := send_short(self, fifo[0])):
+            self._compat_waits = False
+            if sent == len(fifo[0]):
+                fifo.clear()
+            else:
+                fifo[0] = fifo[0][sent:]
+                announce(self)
+            return
         try:
             _write_now(self)
         except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
             self.handle_error()
-        if self.producer_fifo:
+        if fifo:
             announce(self)
+
+
+def send_short(channel: async_chat, data: Any) -> int:
+    """Send what goes into one send, without the original's calls on the way.
+
+    Returns the bytes that were sent; 0 if those calls are needed: because a class has
+    its own, or to find out why nothing could be sent.
+    """
+    kind = type(channel)
+    if (
+        type(data) is not bytes
+        or len(data) > channel.ac_out_buffer_size
+        or not channel.connected
+        or kind.send is not async_chat.send
+        or kind.initiate_send is not async_chat.initiate_send
+        or "send" in channel.__dict__
+        or "initiate_send" in channel.__dict__
+    ):
+        return 0
+    try:
+        return channel.socket.send(data)
+    except OSError:
+        return 0
 
 
 def announce(channel: Any) -> None:
@@ -297,7 +337,7 @@ def _catch_up(channel: Any) -> None:
 
 
 def wait_for_turn_end(channel: async_chat) -> None:
-    """Let it write when the turn is over."""
+    """Let it write when the turn is over, unless it does already."""
     if not channel._compat_waits:
         channel._compat_waits = True
         at_turn_end(channel._map, channel)

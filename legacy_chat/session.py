@@ -30,6 +30,9 @@ __all__ = ["ChatSession"]
 # An UTF-8 character has four bytes at most, so an unfinished one has three.
 LONGEST_CUT = 3
 
+# A byte above it is part of a longer character.
+LAST_ASCII = 0x7F
+
 logger = logging.getLogger("legacy_chat")
 
 
@@ -100,11 +103,12 @@ class ChatSession(compat.async_chat):
             return
         if not self._leaving:
             self.push(data)
-        data = self._cut + data
-        whole = len(data) - _unfinished(data)
-        self._cut = data[whole:]
-        if whole:
-            self.broadcasting(data[:whole])
+        if self._cut or data[-1] > LAST_ASCII:
+            data = self._cut + data
+            whole = len(data) - _unfinished(data)
+            data, self._cut = data[:whole], data[whole:]
+        if data:
+            self.broadcasting(data)
 
     def broadcasting(self, msg: str | bytes) -> None:
         """Tell every other client what this one says."""
