@@ -7,7 +7,7 @@ and when the turn is over, who said nothing meanwhile gets that as one object; w
 gets the rest of it, behind what it pushed.
 Rule 3: the log ends with its turn. What a peer does not take then is queued in its
 channel, as if it had been pushed there.
-Rule 4: whoever does more with a ``push`` than the original gets every message by it.
+Rule 4: who has a ``push`` or a ``send`` of its own gets every message by its ``push``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Protocol, TypeGuard
 
 from compat.channels import Map
-from compat.chat import announce, async_chat, send_short, wait_for_turn_end
+from compat.chat import announce, async_chat
 from compat.schedule import turned_here
 
 __all__ = ["Audience"]
@@ -105,10 +105,12 @@ class Audience(Collection[Any]):
             self._push_to(self._pushed, data, but)
         if not self._log:
             schedule.wait_for_turn_end(self)
+        log = self._log
         if self._reads_log(but):
-            self.catch_up(but)
-            self._had[but] = len(self._log) + len(data)
-        self._log += data
+            if self._had.get(but, 0) != len(log):
+                self.catch_up(but)
+            self._had[but] = len(log) + len(data)
+        log += data
 
     def catch_up(self, channel: async_chat) -> None:
         """Queue for a member what it has not had of the log."""
@@ -119,15 +121,18 @@ class Audience(Collection[Any]):
         if had < len(log):
             self._had[channel] = len(log)
             channel.producer_fifo.append(bytes(memoryview(log)[had:]))
-            wait_for_turn_end(channel)
+            channel._compat_wait()
 
     def _may_read_log(self, channel: Any) -> TypeGuard[async_chat]:
         return (
             isinstance(channel, async_chat)
             and channel.ac_gather
             and getattr(channel, "_map", None) is self._map
-            and type(channel).push is async_chat.push
-            and "push" not in vars(channel)
+            and all(
+                getattr(type(channel), name) is getattr(async_chat, name)
+                and name not in vars(channel)
+                for name in ("push", "send", "initiate_send")
+            )
         )
 
     def _reads_log(self, channel: object) -> TypeGuard[async_chat]:
@@ -162,8 +167,12 @@ class Audience(Collection[Any]):
 def _write(channel: async_chat, data: bytes) -> None:
     """Send what goes into one send, and queue the rest."""
     fifo = channel.producer_fifo
-    if not fifo:
-        sent = send_short(channel, data)
+    if not fifo and channel.connected and len(data) <= channel.ac_out_buffer_size:
+        try:
+            sent = channel.socket.send(data)
+        except OSError:
+            # Full, or gone: the channel's own attempt, in the next turn, will tell.
+            sent = 0
         if sent == len(data):
             return
         data = data[sent:]

@@ -16,12 +16,14 @@ import errno
 import os
 import select
 import selectors
+import stat
 from typing import Protocol
 
 __all__ = [
     "ERR",
     "HUP",
     "IN",
+    "LONGEST_WAIT",
     "OUT",
     "PRI",
     "READABLE",
@@ -44,9 +46,8 @@ HUP = 0x010
 READABLE = IN | HUP | ERR
 WRITABLE = OUT | ERR
 
-
-# Seconds. epoll counts milliseconds in a C int: 24 days. A turn that ends after a day
-# for nothing is followed by the next.
+# Seconds. poll and epoll count milliseconds in a C int: 24 days. A turn that ends after
+# a day for nothing is followed by the next.
 LONGEST_WAIT = 86_400.0
 
 
@@ -64,7 +65,10 @@ class Backend(Protocol):
         """Unregister *fd*. False if it was closed, and may be reported all the same."""
 
     def wait(self, seconds: float | None) -> list[tuple[int, int]]:
-        """The events, at the latest after so many seconds; None waits for ever."""
+        """The events, at the latest after so many seconds; None waits for ever.
+
+        Each descriptor comes once.
+        """
 
     def quieten(self, fd: int, interest: int) -> None:
         """*fd* reports what its interest does not ask for: only on changes from now."""
@@ -124,9 +128,7 @@ class EpollBackend:
         return True
 
     def wait(self, seconds: float | None) -> list[tuple[int, int]]:
-        if seconds is not None:
-            seconds = min(seconds, LONGEST_WAIT)
-        return self._epoll.poll(seconds, max(len(self._known), 1))
+        return self._epoll.poll(_bounded(seconds), max(len(self._known), 1))
 
     def quieten(self, fd: int, interest: int) -> None:
         self._epoll.modify(fd, interest | select.EPOLLET)
@@ -151,13 +153,20 @@ class SelectorBackend:
         # Always anew: a selector's own table cannot tell that the kernel has dropped
         # a descriptor which was closed and given out again.
         self.forget(fd)
+        _refuse_closed_and_regular(fd)
         events = 0
         if interest & IN:
             events |= selectors.EVENT_READ
         if interest & OUT:
             events |= selectors.EVENT_WRITE
         if events:
-            self._selector.register(fd, events)
+            try:
+                self._selector.register(fd, events)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # So macOS's kqueue refuses terminals and /dev/null.
+                raise _always_ready() from None
         return True
 
     def forget(self, fd: int) -> bool:
@@ -167,12 +176,22 @@ class SelectorBackend:
         return True
 
     def wait(self, seconds: float | None) -> list[tuple[int, int]]:
-        ready = []
-        for key, events in self._selector.select(seconds):
+        try:
+            found = self._selector.select(_bounded(seconds))
+        except OSError:
+            keys = self._selector.get_map().values()
+            closed = [(key.fd, IN | OUT) for key in keys if _is_closed(key.fd)]
+            if not closed:
+                raise
+            # select() refuses all of them because of one; poll() calls that one ready.
+            return closed
+        ready: dict[int, int] = {}
+        for key, events in found:
             mask = IN if events & selectors.EVENT_READ else 0
             mask |= OUT if events & selectors.EVENT_WRITE else 0
-            ready.append((key.fd, mask))
-        return ready
+            # kqueue reports reading and writing apart.
+            ready[key.fd] = ready.get(key.fd, 0) | mask
+        return list(ready.items())
 
     def quieten(self, fd: int, interest: int) -> None:
         """A selector reports only what it was asked for."""
@@ -189,3 +208,29 @@ def new_backend() -> Backend:
     if selectors.DefaultSelector is getattr(selectors, "EpollSelector", None):
         return EpollBackend()
     return SelectorBackend()
+
+
+def _bounded(seconds: float | None) -> float | None:
+    return None if seconds is None else min(seconds, LONGEST_WAIT)
+
+
+def _refuse_closed_and_regular(fd: int) -> None:
+    """Raise what epoll raises; other selectors take both, and do not tell."""
+    if os.name == "nt":
+        # Sockets have numbers of their own there, of which fstat() knows nothing.
+        return
+    # kqueue never reports the end of a regular file.
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        raise _always_ready()
+
+
+def _is_closed(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return True
+    return False
+
+
+def _always_ready() -> OSError:
+    return PermissionError(errno.EPERM, os.strerror(errno.EPERM))

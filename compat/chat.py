@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from compat.audience import Audience
 
-__all__ = ["announce", "announces", "async_chat", "send_short", "wait_for_turn_end"]
+__all__ = ["announce", "announces", "async_chat"]
 
 Original = asynchat.async_chat
 
@@ -102,7 +102,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         Source: CPython 3.11, Lib/asynchat.py, async_chat.handle_read(), which copies
         what is left after every terminator.
         """
-        if not _reads_lazily(self):
+        if not isinstance(self, async_chat) or type(self).ac_in_buffer is not _BUFFER:
             Original.handle_read(self)
             return
         try:
@@ -112,52 +112,54 @@ class async_chat(Original):  # noqa: N801  # the original's name
         except OSError:
             self.handle_error()
             return
-        self._compat_read, self._compat_gone = self.ac_in_buffer + data, 0
+        if self._compat_gone:
+            # A handler raised in the middle of the last read.
+            self._compat_read, self._compat_gone = self.ac_in_buffer, 0
+        read = self._compat_read = self._compat_read + data
+        begin = 0
         # Handlers may change the buffer and the terminator, so nothing is remembered
         # from before a call. Adding to _compat_gone is cutting off from the front.
-        while (left := len(self._compat_read) - self._compat_gone) > 0:
-            read, begin = self._compat_read, self._compat_gone
+        while (left := len(read) - begin) > 0:
             terminator = self.get_terminator()
             if not terminator:
-                self.collect_incoming_data(self.ac_in_buffer)
-                self.ac_in_buffer = b""
-            elif isinstance(terminator, int):
+                self.collect_incoming_data(self.ac_in_buffer if begin else read)
+                break
+            if isinstance(terminator, int):
                 if left < terminator:
-                    self.collect_incoming_data(self.ac_in_buffer)
-                    self.ac_in_buffer = b""
+                    self.collect_incoming_data(self.ac_in_buffer if begin else read)
                     # The handler may have set another number.
                     self.terminator -= left  # type: ignore[operator]
-                else:
-                    self.collect_incoming_data(read[begin : begin + terminator])
-                    self._compat_gone += terminator
-                    self.terminator = 0
-                    self.found_terminator()
+                    break
+                self.collect_incoming_data(read[begin : begin + terminator])
+                self._compat_gone += terminator
+                self.terminator = 0
+                self.found_terminator()
+            elif (end := read.find(terminator, begin)) >= 0:
+                if end > begin:
+                    self.collect_incoming_data(read[begin:end])
+                self._compat_gone += end - begin + len(terminator)
+                self.found_terminator()
             else:
-                end = read.find(terminator, begin)
-                if end >= 0:
-                    if end > begin:
-                        self.collect_incoming_data(read[begin:end])
-                    self._compat_gone += end - begin + len(terminator)
-                    self.found_terminator()
-                    continue
-                held = asynchat.find_prefix_at_end(self.ac_in_buffer, terminator)
-                if not held:
-                    self.collect_incoming_data(self.ac_in_buffer)
-                    self.ac_in_buffer = b""
-                    continue
-                if held != left:
-                    self.collect_incoming_data(self.ac_in_buffer[:-held])
-                    self.ac_in_buffer = self.ac_in_buffer[-held:]
+                rest = self.ac_in_buffer if begin else read
+                held = asynchat.find_prefix_at_end(rest, terminator)
+                if held:
+                    if held != left:
+                        self.collect_incoming_data(rest[:-held])
+                        self.ac_in_buffer = self.ac_in_buffer[-held:]
+                    return
+                self.collect_incoming_data(rest)
                 break
-        else:
-            self.ac_in_buffer = b""
+            read, begin = self._compat_read, self._compat_gone
+        self._compat_read, self._compat_gone = b"", 0
 
     # Writing.
 
     def push(self, data: bytes | bytearray | memoryview) -> None:
-        if not _gathers(self):
+        if not getattr(self, "ac_gather", False):
+            waited = bool(self.producer_fifo)
             Original.push(self, data)
-            announce(self)
+            if waited or self.producer_fifo:
+                announce(self)
             return
         if type(data) is not bytes:
             if not isinstance(data, bytes | bytearray | memoryview):
@@ -174,13 +176,14 @@ class async_chat(Original):  # noqa: N801  # the original's name
         else:
             self.producer_fifo.append(data)
         if not self._compat_waits:
-            wait_for_turn_end(self)
+            self._compat_waits = True
+            at_turn_end(self._map, self)
 
     def push_with_producer(self, producer: Any) -> None:
         _catch_up(self)
-        if _gathers(self):
+        if getattr(self, "ac_gather", False):
             self.producer_fifo.append(producer)
-            wait_for_turn_end(self)
+            self._compat_wait()
         else:
             Original.push_with_producer(self, producer)
             announce(self)
@@ -188,16 +191,20 @@ class async_chat(Original):  # noqa: N801  # the original's name
     def close_when_done(self) -> None:
         _catch_up(self)
         Original.close_when_done(self)
-        if _gathers(self):
-            wait_for_turn_end(self)
+        if getattr(self, "ac_gather", False):
+            self._compat_wait()
         else:
             announce(self)
 
     def send(self, data: ReadableBuffer) -> int:
         """Send at once; first, once, what waits for the end of the turn."""
-        if getattr(self, "ac_gather", False):
+        if getattr(self, "ac_gather", False) and not self._compat_sending:
             _write_now(self)
-        return Original.send(self, data)
+        try:
+            return self.socket.send(data)
+        except OSError:
+            # The original tries again, and knows what to make of the error.
+            return Original.send(self, data)
 
     def initiate_send(self) -> None:
         """Make one attempt to send what is queued.
@@ -206,14 +213,31 @@ class async_chat(Original):  # noqa: N801  # the original's name
         gathers attempts as many entries at once as go into one send, and closes in the
         same turn, if that was the last it had to do.
         """
-        if not _gathers(self):
+        if not getattr(self, "ac_gather", False):
             Original.initiate_send(self)
             return
-        fifo = self.producer_fifo
+        fifo: deque[Any] = self.producer_fifo
         self._compat_waits, self._compat_sending = False, True
         try:
-            _join_first(fifo, self.ac_out_buffer_size)
-            Original.initiate_send(self)
+            if len(fifo) > 1:
+                _join_first(fifo, self.ac_out_buffer_size)
+            first = fifo[0] if fifo else None
+            if (
+                type(first) is bytes
+                and 0 < len(first) <= self.ac_out_buffer_size
+                and self.connected
+            ):
+                try:
+                    sent = self.send(first)
+                except OSError:
+                    self.handle_error()
+                    return
+                if sent == len(first):
+                    fifo.popleft()
+                elif sent:
+                    fifo[0] = first[sent:]
+            else:
+                Original.initiate_send(self)
             if fifo and fifo[0] is None and self.connected:
                 Original.initiate_send(self)
         finally:
@@ -249,52 +273,30 @@ class async_chat(Original):  # noqa: N801  # the original's name
         Original.close(self)
         announce(self)
 
+    def _compat_wait(self) -> None:
+        """Write when the turn is over, if not before."""
+        if not self._compat_waits:
+            self._compat_waits = True
+            at_turn_end(self._map, self)
+
     def _compat_turn_ends(self) -> None:
         """Write what waits; an error is this channel's, as in a handler."""
         if self._compat_audience is not None:
             self._compat_audience.catch_up(self)
-        fifo = self.producer_fifo
-        if len(fifo) > 1:
-            _join_first(fifo, self.ac_out_buffer_size)
-        if len(fifo) == 1 and (sent := send_short(self, fifo[0])):
-            self._compat_waits = False
-            if sent == len(fifo[0]):
-                fifo.clear()
-            else:
-                fifo[0] = fifo[0][sent:]
-                announce(self)
+        if not self._compat_waits:
             return
+        self._compat_waits = False
         try:
-            _write_now(self)
+            self.initiate_send()
         except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
             self.handle_error()
-        if fifo:
+        if self.producer_fifo:
             announce(self)
 
 
-def send_short(channel: async_chat, data: Any) -> int:
-    """Send what goes into one send, without the original's calls on the way.
-
-    Returns the bytes that were sent; 0 if those calls are needed: because a class has
-    its own, or to find out why nothing could be sent.
-    """
-    kind = type(channel)
-    if (
-        type(data) is not bytes
-        or len(data) > channel.ac_out_buffer_size
-        or not channel.connected
-        or kind.send is not async_chat.send
-        or kind.initiate_send is not async_chat.initiate_send
-        or "send" in channel.__dict__
-        or "initiate_send" in channel.__dict__
-    ):
-        return 0
-    try:
-        return channel.socket.send(data)
-    except OSError:
-        return 0
+_BUFFER = async_chat.ac_in_buffer
 
 
 def announce(channel: Any) -> None:
@@ -320,27 +322,11 @@ def announces(channel: Any) -> bool:
     )
 
 
-def _gathers(channel: Any) -> bool:
-    return isinstance(channel, async_chat) and channel.ac_gather
-
-
-def _reads_lazily(channel: Any) -> bool:
-    kind = type(channel)
-    return getattr(kind, "ac_in_buffer", None) is async_chat.ac_in_buffer
-
-
 def _catch_up(channel: Any) -> None:
     """Queue what was said to its audience before what the channel does next."""
     audience: Audience | None = getattr(channel, "_compat_audience", None)
     if audience is not None:
         audience.catch_up(channel)
-
-
-def wait_for_turn_end(channel: async_chat) -> None:
-    """Let it write when the turn is over, unless it does already."""
-    if not channel._compat_waits:
-        channel._compat_waits = True
-        at_turn_end(channel._map, channel)
 
 
 def _write_now(channel: Any) -> None:
@@ -353,13 +339,17 @@ def _write_now(channel: Any) -> None:
 
 def _join_first(fifo: deque[Any], limit: int) -> None:
     """Make one entry of those bytes at the front that go into one send."""
-    if len(fifo) < 2:
-        return
     count = size = 0
     for entry in fifo:
-        if type(entry) is not bytes or size + len(entry) > limit:
+        if type(entry) is not bytes:
+            break
+        size += len(entry)
+        if size > limit:
             break
         count += 1
-        size += len(entry)
-    if count > 1:
+    if count == len(fifo):
+        whole = b"".join(fifo)
+        fifo.clear()
+        fifo.append(whole)
+    elif count > 1:
         fifo.appendleft(b"".join([fifo.popleft() for _ in range(count)]))

@@ -216,13 +216,16 @@ class _Thread(threading.local):
         found = self._selector_loops.pop(id(map), None) or SelectorLoop()
         self._selector_loops[id(map)] = found
         if len(self._selector_loops) > self.FEW_MAPS:
-            self._selector_loops.pop(next(iter(self._selector_loops))).close()
+            idle = (key for key, kept in self._selector_loops.items() if not kept.busy)
+            self._selector_loops.pop(next(idle)).close()
         return found
 
     def _waker_beside(self, map: Map) -> Waker:
         """A waker whose numbers are no keys of the map: of channels, closed by now."""
-        if self._waker is not None and self._depth:
-            return self._waker
+        if self._waker is not None:
+            self._waker.mend()
+            if self._depth:
+                return self._waker
         waker = self._waker or Waker()
         taken = []
         while waker.fileno() in map or waker.signal_fd() in map:

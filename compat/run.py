@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from importlib.machinery import (
     BuiltinImporter,
     ModuleSpec,
+    PathFinder,
     SourceFileLoader,
     SourcelessFileLoader,
 )
@@ -177,6 +178,23 @@ def _set_path(first: str) -> None:
     # With -P, or PYTHONSAFEPATH, Python puts nothing of the program's there.
     if not sys.flags.safe_path:
         sys.path[0] = first
+    _give_way()
+
+
+def _give_way() -> None:
+    """Let a program with a ``compat`` of its own beside it import that, and not us.
+
+    Ours goes on working: its functions find each other in their globals.
+    """
+    package = __name__.partition(".")[0]
+    ours = os.path.realpath(sys.modules[package].__file__ or "")
+    found = PathFinder.find_spec(package, sys.path[:1])
+    # A folder without __init__.py has no origin, and would come after ours.
+    if found is None or not found.origin or os.path.realpath(found.origin) == ours:
+        return
+    for name in list(sys.modules):
+        if name.partition(".")[0] == package:
+            del sys.modules[name]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ Rule 4: a schedule with nothing in it and no loop running is forgotten.
 from __future__ import annotations
 
 import asyncore
+import errno
 import heapq
 import math
 import os
@@ -23,8 +24,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any, ClassVar, Protocol
+from threading import get_ident
+from typing import Any, ClassVar, Protocol, TypeAlias
 
+from compat.backends import LONGEST_WAIT
 from compat.channels import Map
 
 __all__ = [
@@ -40,10 +43,6 @@ __all__ = [
     "turned_here",
     "wake_other_thread",
 ]
-
-# Seconds. epoll counts milliseconds in a C int: 24 days. A turn that ends early
-# because of this limit finds nothing due and waits again.
-LONGEST_WAIT = 86_400.0
 
 # Cancelled timers stay in the heap until they come up, or until there are this many
 # of them and they are the greater part.
@@ -89,12 +88,20 @@ class Timer:
             _call(callback, args)
 
 
+# What tells open files apart, whatever their numbers are.
+File: TypeAlias = tuple[int, int] | None
+
+
 class Waker:
     """Ends the wait of the thread that turns a loop, from another thread.
 
     It is a channel that is always readable and belongs to no map of the caller's:
     a byte written to one end of a socket pair makes the other end ready, on every
     loop. A signal's byte arrives here too, by way of ``signal.set_wakeup_fd``.
+
+    A daemon closes every descriptor that it knows nothing of, mostly after a fork, and
+    soon the numbers are those of its log or of a client. So each end is known by its
+    file, and one that is another's by now is neither used nor closed.
     """
 
     accepting = False
@@ -102,22 +109,28 @@ class Waker:
     _all: ClassVar[weakref.WeakSet[Waker]] = weakref.WeakSet()
 
     # What is to be closed; nothing, if Ctrl-C came before there was a socket pair.
-    _ends: tuple[socket.socket, ...] = ()
+    _ends: tuple[tuple[socket.socket, File], ...] = ()
+
+    # This is a forked child, in which the program may just be closing everything.
+    _forked = False
+
+    _hears_signals = False
 
     def __init__(self) -> None:
+        self._life = weakref.ref(_this_thread.life)
         self._open()
         Waker._all.add(self)
 
     def __del__(self) -> None:
         self.close()
 
-    def _open(self) -> None:
-        self._ends = self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-
     def fileno(self) -> int:
-        """The descriptor that becomes readable."""
+        """The descriptor that becomes readable; a loop asks for it in every turn."""
+        if self._forked:
+            self._forked = False
+            if self.mend():
+                # What was said to the old pair.
+                self.wake()
         return self._reader.fileno()
 
     def signal_fd(self) -> int:
@@ -126,16 +139,75 @@ class Waker:
 
     def wake(self) -> None:
         """End the present wait, or the next one if there is none."""
+        if self._forked and not self._is_whole():
+            return
         try:
             self._writer.send(b"\0")
         except BlockingIOError:
             # Full of earlier wake-ups: the reader is ready as it is.
             return
+        except OSError as error:
+            # Closed by the thread that has turned the loop: nobody waits any more.
+            if error.errno != errno.EBADF:
+                raise
+
+    @property
+    def left_behind(self) -> bool:
+        """Is its thread gone? A fork takes only one along."""
+        return self._life() is None
+
+    @contextmanager
+    def hearing_signals(self) -> Iterator[None]:
+        """While this lasts, a signal ends the wait."""
+        # A handler in Python runs when the wait is over; the wait must be ended from C.
+        # Without this, a signal between the last look and the wait is slept through.
+        before = None if self._hears_signals else self._hear_signals()
+        if before is None:
+            yield
+            return
+        self._hears_signals = True
+        try:
+            yield
+        finally:
+            self._hears_signals = False
+            signal.set_wakeup_fd(before)
+
+    def mend(self) -> bool:
+        """Begin a new pair if the program has closed this one. Was there need to?"""
+        if self._is_whole():
+            return False
+        self.close()
+        self._open()
+        if self._hears_signals:
+            self._hear_signals()
+        return True
 
     def close(self) -> None:
-        """Give both descriptors back."""
-        for end in self._ends:
-            end.close()
+        """Give back both descriptors, unless they are another's by now."""
+        for end, file in self._ends:
+            if _file_behind(end) == file:
+                end.close()
+            else:
+                end.detach()
+
+    def _open(self) -> None:
+        self._reader, self._writer = _socket_pair()
+        self._know_ends()
+
+    def _know_ends(self) -> None:
+        ends = self._reader, self._writer
+        self._ends = tuple((end, _file_behind(end)) for end in ends)
+
+    def _is_whole(self) -> bool:
+        files = [_file_behind(end) == file for end, file in self._ends]
+        return bool(files) and all(files)
+
+    def _hear_signals(self) -> int | None:
+        try:
+            return signal.set_wakeup_fd(self.signal_fd(), warn_on_full_buffer=False)
+        except ValueError:
+            # This is not the main thread. There the handler runs, and wakes this one.
+            return None
 
     def readable(self) -> bool:
         return True
@@ -165,10 +237,25 @@ class Waker:
 
     @classmethod
     def _after_fork(cls) -> None:
-        # Parent and child would read each other's wake-ups.
         for waker in list(cls._all):
-            waker.close()
-            waker._open()
+            waker._forked = True
+            if waker._is_whole():
+                waker._renew()
+
+    def _renew(self) -> None:
+        # Parent and child would read each other's wake-ups. The numbers stay: select()
+        # may be waiting for one of them, and signals are written to the other.
+        try:
+            pair = _socket_pair()
+        except OSError:
+            # No number is free, but for these two.
+            self.close()
+            self._open()
+            return
+        for (end, _), new in zip(self._ends, pair, strict=True):
+            with new:
+                os.dup2(new.fileno(), end.fileno(), inheritable=False)
+        self._know_ends()
 
 
 class Writer(Protocol):
@@ -190,7 +277,8 @@ class Schedule:
         self._wakers: list[Waker] = []
         # The thread that turns the map.
         self._thread = 0
-        self._signals = False
+        # How many on_signals() last.
+        self._signals = 0
         # Who has something to write when the turn is over: channels, then audiences.
         self._writers: deque[Writer] = deque()
         self._audiences: deque[Writer] = deque()
@@ -217,8 +305,9 @@ class Schedule:
 
     def wake(self) -> None:
         """End the wait of the loop that turns the map, if one does."""
-        if self._wakers:
-            self._wakers[-1].wake()
+        # At most one; the loop's thread may take it away between two looks.
+        for waker in self._wakers[-1:]:
+            waker.wake()
 
     @property
     def pending(self) -> bool:
@@ -235,8 +324,8 @@ class Schedule:
         if not self._heap:
             return timeout
         left = max(0.0, self._heap[0][0] - time.monotonic())
-        # Up to whole milliseconds: poll and epoll cut the rest off, and a loop that
-        # wakes half a millisecond early turns idly until the time has come.
+        # Up to whole milliseconds: asyncore's poll2 cuts the rest off with int(), and
+        # a loop that wakes half a millisecond early turns idly until the time has come.
         left = min(math.ceil(left * 1000) / 1000, LONGEST_WAIT)
         return left if timeout is None else min(left, timeout)
 
@@ -278,6 +367,10 @@ class Schedule:
         while self._audiences:
             self._audiences.popleft()._compat_turn_ends()
 
+    def _after_fork(self) -> None:
+        self._wakers[:] = [each for each in self._wakers if not each.left_behind]
+        _registry.forget_if_idle(self)
+
     def _end_last_turn(self) -> None:
         """As end_turn; and if one of them raises, the others write all the same."""
         with ExitStack() as stack:
@@ -289,9 +382,9 @@ class Schedule:
     def turned_with(self, waker: Waker) -> Iterator[None]:
         """While this lasts, wake-ups go to *waker*."""
         self._wakers.append(waker)
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         try:
-            with _woken_by_signals(waker) if self._signals else nullcontext():
+            with waker.hearing_signals() if self._signals else nullcontext():
                 yield
         finally:
             try:
@@ -353,7 +446,7 @@ def schedule_of(map: Map | None) -> Schedule:
 def wake_other_thread(map: Map | None) -> None:
     """End the wait of the loop that turns *map*, if that is another thread's."""
     found = _registry.find(map)
-    if found is not None and found._thread != threading.get_ident():
+    if found is not None and found._thread != get_ident():
         with _registry.lock:
             found.wake()
 
@@ -363,17 +456,17 @@ def at_turn_end(map: Map, writer: Writer) -> None:
 
     It may be called from any thread.
     """
-    found = _registry.find(map)
+    found = _schedules.get(id(map))
     if found is not None and found._wakers:
         found._writers.append(writer)
-        if found._thread != threading.get_ident():
+        if found._thread != get_ident():
             wake_other_thread(map)
 
 
 def turned_here(map: Map) -> Schedule | None:
     """The schedule of *map*, if one of our loops turns it in this thread."""
     found = _registry.find(map)
-    if found is None or not found._wakers or found._thread != threading.get_ident():
+    if found is None or not found._wakers or found._thread != get_ident():
         return None
     return found
 
@@ -395,15 +488,15 @@ def on_signals(
         call_soon_threadsafe(callback, signum, map=schedule.map)
 
     schedule = schedule_of(map)
-    old = {signum: signal.signal(signum, handler) for signum in signums}
-    schedule._signals = True
-    try:
-        yield
-    finally:
-        schedule._signals = False
-        for signum, handler_before in old.items():
-            signal.signal(signum, handler_before)
-        _registry.forget_if_idle(schedule)
+    with ExitStack() as stack:
+        stack.callback(_registry.forget_if_idle, schedule)
+        for signum in signums:
+            stack.callback(signal.signal, signum, signal.signal(signum, handler))
+        schedule._signals += 1
+        try:
+            yield
+        finally:
+            schedule._signals -= 1
 
 
 def is_turned(map: Map) -> bool:
@@ -412,15 +505,20 @@ def is_turned(map: Map) -> bool:
     return found is not None and bool(found._wakers)
 
 
-@contextmanager
-def _woken_by_signals(waker: Waker) -> Iterator[None]:
-    # A handler in Python runs when the wait is over; the wait must be ended from C.
-    # Without this, a signal between the last look and the wait is slept through.
-    before = signal.set_wakeup_fd(waker.signal_fd(), warn_on_full_buffer=False)
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    pair = socket.socketpair()
+    for end in pair:
+        end.setblocking(False)
+    return pair
+
+
+def _file_behind(end: socket.socket) -> File:
     try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
+        status = os.fstat(end.fileno())
+    except OSError:
+        # Closed; or this is Windows, where sockets are no files.
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _check(callback: Callable[..., object]) -> None:
@@ -474,7 +572,7 @@ class _Registry:
 def _before_fork() -> None:
     # What is queued would be written twice, by the parent and by the child.
     for schedule in list(_registry._schedules.values()):
-        if schedule._wakers and schedule._thread == threading.get_ident():
+        if schedule._wakers and schedule._thread == get_ident():
             schedule.end_turn()
 
 
@@ -482,9 +580,22 @@ def _after_fork_in_child() -> None:
     # Another thread may have held it, and that thread is not here any more.
     _registry.lock = threading.RLock()
     Waker._after_fork()
+    for schedule in list(_registry._schedules.values()):
+        schedule._after_fork()
 
 
+class _Life:
+    """As long as a thread's. Its number says less: it is given out again."""
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.life = _Life()
+
+
+_this_thread = _Thread()
 _registry = _Registry()
+_schedules = _registry._schedules
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -88,10 +88,9 @@ class Known:
 
     def is_still_in(self, map: Map) -> bool:
         """Neither replaced nor reconnected since it was asked?"""
-        return (
-            map.get(self.key) is self.channel
-            and _socket_of(self.channel) is self.socket
-        )
+        channel = self.channel
+        sock = _socket_of(channel) if self.restless else channel.socket
+        return map.get(self.key) is channel and sock is self.socket
 
     def is_quiet(self) -> bool:
         """Would it want just what it did, to read? Only of one that announces.
@@ -427,16 +426,19 @@ class SelectorLoop:
             for known in by_fd.get(fd, ())
             if events & known.interest
         ]
-        active.sort(key=attrgetter("number"))
+        if len(active) > 1:
+            active.sort(key=attrgetter("number"))
         map = self._map
-        others = False
+        more = False
         for known in active:
-            events = ready[known.fd] & known.interest
-            if events != IN:
-                others = True
-            if events & IN and known.is_still_in(map):
-                asyncore.read(known.channel)
-        if others:
+            events = ready[known.fd]
+            if events & known.interest & IN:
+                if known.is_still_in(map):
+                    asyncore.read(known.channel)
+                more = more or events != IN
+            else:
+                more = True
+        if more:
             for known in active:
                 if ready[known.fd] & known.interest & OUT and known.is_still_in(map):
                     asyncore.write(known.channel)

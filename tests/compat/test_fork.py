@@ -1,13 +1,15 @@
 """A process that forks while a loop runs: two processes then, and neither in the way.
 
 Rule 1: the forks are real, in a process that does nothing else, and every child is
-reaped by its number.
+reaped by its number: if the test fails, by the parent's handler of SIGTERM.
 Rule 2: who serves is told apart by the answer: each has the number of its process.
+Rule 3: two threads never touch one session at a time; a handler waits for the other.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,22 +31,27 @@ import asyncore, os, signal, sys, threading
 import compat
 from compat import schedule
 
+def tell(*words):
+    \"\"\"A whole line at once: parent and child write to the same pipe.\"\"\"
+    os.write(1, " ".join(map(str, words)).encode() + b"\\n")
+
 class Server(asyncore.dispatcher):
-    def __init__(self):
-        asyncore.dispatcher.__init__(self)
+    def __init__(self, door="port", map=None):
+        asyncore.dispatcher.__init__(self, map=map)
         self.create_socket()
         self.bind(("127.0.0.1", 0))
         self.listen(5)
-        print("port", os.getpid(), self.socket.getsockname()[1], flush=True)
+        tell(door, os.getpid(), self.socket.getsockname()[1])
 
     def handle_accepted(self, sock, address):
-        Session(sock)
+        Session(sock, self._map)
 
 class Session(compat.async_chat):
-    def __init__(self, sock):
-        compat.async_chat.__init__(self, sock)
+    def __init__(self, sock, map):
+        compat.async_chat.__init__(self, sock, map)
         self.set_terminator(b"\\n")
         self.line = b""
+        self.process = os.getpid()
 
     def collect_incoming_data(self, data):
         self.line += data
@@ -52,30 +59,54 @@ class Session(compat.async_chat):
     def found_terminator(self):
         line, self.line = self.line, b""
         if line.startswith(b"!"):
-            line = str(globals()["do_" + line[1:].decode()]()).encode()
-        if self.connected:
+            line = str(globals()["do_" + line[1:].decode()](self)).encode()
+        if self.connected and self.process == os.getpid():
             self.push(b"%d says %s\\n" % (os.getpid(), line))
 
-def fork():
+children = []
+kept = []
+
+def end(*args):
+    \"\"\"End, and not before the children have.\"\"\"
+    for child in children:
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, end)
+
+def fork(map=asyncore.socket_map):
     \"\"\"A child that has let go of everything, and serves at another door.\"\"\"
-    global child
     child = os.fork()
-    if not child:
-        for channel in list(asyncore.socket_map.values()):
-            let_go(channel)
-        Server()
-    return child
+    if child:
+        children.append(child)
+        return child
+    children.clear()
+    # What nobody refers to would be closed as well.
+    kept[:] = map.values()
+    for channel in kept:
+        let_go(channel)
+    serve(map)
+    return 0
 
 def let_go(channel):
     channel.close()
 
-do_fork = fork
+def serve(map):
+    \"\"\"When the handler returns, in the loop that the parent has begun.\"\"\"
+    Server(map=map)
 
-def do_exit():
+def do_fork(session):
+    return fork(session._map)
+
+def do_exit(session):
     os._exit(7)
 
-def do_reap():
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def do_reap(session):
+    tell("reaping", children[-1])
+    status = os.waitpid(children[-1], 0)[1]
+    children.pop()
+    return os.waitstatus_to_exitcode(status)
 
 def run():
     compat.loop(3600, loop=sys.argv[1])
@@ -83,7 +114,11 @@ def run():
 
 START = """
 Server()
-run()
+try:
+    run()
+except BaseException:
+    sys.excepthook(*sys.exc_info())
+end()
 """
 
 # How a program may turn its channels.
@@ -105,7 +140,169 @@ def run():
     while asyncore.socket_map:
         asyncore.poll(3600)
 """,
+    "from the handler": """
+def serve(map):
+    Server()
+    run()
+    os._exit(1)
+""",
 }
+
+# How a child may let go of a channel that the parent keeps.
+LET_GO = {
+    "close": "channel.close()",
+    "del_channel": "channel.del_channel()",
+    "its own copy": "channel.del_channel(); channel.socket.close()",
+    "copy first": "channel.socket.close(); channel.close()",
+    "the map": "channel._map.clear()",
+}
+
+# A child that touches a single channel of the parent's, and has a map of its own.
+LET_GO_OF_ONE = """
+def let_go(channel):
+    if channel.{which}:
+        {how}
+
+def serve(map):
+    own = {{}}
+    Server(map=own)
+    compat.loop(3600, map=own, loop=sys.argv[1])
+    os._exit(1)
+"""
+
+KEEP_OPEN = """
+def let_go(channel):
+    channel.del_channel()
+"""
+
+CLOSE = """
+def do_close(session):
+    session.close()
+    tell("closed")
+"""
+
+# How many wake-ups this process has taken, and before the fork its parent.
+THREADS = """
+wakes = []
+
+def take(waker, handle=schedule.Waker.handle_read_event):
+    wakes.append(waker)
+    handle(waker)
+
+schedule.Waker.handle_read_event = take
+
+def do_wakes(session):
+    return len(wakes)
+
+def in_a_thread(call, *args, map=asyncore.socket_map):
+    \"\"\"When the turn is over, and the loop waits or is about to.\"\"\"
+    def after_the_turn():
+        over.wait()
+        call(*args)
+
+    over = threading.Event()
+    threading.Thread(target=after_the_turn).start()
+    compat.call_later(0, over.set, map=map)
+
+def do_soon(session):
+    in_a_thread(compat.call_soon_threadsafe, session.push, b"soon\\n")
+
+def do_leave(session):
+    in_a_thread(session.close_when_done)
+
+def do_push(session):
+    \"\"\"More than is sent at once: the rest is the loop's to write.\"\"\"
+    thread = threading.Thread(target=session.push, args=(b"much" * 50_000,))
+    thread.start()
+    thread.join()
+"""
+
+# Asks for something, then forks.
+PENDING = """
+def told():
+    tell("told", os.getpid())
+
+def do_ask_and_fork(session):
+    global timer
+    timer = compat.{ask}
+    return fork()
+
+def do_cancel(session):
+    timer.cancel()
+
+def do_pending(session):
+    return timer.pending
+"""
+
+# By when it forks, a number below those of its waker is free.
+SIGNALS = """
+spare = os.open(os.devnull, os.O_RDONLY)
+
+def fork(fork=fork):
+    os.close(spare)
+    return fork()
+
+def do_fork(session):
+    return fork()
+
+def told(signum=0):
+    tell("told", os.getpid())
+
+def on_fork_signal(*args):
+    if not fork():
+        compat.call_soon_threadsafe(told)
+
+signal.signal(signal.SIGUSR2, on_fork_signal)
+
+def do_fork_in_the_wait(session):
+    in_a_thread(os.kill, os.getpid(), signal.SIGUSR2)
+
+def run():
+    with compat.on_signals([signal.SIGUSR1], told):
+        compat.loop(3600, loop=sys.argv[1])
+"""
+
+# When it forks, nothing can be opened any more.
+FULL = """
+import resource
+
+def fork_full(fork=os.fork):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        return fork()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+os.fork = fork_full
+"""
+
+# A second loop: a thread, a map and a door of its own.
+BESIDE = """
+beside = {}
+Server("beside", beside)
+
+def run_beside():
+    compat.loop(3600, map=beside, loop=sys.argv[1])
+
+threading.Thread(target=run_beside, daemon=True).start()
+
+def do_is_turned(session):
+    return compat.is_turned(beside)
+"""
+
+# A child that turns, in the thread that it has, what the other thread turned.
+TAKE_OVER = """
+def serve(map):
+    listener, session, *others = beside.values()
+    session.handle_close = lambda: tell("closes", os.getpid())
+    in_a_thread(session.close_when_done, map=beside)
+    Server(map=beside)
+    run_beside()
+    os._exit(1)
+"""
 
 
 class Server:
@@ -115,8 +312,8 @@ class Server:
         self.program = program
         self.peer = self.visit(program.pid)
 
-    def visit(self, pid: int) -> Peer:
-        port = self.program.wait_for(rf"^port {pid} (\d+)$")[1]
+    def visit(self, pid: int, door: str = "port") -> Peer:
+        port = self.program.wait_for(rf"^{door} {pid} (\d+)$")[1]
         return Peer(("127.0.0.1", int(port)))
 
     def ask(self, line: str, peer: Peer | None = None) -> str:
@@ -126,23 +323,50 @@ class Server:
         peer.send(f"{line}\n")
         return peer.wait_for("\n").decode().rstrip("\n")
 
-    def fork(self) -> int:
-        """Let it fork; return the child's number."""
-        return int(self.ask("!fork").partition(" says ")[2])
+    def answer(self, line: str, peer: Peer | None = None) -> str:
+        """Send a line that is the parent's to answer; return its answer."""
+        pid, _, answer = self.ask(line, peer).partition(" says ")
+        assert int(pid) == self.program.pid
+        return answer
 
-    def reap(self, child: int) -> None:
-        peer = self.visit(child)
-        peer.send("!exit\n")
-        peer.wait_for_end()
-        assert self.ask("!reap") == f"{self.program.pid} says 7"
+    def fork(self, how: str = "!fork", peer: Peer | None = None) -> int:
+        """Let it fork; return the child's number."""
+        return int(self.answer(how, peer))
+
+    def reap(self, child: int, peer: Peer | None = None) -> None:
+        """Let the child end; till then it hears nothing of what is the parent's."""
+        ours, theirs = peer or self.peer, self.visit(child)
+        ours.got = b""
+        ours.send("!reap\n")
+        self.program.wait_for(f"^reaping {child}$")
+        # The parent does not turn now. A child that still listened here would hear
+        # this no later than the second of its own lines.
+        ours.send("mine\n")
+        for word in ("one", "two"):
+            assert self.ask(word, theirs) == f"{child} says {word}"
+        theirs.send("!exit\n")
+        theirs.wait_for_end()
+        pid = self.program.pid
+        answers = b"%d says 7\n%d says mine\n" % (pid, pid)
+        assert ours.wait_for("mine\n") == answers
 
 
 @contextmanager
 def server(loop: str, more: str = "") -> Iterator[Server]:
     source = SERVER + more + START
     with process(sys.executable, "-c", source, loop, cwd=ROOT) as program:
-        yield Server(program)
+        try:
+            yield Server(program)
+        finally:
+            program.popen.terminate()
+            program.wait()
     assert program.err == []
+
+
+def assert_serves(parent: Server, door: str = "port", peer: Peer | None = None) -> None:
+    """The parent an old client and a new one."""
+    assert parent.answer("old", peer) == "old"
+    assert parent.answer("new", parent.visit(parent.program.pid, door)) == "new"
 
 
 def assert_both_serve(parent: Server, child: int) -> None:
@@ -163,4 +387,180 @@ def test_parent_and_child_go_on_serving(run: str, loop: str) -> None:
         child = parent.fork()
         assert_both_serve(parent, child)
         parent.reap(child)
-        assert parent.ask("alone") == f"{parent.program.pid} says alone"
+        assert_serves(parent)
+
+
+# What a child lets go of.
+
+
+@pytest.mark.parametrize("how", LET_GO)
+def test_what_a_child_lets_go_of_stays_the_parents(how: str, loop: str) -> None:
+    with server(loop, f"def let_go(channel): {LET_GO[how]}\n") as parent:
+        child = parent.fork()
+        assert_both_serve(parent, child)
+        parent.reap(child)
+        assert_serves(parent)
+
+
+@pytest.mark.parametrize("how", LET_GO)
+@pytest.mark.parametrize("which", ["accepting", "connected"])
+def test_a_child_that_touches_a_single_channel_deafens_nobody(
+    which: str, how: str, loop: str
+) -> None:
+    more = LET_GO_OF_ONE.format(which=which, how=LET_GO[how])
+    with server(loop, more) as parent:
+        child = parent.fork()
+        assert parent.ask("hi", parent.visit(child)) == f"{child} says hi"
+        assert_serves(parent)
+        parent.reap(child)
+        assert_serves(parent)
+
+
+def test_what_a_closed_session_gets_is_not_a_newcomers(loop: str) -> None:
+    """Closed in the parent, it stays open in the child, and reports in both."""
+    with server(loop, KEEP_OPEN + CLOSE) as parent:
+        old = parent.visit(parent.program.pid)
+        assert parent.answer("hi", old) == "hi"
+        child = parent.fork()
+        old.send("!close\n")
+        parent.program.wait_for("^closed$")
+        # Its number is the newcomer's now.
+        new = parent.visit(parent.program.pid)
+        assert parent.answer("new", new) == "new"
+        old.send("who hears this?\n")
+        for word in ("one", "two"):
+            assert parent.answer(word, new) == word
+        parent.reap(child)
+        assert old.wait_for_end() == b"%d says hi\n" % parent.program.pid
+        assert_serves(parent, peer=new)
+
+
+# What another thread asks for.
+
+
+@pytest.mark.parametrize("who", ["child", "parent"])
+def test_another_thread_wakes_the_loop_of_its_own_process(who: str, loop: str) -> None:
+    with server(loop, THREADS) as parent:
+        pid, child = parent.program.pid, parent.fork()
+        ours, theirs = (pid, child) if who == "parent" else (child, pid)
+        peer = parent.visit(ours)
+        assert parent.ask("!push", peer) == "much" * 50_000 + f"{ours} says None"
+        parent.ask("!soon", peer)
+        peer.wait_for("soon\n")
+        parent.ask("!leave", peer)
+        peer.wait_for_end()
+        assert parent.ask("!wakes", parent.visit(ours)) != f"{ours} says 0"
+        # What there was to take was taken in the turn of the first of two lines.
+        other = parent.visit(theirs)
+        assert parent.ask("one", other) == f"{theirs} says one"
+        assert parent.ask("!wakes", other) == f"{theirs} says 0"
+        parent.reap(child)
+
+
+def test_a_child_has_a_waker_of_its_own_where_no_descriptor_is_free(loop: str) -> None:
+    with server(loop, THREADS + FULL) as parent:
+        child = parent.fork()
+        theirs = parent.visit(child)
+        parent.ask("!soon", theirs)
+        theirs.wait_for("soon\n")
+        assert parent.answer("one") == "one"
+        assert parent.answer("!wakes") == "0"
+        parent.reap(child)
+
+
+def test_a_child_forked_in_the_wait_is_woken(loop: str) -> None:
+    """By a signal handler: select() goes on waiting for the numbers it was given."""
+    with server(loop, KEEP_OPEN + THREADS + SIGNALS) as parent:
+        parent.answer("!fork_in_the_wait")
+        child = int(parent.program.wait_for(r"^told (\d+)$")[1])
+        assert_both_serve(parent, child)
+        parent.reap(child)
+
+
+def test_a_signal_to_the_child_is_told_to_nobody_else(loop: str) -> None:
+    """Signals are written to a number: it must be the waker's, and no session's."""
+    with server(loop, KEEP_OPEN + SIGNALS) as parent:
+        child = parent.fork()
+        theirs = [parent.visit(child) for _ in range(3)]
+        for peer in theirs:
+            assert parent.ask("hi", peer) == f"{child} says hi"
+        os.kill(child, signal.SIGUSR1)
+        parent.program.wait_for(f"^told {child}$")
+        for peer in theirs:
+            assert parent.ask("ho", peer) == f"{child} says ho"
+        parent.reap(child)
+        assert f"told {parent.program.pid}" not in parent.program.out
+
+
+# Other threads that turn loops.
+
+
+@pytest.mark.parametrize("forker", ["port", "beside"])
+def test_a_fork_while_another_thread_turns_a_loop(forker: str, loop: str) -> None:
+    """The child has the forking thread's, the parent goes on with both."""
+    with server(loop, BESIDE) as parent:
+        pid = parent.program.pid
+        peers = {door: parent.visit(pid, door) for door in ("port", "beside")}
+        for peer in peers.values():
+            assert parent.answer("before", peer) == "before"
+        child = parent.fork(peer=peers[forker])
+        theirs = parent.visit(child)
+        for door, peer in peers.items():
+            assert parent.ask("theirs", theirs) == f"{child} says theirs"
+            assert_serves(parent, door, peer)
+        parent.reap(child, peers[forker])
+        for door, peer in peers.items():
+            assert_serves(parent, door, peer)
+
+
+def test_a_thread_that_the_fork_has_left_behind_turns_nothing(loop: str) -> None:
+    with server(loop, BESIDE) as parent:
+        assert parent.answer("hi", parent.visit(parent.program.pid, "beside")) == "hi"
+        child = parent.fork()
+        asked = parent.ask("!is_turned", parent.visit(child))
+        assert asked == f"{child} says False"
+        assert parent.answer("!is_turned") == "True"
+        parent.reap(child)
+
+
+def test_a_child_turns_what_another_thread_of_the_parent_turned(loop: str) -> None:
+    """And is woken by what a channel would have announced to the loop that is gone."""
+    with server(loop, BESIDE + THREADS + TAKE_OVER) as parent:
+        peer = parent.visit(parent.program.pid, "beside")
+        assert parent.answer("hi", peer) == "hi"
+        # So that the thread is done with the first session when the other one forks.
+        assert_serves(parent, "beside", parent.visit(parent.program.pid, "beside"))
+        child = parent.fork()
+        parent.program.wait_for(f"^closes {child}$")
+        parent.reap(child)
+        assert_serves(parent, "beside", peer)
+
+
+# What is pending at the fork.
+
+
+@pytest.mark.parametrize(
+    "ask",
+    ["call_later(0, told)", "call_later(0.001, told)", "call_soon_threadsafe(told)"],
+)
+def test_what_is_pending_at_the_fork_runs_once_in_each(ask: str, loop: str) -> None:
+    with server(loop, PENDING.format(ask=ask)) as parent:
+        child = parent.fork("!ask_and_fork")
+        both = [f"told {pid}" for pid in (parent.program.pid, child)]
+        for told in both:
+            parent.program.wait_for(f"^{told}$")
+        parent.reap(child)
+        out = parent.program.out
+        assert sorted(both) == sorted(line for line in out if line.startswith("told"))
+
+
+@pytest.mark.parametrize("who", ["child", "parent"])
+def test_a_timer_is_cancelled_only_where_it_is(who: str, loop: str) -> None:
+    with server(loop, PENDING.format(ask="call_later(3600, told)")) as parent:
+        pid, child = parent.program.pid, parent.fork("!ask_and_fork")
+        ours, theirs = (pid, child) if who == "parent" else (child, pid)
+        parent.ask("!cancel", parent.visit(ours))
+        for asked, pending in ((ours, False), (theirs, True)):
+            answer = parent.ask("!pending", parent.visit(asked))
+            assert answer == f"{asked} says {pending}"
+        parent.reap(child)
