@@ -120,7 +120,8 @@ class Audience(Collection[Any]):
         had = self._had.get(channel, 0)
         if had < len(log):
             self._had[channel] = len(log)
-            channel.producer_fifo.append(bytes(memoryview(log)[had:]))
+            new = bytes(memoryview(log)[had:]) if had else bytes(log)
+            channel.producer_fifo.append(new)
             channel._compat_wait()
 
     def _may_read_log(self, channel: Any) -> TypeGuard[async_chat]:

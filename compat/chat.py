@@ -32,6 +32,9 @@ __all__ = ["announce", "announces", "async_chat"]
 
 Original = asynchat.async_chat
 
+# Entries of a queue that are joined before it is known how long they are.
+FEW_PIECES = 8
+
 
 class Board(Protocol):
     """Where a loop finds what was announced to it."""
@@ -339,6 +342,16 @@ def _write_now(channel: Any) -> None:
 
 def _join_first(fifo: deque[Any], limit: int) -> None:
     """Make one entry of those bytes at the front that go into one send."""
+    if len(fifo) <= FEW_PIECES:
+        try:
+            whole = b"".join(fifo)
+        except TypeError:
+            # A producer, or the end.
+            whole = b""
+        if 0 < len(whole) <= limit:
+            fifo.clear()
+            fifo.append(whole)
+            return
     count = size = 0
     for entry in fifo:
         if type(entry) is not bytes:
@@ -347,9 +360,5 @@ def _join_first(fifo: deque[Any], limit: int) -> None:
         if size > limit:
             break
         count += 1
-    if count == len(fifo):
-        whole = b"".join(fifo)
-        fifo.clear()
-        fifo.append(whole)
-    elif count > 1:
+    if count > 1:
         fifo.appendleft(b"".join([fifo.popleft() for _ in range(count)]))

@@ -176,9 +176,13 @@ class Descriptors:
             if watched is None:
                 phantoms = True
                 continue
+            if not (mask & ~watched.interest or watched.edge):
+                # kqueue reports reading and writing apart.
+                ready[fd] = ready.get(fd, 0) | mask
+                continue
             hit = _hit(watched.interest, mask)
             if hit:
-                ready[fd] = hit
+                ready[fd] = ready.get(fd, 0) | hit
             # What is changed reports once more, so it is changed only if need be.
             if watched.edge and hit:
                 watched.edge = False

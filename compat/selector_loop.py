@@ -37,6 +37,9 @@ from compat.schedule import Waker
 
 __all__ = ["SelectorLoop"]
 
+# What a channel wants that has nothing to write.
+QUIET = IN | PRI
+
 _NOTHING: dict[str, Any] = {}
 
 # Seconds between two comparisons of everything, which find what nothing announces: a
@@ -91,20 +94,6 @@ class Known:
         channel = self.channel
         sock = _socket_of(channel) if self.restless else channel.socket
         return map.get(self.key) is channel and sock is self.socket
-
-    def is_quiet(self) -> bool:
-        """Would it want just what it did, to read? Only of one that announces.
-
-        As the original's ``readable`` and ``writable`` would say. What a gathering
-        channel has queued in this turn is not to be watched for yet.
-        """
-        channel = self.channel
-        return (
-            self.interest == IN | PRI
-            and channel.connected
-            and (not channel.producer_fifo or channel._compat_waits)
-            and channel.socket is self.socket
-        )
 
     @property
     def left_behind(self) -> bool:
@@ -429,24 +418,41 @@ class SelectorLoop:
         if len(active) > 1:
             active.sort(key=attrgetter("number"))
         map = self._map
-        more = False
+        more = []
         for known in active:
-            events = ready[known.fd]
-            if events & known.interest & IN:
-                if known.is_still_in(map):
-                    asyncore.read(known.channel)
-                more = more or events != IN
-            else:
-                more = True
-        if more:
-            for known in active:
-                if ready[known.fd] & known.interest & OUT and known.is_still_in(map):
-                    asyncore.write(known.channel)
-            for known in active:
-                if ready[known.fd] & known.interest & PRI and known.is_still_in(map):
-                    asyncore._exception(known.channel)
-        for known in active:
-            if not known.restless and not known.is_quiet():
+            channel: Any = known.channel
+            events = ready[known.fd] & known.interest
+            if events & IN:
+                if known.restless:
+                    if known.is_still_in(map):
+                        asyncore.read(channel)
+                # The same without the calls, for this is what a busy loop does most.
+                # Then: would it want anything else, by the original's readable and
+                # writable? What it gathers in this turn is not to be watched for yet.
+                elif (
+                    map.get(known.key) is known.channel
+                    and channel.socket is known.socket
+                ):
+                    asyncore.read(channel)
+                    if (
+                        known.interest != QUIET
+                        or (channel.producer_fifo and not channel._compat_waits)
+                        or not channel.connected
+                        or channel.socket is not known.socket
+                    ):
+                        known.announce()
+            if events != IN:
+                more.append(known)
+        if not more:
+            return
+        for known in more:
+            if ready[known.fd] & known.interest & OUT and known.is_still_in(map):
+                asyncore.write(known.channel)
+        for known in more:
+            if ready[known.fd] & known.interest & PRI and known.is_still_in(map):
+                asyncore._exception(known.channel)
+        for known in more:
+            if not known.restless:
                 known.announce()
 
     def _close_invalid(self) -> None:

@@ -171,6 +171,26 @@ def test_the_callers_map_is_never_touched(loop: str) -> None:
     probe.close()
 
 
+def test_however_many_loops_are_nested_each_keeps_its_selector() -> None:
+    maps: list[dict[int, Any]] = [{} for _ in range(loops._Thread.FEW_MAPS + 2)]
+    probes = [Probe(map) for map in maps]
+    kept: list[bool] = []
+
+    def turn(depth: int) -> None:
+        if depth == len(maps):
+            turning = loops._this_thread._turning
+            kept.extend(len(each._descriptors) > 0 for each in turning)
+            return
+        probes[depth].__dict__["handle_read"] = lambda: turn(depth + 1)
+        probes[depth].peer.sendall(b"x")
+        compat.loop(map=maps[depth], count=1, loop="selectors")
+
+    turn(0)
+    assert kept == [True] * len(maps)
+    for probe in probes:
+        probe.close()
+
+
 def test_which_prints_the_loop_the_reason_and_the_origin(
     loop: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,23 @@ Once(here)
 asyncore.loop()
 """
 
+COMPAT = """\
+import asyncore, atexit, socket, sys
+import compat
+here, there = socket.socketpair()
+there.close()
+class Once(asyncore.dispatcher):
+    writable = lambda self: False
+    def handle_read(self):
+        names = (name for name in sys.modules if name.partition(".")[0] == "compat")
+        print(compat.mine, *sorted(names))
+        self.close()
+        raise SystemExit(3)
+Once(here)
+atexit.register(lambda: print(compat.mine))
+asyncore.loop()
+"""
+
 STACK = """\
 import inspect, traceback
 for frame in inspect.stack():
@@ -186,6 +203,11 @@ def both(tmp_path: Path) -> Both:
         **{f"own/{name}.py": f"print('own {name}')" for name in OWN},
         "logs/server.py": LOGS,
         "logs/logging.py": "def note(what):\n    print('mine:', what)",
+        "module_compat/server.py": COMPAT,
+        "module_compat/compat.py": "mine = 'a module'",
+        "package_compat/server.py": COMPAT,
+        "package_compat/compat/__init__.py": "from compat.cli import mine",
+        "package_compat/compat/cli.py": "mine = 'a package'",
         "last_hook.py": LAST_HOOK,
         "stack.py": STACK,
         "depth.py": DEPTH,
@@ -193,7 +215,7 @@ def both(tmp_path: Path) -> Both:
         "loaded.py": LOADED,
     }.items():
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as packed:
         packed.writestr("__main__.py", FACTS)
@@ -320,6 +342,23 @@ def test_a_server_may_have_a_logging_of_its_own(
     same: Same, cwd: str, script: str
 ) -> None:
     assert same(script, cwd=cwd).stdout == "mine: read\n"
+
+
+@pytest.mark.parametrize("kind", ["module", "package"])
+def test_a_server_may_have_a_compat_of_its_own(
+    same: Same, kind: str, loop: str
+) -> None:
+    done = same(f"{kind}_compat/server.py", COMPAT_LOOP=loop)
+    assert done.stdout.startswith(f"a {kind} compat")
+    assert done.stdout.endswith(f"a {kind}\n")
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_a_program_beside_us_gets_us(both: Both, tmp_path: Path) -> None:
+    (tmp_path / "uses.py").write_text("import compat; print(compat.__file__)")
+    (tmp_path / "compat").mkdir()
+    plain, ours = both("uses.py")
+    assert (plain.stdout, plain.returncode) == (ours.stdout, 0)
 
 
 def test_the_program_runs_on_the_loop_asked_for(loop: str, tmp_path: Path) -> None:

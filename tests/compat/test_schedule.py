@@ -284,6 +284,64 @@ def test_a_signal_that_came_before_the_loop_is_not_lost(
         run(loop, timeout=3600.0)
 
 
+def test_a_signal_ends_the_wait_of_a_loop_in_another_thread(
+    loop: str, probe: Probe
+) -> None:
+    raised: list[Exception] = []
+
+    def turn() -> None:
+        try:
+            run(loop)
+        except Exception as error:
+            raised.append(error)
+
+    with compat.on_signals([signal.SIGUSR1], lambda signum: stop()):
+        thread = threading.Thread(target=turn)
+        compat.call_later(0, os.kill, os.getpid(), signal.SIGUSR1)
+        thread.start()
+        thread.join()
+    assert raised == []
+
+
+def test_leaving_an_inner_on_signals_leaves_the_outer_as_it_was(
+    loop: str, probe: Probe
+) -> None:
+    armed: list[bool] = []
+
+    def look() -> None:
+        before = signal.set_wakeup_fd(-1)
+        armed.append(before != -1)
+        signal.set_wakeup_fd(before)
+        stop()
+
+    with compat.on_signals([signal.SIGUSR1], lambda signum: stop()):
+        with compat.on_signals([signal.SIGUSR1, signal.SIGUSR2], print):
+            pass
+        compat.call_later(0, look)
+        run(loop)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        run(loop)
+    assert armed == [True]
+
+
+def test_signals_taken_before_one_that_cannot_be_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    signums = [signal.SIGUSR1, signal.SIGUSR1, signal.SIGKILL]
+    with pytest.raises(OSError), compat.on_signals(signums, print):  # noqa: PT011
+        pass
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert schedule._registry._schedules == {}
+
+
+def test_to_wake_a_loop_that_is_just_over_is_no_error() -> None:
+    pending = schedule.Schedule({})
+    waker = schedule.Waker()
+    with pending.turned_with(waker):
+        waker.close()
+        pending.call_soon_threadsafe(stop)
+    assert pending.pending
+
+
 def test_no_descriptor_is_left_open(loop: str) -> None:
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("this system does not list its descriptors")

@@ -1,0 +1,139 @@
+"""One run: a server and the load on it, each in a process of its own.
+
+Rule 1: no process outlives its run, however that ends. Ctrl-C reaches only this one,
+which ends the others.
+Rule 2: what went wrong is told in a sentence: what the load has to say, or the last
+line that the server wrote before it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from tests.benchmarks.scenarios import Scenario
+from tests.benchmarks.servers import SERVERS, missing
+
+__all__ = ["Run", "RunError", "run", "why_not"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Descriptors of a server beside those of its clients; rather too many.
+SPARE = 32
+
+
+class Run(NamedTuple):
+    """What came of one run.
+
+    Attributes:
+        figures: as the load prints them; seconds, bytes and counts of the window, CPU
+            seconds of both processes, milliseconds of latency.
+        error: what went wrong, in place of figures.
+    """
+
+    scenario: str
+    server: str
+    repeat: int
+    figures: dict[str, Any]
+    error: str | None = None
+
+
+class RunError(Exception):
+    """A server or its load did not work."""
+
+
+def why_not(server: str, what: Scenario) -> str | None:
+    """Why that server cannot be put through that scenario, if so."""
+    if packages := missing(server):
+        return f"missing: pip install {' '.join(packages)}"
+    needed = what.clients + SPARE
+    limit = SERVERS[server].limit
+    if limit is not None and needed > limit:
+        return "no: more than select can watch"
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if allowed != resource.RLIM_INFINITY and needed > allowed:
+        return f"no: needs {needed} descriptors of {allowed} (ulimit -Hn)"
+    return None
+
+
+def run(
+    server: str, what: Scenario, repeat: int, seconds: float, warm_up: float
+) -> Run:
+    """Start the server, load it, end it."""
+    try:
+        with _server(server, what.protocol) as (pid, port):
+            figures = _load(what, pid, port, seconds, warm_up)
+    except RunError as error:
+        return Run(what.name, server, repeat, {}, str(error))
+    return Run(what.name, server, repeat, figures)
+
+
+@contextmanager
+def _server(name: str, protocol: str) -> Iterator[tuple[int, int]]:
+    """A server that listens: its process, its port."""
+    with _process("servers", name, "--protocol", protocol) as (process, errors):
+        assert process.stdout is not None
+        for line in process.stdout:
+            if match := re.match(r"port (\d+)$", line):
+                break
+        else:
+            raise RunError(f"the server did not start: {_last_line(errors)}")
+        try:
+            yield process.pid, int(match[1])
+        except RunError as error:
+            process.kill()
+            if said := _last_line(errors):
+                raise RunError(f"{error}; the server said: {said}") from None
+            raise
+
+
+def _load(
+    what: Scenario, pid: int, port: int, seconds: float, warm_up: float
+) -> dict[str, Any]:
+    where = ("--port", str(port), "--pid", str(pid))
+    times = ("--seconds", str(seconds), "--warm-up", str(warm_up))
+    with _process("load", what.name, *where, *times) as (process, errors):
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        if process.wait():
+            raise RunError(_last_line(errors) or f"status {process.returncode}")
+        figures: dict[str, Any] = json.loads(printed)
+        return figures
+
+
+@contextmanager
+def _process(
+    module: str, *argv: str
+) -> Iterator[tuple[subprocess.Popen[str], IO[bytes]]]:
+    """A program of this package, and the file that it writes its errors to."""
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            (sys.executable, "-X", "utf8", "-m", f"tests.benchmarks.{module}", *argv),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            # Ctrl-C in a terminal goes to a whole process group.
+            process_group=0,
+        ) as process,
+    ):
+        try:
+            yield process, errors
+        finally:
+            process.kill()
+
+
+def _last_line(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "")

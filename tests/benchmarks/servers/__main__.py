@@ -1,0 +1,21 @@
+"""One of the servers: see the package."""
+
+from __future__ import annotations
+
+import argparse
+
+from tests.benchmarks.servers import SERVERS
+
+
+def main() -> None:
+    """Serve as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.servers")
+    parser.add_argument("name", choices=SERVERS)
+    parser.add_argument("--protocol", choices=("room", "echo"), default="room")
+    parser.add_argument("--port", type=int, default=0, help="0 (default) takes any")
+    args = parser.parse_args()
+    SERVERS[args.name].serve(args.protocol, args.port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""pyftpdlib's ioloop: asyncore's classes on an epoll of their own."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from pyftpdlib.ioloop import Acceptor, AsyncChat, IOLoop
+
+from tests.benchmarks.servers import chats, wire
+
+__all__ = ["echo", "room"]
+
+
+class Echo(chats.Echo, AsyncChat):
+    pass
+
+
+class Room(chats.Room, AsyncChat):
+    pass
+
+
+class Door(Acceptor):
+    def __init__(self, listener: socket.socket, session: type[chats.Echo]) -> None:
+        super().__init__(listener)
+        self.accepting = True
+        self.session = session
+
+    def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
+        self.session(sock)
+
+    def handle_error(self) -> None:
+        raise  # noqa: PLE0704
+
+
+def room(port: int, variant: str) -> None:
+    """The room."""
+    _serve(port, Room)
+
+
+def echo(port: int, variant: str) -> None:
+    """What comes in goes back."""
+    _serve(port, Echo)
+
+
+def _serve(port: int, session: type[chats.Echo]) -> None:
+    door = Door(wire.listen(port), session)
+    IOLoop.instance().loop()
+    door.close()

@@ -1,0 +1,42 @@
+"""legacy-chat on the loops of compat."""
+
+from __future__ import annotations
+
+import asyncore
+import socket
+from typing import Any
+
+import compat
+from legacy_chat import ChatServer
+from tests.benchmarks.servers import chats, wire
+
+__all__ = ["echo", "room"]
+
+
+def room(port: int, loop: str) -> None:
+    """The room as it is, with TCP_NODELAY."""
+    wire.raise_limit()
+    server = ChatServer(wire.BACKLOG, wire.HOST, port=port)
+    server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    wire.announce(server.port)
+    compat.loop(loop=loop)
+
+
+class Echo(chats.Echo, compat.async_chat):
+    # What a session of the room does, too.
+    ac_gather = True
+
+
+class Door(asyncore.dispatcher):
+    def __init__(self, listener: socket.socket) -> None:
+        super().__init__(listener)
+        self.accepting = True
+
+    def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
+        Echo(sock)
+
+
+def echo(port: int, loop: str) -> None:
+    """What comes in goes back."""
+    Door(wire.listen(port))
+    compat.loop(loop=loop)

@@ -1,0 +1,75 @@
+"""Twisted's protocols on its epoll reactor."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import epollreactor
+
+epollreactor.install()
+
+from twisted.internet import reactor  # noqa: E402  # it is made by the line above
+from twisted.internet.protocol import Factory, Protocol  # noqa: E402
+
+from tests.benchmarks.servers import wire  # noqa: E402
+
+__all__ = ["echo", "room"]
+
+
+class Echo(Protocol):
+    """What comes in goes back."""
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802  # Twisted's name
+        self.transport.write(data)
+
+
+class Room(Echo):
+    """A client in the room."""
+
+    clients: dict[Room, Any] = {}  # noqa: RUF012  # there is one room
+
+    def connectionMade(self) -> None:  # noqa: N802
+        peer = self.transport.getPeer()
+        self.user = wire.user(peer.host, peer.port)
+        self.voice = wire.voice(self.user)
+        self.clients[self] = self.transport.write
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        data, last = wire.split_farewell(data)
+        if data:
+            self.transport.write(data)
+            self.tell(self.voice + data)
+        if last:
+            self.tell(wire.farewell(self.user))
+            self.clients.pop(self, None)
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Any = None) -> None:  # noqa: N802
+        self.clients.pop(self, None)
+
+    def tell(self, text: bytes) -> None:
+        for client, write in self.clients.items():
+            if client is not self:
+                write(text)
+
+
+def room(port: int, variant: str) -> None:
+    """The room."""
+    _serve(port, Room)
+
+
+def echo(port: int, variant: str) -> None:
+    """What comes in goes back."""
+    _serve(port, Echo)
+
+
+def _serve(port: int, protocol: type[Protocol]) -> None:
+    factory = Factory.forProtocol(protocol)
+    factory.noisy = False
+    listener = wire.listen(port)
+    which: Any = reactor
+    which.adoptStreamPort(listener.fileno(), socket.AF_INET, factory)
+    # It has a descriptor of its own now.
+    listener.close()
+    which.run(installSignalHandlers=False)

@@ -1,0 +1,160 @@
+"""Default selectors that are not epoll: the same channels hear the same.
+
+Rule: what another system's selector does is played by one of this system's, changed in
+the one thing that the test is about.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import errno
+import os
+import selectors
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import compat
+from compat.backends import LONGEST_WAIT
+from tests.compat.test_loops import Probe
+
+
+class Apart(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+    """Reports reading and writing one by one, as kqueue does."""
+
+    def select(self, timeout: float | None = None) -> Any:
+        return [
+            (key, event)
+            for key, events in super().select(timeout)
+            for event in (selectors.EVENT_READ, selectors.EVENT_WRITE)
+            if events & event
+        ]
+
+
+class Choosy(selectors.SelectSelector):
+    """Refuses terminals and the like with EINVAL, as kqueue does on macOS.
+
+    And never reports the end of a regular file.
+    """
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
+        mode = os.fstat(fileobj).st_mode
+        if stat.S_ISCHR(mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        assert not stat.S_ISREG(mode)
+        return super().register(fileobj, events, data)
+
+
+OTHERS = [
+    getattr(selectors, name)
+    for name in ("SelectSelector", "PollSelector", "DevpollSelector", "KqueueSelector")
+    if hasattr(selectors, name)
+]
+
+
+@pytest.fixture
+def default(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Let another class be the default selector."""
+    return lambda kind: monkeypatch.setattr(selectors, "DefaultSelector", kind)
+
+
+@pytest.fixture(params=[Apart, *OTHERS])
+def other(request: pytest.FixtureRequest, default: Callable[[Any], None]) -> Any:
+    """Each default selector there may be."""
+    default(request.param)
+    return request.param
+
+
+class File(asyncore.file_dispatcher):  # type: ignore[misc, name-defined]
+    """Reads to the end of a file."""
+
+    def __init__(self, path: Any) -> None:
+        fd = os.open(path, os.O_RDONLY)
+        super().__init__(fd)
+        # It has made a duplicate.
+        os.close(fd)
+        self.got: list[bytes] = []
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read(self) -> None:
+        self.got.append(self.recv(4096))
+        if not self.got[-1]:
+            self.close()
+
+
+def test_what_is_readable_and_writable_at_once_is_called_for_both(other: Any) -> None:
+    probe = Probe()
+    written: list[bool] = []
+    probe.__dict__.update(
+        writable=lambda: not written, handle_write=lambda: written.append(True)
+    )
+    probe.peer.sendall(b"hi")
+    compat.loop(count=1, loop="selectors")
+    assert (probe.read, written) == ([b"hi"], [True])
+    probe.close()
+
+
+@pytest.mark.parametrize("announces", [False, True])
+def test_a_socket_closed_behind_its_channels_back_ends_in_handle_close(
+    other: Any, announces: bool
+) -> None:
+    class Closed(compat.async_chat if announces else asyncore.dispatcher):  # type: ignore[misc]
+        def handle_close(self) -> None:
+            closed.append(self)
+            raise asyncore.ExitNow
+
+        if not announces:
+            writable = staticmethod(lambda: False)
+
+    closed: list[Any] = []
+    probe, behind = Probe(), Probe()
+    behind.del_channel()
+    channel = Closed(behind.socket)
+    probe.__dict__.update(handle_read=lambda: (probe.recv(9), channel.socket.close()))
+    probe.peer.sendall(b"close it")
+    with pytest.raises(asyncore.ExitNow):
+        compat.loop(loop="selectors")
+    assert closed == [channel]
+    channel.close()
+    behind.peer.close()
+    probe.close()
+
+
+@pytest.mark.parametrize("kind", [Choosy, *OTHERS])
+def test_a_file_is_read_to_its_end(
+    kind: Any, default: Callable[[Any], None], tmp_path: Path
+) -> None:
+    default(kind)
+    path = tmp_path / "file"
+    path.write_bytes(b"all of it")
+    file = File(path)
+    compat.loop(loop="selectors")
+    assert file.got == [b"all of it", b""]
+
+
+def test_what_the_selector_refuses_is_always_ready(
+    default: Callable[[Any], None],
+) -> None:
+    default(Choosy)
+    null = File(os.devnull)
+    compat.loop(loop="selectors")
+    assert null.got == [b""]
+
+
+def test_a_selector_waits_a_day_at_most(default: Callable[[Any], None]) -> None:
+    class Noted(selectors.SelectSelector):
+        def select(self, timeout: float | None = None) -> Any:
+            waits.append(timeout)
+            return super().select(0)
+
+    waits: list[float | None] = []
+    default(Noted)
+    probe = Probe()
+    compat.loop(365 * 86_400.0, count=1, loop="selectors")
+    assert waits == [LONGEST_WAIT]
+    probe.close()

@@ -1,0 +1,189 @@
+"""A process that closes descriptors which it knows nothing of, as a daemon does.
+
+Ours are among them. What stands under their numbers afterwards is the program's: we
+neither write to it nor read from it, do not close it, and go on with new ones.
+
+Rule: each program runs in a process of its own, and every child is reaped by it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from tests.support import ROOT, process
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="this system does not fork"
+)
+
+PROGRAM = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+import asyncore, os, signal, socket, sys, threading
+import compat
+
+here, there = socket.socketpair()
+kept = []
+
+def close_all_others():
+    for fd in range(3, 100):
+        if fd not in (here.fileno(), there.fileno()):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+
+def nothing():
+    "The numbers stay free."
+
+def files():
+    kept.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(20))
+
+def sockets():
+    for _ in range(10):
+        kept.extend(socket.socketpair())
+
+def untouched():
+    "Is all that was opened still open, and has nobody written to it?"
+    for each in kept:
+        if isinstance(each, int):
+            os.fstat(each)
+        else:
+            each.setblocking(False)
+            try:
+                return f"a stray {each.recv(9)!r}"
+            except BlockingIOError:
+                pass
+    return "untouched"
+
+class Channel(asyncore.dispatcher):
+    def writable(self):
+        return False
+
+    def handle_read(self):
+        globals()[self.recv(99).decode()]()
+
+    def handle_error(self):
+        raise
+
+def in_a_child(act):
+    "Fork; the parent ends as the child has ended."
+    child = os.fork()
+    if child:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    act()
+
+end = asyncore.close_all
+
+def run(count=None, timeout=3600):
+    compat.loop(timeout, loop=sys.argv[1], count=count)
+
+def reopen():
+    close_all_others()
+    globals()[sys.argv[2]]()
+
+def wake_from_a_thread():
+    compat.call_soon_threadsafe(nothing)
+    # Once the loop has come to rest, for all that the thread can tell.
+    compat.call_later(0.01, threading.Thread(
+        target=compat.call_soon_threadsafe, args=(end,)).start)
+
+Channel(here)
+"""
+
+OPENED = ("nothing", "files", "sockets")
+
+
+def assert_runs(source: str, *argv: str) -> None:
+    """It says that nothing of its own was touched, and ends without a word more."""
+    source = PROGRAM + source + "print(untouched())\n"
+    with process(sys.executable, "-c", source, *argv, cwd=ROOT) as program:
+        assert (program.wait(), program.out, program.err) == (0, ["untouched"], [])
+
+
+def test_a_signal_in_a_forked_child_writes_to_no_socket_of_its_own(loop: str) -> None:
+    source = """
+low = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
+
+def fork():
+    # Two numbers below all of ours are free now.
+    for fd in low:
+        os.close(fd)
+    in_a_child(sockets)
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+there.send(b"fork")
+with compat.on_signals([signal.SIGUSR1], lambda signum: end()):
+    run()
+"""
+    assert_runs(source, loop)
+
+
+@pytest.mark.parametrize("opened", OPENED)
+def test_a_daemon_may_turn_its_loop_before_it_closes_everything(
+    loop: str, opened: str
+) -> None:
+    source = """
+run(count=1, timeout=0)
+in_a_child(reopen)
+there.send(b"wake_from_a_thread")
+run()
+"""
+    assert_runs(source, loop, opened)
+
+
+# A selector is kept too, and nothing can tell it from another one.
+@pytest.mark.parametrize("without_selector", ["select", "poll"])
+@pytest.mark.parametrize("opened", OPENED)
+def test_so_may_a_daemon_that_does_not_fork(without_selector: str, opened: str) -> None:
+    source = """
+run(count=1, timeout=0)
+reopen()
+there.send(b"wake_from_a_thread")
+run()
+"""
+    assert_runs(source, without_selector, opened)
+
+
+@pytest.mark.parametrize("opened", OPENED)
+def test_a_handler_may_fork_and_the_child_close_everything_but_its_connection(
+    loop: str, opened: str
+) -> None:
+    source = """
+def fork():
+    in_a_child(reopen)
+    there.send(b"wake_from_a_thread")
+
+there.send(b"fork")
+run()
+"""
+    assert_runs(source, loop, opened)
+
+
+@pytest.mark.parametrize("opened", OPENED)
+def test_a_signal_still_ends_the_wait_of_such_a_child(loop: str, opened: str) -> None:
+    source = """
+def fork():
+    in_a_child(reopen)
+    compat.call_soon_threadsafe(nothing)
+    compat.call_later(0.01, os.kill, os.getpid(), signal.SIGUSR1)
+
+there.send(b"fork")
+with compat.on_signals([signal.SIGUSR1], lambda signum: end()):
+    run()
+assert signal.set_wakeup_fd(-1) == -1
+"""
+    assert_runs(source, loop, opened)
+
+
+def test_a_daemon_may_close_everything_after_its_last_turn(loop: str) -> None:
+    source = """
+run(count=1, timeout=0)
+in_a_child(reopen)
+from compat import loops
+loops._this_thread._close()
+"""
+    assert_runs(source, loop, "files")
