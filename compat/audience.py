@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Protocol, TypeGuard
 
 from compat.channels import Map
-from compat.chat import announce, async_chat
+from compat.chat import announce, async_chat, wants_to_write
 from compat.schedule import turned_here
 
 __all__ = ["Audience"]
@@ -157,25 +157,21 @@ class Audience(Collection[Any]):
         """Write the log to everybody. No handler is called from here."""
         log, self._log = bytes(self._log), bytearray()
         had, self._had = self._had, {}
-        for channel, size in had.items():
-            if size < len(log):
-                _write(channel, log[size:])
+        for channel, count in had.items():
+            if count < len(log):
+                channel.producer_fifo.append(log[count:])
+                announce(channel)
+        size = len(log)
         for channel, reads_log in self._members.items():
-            if reads_log and channel not in had:
-                _write(channel, log)
-
-
-def _write(channel: async_chat, data: bytes) -> None:
-    """Send what goes into one send, and queue the rest."""
-    fifo = channel.producer_fifo
-    if not fifo and channel.connected and len(data) <= channel.ac_out_buffer_size:
-        try:
-            sent = channel.socket.send(data)
-        except OSError:
-            # Full, or gone: the channel's own attempt, in the next turn, will tell.
+            if not reads_log or channel in had:
+                continue
             sent = 0
-        if sent == len(data):
-            return
-        data = data[sent:]
-    fifo.append(data)
-    announce(channel)
+            if not wants_to_write(channel) and size <= channel.ac_out_buffer_size:
+                try:
+                    sent = channel.socket.send(log)
+                except OSError:
+                    # Full, or gone: the channel's own attempt, in the next turn, tells.
+                    sent = 0
+            if sent != size:
+                channel.producer_fifo.append(log[sent:])
+                announce(channel)

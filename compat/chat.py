@@ -19,6 +19,7 @@ from __future__ import annotations
 import asynchat
 import asyncore
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compat.schedule import at_turn_end, wake_other_thread
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from compat.audience import Audience
 
-__all__ = ["announce", "announces", "async_chat"]
+__all__ = ["announce", "announces", "async_chat", "wants_to_write"]
 
 Original = asynchat.async_chat
 
@@ -44,6 +45,22 @@ class Board(Protocol):
 
     def leave(self) -> None:
         """Forget the channel, whose socket is about to be closed."""
+
+
+class Lazy:
+    """An attribute that is made when it is first used, for most are not."""
+
+    def __init__(self, kind: Callable[[], Any]) -> None:
+        self._kind = kind
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, channel: Any, owner: type | None = None) -> Any:
+        if channel is None:
+            return self
+        made = channel.__dict__[self._name] = self._kind()
+        return made
 
 
 class async_chat(Original):  # noqa: N801  # the original's name
@@ -78,6 +95,16 @@ class async_chat(Original):  # noqa: N801  # the original's name
     # What has been read, and how much of that has gone to the handlers.
     _compat_read: Any = b""
     _compat_gone = 0
+
+    if not TYPE_CHECKING:
+        # A client that has said and been told nothing has neither: 800 bytes.
+        producer_fifo = Lazy(deque)
+        incoming = Lazy(list)
+
+    def __init__(self, sock: Any = None, map: Any = None) -> None:
+        Original.__init__(self, sock, map)
+        if isinstance(self, async_chat):
+            del self.producer_fifo, self.incoming
 
     def announce(self) -> None:
         """Let the loop ask again."""
@@ -311,6 +338,11 @@ def announce(channel: Any) -> None:
         # A loop that asks everybody does so when its wait ends, and a loop that does
         # not know the channel yet finds it then.
         wake_other_thread(getattr(channel, "_map", None))
+
+
+def wants_to_write(channel: async_chat) -> bool:
+    """The original's ``writable``, of one that announces, without making its queue."""
+    return bool(channel.__dict__.get("producer_fifo")) or not channel.connected
 
 
 def announces(channel: Any) -> bool:

@@ -334,8 +334,11 @@ class SelectorLoop:
 
     def _ask(self, known: Known) -> None:
         channel = known.channel
-        reads = channel.readable()
-        writes = channel.writable()
+        if known.restless:
+            reads = channel.readable()
+            writes = channel.writable()
+        else:
+            reads, writes = True, chat.wants_to_write(channel)
         if not (reads or writes):
             if known.interest:
                 self._want(known, known.fd, 0, None)

@@ -14,17 +14,15 @@ __all__ = ["echo", "room"]
 
 
 def room(port: int, loop: str) -> None:
-    """The room as it is, with TCP_NODELAY."""
+    """The room as it is."""
     wire.raise_limit()
     server = ChatServer(wire.BACKLOG, wire.HOST, port=port)
-    server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     wire.announce(server.port)
     compat.loop(loop=loop)
 
 
 class Echo(chats.Echo, compat.async_chat):
-    # What a session of the room does, too.
-    ac_gather = True
+    pass
 
 
 class Door(asyncore.dispatcher):
