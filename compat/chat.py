@@ -157,6 +157,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             if isinstance(terminator, int):
                 if left < terminator:
                     self.collect_incoming_data(self.ac_in_buffer if begin else read)
+                    self.ac_in_buffer = b""
                     # The handler may have set another number.
                     self.terminator -= left  # type: ignore[operator]
                     break

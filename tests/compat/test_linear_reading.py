@@ -1,0 +1,153 @@
+"""compat.async_chat reads as the original does, in linear time."""
+
+from __future__ import annotations
+
+import asynchat
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import compat
+
+TERMINATORS = st.one_of(
+    st.none(),
+    st.integers(0, 5),
+    st.sampled_from([b"a", b"ab", b"aab", b"abab", b"\r\n"]),
+)
+
+# What a handler does besides looking: nothing, another terminator, the buffer
+# consumed in part, the buffer replaced, an exception.
+ACTS = st.one_of(
+    st.none(),
+    st.tuples(st.just("terminator"), TERMINATORS),
+    st.tuples(st.just("consume"), st.integers(0, 4)),
+    st.tuples(st.just("replace"), st.binary(max_size=4)),
+    st.tuples(st.just("raise"), st.just(0)),
+)
+
+
+class Recorder:
+    """Mixed into either async_chat: reads what it is given, and notes every call."""
+
+    def __init__(self, reads: list[bytes], terminator: Any, acts: list[Any]) -> None:
+        super().__init__(map={})
+        self.reads, self.acts = list(reads), list(acts)
+        self.seen: list[Any] = []
+        self.set_terminator(terminator)
+
+    def recv(self, size: int) -> bytes:
+        return self.reads.pop(0)
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.note("collect", bytes(data))
+
+    def found_terminator(self) -> None:
+        self.note("found", None)
+
+    def note(self, what: str, data: bytes | None) -> None:
+        self.seen.append((what, data, self.ac_in_buffer, self.get_terminator()))
+        if len(self.seen) > 200:
+            # A handler that puts back more than is taken would go on for ever.
+            self.ac_in_buffer = b""
+            raise OverflowError
+        act = self.acts.pop(0) if self.acts else None
+        match act:
+            case "terminator", terminator:
+                self.set_terminator(terminator)
+            case "consume", size:
+                self.ac_in_buffer = self.ac_in_buffer[size:]
+            case "replace", data:
+                self.ac_in_buffer = data
+            case "raise", _:
+                raise ZeroDivisionError
+
+
+class Theirs(Recorder, asynchat.async_chat):  # type: ignore[misc]
+    """On the original."""
+
+
+class Ours(Recorder, compat.async_chat):  # type: ignore[misc]
+    """On ours."""
+
+
+def played(kind: type[Any], *given: Any) -> list[Any]:
+    channel = kind(*given)
+    while channel.reads:
+        try:
+            channel.handle_read()
+        except (ZeroDivisionError, OverflowError) as error:
+            channel.seen.append(type(error))
+        except TypeError:
+            # As a handler leaves no number where one is counted down.
+            channel.seen.append(TypeError)
+        channel.seen.append((channel.ac_in_buffer, channel.get_terminator()))
+    return list(channel.seen)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.text("ab\r\n", max_size=12).map(str.encode), max_size=5),
+    TERMINATORS,
+    st.lists(ACTS, max_size=8),
+)
+def test_handlers_see_what_the_original_would_show_them(
+    reads: list[bytes], terminator: Any, acts: list[Any]
+) -> None:
+    assert played(Ours, reads, terminator, acts) == played(
+        Theirs, reads, terminator, acts
+    )
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are copied by slicing."""
+
+    copied = 0
+
+    def __add__(self, other: bytes) -> Counted:
+        return Counted(bytes(self) + other)
+
+    def __radd__(self, other: bytes) -> Counted:
+        return Counted(other + bytes(self))
+
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        if isinstance(index, slice):
+            Counted.copied += len(part)
+            return Counted(part)
+        return part
+
+
+@pytest.mark.parametrize("terminator", [b"\n", 2])
+@pytest.mark.parametrize("size", [1 << 16, 1 << 22])
+def test_many_short_lines_are_copied_once(terminator: Any, size: int) -> None:
+    lines = 0
+
+    class Counting(compat.async_chat):
+        def recv(self, buffer_size: int) -> bytes:
+            return Counted(b"x\n" * (size // 2))
+
+        def collect_incoming_data(self, data: bytes) -> None:
+            """Only the copies count."""
+
+        def found_terminator(self) -> None:
+            nonlocal lines
+            lines += 1
+            self.set_terminator(terminator)
+
+    channel = Counting(map={})
+    channel.set_terminator(terminator)
+    Counted.copied = 0
+    channel.ac_in_buffer = Counted(b"")
+    channel.handle_read()
+    assert lines == size // 2
+    assert 0 < Counted.copied <= 2 * size
+
+
+def test_a_class_with_a_buffer_of_its_own_reads_as_the_original_does() -> None:
+    class Own(Recorder, compat.async_chat):  # type: ignore[misc]
+        ac_in_buffer = b""
+
+    reads, acts = [b"one\r\ntwo\r", b"\nthree"], [None] * 5
+    assert played(Own, reads, b"\r\n", acts) == played(Theirs, reads, b"\r\n", acts)
