@@ -127,6 +127,8 @@ class SelectorLoop:
         self._before: dict[Any, Known] = {}
         self._restless: list[Known] = []
         self._by_fd: dict[int, list[Known]] = {}
+        # Those whose key is no number, but an object that has one.
+        self._by_object: list[Known] = []
         # Who has announced since it was asked.
         self.news: deque[Known] = deque()
         self._invalid: list[Known] = []
@@ -198,6 +200,10 @@ class SelectorLoop:
         if timeout is not None and timeout < 0:
             raise ValueError(f"timeout={timeout!r} is negative")
         everything = self._ask_who_may_have_changed()
+        for known in self._by_object:
+            if known.interest:
+                # Another's readable() may have closed it meanwhile; select() looks now.
+                _descriptor(known.key)
         if self._waker is None and not self._by_fd and not self._invalid:
             if self._map:
                 # Nobody wants anything. As asyncore.poll, which takes no None here.
@@ -214,6 +220,7 @@ class SelectorLoop:
             # It is to be empty when nobody else holds its channels.
             self._take_boards_back()
             self._known, self._restless, self._by_fd = {}, [], {}
+            self._by_object.clear()
             self.news.clear()
             self._stale = True
 
@@ -318,6 +325,8 @@ class SelectorLoop:
 
     def _meet(self, key: Any, channel: Any) -> Known:
         known = Known(self, key, channel)
+        if not isinstance(key, int):
+            self._by_object.append(known)
         # Where another loop turns the same channel, it announces to that one.
         if self._lasting and chat.announces(channel):
             board = channel._compat_board
@@ -329,6 +338,8 @@ class SelectorLoop:
     def _forget(self, known: Known) -> None:
         self._want(known, known.fd, 0, None)
         _take_board_back(known)
+        if known in self._by_object:
+            self._by_object.remove(known)
 
     # What does it want?
 

@@ -14,7 +14,7 @@ import pytest
 import compat
 from compat import loops
 from compat.cli import main
-from tests.support import OURS, process
+from tests.support import OURS, process, turn_once
 
 
 class Probe(asyncore.dispatcher):
@@ -226,3 +226,19 @@ def test_importing_compat_touches_nothing() -> None:
     )
     with process(sys.executable, "-W", "ignore", "-c", script) as imports:
         imports.wait_for("^True$")
+
+
+@pytest.mark.parametrize("name", ["asyncore.poll", "select", "selectors"])
+def test_a_key_that_anothers_readable_closes_is_select_s_error(name: str) -> None:
+    first, second = Probe(), Probe()
+    # asyncore does not mind a key that is no number, but has one.
+    del asyncore.socket_map[first.socket.fileno()]
+    asyncore.socket_map = {first.socket: first, **asyncore.socket_map}  # type: ignore[dict-item]
+    second.__dict__["readable"] = first.socket.close
+    try:
+        with pytest.raises(ValueError, match="negative"):
+            turn_once(name)
+    finally:
+        asyncore.socket_map = {}
+        second.close()
+        first.close()

@@ -1,0 +1,280 @@
+"""What an audience is told is what each member would have been pushed."""
+
+from __future__ import annotations
+
+import asyncore
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import compat
+from tests.support import turn_once, turn_until
+
+
+class Member(compat.async_chat):
+    """One end of a socket pair; the test has the other."""
+
+    ac_gather = True
+
+    def __init__(self, map: Any = None) -> None:
+        ours, self.peer = socket.socketpair()
+        self.peer.setblocking(False)
+        self.got = bytearray()
+        self.ended = False
+        super().__init__(ours, map)
+        self.set_terminator(None)
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        """Peers say nothing."""
+
+    def found_terminator(self) -> None:
+        """There is none."""
+
+    def listen_to_it(self) -> None:
+        """Take what has arrived at the peer."""
+        try:
+            while data := self.peer.recv(1 << 20):
+                self.got += data
+            self.ended = True
+        except BlockingIOError:
+            return
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Any]]:
+    made: list[Member] = []
+
+    def make(kind: type[Member] = Member, **options: Any) -> Member:
+        made.append(kind(**options))
+        return made[-1]
+
+    yield make
+    for member in made:
+        member.discard_buffers()
+        member.close()
+        member.peer.close()
+
+
+Make = Callable[..., Any]
+
+
+def in_a_turn(name: str, act: Callable[[], object], map: Any = None) -> None:
+    """Do it inside of a turn of that loop, as a handler does."""
+
+    class Once(asyncore.dispatcher):
+        def writable(self) -> bool:
+            return False
+
+        def handle_read(self) -> None:
+            self.close()
+            act()
+
+        def handle_error(self) -> None:
+            raise  # noqa: PLE0704  # a test's own error is to be seen
+
+    ours, peer = socket.socketpair()
+    with peer:
+        once = Once(ours, map)
+        peer.sendall(b"!")
+        turn_until(name, lambda: not once._map.get(ours.fileno()), map)
+
+
+def test_everybody_but_one_is_told(any_loop: str, make: Make) -> None:
+    members = [make() for _ in range(3)]
+    audience = compat.Audience()
+    for member in members:
+        audience.add(member)
+
+    def speak() -> None:
+        members[0].push(b"mine ")
+        audience.push(b"theirs ", but=members[0])
+        audience.push(b"everybody's")
+
+    in_a_turn(any_loop, speak)
+    expected = [b"mine everybody's", b"theirs everybody's", b"theirs everybody's"]
+
+    def told() -> bool:
+        for member in members:
+            member.listen_to_it()
+        return [bytes(member.got) for member in members] == expected
+
+    turn_until(any_loop, told)
+
+
+def test_a_member_with_a_push_of_its_own_gets_every_message_by_it(
+    loop: str, make: Make
+) -> None:
+    class Own(Member):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pushed: list[Any] = []
+
+        def push(self, data: Any) -> None:
+            self.pushed.append(data)
+
+    own, other = make(Own), make()
+    audience = compat.Audience()
+    audience.add(own)
+    audience.add(other)
+    in_a_turn(loop, lambda: (audience.push(b"1"), audience.push(b"2")))
+    assert own.pushed == [b"1", b"2"]
+
+
+def test_a_push_that_raises_is_that_members_error_alone(loop: str, make: Make) -> None:
+    class Broken(Member):
+        errors = 0
+
+        def push(self, data: Any) -> None:
+            raise ZeroDivisionError
+
+        def handle_error(self) -> None:
+            self.errors += 1
+
+    broken, other = make(Broken), make()
+    audience = compat.Audience()
+    audience.add(broken)
+    audience.add(other)
+    in_a_turn(loop, lambda: audience.push(b"all the same"))
+    other.listen_to_it()
+    assert (broken.errors, bytes(other.got)) == (1, b"all the same")
+
+
+def test_a_member_of_another_map_is_told(loop: str, make: Make) -> None:
+    elsewhere: dict[int, Any] = {}
+    member = make(map=elsewhere)
+    audience = compat.Audience()
+    audience.add(member)
+    in_a_turn(loop, lambda: audience.push(b"over there"))
+    turn_once(loop, elsewhere)
+    member.listen_to_it()
+    assert member.got == b"over there"
+
+
+def test_who_gathers_is_in_one_audience_at_a_time(make: Make) -> None:
+    member = make()
+    one, other = compat.Audience(), compat.Audience()
+    one.add(member)
+    with pytest.raises(ValueError, match="another audience: leave that first"):
+        other.add(member)
+    one.discard(member)
+    other.add(member)
+    assert (member in one, member in other) == (False, True)
+
+
+def test_who_closes_leaves(make: Make) -> None:
+    member = make()
+    audience = compat.Audience()
+    audience.add(member)
+    member.close()
+    assert list(audience) == []
+
+
+def test_who_takes_nothing_gets_it_later_and_in_order(loop: str, make: Make) -> None:
+    slow, quick = make(), make()
+    slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    audience = compat.Audience()
+    audience.add(slow)
+    audience.add(quick)
+    said = [b"%05d " % number * 1000 for number in range(60)]
+    for text in said:
+        in_a_turn(loop, lambda text=text: audience.push(text))  # type: ignore[misc]
+        quick.listen_to_it()
+    whole = b"".join(said)
+
+    def everything() -> bool:
+        slow.listen_to_it()
+        quick.listen_to_it()
+        return len(slow.got) == len(quick.got) == len(whole)
+
+    turn_until(loop, everything)
+    assert bytes(slow.got) == bytes(quick.got) == whole
+
+
+WHO = st.integers(0, 3)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("tell"), st.none() | WHO),
+        st.tuples(st.just("push"), WHO),
+        st.tuples(st.just("join"), WHO),
+        st.tuples(st.just("leave"), WHO),
+        st.tuples(st.just("finish"), WHO),
+        st.tuples(st.just("close"), WHO),
+        st.tuples(st.just("turn"), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@pytest.mark.parametrize("name", ["asyncore.poll", "select", "poll", "selectors"])
+def test_any_order_gives_what_pushing_to_each_would_have_given(name: str) -> None:
+    @settings(max_examples=80, deadline=None)
+    @given(STEPS)
+    def holds(steps: list[Any]) -> None:
+        members = [Member() for _ in range(4)]
+        audience = compat.Audience()
+        # What each would have got, and who would get no more.
+        expected = [bytearray() for _ in members]
+        over: set[int] = set()
+        joined: set[int] = set()
+
+        def step(number: int, what: str, who: Any) -> None:
+            data = b"%d;" % number
+            if what == "tell":
+                audience.push(data, None if who is None else members[who])
+                for each in joined - {who} - over:
+                    expected[each] += data
+            elif who in over:
+                return
+            elif what == "push":
+                members[who].push(data)
+                expected[who] += data
+            elif what == "join":
+                audience.add(members[who])
+                joined.add(who)
+            elif what == "leave":
+                audience.discard(members[who])
+                joined.discard(who)
+            elif what == "finish":
+                members[who].close_when_done()
+                over.add(who)
+            elif what == "close":
+                members[who].close()
+                over.add(who)
+
+        def play(turn: list[tuple[int, str, Any]]) -> None:
+            for number, what, who in turn:
+                step(number, what, who)
+
+        turns: list[list[tuple[int, str, Any]]] = [[]]
+        for number, (what, who) in enumerate(steps):
+            if what == "turn":
+                turns.append([])
+            else:
+                turns[-1].append((number, what, who))
+        try:
+            for turn in turns:
+                in_a_turn(name, lambda turn=turn: play(turn))  # type: ignore[misc]
+
+            def all_arrived() -> bool:
+                for member in members:
+                    member.listen_to_it()
+                return all(
+                    len(member.got) >= len(bytes_) and (who not in over or member.ended)
+                    for who, (member, bytes_) in enumerate(
+                        zip(members, expected, strict=True)
+                    )
+                )
+
+            turn_until(name, all_arrived)
+            assert [bytes(member.got) for member in members] == expected
+        finally:
+            for member in members:
+                member.discard_buffers()
+                member.close()
+                member.peer.close()
+
+    holds()
