@@ -90,19 +90,24 @@ class Audience(Collection[Any]):
         self._members.pop(channel, None)
         self._pushed.pop(channel, None)
 
-    def push(self, data: bytes, but: Listener | None = None) -> None:
+    def push(
+        self, data: bytes | bytearray | memoryview, but: Listener | None = None
+    ) -> None:
         """Tell everybody, *but* one.
 
         What a member's own ``push`` raises goes to its ``handle_error``; the others
         hear the message all the same.
+
+        Raises:
+            TypeError: *data* is not bytes, bytearray or memoryview.
         """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
         schedule = turned_here(self._map)
         if schedule is None:
             # Nobody would end the turn.
             self._push_to(self._members, data, but)
             return
-        if self._pushed:
-            self._push_to(self._pushed, data, but)
         if not self._log:
             schedule.wait_for_turn_end(self)
         log = self._log
@@ -111,6 +116,8 @@ class Audience(Collection[Any]):
                 self.catch_up(but)
             self._had[but] = len(log) + len(data)
         log += data
+        if self._pushed:
+            self._push_to(self._pushed, data, but)
 
     def catch_up(self, channel: async_chat) -> None:
         """Queue for a member what it has not had of the log."""
@@ -121,7 +128,7 @@ class Audience(Collection[Any]):
         if had < len(log):
             self._had[channel] = len(log)
             new = bytes(memoryview(log)[had:]) if had else bytes(log)
-            channel.producer_fifo.append(new)
+            channel._compat_queue(new)
             channel._compat_wait()
 
     def _may_read_log(self, channel: Any) -> TypeGuard[async_chat]:
@@ -140,7 +147,7 @@ class Audience(Collection[Any]):
         return self._members.get(channel, False)
 
     def _push_to(
-        self, members: Iterable[Listener], data: bytes, but: Listener | None
+        self, members: Iterable[Listener], data: Any, but: Listener | None
     ) -> None:
         # A copy: with a push that fails, somebody leaves in the middle of the walk.
         for member in tuple(members):
@@ -159,7 +166,7 @@ class Audience(Collection[Any]):
         had, self._had = self._had, {}
         for channel, count in had.items():
             if count < len(log):
-                channel.producer_fifo.append(log[count:])
+                channel._compat_queue(log[count:])
                 announce(channel)
         size = len(log)
         for channel, reads_log in self._members.items():
@@ -173,5 +180,5 @@ class Audience(Collection[Any]):
                     # Full, or gone: the channel's own attempt, in the next turn, tells.
                     sent = 0
             if sent != size:
-                channel.producer_fifo.append(log[sent:])
+                channel._compat_queue(log[sent:])
                 announce(channel)

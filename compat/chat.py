@@ -199,13 +199,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             data = bytes(data)
         if self._compat_audience is not None:
             self._compat_audience.catch_up(self)
-        piece = self.ac_out_buffer_size
-        if len(data) > piece:
-            self.producer_fifo.extend(
-                data[begin : begin + piece] for begin in range(0, len(data), piece)
-            )
-        else:
-            self.producer_fifo.append(data)
+        self._compat_queue(data)
         if not self._compat_waits:
             self._compat_waits = True
             at_turn_end(self._map, self)
@@ -303,6 +297,16 @@ class async_chat(Original):  # noqa: N801  # the original's name
             audience.discard(self)
         Original.close(self)
         announce(self)
+
+    def _compat_queue(self, data: bytes) -> None:
+        """Queue it, in pieces that go into one send."""
+        piece = self.ac_out_buffer_size
+        if len(data) > piece:
+            self.producer_fifo.extend(
+                data[begin : begin + piece] for begin in range(0, len(data), piece)
+            )
+        else:
+            self.producer_fifo.append(data)
 
     def _compat_wait(self) -> None:
         """Write when the turn is over, if not before."""

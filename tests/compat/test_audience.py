@@ -165,6 +165,45 @@ def test_who_gathers_is_in_one_audience_at_a_time(make: Make) -> None:
     assert (member in one, member in other) == (False, True)
 
 
+def test_what_is_no_bytes_is_an_error_and_nobody_hears_it(
+    loop: str, make: Make
+) -> None:
+    member = make()
+    audience = compat.Audience()
+    audience.add(member)
+
+    def speak() -> None:
+        with pytest.raises(TypeError, match="'text' is not bytes"):
+            audience.push("text", but=member)  # type: ignore[arg-type]
+        audience.push(memoryview(b"bytes"))
+
+    in_a_turn(loop, speak)
+    member.listen_to_it()
+    assert member.got == b"bytes"
+
+
+def test_a_log_that_goes_into_no_single_send_arrives(loop: str, make: Make) -> None:
+    members = [make() for _ in range(2)]
+    audience = compat.Audience()
+    for member in members:
+        member.ac_out_buffer_size = 1000
+        audience.add(member)
+
+    def speak() -> None:
+        members[0].push(b"mine")
+        audience.push(b"x" * 12_345, but=members[0])
+        audience.push(b"y" * 12_345)
+
+    in_a_turn(loop, speak)
+
+    def everything() -> bool:
+        for member in members:
+            member.listen_to_it()
+        return [len(member.got) for member in members] == [12_349, 24_690]
+
+    turn_until(loop, everything)
+
+
 def test_who_closes_leaves(make: Make) -> None:
     member = make()
     audience = compat.Audience()

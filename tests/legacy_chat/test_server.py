@@ -16,7 +16,7 @@ import pytest
 import compat
 from legacy_chat import ChatServer, ChatSession
 from tests.legacy_chat.rooms import our_room
-from tests.support import Peer, process, turn_until
+from tests.support import Peer, process, turn_once, turn_until
 
 
 @pytest.fixture(autouse=True)
@@ -254,3 +254,29 @@ def test_turn_until_gives_up_on_what_does_not_come(
     monkeypatch.setattr("tests.support.DEADLINE", 0.0)
     with pytest.raises(AssertionError, match="does not hold"):
         turn_until("select", lambda: False, {}, 0)
+
+
+def test_those_who_wait_come_in_together_but_not_without_end(
+    any_loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("legacy_chat.server.ACCEPTS_A_TURN", 3)
+    with our_room(any_loop) as room:
+        address = ("127.0.0.1", room.server.port)
+        waiting = [socket.create_connection(address) for _ in range(7)]
+        try:
+            seen = []
+            while len(room.server.clients) < len(waiting):
+                turn_once(any_loop)
+                seen.append(len(room.server.clients))
+            assert seen == [3, 6, 7]
+        finally:
+            for sock in waiting:
+                sock.close()
+
+
+def test_what_is_sent_to_a_session_is_not_held_back(any_loop: str) -> None:
+    with our_room(any_loop) as room:
+        room.join()
+        (session,) = room.server.clients
+        option = session.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert option != 0
