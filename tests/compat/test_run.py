@@ -166,6 +166,7 @@ PRELOADED = {
     "copyreg",
     "functools",
     "heapq",
+    "importlib",
     "pkgutil",
     "re",
     "runpy",
