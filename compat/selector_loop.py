@@ -246,9 +246,12 @@ class SelectorLoop:
         while self.news:
             known = self.news.popleft()
             known.listen()
+            if self._known.get(known.key) is not known:
+                # It has left, and may have come again.
+                continue
             if self._map.get(known.key) is known.channel:
                 self._ask(known)
-            elif self._known.get(known.key) is known:
+            else:
                 del self._known[known.key]
                 self._forget(known)
         if len(self._map) != len(self._known) and not self._met_newcomers():

@@ -143,9 +143,13 @@ def test_r6_a_client_that_disappears_in_a_broadcast_costs_no_message(
     b.reset()
     room.session(a).broadcasting(b"1.")
     room.session(a).broadcasting(b"2.")
-    room.until(lambda: dead not in list(room.server.clients))
     said = f"用户{a.name} 说:1.用户{a.name} 说:2."
     room.until(lambda: c.got.decode() == d.got.decode() == said)
+    # What is said next arrives in a later turn than the one that found out.
+    for text in ("3.", "4."):
+        a.send(text)
+        room.until(lambda text=text: c.got.decode().endswith(text))
+    assert dead not in list(room.server.clients)
 
 
 def test_r6_a_push_that_raises_costs_the_others_nothing(room: Room) -> None:
