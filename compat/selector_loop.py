@@ -238,6 +238,10 @@ class SelectorLoop:
         ):
             self._ask_all()
             return True
+        newcomers = self._newcomers()
+        if newcomers is None:
+            self._ask_all()
+            return True
         for known in self._restless:
             if self._map.get(known.key) is not known.channel:
                 self._ask_all()
@@ -254,26 +258,29 @@ class SelectorLoop:
             else:
                 del self._known[known.key]
                 self._forget(known)
-        if len(self._map) != len(self._known) and not self._met_newcomers():
-            self._ask_all()
-            return True
+        for key, channel in newcomers:
+            if self._map.get(key) is channel and key not in self._known:
+                known = self._known[key] = self._meet(key, channel)
+                known.number, self._number = self._number, self._number + 1
+                if known.restless:
+                    self._restless.append(known)
+                self._ask(known)
         return False
 
-    def _met_newcomers(self) -> bool:
-        """Ask those who came last; False if that does not explain the map's size."""
+    def _newcomers(self) -> list[tuple[Any, Any]] | None:
+        """Who came last; None if that does not explain the size of the map.
+
+        Who comes while the others are asked is asked in the next turn.
+        """
         count = len(self._map) - len(self._known)
+        if count == 0:
+            return []
         if count < 0 or type(self._map) is not dict:
-            return False
+            return None
         newest = list(islice(reversed(self._map.items()), count))
         if any(key in self._known for key, _ in newest):
-            return False
-        for key, channel in reversed(newest):
-            known = self._known[key] = self._meet(key, channel)
-            known.number, self._number = self._number, self._number + 1
-            if known.restless:
-                self._restless.append(known)
-            self._ask(known)
-        return len(self._map) == len(self._known)
+            return None
+        return newest[::-1]
 
     def _ask_all(self) -> None:
         began = time.monotonic()
