@@ -52,6 +52,27 @@ def turn_until(
         turn_once(name, map, timeout)
 
 
+def in_a_turn(name: str, act: Callable[[], object], map: Any = None) -> None:
+    """Do it inside of a turn of that loop, as a handler does."""
+
+    class Once(asyncore.dispatcher):
+        def writable(self) -> bool:
+            return False
+
+        def handle_read(self) -> None:
+            self.close()
+            act()
+
+        def handle_error(self) -> None:
+            raise  # noqa: PLE0704  # a test's own error is to be seen
+
+    ours, peer = socket.socketpair()
+    with peer:
+        once = Once(ours, map)
+        peer.sendall(b"!")
+        turn_until(name, lambda: not once._map.get(ours.fileno()), map)
+
+
 class Peer:
     """The other end: a blocking socket that remembers what it got.
 

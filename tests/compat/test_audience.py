@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compat
-from tests.support import turn_once, turn_until
+from tests.support import in_a_turn, turn_once, turn_until
 
 
 class Member(compat.async_chat):
@@ -60,27 +60,6 @@ def make() -> Iterator[Callable[..., Any]]:
 
 
 Make = Callable[..., Any]
-
-
-def in_a_turn(name: str, act: Callable[[], object], map: Any = None) -> None:
-    """Do it inside of a turn of that loop, as a handler does."""
-
-    class Once(asyncore.dispatcher):
-        def writable(self) -> bool:
-            return False
-
-        def handle_read(self) -> None:
-            self.close()
-            act()
-
-        def handle_error(self) -> None:
-            raise  # noqa: PLE0704  # a test's own error is to be seen
-
-    ours, peer = socket.socketpair()
-    with peer:
-        once = Once(ours, map)
-        peer.sendall(b"!")
-        turn_until(name, lambda: not once._map.get(ours.fileno()), map)
 
 
 def test_everybody_but_one_is_told(any_loop: str, make: Make) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncore
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import compat
-from tests.support import turn_once, turn_until
+from tests.support import ORIGINALS, OURS, in_a_turn, turn_once, turn_until
 
 
 class Gatherer(compat.async_chat):
@@ -20,8 +23,12 @@ class Gatherer(compat.async_chat):
 
     ac_gather = True
 
-    def __init__(self, on_read: Callable[[Gatherer], None] | None = None) -> None:
-        ours, self.peer = socket.socketpair()
+    def __init__(
+        self,
+        on_read: Callable[[Gatherer], object] | None = None,
+        pair: tuple[socket.socket, socket.socket] | None = None,
+    ) -> None:
+        ours, self.peer = pair or socket.socketpair()
         self.peer.settimeout(10)
         self.on_read = on_read
         self.sends: list[int] = []
@@ -66,8 +73,8 @@ class Gatherer(compat.async_chat):
 def make() -> Iterator[Callable[..., Gatherer]]:
     made: list[Gatherer] = []
 
-    def make(on_read: Callable[[Gatherer], None] | None = None) -> Gatherer:
-        made.append(Gatherer(on_read))
+    def make(*given: Any, kind: type[Gatherer] = Gatherer) -> Gatherer:
+        made.append(kind(*given))
         return made[-1]
 
     yield make
@@ -78,6 +85,41 @@ def make() -> Iterator[Callable[..., Gatherer]]:
 
 
 Make = Callable[..., Gatherer]
+
+
+class Producer:
+    """Gives its pieces, one at each call."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.left = list(pieces)
+
+    def more(self) -> bytes:
+        return self.left.pop(0) if self.left else b""
+
+
+# More than one send's worth, by ac_out_buffer_size or because a producer is no bytes;
+# and what the original has sent of it when the last push is over.
+MORE_THAN_A_SEND: dict[str, tuple[Callable[[Gatherer], object], bytes]] = {
+    "two pushes": (
+        lambda channel: (channel.push(b"1" * 40_000), channel.push(b"2" * 40_000)),
+        b"1" * 40_000 + b"2" * 40_000,
+    ),
+    "push and producer": (
+        lambda channel: (
+            channel.push(b"1"),
+            channel.push_with_producer(Producer(b"2", b"3")),
+        ),
+        b"12",
+    ),
+}
+more_than_a_send = pytest.mark.parametrize("what", MORE_THAN_A_SEND)
+
+
+def loopback() -> tuple[socket.socket, socket.socket]:
+    """A connected pair over TCP, which a peer can reset."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        return listener.accept()[0], peer
 
 
 def test_what_a_turn_pushes_is_one_send(loop: str, make: Make) -> None:
@@ -139,19 +181,57 @@ def test_send_first_sends_what_was_pushed(any_loop: str, make: Make) -> None:
     assert channel.got() == b"first second"
 
 
+@more_than_a_send
+def test_close_first_sends_all_that_the_pushes_would_have_sent(
+    any_loop: str, make: Make, what: str
+) -> None:
+    push, sent = MORE_THAN_A_SEND[what]
+    channel = make()
+    in_a_turn(any_loop, lambda: (push(channel), channel.close()))
+    assert channel.rest() == sent
+
+
+@more_than_a_send
+def test_send_comes_behind_all_that_the_pushes_would_have_sent(
+    any_loop: str, make: Make, what: str
+) -> None:
+    push, sent = MORE_THAN_A_SEND[what]
+    channel = make()
+    in_a_turn(any_loop, lambda: (push(channel), channel.send(b"!")))
+    assert channel.got()[: len(sent) + 1] == sent + b"!"
+
+
+def test_send_goes_out_before_the_end_that_was_only_queued(
+    any_loop: str, make: Make
+) -> None:
+    channel = make()
+
+    def finish() -> None:
+        channel.push(b"first ")
+        channel.close_when_done()
+        channel.send(b"second")
+
+    in_a_turn(any_loop, finish)
+    turn_until(any_loop, lambda: not channel.connected)
+    assert channel.rest() == b"first second"
+
+
+def test_what_was_pushed_is_sent_before_the_buffers_are_discarded(
+    any_loop: str, make: Make
+) -> None:
+    channel = make()
+    in_a_turn(any_loop, lambda: (channel.push(b"said"), channel.discard_buffers()))
+    turn_once(any_loop, timeout=0)
+    assert channel.got() == b"said"
+
+
 def test_producers_and_the_end_keep_their_place(any_loop: str, make: Make) -> None:
-    class Producer:
-        def __init__(self) -> None:
-            self.left = [b"2 ", b"3 "]
-
-        def more(self) -> bytes:
-            return self.left.pop(0) if self.left else b""
-
     def push(channel: Gatherer) -> None:
         channel.push(b"1 ")
-        channel.push_with_producer(Producer())
+        channel.push_with_producer(Producer(b"2 ", b"3 "))
         channel.push(b"4")
         channel.close_when_done()
+        channel.push(b"too late")
 
     channel = make(push)
     channel.wake()
@@ -205,6 +285,148 @@ def test_a_peer_that_takes_little_gets_everything_in_order(
 
     turn_until(any_loop, all_arrived)
     assert got == text
+
+
+def test_a_push_behind_a_partial_send_keeps_its_place(
+    any_loop: str, make: Make
+) -> None:
+    channel = make()
+    channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    begun = b"begun " * 50_000
+    in_a_turn(any_loop, lambda: channel.push(begun))
+    turn_until(any_loop, lambda: channel.sends)
+    # Some of it is on its way, the rest waits; nobody reads yet.
+    in_a_turn(any_loop, lambda: (channel.push(b"later "), channel.push(b"last")))
+    channel.close_when_done()
+    got = bytearray()
+
+    def all_arrived() -> bool:
+        got.extend(channel.got())
+        return not channel.connected
+
+    turn_until(any_loop, all_arrived)
+    assert got + channel.rest() == begun + b"later last"
+
+
+def test_what_is_pushed_before_the_connection_stands_is_sent_then(
+    any_loop: str,
+) -> None:
+    class Caller(Gatherer):
+        def handle_connect(self) -> None:
+            """Nothing is to be said about it."""
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        caller = Caller(pair=(socket.socket(), socket.socket()))
+        caller.peer.close()
+        in_a_turn(
+            any_loop,
+            lambda: (
+                caller.connect(listener.getsockname()),
+                caller.push(b"hello "),
+                caller.push(b"there"),
+                caller.close_when_done(),
+            ),
+        )
+        turn_until(any_loop, lambda: not caller.connected and caller.sends)
+        caller.peer = listener.accept()[0]
+        assert caller.rest() == b"hello there"
+        caller.peer.close()
+
+
+@pytest.mark.parametrize("goes", ["away", "away with a reset"])
+def test_who_is_gone_when_the_turn_ends_is_closed_and_nobody_else(
+    any_loop: str, make: Make, goes: str
+) -> None:
+    class Left(Gatherer):
+        closed = 0
+
+        def handle_close(self) -> None:
+            self.closed += 1
+            self.close()
+
+    first, last = make(), make()
+    gone = make(None, None if goes == "away" else loopback(), kind=Left)
+    assert isinstance(gone, Left)
+
+    def push() -> None:
+        # Closed with something unread, a TCP peer resets.
+        gone.send(b"unread")
+        gone.peer.close()
+        for channel in (first, gone, last):
+            channel.push(b"all the same")
+
+    in_a_turn(any_loop, push)
+    turn_until(any_loop, lambda: first.sends and last.sends and not gone.connected)
+    assert (gone.closed, gone.errors) == (1, 0)
+    assert first.got() == last.got() == b"all the same"
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_send_that_raises_is_that_channels_error_alone(
+    any_loop: str, make: Make, error: type[Exception]
+) -> None:
+    class Broken(Gatherer):
+        def send(self, data: Any) -> int:
+            raise error
+
+    first, broken, last = make(), make(kind=Broken), make()
+
+    def push() -> None:
+        for channel in (first, broken, last):
+            channel.push(b"all the same")
+
+    in_a_turn(any_loop, push)
+    turn_until(any_loop, lambda: first.sends and last.sends and broken.errors)
+    assert (first.errors, broken.errors, last.errors) == (0, 1, 0)
+    assert first.got() == last.got() == b"all the same"
+
+
+def test_what_an_error_at_the_end_of_a_turn_pushes_arrives(
+    any_loop: str, make: Make
+) -> None:
+    class Broken(Gatherer):
+        def send(self, data: Any) -> int:
+            raise ZeroDivisionError
+
+        def handle_error(self) -> None:
+            other.push(b"it ")
+            other.push(b"failed")
+            self.close()
+
+    broken, other = make(kind=Broken), make()
+    in_a_turn(any_loop, lambda: broken.push(b"nothing"))
+    turn_until(any_loop, lambda: other.sends)
+    assert other.sends == [9]
+    assert other.got() == b"it failed"
+
+
+@pytest.mark.parametrize("hook", ["handle_close", "handle_error"])
+def test_what_a_hook_pushes_is_gathered(loop: str, make: Make, hook: str) -> None:
+    other = make()
+
+    class Hooked(Gatherer):
+        def handle_close(self) -> None:
+            self.tell("handle_close")
+
+        def handle_error(self) -> None:
+            self.tell("handle_error")
+
+        def tell(self, name: str) -> None:
+            other.push(name.encode())
+            other.push(b" was called")
+            self.close()
+
+    def fail(_: Gatherer) -> None:
+        raise ZeroDivisionError
+
+    hooked = make(fail, kind=Hooked)
+    if hook == "handle_error":
+        hooked.wake()
+    else:
+        hooked.peer.close()
+    turn_once(loop)
+    assert other.sends == [len(hook) + len(" was called")]
+    assert other.got() == hook.encode() + b" was called"
 
 
 def test_an_error_of_one_costs_the_others_nothing(loop: str, make: Make) -> None:
@@ -284,17 +506,68 @@ def test_a_push_from_another_thread_does_not_wait(loop: str, make: Make) -> None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_in_a_handler_doubles_nothing(loop: str, make: Make) -> None:
+@pytest.mark.parametrize("child", ["ends at once", "goes on with the loop"])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_fork_in_a_handler_doubles_nothing(
+    loop: str, make: Make, child: str, pieces: int
+) -> None:
     def push(channel: Gatherer) -> None:
         channel.push(b"once")
-        child = os.fork()
-        if child == 0:
-            # As a server does whose child goes on with the loop.
-            compat.loop(0, count=1, loop=loop)
+        pid = os.fork()
+        if pid == 0:
+            if child == "goes on with the loop":
+                compat.loop(0, count=1, loop=loop)
             os._exit(0)
-        os.waitpid(child, 0)
+        os.waitpid(pid, 0)
 
     channel = make(push)
+    # The original has sent all of them when push is over.
+    channel.ac_out_buffer_size = 4 // pieces
     channel.wake()
     turn_once(loop)
+    turn_once(loop, timeout=0)
     assert channel.got() == b"once"
+
+
+def traced_push(channel: Gatherer, number: int) -> Callable[..., Any]:
+    """For sys.settrace: another thread pushes b"!" at that line of the module."""
+    left = number
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != sys.modules["compat.chat"].__file__:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                thread = threading.Thread(target=channel.push, args=(b"!",))
+                thread.start()
+                thread.join()
+        return trace
+
+    return trace
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 20])
+def test_a_push_from_another_thread_may_come_at_any_line_of_the_flush(
+    make: Make, pieces: int
+) -> None:
+    came = []
+    for number in range(1, 400):
+        channel = make()
+        for _ in range(pieces):
+            channel.push(b"x")
+        traced_before = sys.gettrace()
+        sys.settrace(traced_push(channel, number))
+        try:
+            turn_once("selectors", timeout=0)
+        finally:
+            sys.settrace(traced_before)
+        turn_once("selectors", timeout=0)
+        came.append((channel.got(), channel.errors))
+        channel.close()
+        if came[-1] == (b"x" * pieces, 0) and channel.sends == [pieces]:
+            # There are not so many lines, or the push was lost: see the one before.
+            break
+    assert came[:-1] == [(b"x" * pieces + b"!", 0)] * (len(came) - 1)
+    assert len(came) > 1
