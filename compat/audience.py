@@ -4,23 +4,29 @@ Rule 1: every member gets the same bytes in the same order as if each message ha
 pushed to it when it was said, what it pushes itself included.
 Rule 2: a message costs the same however many listen. A turn's messages are one log,
 and when the turn is over, who said nothing meanwhile gets that as one object; who did
-gets the rest of it, behind what it pushed.
+gets the log with its own words in the place of what it is not to hear.
 Rule 3: the log ends with its turn. What a peer does not take then is queued in its
 channel, as if it had been pushed there.
-Rule 4: who has a ``push`` or a ``send`` of its own gets every message by its ``push``.
+Rule 4: no handler is called before everybody has been written to.
+Rule 5: who has a ``push`` or a ``send`` of its own gets every message by its ``push``.
 """
 
 from __future__ import annotations
 
 import asyncore
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Protocol, TypeGuard
+from threading import get_ident
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from compat.channels import Map
-from compat.chat import announce, async_chat, wants_to_write
+from compat.chat import announce, async_chat
 from compat.schedule import turned_here
 
 __all__ = ["Audience"]
+
+# What one member gets of the log: from where, to where, then words of its own, from
+# where again, and so on; the last number is from where to the end.
+Part: TypeAlias = list[Any]
 
 
 class Listener(Protocol):
@@ -48,8 +54,10 @@ class Audience(Collection[Any]):
         # Those who do not.
         self._pushed: dict[Any, None] = {}
         self._log = bytearray()
-        # How many bytes of the log a member has had already: who spoke, or came late.
-        self._had: dict[async_chat, int] = {}
+        # Those who get a part of it: who spoke, or came late.
+        self._parts: dict[async_chat, Part] = {}
+        # The thread in whose turn the log is written; 0 between two turns.
+        self._thread = 0
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._members
@@ -75,7 +83,7 @@ class Audience(Collection[Any]):
                 )
             channel._compat_audience = self
             if self._log:
-                self._had[channel] = len(self._log)
+                self._parts[channel] = [len(self._log)]
             self._members[channel] = True
         else:
             self._pushed[channel] = None
@@ -85,7 +93,7 @@ class Audience(Collection[Any]):
         """Tell it nothing more. It still gets what has been said."""
         if self._reads_log(channel):
             self.catch_up(channel)
-            self._had.pop(channel, None)
+            self._parts.pop(channel, None)
             channel._compat_audience = None
         self._members.pop(channel, None)
         self._pushed.pop(channel, None)
@@ -101,35 +109,70 @@ class Audience(Collection[Any]):
         Raises:
             TypeError: *data* is not bytes, bytearray or memoryview.
         """
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
-        schedule = turned_here(self._map)
-        if schedule is None:
+        if type(data) is not bytes:
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
+            data = bytes(data)
+        if self._thread != get_ident() and not self._begin():
             # Nobody would end the turn.
             self._push_to(self._members, data, but)
             return
-        if not self._log:
-            schedule.wait_for_turn_end(self)
-        log = self._log
         if self._reads_log(but):
-            if self._had.get(but, 0) != len(log):
-                self.catch_up(but)
-            self._had[but] = len(log) + len(data)
-        log += data
+            self._pass_over(but, len(data))
+        self._log += data
         if self._pushed:
             self._push_to(self._pushed, data, but)
 
+    def keep(self, channel: async_chat, data: bytes) -> bool:
+        """Let a member have that, between what it has heard and what it will hear.
+
+        False if it has to be queued: what was said before has been by now.
+        """
+        if self._thread != get_ident() and not self._begin():
+            return False
+        if channel._compat_fifo:
+            self.catch_up(channel)
+            return False
+        here = len(self._log)
+        part = self._parts.get(channel)
+        if part is None:
+            self._parts[channel] = [0, here, data, here]
+        else:
+            part += (here, data, here)
+        return True
+
     def catch_up(self, channel: async_chat) -> None:
         """Queue for a member what it has not had of the log."""
-        log = self._log
-        if not log:
+        if self._thread != get_ident():
             return
-        had = self._had.get(channel, 0)
-        if had < len(log):
-            self._had[channel] = len(log)
-            new = bytes(memoryview(log)[had:]) if had else bytes(log)
-            channel._compat_queue(new)
+        part = self._parts.get(channel, [0])
+        if part == [len(self._log)]:
+            return
+        self._parts[channel] = [len(self._log)]
+        data = _heard(bytes(self._log), part)
+        if data:
+            channel._compat_queue(data)
             channel._compat_wait()
+
+    def _begin(self) -> bool:
+        """Begin a turn's log; False if no loop of ours turns the map in this thread."""
+        schedule = turned_here(self._map)
+        if schedule is None:
+            return False
+        schedule.wait_for_turn_end(self)
+        self._thread = get_ident()
+        return True
+
+    def _pass_over(self, channel: async_chat, size: int) -> None:
+        """Let a member not hear what is written to the log next."""
+        here = len(self._log)
+        part = self._parts.get(channel)
+        if part is None:
+            self._parts[channel] = [0, here, b"", here + size]
+        elif part[-1] == here:
+            part[-1] = here + size
+        else:
+            part += (here, b"", here + size)
 
     def _may_read_log(self, channel: Any) -> TypeGuard[async_chat]:
         return (
@@ -161,24 +204,73 @@ class Audience(Collection[Any]):
                 member.handle_error()
 
     def _compat_turn_ends(self) -> None:
-        """Write the log to everybody. No handler is called from here."""
-        log, self._log = bytes(self._log), bytearray()
-        had, self._had = self._had, {}
-        for channel, count in had.items():
-            if count < len(log):
-                channel._compat_queue(log[count:])
-                announce(channel)
+        """Write the log to everybody."""
+        log, parts = bytes(self._log), self._parts
+        self._log, self._parts, self._thread = bytearray(), {}, 0
+        behind = []
+        # Those who spoke come first: while the others are written to, they answer.
+        for channel, part in parts.items():
+            data = _heard(log, part)
+            if data and _write(channel, data):
+                behind.append(channel)
         size = len(log)
-        for channel, reads_log in self._members.items():
-            if not reads_log or channel in had:
+        for channel, reads_log in self._members.items() if size else ():
+            if not reads_log or channel in parts:
                 continue
-            sent = 0
-            if not wants_to_write(channel) and size <= channel.ac_out_buffer_size:
-                try:
-                    sent = channel.socket.send(log)
-                except OSError:
-                    # Full, or gone: the channel's own attempt, in the next turn, tells.
-                    sent = 0
+            if (
+                channel._compat_fifo
+                or not channel.connected
+                or size > channel.ac_out_buffer_size
+            ):
+                if _write(channel, log):
+                    behind.append(channel)
+                continue
+            # As _write(), without the calls: this is what a room does most.
+            try:
+                sent = channel.socket.send(log)
+            except OSError:
+                sent = 0
             if sent != size:
-                channel._compat_queue(log[sent:])
-                announce(channel)
+                _leave(channel, log[sent:])
+        for channel in behind:
+            channel._compat_look_at_backlog()
+
+
+def _heard(log: bytes, part: Part) -> bytes:
+    """What one member gets."""
+    view = memoryview(log)
+    if len(part) == 4:
+        # The usual: it has said one thing, or two in a row.
+        begin, end, own, rest = part
+        return b"".join((view[begin:end], own, view[rest:]))
+    pieces: list[bytes | memoryview] = []
+    for at in range(0, len(part) - 1, 3):
+        begin, end, own = part[at : at + 3]
+        pieces += (view[begin:end], own)
+    return b"".join((*pieces, view[part[-1] :]))
+
+
+def _write(channel: async_chat, data: bytes) -> bool:
+    """Send, and queue what is not taken. Was the channel behind already?"""
+    behind = bool(channel._compat_fifo)
+    sent, size, most = 0, len(data), channel.ac_out_buffer_size
+    view = memoryview(data)
+    while sent < size and channel.connected and not behind:
+        piece = view[sent : sent + most]
+        try:
+            taken = channel.socket.send(piece)
+        except OSError:
+            # Full, or gone: the channel's own attempt, in the next turn, tells.
+            break
+        sent += taken
+        if taken < len(piece):
+            break
+    if sent < size:
+        _leave(channel, data[sent:])
+    return behind
+
+
+def _leave(channel: async_chat, data: bytes) -> None:
+    """Let the channel write it, when its peer takes something again."""
+    channel._compat_queue(data)
+    announce(channel)

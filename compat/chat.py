@@ -9,15 +9,19 @@ Rule 2: it is the original class underneath, and its methods do what they did.
 Rule 3: no method needs ``self`` to be of this class. Once it is installed in asynchat,
 a class that was derived from the original before calls these as its base class's.
 Rule 4: gathered or not, a peer gets the same bytes in the same order. What must not
-wait for the end of the turn, such as ``close`` and ``send``, first sends what waits.
+wait for the end of the turn, such as ``close`` and ``send``, first makes the attempts
+to send that the pushes would have made.
 Rule 5: every handler sees ``ac_in_buffer`` as the original would show it.
 Rule 6: the attributes are named so that no program has its own of that name.
+Rule 7: another thread may push at any moment. It only ever adds to the end of a queue,
+so whoever writes takes from the front what it has seen there, and nothing else.
 """
 
 from __future__ import annotations
 
 import asynchat
 import asyncore
+import errno
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,12 +33,9 @@ if TYPE_CHECKING:
 
     from compat.audience import Audience
 
-__all__ = ["announce", "announces", "async_chat", "wants_to_write"]
+__all__ = ["announce", "announces", "async_chat", "reads_directly"]
 
 Original = asynchat.async_chat
-
-# Entries of a queue that are joined before it is known how long they are.
-FEW_PIECES = 8
 
 
 class Board(Protocol):
@@ -78,33 +79,52 @@ class async_chat(Original):  # noqa: N801  # the original's name
             at most ``ac_out_buffer_size`` bytes; under a loop that is not compat's, in
             its next turn. A program that leaves without its loop (``os._exit``), blocks
             in a handler, or writes to ``socket`` itself, leaves it False.
+        ac_backlog_limit: for one that gathers, the bytes of ``backlog`` that are too
+            many; 0 for no limit. See ``handle_backlog``.
     """
 
     ac_gather = False
+    ac_backlog_limit = 0
 
-    # The loop that turns it, once that has asked it.
-    _compat_board: Board | None = None
+    # Each is an attribute of the instance, too, where it is found faster.
 
-    # Has something been queued that no attempt was made to send, and is one being made?
+    # What is queued, if anything ever was: a client that was told nothing has none.
+    _compat_fifo: deque[Any] | None = None
+
+    # Has something been queued that no attempt was made to send?
     _compat_waits = False
-    _compat_sending = False
 
     # Whose messages it gets.
     _compat_audience: Audience | None = None
+
+    # The loop that turns it, once that has asked it.
+    _compat_board: Board | None = None
 
     # What has been read, and how much of that has gone to the handlers.
     _compat_read: Any = b""
     _compat_gone = 0
 
+    # And these are not, for most channels never need them.
+
+    # Is an attempt to send being made, and is it the last one?
+    _compat_sending = False
+    _compat_closing = False
+
+    # At least as many bytes as wait for the peer; brought down to that when too many.
+    _compat_counted = 0
+
+    _compat_paused = False
+
     if not TYPE_CHECKING:
-        # A client that has said and been told nothing has neither: 800 bytes.
-        producer_fifo = Lazy(deque)
         incoming = Lazy(list)
 
     def __init__(self, sock: Any = None, map: Any = None) -> None:
         Original.__init__(self, sock, map)
         if isinstance(self, async_chat):
-            del self.producer_fifo, self.incoming
+            del self.incoming
+            self._compat_fifo = None
+            self._compat_waits = False
+            self._compat_audience = None
 
     def announce(self) -> None:
         """Let the loop ask again."""
@@ -126,6 +146,21 @@ class async_chat(Original):  # noqa: N801  # the original's name
     def ac_in_buffer(self, data: Any) -> None:
         self._compat_read, self._compat_gone = data, 0
 
+    def readable(self) -> bool:
+        """Yes, as the original; not while reading is paused."""
+        return not getattr(self, "_compat_paused", False)
+
+    def pause_reading(self) -> None:
+        """Read nothing until ``resume_reading()``: the peer's bytes wait with it."""
+        self._compat_paused = True
+        announce(self)
+
+    def resume_reading(self) -> None:
+        """Read again. Harmless if reading was not paused."""
+        if self._compat_paused:
+            del self._compat_paused
+            announce(self)
+
     def handle_read(self) -> None:
         """Read, collect, and find terminators, in time linear in what was read.
 
@@ -142,6 +177,28 @@ class async_chat(Original):  # noqa: N801  # the original's name
         except OSError:
             self.handle_error()
             return
+        self._compat_collect(data)
+
+    def _compat_read_directly(self) -> None:
+        """As handle_read, for one whose classes change nothing of the way there.
+
+        Source: CPython 3.11, Lib/asyncore.py, dispatcher.recv().
+        """
+        try:
+            data = self.socket.recv(self.ac_in_buffer_size)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in asyncore._DISCONNECTED:
+                self.handle_error()
+                return
+            data = b""
+        if not data:
+            self.handle_close()
+        self._compat_collect(data)
+
+    def _compat_collect(self, data: Any) -> None:
+        """Let the handlers have what was read."""
         if self._compat_gone:
             # A handler raised in the middle of the last read.
             self._compat_read, self._compat_gone = self.ac_in_buffer, 0
@@ -172,7 +229,12 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 self.found_terminator()
             else:
                 rest = self.ac_in_buffer if begin else read
-                held = asynchat.find_prefix_at_end(rest, terminator)
+                # Most ends are in no terminator, which is quickly seen.
+                held = (
+                    asynchat.find_prefix_at_end(rest, terminator)
+                    if rest[-1] in terminator
+                    else 0
+                )
                 if held:
                     if held != left:
                         self.collect_incoming_data(rest[:-held])
@@ -185,28 +247,62 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     # Writing.
 
+    @property
+    def producer_fifo(self) -> deque[Any]:
+        """What is queued: bytes, producers, and None for the end."""
+        if self._compat_fifo is None:
+            self._compat_fifo = deque()
+        return self._compat_fifo
+
+    @producer_fifo.setter
+    def producer_fifo(self, fifo: deque[Any]) -> None:
+        self._compat_fifo = fifo
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that are queued for the peer, and that it has not taken.
+
+        What a producer has yet to give is not counted, nor what an ``Audience`` was
+        told in this turn.
+        """
+        return sum(
+            len(entry)
+            for entry in tuple(self._compat_fifo or ())
+            if isinstance(entry, bytes | bytearray | memoryview)
+        )
+
+    def handle_backlog(self) -> None:
+        """More than ``ac_backlog_limit`` bytes wait for the peer; does nothing.
+
+        Called when a turn is over that has added to what the peer had not taken before;
+        what one turn adds is no reason. A loop that is not compat's does not call it.
+        """
+
+    def writable(self) -> bool:
+        """Is anything queued, or is there no connection yet? As the original."""
+        if not isinstance(self, async_chat):
+            return bool(Original.writable(self))
+        return bool(self._compat_fifo) or not self.connected
+
     def push(self, data: bytes | bytearray | memoryview) -> None:
-        if not getattr(self, "ac_gather", False):
-            waited = bool(self.producer_fifo)
+        if not isinstance(self, async_chat):
             Original.push(self, data)
-            if waited or self.producer_fifo:
+            announce(self)
+        elif self.ac_gather:
+            self._compat_gather(data)
+        else:
+            waited = bool(self._compat_fifo)
+            if type(data) is bytes and len(data) <= self.ac_out_buffer_size:
+                self.producer_fifo.append(data)
+                self.initiate_send()
+            else:
+                Original.push(self, data)
+            if waited or self._compat_fifo:
                 announce(self)
-            return
-        if type(data) is not bytes:
-            if not isinstance(data, bytes | bytearray | memoryview):
-                raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
-            # It may be changed before it is sent.
-            data = bytes(data)
-        if self._compat_audience is not None:
-            self._compat_audience.catch_up(self)
-        self._compat_queue(data)
-        if not self._compat_waits:
-            self._compat_waits = True
-            at_turn_end(self._map, self)
 
     def push_with_producer(self, producer: Any) -> None:
-        _catch_up(self)
         if getattr(self, "ac_gather", False):
+            _catch_up(self)
             self.producer_fifo.append(producer)
             self._compat_wait()
         else:
@@ -222,54 +318,49 @@ class async_chat(Original):  # noqa: N801  # the original's name
             announce(self)
 
     def send(self, data: ReadableBuffer) -> int:
-        """Send at once; first, once, what waits for the end of the turn."""
+        """Send at once; first, once, what waits for the end of the turn.
+
+        Source: CPython 3.11, Lib/asyncore.py, dispatcher.send().
+        """
         if getattr(self, "ac_gather", False) and not self._compat_sending:
             _write_now(self)
         try:
             return self.socket.send(data)
-        except OSError:
-            # The original tries again, and knows what to make of the error.
-            return Original.send(self, data)
+        except OSError as error:
+            if error.errno == errno.EWOULDBLOCK:
+                return 0
+            if error.errno not in asyncore._DISCONNECTED:
+                raise
+            # What close() still tries to send has nobody to tell of that.
+            if not getattr(self, "_compat_closing", False):
+                self.handle_close()
+            return 0
 
     def initiate_send(self) -> None:
         """Make one attempt to send what is queued.
 
         Source: CPython 3.11, Lib/asynchat.py, async_chat.initiate_send(). One that
-        gathers attempts as many entries at once as go into one send, and closes in the
-        same turn, if that was the last it had to do.
+        gathers attempts as many entries at once as go into one send.
         """
-        if not getattr(self, "ac_gather", False):
+        if not isinstance(self, async_chat):
             Original.initiate_send(self)
             return
-        fifo: deque[Any] = self.producer_fifo
+        fifo = self._compat_fifo
+        if not fifo or not self.connected:
+            return
+        if not self.ac_gather:
+            self._compat_send_first(fifo)
+            return
+        if len(fifo) > 1:
+            _join_first(fifo, self.ac_out_buffer_size)
         self._compat_waits, self._compat_sending = False, True
         try:
-            if len(fifo) > 1:
-                _join_first(fifo, self.ac_out_buffer_size)
-            first = fifo[0] if fifo else None
-            if (
-                type(first) is bytes
-                and 0 < len(first) <= self.ac_out_buffer_size
-                and self.connected
-            ):
-                try:
-                    sent = self.send(first)
-                except OSError:
-                    self.handle_error()
-                    return
-                if sent == len(first):
-                    fifo.popleft()
-                elif sent:
-                    fifo[0] = first[sent:]
-            else:
-                Original.initiate_send(self)
-            if fifo and fifo[0] is None and self.connected:
-                Original.initiate_send(self)
+            self._compat_send_first(fifo)
         finally:
             self._compat_sending = False
 
     def discard_buffers(self) -> None:
-        _catch_up(self)
+        _write_now(self)
         Original.discard_buffers(self)
         announce(self)
 
@@ -291,19 +382,36 @@ class async_chat(Original):  # noqa: N801  # the original's name
         announce(self)
 
     def close(self) -> None:
-        _write_now(self)
-        audience: Audience | None = getattr(self, "_compat_audience", None)
-        if audience is not None:
-            audience.discard(self)
-        Original.close(self)
-        announce(self)
+        try:
+            if getattr(self, "ac_gather", False):
+                self._compat_take_leave()
+        finally:
+            Original.close(self)
+            announce(self)
+
+    # Gathering.
+
+    def _compat_gather(self, data: bytes | bytearray | memoryview) -> None:
+        """Push: let it be sent when the turn is over."""
+        if type(data) is not bytes:
+            if not isinstance(data, bytes | bytearray | memoryview):
+                raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
+            # It may be changed before it is sent.
+            data = bytes(data)
+        audience = self._compat_audience
+        if audience is None or not audience.keep(self, data):
+            self._compat_queue(data)
+            self._compat_wait()
 
     def _compat_queue(self, data: bytes) -> None:
         """Queue it, in pieces that go into one send."""
-        piece = self.ac_out_buffer_size
-        if len(data) > piece:
+        size, piece = len(data), self.ac_out_buffer_size
+        self._compat_counted += size
+        if size > piece:
+            # No copies, for many channels may be about to queue the same.
+            view = memoryview(data)
             self.producer_fifo.extend(
-                data[begin : begin + piece] for begin in range(0, len(data), piece)
+                view[begin : begin + piece] for begin in range(0, size, piece)
             )
         else:
             self.producer_fifo.append(data)
@@ -316,19 +424,66 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     def _compat_turn_ends(self) -> None:
         """Write what waits; an error is this channel's, as in a handler."""
-        if self._compat_audience is not None:
-            self._compat_audience.catch_up(self)
+        _catch_up(self)
         if not self._compat_waits:
             return
         self._compat_waits = False
         try:
-            self.initiate_send()
+            self._compat_write(to_the_end=True)
+            if self._compat_fifo:
+                announce(self)
+                self._compat_look_at_backlog()
         except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
             self.handle_error()
-        if self.producer_fifo:
-            announce(self)
+
+    def _compat_write(self, *, to_the_end: bool) -> None:
+        """Try to send as often as there are entries; no more once the peer is full.
+
+        That is at least as often as the pushes would have tried.
+        """
+        fifo = self._compat_fifo or ()
+        for _ in range(len(fifo)):
+            if not fifo or (fifo[0] is None and not to_the_end):
+                return
+            first = fifo[0]
+            self.initiate_send()
+            if not self.connected or (fifo and fifo[0] is first):
+                return
+
+    def _compat_send_first(self, fifo: deque[Any]) -> None:
+        """Try to send the first entry; what is rare about it is the original's."""
+        first = fifo[0]
+        if type(first) is not bytes or not 0 < len(first) <= self.ac_out_buffer_size:
+            Original.initiate_send(self)
+            return
+        try:
+            sent = self.send(first)
+        except OSError:
+            self.handle_error()
+            return
+        if sent == len(first):
+            fifo.popleft()
+        elif sent:
+            fifo[0] = first[sent:]
+
+    def _compat_take_leave(self) -> None:
+        """Send what waits, and hear nothing more."""
+        self._compat_closing = True
+        try:
+            _write_now(self)
+            if self._compat_audience is not None:
+                self._compat_audience.discard(self)
+        finally:
+            self._compat_closing = False
+
+    def _compat_look_at_backlog(self) -> None:
+        limit = self.ac_backlog_limit
+        if 0 < limit < self._compat_counted:
+            self._compat_counted = self.backlog
+            if self._compat_counted > limit:
+                self.handle_backlog()
 
 
 _BUFFER = async_chat.ac_in_buffer
@@ -345,21 +500,35 @@ def announce(channel: Any) -> None:
         wake_other_thread(getattr(channel, "_map", None))
 
 
-def wants_to_write(channel: async_chat) -> bool:
-    """The original's ``writable``, of one that announces, without making its queue."""
-    return bool(channel.__dict__.get("producer_fifo")) or not channel.connected
-
-
 def announces(channel: Any) -> bool:
     """May a loop keep this channel's answers until it announces?"""
     kind = type(channel)
     return (
         isinstance(channel, async_chat)
-        and kind.readable is Original.readable
-        and kind.writable is Original.writable
-        and "readable" not in vars(channel)
-        and "writable" not in vars(channel)
+        and kind.readable is async_chat.readable
+        and kind.writable is async_chat.writable
+        and vars(channel).keys().isdisjoint(("readable", "writable"))
     )
+
+
+def reads_directly(channel: async_chat) -> bool:
+    """Is there nothing of its own between ``handle_read_event`` and the socket?"""
+    kind = type(channel)
+    return (
+        kind.handle_read is async_chat.handle_read
+        and kind.ac_in_buffer is _BUFFER
+        and _is_asyncores(kind.handle_read_event)
+        and _is_asyncores(kind.recv)
+        and vars(channel).keys().isdisjoint(_ON_THE_WAY)
+    )
+
+
+_ON_THE_WAY = ("handle_read_event", "handle_read", "recv")
+
+
+def _is_asyncores(function: Any) -> bool:
+    """Is it what asyncore came with, and not what a program has put in its place?"""
+    return getattr(function, "__globals__", None) is vars(asyncore)
 
 
 def _catch_up(channel: Any) -> None:
@@ -370,32 +539,21 @@ def _catch_up(channel: Any) -> None:
 
 
 def _write_now(channel: Any) -> None:
-    """Make the attempt that waits for the end of the turn."""
+    """Make the attempts that wait for the end of the turn."""
     _catch_up(channel)
     if getattr(channel, "_compat_waits", False) and not channel._compat_sending:
         channel._compat_waits = False
-        channel.initiate_send()
+        channel._compat_write(to_the_end=False)
 
 
 def _join_first(fifo: deque[Any], limit: int) -> None:
     """Make one entry of those bytes at the front that go into one send."""
-    if len(fifo) <= FEW_PIECES:
-        try:
-            whole = b"".join(fifo)
-        except TypeError:
-            # A producer, or the end.
-            whole = b""
-        if 0 < len(whole) <= limit:
-            fifo.clear()
-            fifo.append(whole)
-            return
-    count = size = 0
-    for entry in fifo:
-        if type(entry) is not bytes:
+    pieces, size = [], 0
+    while fifo:
+        first = fifo[0]
+        if type(first) is not bytes or size + len(first) > limit:
             break
-        size += len(entry)
-        if size > limit:
-            break
-        count += 1
-    if count > 1:
-        fifo.appendleft(b"".join([fifo.popleft() for _ in range(count)]))
+        size += len(first)
+        pieces.append(fifo.popleft())
+    if pieces:
+        fifo.appendleft(b"".join(pieces))

@@ -359,7 +359,8 @@ class SelectorLoop:
             reads = channel.readable()
             writes = channel.writable()
         else:
-            reads, writes = True, chat.wants_to_write(channel)
+            reads = not channel._compat_paused
+            writes = channel._compat_fifo or not channel.connected
         if not (reads or writes):
             if known.interest:
                 self._want(known, known.fd, 0, None)
@@ -460,7 +461,7 @@ class SelectorLoop:
                     asyncore.read(channel)
                     if (
                         known.interest != QUIET
-                        or (channel.producer_fifo and not channel._compat_waits)
+                        or (channel._compat_fifo and not channel._compat_waits)
                         or not channel.connected
                         or channel.socket is not known.socket
                     ):

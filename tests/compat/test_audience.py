@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import asyncore
+import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compat
-from tests.support import in_a_turn, turn_once, turn_until
+from tests.support import ORIGINALS, OURS, in_a_turn, turn_once, turn_until
 
 
 class Member(compat.async_chat):
@@ -191,7 +193,9 @@ def test_who_closes_leaves(make: Make) -> None:
     assert list(audience) == []
 
 
-def test_who_takes_nothing_gets_it_later_and_in_order(loop: str, make: Make) -> None:
+def test_who_takes_nothing_gets_it_later_and_in_order(
+    any_loop: str, make: Make
+) -> None:
     slow, quick = make(), make()
     slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     audience = compat.Audience()
@@ -199,7 +203,7 @@ def test_who_takes_nothing_gets_it_later_and_in_order(loop: str, make: Make) -> 
     audience.add(quick)
     said = [b"%05d " % number * 1000 for number in range(60)]
     for text in said:
-        in_a_turn(loop, lambda text=text: audience.push(text))  # type: ignore[misc]
+        in_a_turn(any_loop, lambda text=text: audience.push(text))  # type: ignore[misc]
         quick.listen_to_it()
     whole = b"".join(said)
 
@@ -208,8 +212,170 @@ def test_who_takes_nothing_gets_it_later_and_in_order(loop: str, make: Make) -> 
         quick.listen_to_it()
         return len(slow.got) == len(quick.got) == len(whole)
 
-    turn_until(loop, everything)
+    turn_until(any_loop, everything)
     assert bytes(slow.got) == bytes(quick.got) == whole
+
+
+def heard(members: list[Member]) -> list[bytes]:
+    """What has arrived at each by now."""
+    for member in members:
+        member.listen_to_it()
+    return [bytes(member.got) for member in members]
+
+
+def test_what_a_member_sends_comes_behind_what_it_was_told(
+    any_loop: str, make: Make
+) -> None:
+    member = make()
+    audience = compat.Audience()
+    audience.add(member)
+    in_a_turn(any_loop, lambda: (audience.push(b"told "), member.send(b"sent")))
+    turn_until(any_loop, lambda: len(heard([member])[0]) == 9)
+    assert member.got == b"told sent"
+
+
+def test_who_has_a_send_of_its_own_is_sent_everything_by_it(
+    any_loop: str, make: Make
+) -> None:
+    class Own(Member):
+        sent = b""
+
+        def send(self, data: Any) -> int:
+            self.sent += bytes(data)
+            return super().send(data)
+
+    own = make(Own)
+    audience = compat.Audience()
+    audience.add(own)
+    in_a_turn(any_loop, lambda: (audience.push(b"1"), audience.push(b"2")))
+    turn_until(any_loop, lambda: heard([own]) == [b"12"])
+    assert own.sent == b"12"
+
+
+def test_who_is_gone_costs_the_others_nothing(any_loop: str, make: Make) -> None:
+    members = [make() for _ in range(3)]
+    audience = compat.Audience()
+    for member in members:
+        audience.add(member)
+
+    def speak() -> None:
+        members[1].peer.close()
+        audience.push(b"1")
+        audience.push(b"2")
+
+    in_a_turn(any_loop, speak)
+    others = [members[0], members[2]]
+    turn_until(any_loop, lambda: heard(others) == [b"12"] * 2 and len(audience) == 2)
+
+
+@pytest.mark.parametrize(
+    "wide",
+    [
+        memoryview(array.array("I", [1, 2])),
+        memoryview(b"a-b-c-")[::2],
+        memoryview(b"abcd").cast("B", (2, 2)),
+    ],
+    ids=["of numbers", "with steps", "of two dimensions"],
+)
+def test_whatever_a_memoryview_is_of_nobody_loses_what_follows(
+    any_loop: str, make: Make, wide: memoryview
+) -> None:
+    speaker, other = make(), make()
+    audience = compat.Audience()
+    audience.add(speaker)
+    audience.add(other)
+
+    def speak() -> None:
+        audience.push(wide, but=speaker)
+        audience.push(b" next")
+
+    in_a_turn(any_loop, speak)
+    expected = [b" next", bytes(wide) + b" next"]
+    # One turn of grace for what was only queued.
+    turn_once(any_loop, timeout=0)
+    assert heard([speaker, other]) == expected
+
+
+def speaks_first(audience: compat.Audience, members: list[Member]) -> None:
+    audience.push(b"1", but=members[0])
+    audience.push(b"2")
+
+
+def comes_late(audience: compat.Audience, members: list[Member]) -> None:
+    audience.discard(members[0])
+    audience.push(b"1")
+    audience.add(members[0])
+    audience.push(b"2")
+
+
+def has_sent(audience: compat.Audience, members: list[Member]) -> None:
+    members[0].send(b"")
+    audience.push(b"1", but=members[0])
+    members[0].send(b"")
+    audience.push(b"2")
+
+
+HEARS_A_PART = pytest.mark.parametrize("says", [speaks_first, comes_late, has_sent])
+
+
+@HEARS_A_PART
+@pytest.mark.parametrize("error", [asyncore.ExitNow, KeyboardInterrupt])
+def test_who_hears_a_part_hears_it_though_the_loop_is_left(
+    loop: str, make: Make, says: Callable[..., None], error: type[BaseException]
+) -> None:
+    members = [make() for _ in range(2)]
+    audience = compat.Audience()
+    for member in members:
+        audience.add(member)
+
+    def speak_and_leave() -> None:
+        says(audience, members)
+        raise error
+
+    with pytest.raises(error):
+        in_a_turn(loop, speak_and_leave)
+    assert heard(members) == [b"2", b"12"]
+
+
+@HEARS_A_PART
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_who_hears_a_part_hears_it_once_though_there_is_a_fork(
+    loop: str, make: Make, says: Callable[..., None]
+) -> None:
+    members = [make() for _ in range(2)]
+    audience = compat.Audience()
+    for member in members:
+        audience.add(member)
+
+    def speak_and_fork() -> None:
+        says(audience, members)
+        child = os.fork()
+        if child == 0:
+            # As a server does whose child goes on with the loop.
+            compat.loop(0, count=2, loop=loop)
+            os._exit(0)
+        os.waitpid(child, 0)
+
+    in_a_turn(loop, speak_and_fork)
+    turn_once(loop, timeout=0)
+    assert heard(members) == [b"2", b"12"]
+
+
+class PlainList(list[Any]):
+    """What an audience replaces: members that are pushed to, one by one."""
+
+    def add(self, member: Member) -> None:
+        if member not in self:
+            self.append(member)
+
+    def discard(self, member: Member) -> None:
+        if member in self:
+            self.remove(member)
+
+    def push(self, data: bytes, but: Member | None = None) -> None:
+        for member in tuple(self):
+            if member is not but:
+                member.push(data)
 
 
 WHO = st.integers(0, 3)
@@ -294,5 +460,72 @@ def test_any_order_gives_what_pushing_to_each_would_have_given(name: str) -> Non
                 member.discard_buffers()
                 member.close()
                 member.peer.close()
+
+    holds()
+
+
+def conversation(
+    name: str, audience: Any, gather: bool, steps: list[Any]
+) -> list[tuple[bytes, bool]]:
+    """What each member's peer gets, and whether it is told the end."""
+    members = [Member() for _ in range(4)]
+    for member in members:
+        member.ac_gather = gather
+
+    def step(number: int, what: str, who: Any) -> None:
+        data = b"%d;" % number
+        member = None if who is None else members[who]
+        match what, member:
+            case "tell", _:
+                audience.push(data, but=member)
+            case "push", Member():
+                member.push(data)
+            case "join", Member() if member.connected:
+                audience.add(member)
+            case "leave", Member():
+                audience.discard(member)
+            case "finish", Member():
+                member.close_when_done()
+            case "close", Member():
+                # An audience is left with it; a list is not, and does not mind.
+                member.close()
+
+    def play(turn: list[Any]) -> None:
+        for each in turn:
+            step(*each)
+
+    turns: list[list[Any]] = [[]]
+    for number, (what, who) in enumerate(steps):
+        if what == "turn":
+            turns.append([])
+        else:
+            turns[-1].append((number, what, who))
+    try:
+        for turn in turns:
+            in_a_turn(name, lambda turn=turn: play(turn))  # type: ignore[misc]
+        # A fence: what has been said before must come before.
+        for member in members:
+            member.push(b"fence")
+
+        def over(member: Member) -> bool:
+            member.listen_to_it()
+            return member.ended or member.got.endswith(b"fence")
+
+        turn_until(name, lambda: all(over(member) for member in members))
+        return [(bytes(member.got), member.ended) for member in members]
+    finally:
+        for member in members:
+            member.discard_buffers()
+            member.close()
+            member.peer.close()
+
+
+@pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
+def test_a_plain_list_without_gathering_gives_the_same(name: str) -> None:
+    @settings(max_examples=60, deadline=None)
+    @given(STEPS)
+    def holds(steps: list[Any]) -> None:
+        ours = conversation(name, compat.Audience(), True, steps)
+        assert ours == conversation("asyncore.poll", PlainList(), False, steps)
 
     holds()

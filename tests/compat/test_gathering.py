@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncore
+import contextlib
 import os
 import socket
 import sys
@@ -316,34 +317,43 @@ def test_what_is_pushed_before_the_connection_stands_is_sent_then(
             """Nothing is to be said about it."""
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        caller = Caller(pair=(socket.socket(), socket.socket()))
-        caller.peer.close()
-        in_a_turn(
-            any_loop,
-            lambda: (
-                caller.connect(listener.getsockname()),
-                caller.push(b"hello "),
-                caller.push(b"there"),
-                caller.close_when_done(),
-            ),
-        )
-        turn_until(any_loop, lambda: not caller.connected and caller.sends)
+        callers: list[Caller] = []
+
+        def call() -> None:
+            caller = Caller(None, (socket.socket(), socket.socket()))
+            caller.peer.close()
+            caller.connect(listener.getsockname())
+            caller.push(b"hello ")
+            caller.push(b"there")
+            caller.close_when_done()
+            callers.append(caller)
+
+        in_a_turn(any_loop, call)
+        (caller,) = callers
+        turn_until(any_loop, lambda: caller.sends and not caller.connected)
         caller.peer = listener.accept()[0]
         assert caller.rest() == b"hello there"
         caller.peer.close()
+
+
+# poll2 calls handle_close for the end that was read, and again for the hang-up.
+TOLD_TWICE = ("asyncore.poll2", "poll")
+
+
+class Left(Gatherer):
+    """Counts how often it is told that its peer is gone."""
+
+    closed = 0
+
+    def handle_close(self) -> None:
+        self.closed += 1
+        self.close()
 
 
 @pytest.mark.parametrize("goes", ["away", "away with a reset"])
 def test_who_is_gone_when_the_turn_ends_is_closed_and_nobody_else(
     any_loop: str, make: Make, goes: str
 ) -> None:
-    class Left(Gatherer):
-        closed = 0
-
-        def handle_close(self) -> None:
-            self.closed += 1
-            self.close()
-
     first, last = make(), make()
     gone = make(None, None if goes == "away" else loopback(), kind=Left)
     assert isinstance(gone, Left)
@@ -357,8 +367,22 @@ def test_who_is_gone_when_the_turn_ends_is_closed_and_nobody_else(
 
     in_a_turn(any_loop, push)
     turn_until(any_loop, lambda: first.sends and last.sends and not gone.connected)
-    assert (gone.closed, gone.errors) == (1, 0)
+    assert gone.errors == 0
+    assert gone.closed == 1 or (any_loop in TOLD_TWICE and gone.closed == 2)
     assert first.got() == last.got() == b"all the same"
+
+
+def test_who_is_found_gone_before_the_turn_ends_is_told_so_once(
+    any_loop: str, make: Make
+) -> None:
+    speaker = make(lambda _: gone.push(b"anybody there?"))
+    gone = make(kind=Left)
+    assert isinstance(gone, Left)
+    gone.peer.close()
+    speaker.wake()
+    turn_until(any_loop, lambda: not gone.connected)
+    turn_once(any_loop, timeout=0)
+    assert gone.closed == 1 or (any_loop in TOLD_TWICE and gone.closed == 2)
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError])
@@ -425,8 +449,9 @@ def test_what_a_hook_pushes_is_gathered(loop: str, make: Make, hook: str) -> Non
     else:
         hooked.peer.close()
     turn_once(loop)
-    assert other.sends == [len(hook) + len(" was called")]
-    assert other.got() == hook.encode() + b" was called"
+    # poll calls handle_close for the end and again for the hang-up: still one send.
+    assert len(other.sends) == 1
+    assert other.got().startswith(hook.encode() + b" was called")
 
 
 def test_an_error_of_one_costs_the_others_nothing(loop: str, make: Make) -> None:
@@ -512,7 +537,8 @@ def test_a_fork_in_a_handler_doubles_nothing(
     loop: str, make: Make, child: str, pieces: int
 ) -> None:
     def push(channel: Gatherer) -> None:
-        channel.push(b"once")
+        for begin in range(0, 4, 4 // pieces):
+            channel.push(b"once"[begin : begin + 4 // pieces])
         pid = os.fork()
         if pid == 0:
             if child == "goes on with the loop":
@@ -529,45 +555,129 @@ def test_a_fork_in_a_handler_doubles_nothing(
     assert channel.got() == b"once"
 
 
-def traced_push(channel: Gatherer, number: int) -> Callable[..., Any]:
+class Interruption:
     """For sys.settrace: another thread pushes b"!" at that line of the module."""
-    left = number
 
-    def trace(frame: Any, event: str, argument: object) -> Any:
-        nonlocal left
+    def __init__(self, channel: Gatherer, line: int) -> None:
+        self.channel, self.left = channel, line
+
+    def __call__(self, frame: Any, event: str, argument: object) -> Any:
         if frame.f_code.co_filename != sys.modules["compat.chat"].__file__:
             return None
         if event == "line":
-            left -= 1
-            if left == 0:
-                thread = threading.Thread(target=channel.push, args=(b"!",))
+            self.left -= 1
+            if self.left == 0:
+                thread = threading.Thread(target=self.channel.push, args=(b"!",))
                 thread.start()
                 thread.join()
-        return trace
-
-    return trace
+        return self
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 20])
 def test_a_push_from_another_thread_may_come_at_any_line_of_the_flush(
     make: Make, pieces: int
 ) -> None:
-    came = []
-    for number in range(1, 400):
+    came: list[Any] = []
+    line = 0
+    while True:
+        line += 1
         channel = make()
         for _ in range(pieces):
             channel.push(b"x")
+        interruption = Interruption(channel, line)
         traced_before = sys.gettrace()
-        sys.settrace(traced_push(channel, number))
+        sys.settrace(interruption)
         try:
             turn_once("selectors", timeout=0)
         finally:
             sys.settrace(traced_before)
         turn_once("selectors", timeout=0)
-        came.append((channel.got(), channel.errors))
+        got, errors = channel.got(), channel.errors
         channel.close()
-        if came[-1] == (b"x" * pieces, 0) and channel.sends == [pieces]:
-            # There are not so many lines, or the push was lost: see the one before.
+        if interruption.left > 0:
+            # There are not so many lines.
             break
-    assert came[:-1] == [(b"x" * pieces + b"!", 0)] * (len(came) - 1)
-    assert len(came) > 1
+        came.append((got, errors))
+    assert set(came) == {(b"x" * pieces + b"!", 0)}
+
+
+class Choppy(Gatherer):
+    """Its socket takes no more at each send than the cuts say; then everything."""
+
+    def __init__(self, gather: bool, piece: int, cuts: list[int]) -> None:
+        super().__init__()
+        self.ac_gather, self.ac_out_buffer_size = gather, piece
+        self.cuts = list(cuts)
+
+    def send(self, data: Any) -> int:
+        if not self.cuts:
+            return super().send(data)
+        cut = self.cuts.pop(0)
+        return super().send(data[:cut]) if cut else 0
+
+
+DATA = st.binary(max_size=9)
+PUSHES = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), DATA),
+        st.tuples(st.just("push what changes"), DATA),
+        st.tuples(st.just("producer"), st.lists(DATA.filter(bool), max_size=3)),
+        st.tuples(st.just("end"), st.none()),
+        st.tuples(st.just("read"), st.integers(1, 9)),
+        st.tuples(st.just("turn"), st.none()),
+    ),
+    max_size=20,
+)
+
+
+def what_the_peer_gets(channel: Choppy, name: str, steps: list[Any]) -> bytes:
+    got = bytearray()
+
+    def play(turn: list[Any]) -> None:
+        for what, detail in turn:
+            match what:
+                case "push":
+                    channel.push(detail)
+                case "push what changes":
+                    changing = bytearray(detail)
+                    channel.push(changing if channel.ac_gather else detail)
+                    changing[:] = b"?" * len(changing)
+                case "producer":
+                    channel.push_with_producer(Producer(*detail))
+                case "end":
+                    channel.close_when_done()
+                case "read":
+                    channel.peer.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        got.extend(channel.peer.recv(detail))
+
+    turns: list[list[Any]] = [[]]
+    for step in steps:
+        if step[0] == "turn":
+            turns.append([])
+        else:
+            turns[-1].append(step)
+    for turn in turns:
+        in_a_turn(name, lambda turn=turn: play(turn))  # type: ignore[misc]
+    channel.close_when_done()
+    turn_until(name, lambda: not channel.connected)
+    return bytes(got) + channel.rest()
+
+
+@pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
+def test_gathered_or_not_a_peer_gets_the_same_bytes(name: str) -> None:
+    @settings(max_examples=50, deadline=None)
+    @given(PUSHES, st.integers(1, 12), st.lists(st.integers(0, 5), max_size=12))
+    def holds(steps: list[Any], piece: int, cuts: list[int]) -> None:
+        got = []
+        for gather in (False, True):
+            channel = Choppy(gather, piece, cuts)
+            try:
+                got.append(what_the_peer_gets(channel, name, steps))
+            finally:
+                channel.discard_buffers()
+                channel.close()
+                channel.peer.close()
+        assert got[0] == got[1]
+
+    holds()

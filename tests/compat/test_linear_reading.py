@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asynchat
+import socket
 from typing import Any
 
 import pytest
@@ -10,11 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compat
+from tests.support import ORIGINALS, OURS, turn_until
 
 TERMINATORS = st.one_of(
     st.none(),
     st.integers(0, 5),
     st.sampled_from([b"a", b"ab", b"aab", b"abab", b"\r\n"]),
+    st.binary(min_size=1, max_size=4),
+)
+
+# What recv gives or raises; the end is b"".
+READS = st.lists(
+    st.one_of(
+        st.text("ab\r\n", max_size=12).map(str.encode),
+        st.binary(max_size=12),
+        st.sampled_from([BlockingIOError(), ConnectionAbortedError()]),
+    ),
+    max_size=5,
 )
 
 # What a handler does besides looking: nothing, another terminator, the buffer
@@ -31,14 +44,20 @@ ACTS = st.one_of(
 class Recorder:
     """Mixed into either async_chat: reads what it is given, and notes every call."""
 
-    def __init__(self, reads: list[bytes], terminator: Any, acts: list[Any]) -> None:
+    def __init__(self, reads: list[Any], terminator: Any, acts: list[Any]) -> None:
         super().__init__(map={})
         self.reads, self.acts = list(reads), list(acts)
         self.seen: list[Any] = []
         self.set_terminator(terminator)
 
     def recv(self, size: int) -> bytes:
-        return self.reads.pop(0)
+        read = self.reads.pop(0)
+        if isinstance(read, Exception):
+            raise read
+        return bytes(read)
+
+    def handle_error(self) -> None:
+        self.seen.append("error")
 
     def collect_incoming_data(self, data: bytes) -> None:
         self.note("collect", bytes(data))
@@ -88,16 +107,69 @@ def played(kind: type[Any], *given: Any) -> list[Any]:
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.lists(st.text("ab\r\n", max_size=12).map(str.encode), max_size=5),
+    READS,
     TERMINATORS,
     st.lists(ACTS, max_size=8),
 )
 def test_handlers_see_what_the_original_would_show_them(
-    reads: list[bytes], terminator: Any, acts: list[Any]
+    reads: list[Any], terminator: Any, acts: list[Any]
 ) -> None:
     assert played(Ours, reads, terminator, acts) == played(
         Theirs, reads, terminator, acts
     )
+
+
+class OnASocket:
+    """Mixed into either async_chat: reads a socket pair, and notes every call."""
+
+    def __init__(self, size: int, terminator: Any) -> None:
+        ours, self.peer = socket.socketpair()
+        super().__init__(ours)
+        self.ac_in_buffer_size = size
+        self.set_terminator(terminator)
+        self.seen: list[Any] = []
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.seen.append((bytes(data), self.ac_in_buffer))
+
+    def found_terminator(self) -> None:
+        self.seen.append((None, self.ac_in_buffer))
+
+    def handle_close(self) -> None:
+        self.seen.append(("close", self.ac_in_buffer))
+        self.close()
+
+
+class TheirsOnASocket(OnASocket, asynchat.async_chat):  # type: ignore[misc]
+    """On the original."""
+
+
+class OursOnASocket(OnASocket, compat.async_chat):  # type: ignore[misc]
+    """On ours."""
+
+
+def read_from_a_socket(kind: type[Any], name: str, said: bytes, *given: Any) -> Any:
+    channel = kind(*given)
+    with channel.peer:
+        channel.peer.sendall(said)
+        channel.peer.shutdown(socket.SHUT_WR)
+        turn_until(name, lambda: not channel.connected)
+    return channel.seen
+
+
+@pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
+def test_a_socket_is_read_as_the_original_reads_it(name: str) -> None:
+    @settings(max_examples=40, deadline=None)
+    @given(
+        st.text("ab\r\n", max_size=30).map(str.encode),
+        st.integers(1, 8),
+        TERMINATORS,
+    )
+    def holds(said: bytes, size: int, terminator: Any) -> None:
+        ours = read_from_a_socket(OursOnASocket, name, said, size, terminator)
+        assert ours == read_from_a_socket(TheirsOnASocket, name, said, size, terminator)
+
+    holds()
 
 
 class Counted(bytes):
@@ -119,14 +191,14 @@ class Counted(bytes):
         return part
 
 
-@pytest.mark.parametrize("terminator", [b"\n", 2])
-@pytest.mark.parametrize("size", [1 << 16, 1 << 22])
-def test_many_short_lines_are_copied_once(terminator: Any, size: int) -> None:
+def bytes_copied(kind: type[Any], line: int, size: int, counts: bool) -> int:
+    """By one read of that many bytes, in lines of *line* bytes, "\\n" included."""
+    terminator: Any = line if counts else b"\n"
     lines = 0
 
-    class Counting(compat.async_chat):
+    class Counting(kind):  # type: ignore[misc,valid-type]
         def recv(self, buffer_size: int) -> bytes:
-            return Counted(b"x\n" * (size // 2))
+            return Counted((b"x" * (line - 1) + b"\n") * (size // line))
 
         def collect_incoming_data(self, data: bytes) -> None:
             """Only the copies count."""
@@ -137,12 +209,31 @@ def test_many_short_lines_are_copied_once(terminator: Any, size: int) -> None:
             self.set_terminator(terminator)
 
     channel = Counting(map={})
+    channel.ac_in_buffer_size = size
     channel.set_terminator(terminator)
     Counted.copied = 0
     channel.ac_in_buffer = Counted(b"")
     channel.handle_read()
-    assert lines == size // 2
-    assert 0 < Counted.copied <= 2 * size
+    assert lines == size // line
+    return Counted.copied
+
+
+by_bytes_or_by_number = pytest.mark.parametrize(
+    "counts", [False, True], ids=["by bytes", "by number"]
+)
+
+
+@by_bytes_or_by_number
+@pytest.mark.parametrize(("line", "size"), [(2, 1 << 16), (64, 1 << 22)])
+def test_many_short_lines_are_copied_once(line: int, size: int, counts: bool) -> None:
+    assert 0 < bytes_copied(compat.async_chat, line, size, counts) <= 2 * size
+
+
+@by_bytes_or_by_number
+def test_the_count_shows_what_the_original_copies(counts: bool) -> None:
+    lines = 1 << 10
+    copied = bytes_copied(asynchat.async_chat, 2, 2 * lines, counts)
+    assert copied > lines * lines // 2
 
 
 def test_a_class_with_a_buffer_of_its_own_reads_as_the_original_does() -> None:
