@@ -30,6 +30,7 @@ from compat.schedule import (
     call_soon_threadsafe,
     is_turned,
     on_signals,
+    on_turn,
 )
 
 __all__ = [
@@ -49,5 +50,6 @@ __all__ = [
     "is_turned",
     "loop",
     "on_signals",
+    "on_turn",
     "uninstall",
 ]

@@ -19,7 +19,7 @@ from threading import get_ident
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from compat.channels import Map
-from compat.chat import announce, async_chat
+from compat.chat import announce, async_chat, copied
 from compat.schedule import turned_here
 
 __all__ = ["Audience"]
@@ -110,16 +110,23 @@ class Audience(Collection[Any]):
             TypeError: *data* is not bytes, bytearray or memoryview.
         """
         if type(data) is not bytes:
-            if not isinstance(data, bytes | bytearray | memoryview):
-                raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
-            data = bytes(data)
+            data = copied(data)
         if self._thread != get_ident() and not self._begin():
             # Nobody would end the turn.
             self._push_to(self._members, data, but)
             return
+        log = self._log
         if self._reads_log(but):
-            self._pass_over(but, len(data))
-        self._log += data
+            # What is written next is passed over.
+            here, rest = len(log), len(log) + len(data)
+            part = self._parts.get(but)
+            if part is None:
+                self._parts[but] = [0, here, b"", rest]
+            elif part[-1] == here:
+                part[-1] = rest
+            else:
+                part += (here, b"", rest)
+        log += data
         if self._pushed:
             self._push_to(self._pushed, data, but)
 
@@ -162,17 +169,6 @@ class Audience(Collection[Any]):
         schedule.wait_for_turn_end(self)
         self._thread = get_ident()
         return True
-
-    def _pass_over(self, channel: async_chat, size: int) -> None:
-        """Let a member not hear what is written to the log next."""
-        here = len(self._log)
-        part = self._parts.get(channel)
-        if part is None:
-            self._parts[channel] = [0, here, b"", here + size]
-        elif part[-1] == here:
-            part[-1] = here + size
-        else:
-            part += (here, b"", here + size)
 
     def _may_read_log(self, channel: Any) -> TypeGuard[async_chat]:
         return (

@@ -24,7 +24,7 @@ import asyncore
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from compat.schedule import at_turn_end, wake_other_thread
 
@@ -33,7 +33,14 @@ if TYPE_CHECKING:
 
     from compat.audience import Audience
 
-__all__ = ["announce", "announces", "async_chat", "reads_directly"]
+__all__ = [
+    "announce",
+    "announces",
+    "async_chat",
+    "copied",
+    "is_asyncores",
+    "reads_directly",
+]
 
 Original = asynchat.async_chat
 
@@ -86,45 +93,52 @@ class async_chat(Original):  # noqa: N801  # the original's name
     ac_gather = False
     ac_backlog_limit = 0
 
-    # Each is an attribute of the instance, too, where it is found faster.
-
-    # What is queued, if anything ever was: a client that was told nothing has none.
-    _compat_fifo: deque[Any] | None = None
-
-    # Has something been queued that no attempt was made to send?
-    _compat_waits = False
-
-    # Whose messages it gets.
-    _compat_audience: Audience | None = None
-
-    # The loop that turns it, once that has asked it.
-    _compat_board: Board | None = None
-
-    # What has been read, and how much of that has gone to the handlers.
-    _compat_read: Any = b""
-    _compat_gone = 0
-
-    # And these are not, for most channels never need them.
-
     # Is an attempt to send being made, and is it the last one?
     _compat_sending = False
     _compat_closing = False
+
+    # Has a turn ended with something queued that is still there?
+    _compat_behind = False
 
     # At least as many bytes as wait for the peer; brought down to that when too many.
     _compat_counted = 0
 
     _compat_paused = False
 
+    # These are used for every message, and found faster where the class has none.
+
+    # What is queued, if anything ever was: a client that was told nothing has none.
+    _compat_fifo: deque[Any] | None
+
+    # Has something been queued that no attempt was made to send?
+    _compat_waits: bool
+
+    # Whose messages it gets.
+    _compat_audience: Audience | None
+
+    # The loop that turns it, once that has asked it.
+    _compat_board: Board | None
+
+    # What has been read, and how much of that has gone to the handlers.
+    _compat_read: Any
+    _compat_gone: int
+
     if not TYPE_CHECKING:
         incoming = Lazy(list)
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        # Not in __init__, for a class may call the original's.
+        channel = super().__new__(cls)
+        channel._compat_fifo = channel._compat_audience = channel._compat_board = None
+        channel._compat_waits = False
+        channel._compat_read, channel._compat_gone = b"", 0
+        return channel
 
     def __init__(self, sock: Any = None, map: Any = None) -> None:
         Original.__init__(self, sock, map)
         if isinstance(self, async_chat):
             del self.incoming
             self._compat_fifo = None
-            self._compat_waits = False
-            self._compat_audience = None
 
     def announce(self) -> None:
         """Let the loop ask again."""
@@ -195,6 +209,18 @@ class async_chat(Original):  # noqa: N801  # the original's name
             data = b""
         if not data:
             self.handle_close()
+        elif not self._compat_read:
+            terminator = self.terminator
+            if not terminator or (
+                type(terminator) is bytes
+                and data[-1] not in terminator
+                and terminator not in data
+            ):
+                # Whole and without an end, as most reads are: no loop, no copy.
+                self._compat_read = data
+                self.collect_incoming_data(data)
+                self._compat_read, self._compat_gone = b"", 0
+                return
         self._compat_collect(data)
 
     def _compat_collect(self, data: Any) -> None:
@@ -288,17 +314,41 @@ class async_chat(Original):  # noqa: N801  # the original's name
         if not isinstance(self, async_chat):
             Original.push(self, data)
             announce(self)
-        elif self.ac_gather:
-            self._compat_gather(data)
-        else:
-            waited = bool(self._compat_fifo)
-            if type(data) is bytes and len(data) <= self.ac_out_buffer_size:
-                self.producer_fifo.append(data)
-                self.initiate_send()
-            else:
-                Original.push(self, data)
-            if waited or self._compat_fifo:
-                announce(self)
+            return
+        if self.ac_gather:
+            if type(data) is not bytes:
+                data = copied(data)
+            audience = self._compat_audience
+            if audience is None or not audience.keep(self, data):
+                self._compat_queue(data)
+                self._compat_wait()
+            return
+        if (
+            type(data) is not bytes
+            or self._compat_fifo
+            or not self.connected
+            or not 0 < len(data) <= self.ac_out_buffer_size
+            or type(self).initiate_send is not async_chat.initiate_send
+        ):
+            Original.push(self, data)
+            announce(self)
+            return
+        # The original again, but for the calls between: it is what an echo does most.
+        fifo = self._compat_fifo
+        if fifo is None:
+            fifo = self._compat_fifo = deque()
+        fifo.append(data)
+        try:
+            sent = self.send(data)
+        except OSError:
+            self.handle_error()
+            sent = 0
+        if sent == len(data):
+            fifo.popleft()
+            return
+        if sent:
+            fifo[0] = data[sent:]
+        announce(self)
 
     def push_with_producer(self, producer: Any) -> None:
         if getattr(self, "ac_gather", False):
@@ -358,6 +408,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
             self._compat_send_first(fifo)
         finally:
             self._compat_sending = False
+        if self._compat_behind and not fifo:
+            self._compat_behind = False
 
     def discard_buffers(self) -> None:
         _write_now(self)
@@ -391,18 +443,6 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     # Gathering.
 
-    def _compat_gather(self, data: bytes | bytearray | memoryview) -> None:
-        """Push: let it be sent when the turn is over."""
-        if type(data) is not bytes:
-            if not isinstance(data, bytes | bytearray | memoryview):
-                raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
-            # It may be changed before it is sent.
-            data = bytes(data)
-        audience = self._compat_audience
-        if audience is None or not audience.keep(self, data):
-            self._compat_queue(data)
-            self._compat_wait()
-
     def _compat_queue(self, data: bytes) -> None:
         """Queue it, in pieces that go into one send."""
         size, piece = len(data), self.ac_out_buffer_size
@@ -432,7 +472,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
             self._compat_write(to_the_end=True)
             if self._compat_fifo:
                 announce(self)
-                self._compat_look_at_backlog()
+                if self._compat_behind:
+                    self._compat_look_at_backlog()
+                self._compat_behind = True
         except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
             raise
         except BaseException:
@@ -516,17 +558,29 @@ def reads_directly(channel: async_chat) -> bool:
     kind = type(channel)
     return (
         kind.handle_read is async_chat.handle_read
+        and kind.get_terminator is Original.get_terminator
         and kind.ac_in_buffer is _BUFFER
-        and _is_asyncores(kind.handle_read_event)
-        and _is_asyncores(kind.recv)
+        and is_asyncores(kind.handle_read_event)
+        and is_asyncores(kind.recv)
         and vars(channel).keys().isdisjoint(_ON_THE_WAY)
     )
 
 
-_ON_THE_WAY = ("handle_read_event", "handle_read", "recv")
+_ON_THE_WAY = ("handle_read_event", "handle_read", "recv", "get_terminator")
 
 
-def _is_asyncores(function: Any) -> bool:
+def copied(data: bytes | bytearray | memoryview) -> bytes:
+    """What is pushed, as it is now: it may be changed before it is sent.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
+    return bytes(data)
+
+
+def is_asyncores(function: Any) -> bool:
     """Is it what asyncore came with, and not what a program has put in its place?"""
     return getattr(function, "__globals__", None) is vars(asyncore)
 

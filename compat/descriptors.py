@@ -23,12 +23,14 @@ import errno
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from compat.backends import IN, OUT, PRI, READABLE, WRITABLE, Backend, new_backend
 
 __all__ = ["Descriptors"]
+
+T = TypeVar("T")
 
 
 class Watched:
@@ -69,7 +71,8 @@ class Descriptors:
     _all: ClassVar[weakref.WeakSet[Descriptors]] = weakref.WeakSet()
 
     def __init__(self) -> None:
-        self._backend: Backend | None = None
+        # None before the first is watched, and in the child of a fork.
+        self.backend: Backend | None = None
         self._watched: dict[int, Watched] = {}
         # Regular files: epoll refuses them, select() says that they are always ready.
         self._always: set[int] = set()
@@ -128,8 +131,20 @@ class Descriptors:
         elif not self._open().forget(fd):
             self._tainted.add(fd)
 
-    def wait(self, seconds: float | None) -> dict[int, int]:
-        """What is ready of what was asked for: {descriptor: IN, OUT and PRI}."""
+    def wait(
+        self, seconds: float | None, quiet: Mapping[int, T]
+    ) -> tuple[list[T], dict[int, int]]:
+        """What is ready of what was asked for.
+
+        Args:
+            quiet: what stands behind the descriptors that are watched for reading. If
+                only those report, and only that, as in nearly every turn, there is
+                nothing to sift.
+
+        Returns:
+            in that case what stands behind them, and nothing; otherwise nothing, and
+            {descriptor: IN, OUT and PRI}.
+        """
         ready = {fd: self._watched[fd].interest & (IN | OUT) for fd in self._always}
         if ready:
             seconds = 0.0
@@ -138,32 +153,36 @@ class Descriptors:
         while True:
             backend = self._open()
             events = backend.wait(left)
-            if backend is not self._backend:
+            if backend is not self.backend:
                 # A signal handler has forked, and this is the child.
-                return {}
+                return [], {}
+            if not ready and not self._tainted:
+                found: list[Any] = [quiet.get(fd) for fd, mask in events if mask == IN]
+                if len(found) == len(events) and None not in found:
+                    return found, ready
             ready.update(self._sift(events))
             if ready or not events:
-                return ready
+                return [], ready
             # Only what select() would not have woken for: go on waiting.
             if seconds is not None:
                 left = max(0.0, began + seconds - time.monotonic())
 
     def close(self) -> None:
         """Forget everything; what is watched next is watched by a new selector."""
-        if self._backend is not None:
-            self._backend.close()
+        if self.backend is not None:
+            self.backend.close()
         self._forget()
 
     def _forget(self) -> None:
-        self._backend = None
+        self.backend = None
         self._watched.clear()
         self._always.clear()
         self._tainted.clear()
 
     def _open(self) -> Backend:
-        if self._backend is None:
-            self._backend = new_backend()
-        return self._backend
+        if self.backend is None:
+            self.backend = new_backend()
+        return self.backend
 
     def _sift(self, events: list[tuple[int, int]]) -> dict[int, int]:
         """Of what the kernel reports, that which select() would have reported."""

@@ -15,6 +15,7 @@ import os
 import select
 import selectors
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, TypeAlias
@@ -128,8 +129,7 @@ def loop(
             count is None or count > 0
         ):
             turn(schedule.patience(timeout))
-            schedule.run_due()
-            schedule.end_turn()
+            schedule.turn_over(waker)
             if count is not None:
                 count -= 1
 
@@ -156,9 +156,13 @@ class _WithWaker:
         return len(self._map) + 1
 
     def items(self) -> list[tuple[Any, Any]]:
+        self._waker.woke_at = None
         return [*self._map.items(), (self._waker.fileno(), self._waker)]
 
     def get(self, key: Any) -> Any:
+        if self._waker.woke_at is None:
+            # The first that is looked up is the first that is ready.
+            self._waker.woke_at = time.monotonic()
         channel = self._map.get(key)
         if channel is None and key == self._waker.fileno():
             return self._waker

@@ -39,6 +39,7 @@ __all__ = [
     "call_soon_threadsafe",
     "is_turned",
     "on_signals",
+    "on_turn",
     "schedule_of",
     "turned_here",
     "wake_other_thread",
@@ -115,6 +116,9 @@ class Waker:
     _forked = False
 
     _hears_signals = False
+
+    # When the wait of this turn was over, by time.monotonic; None before.
+    woke_at: float | None = None
 
     def __init__(self) -> None:
         self._life = weakref.ref(_this_thread.life)
@@ -279,6 +283,8 @@ class Schedule:
         self._thread = 0
         # How many on_signals() last.
         self._signals = 0
+        # Who wants to know how long a turn took.
+        self._turn_watchers: list[Callable[[float], object]] = []
         # Who has something to write when the turn is over: channels, then audiences.
         self._writers: deque[Writer] = deque()
         self._audiences: deque[Writer] = deque()
@@ -358,6 +364,19 @@ class Schedule:
         for _ in range(len(self._writers)):
             self._writers.popleft()._compat_turn_ends()
         self._end_audiences()
+
+    def turn_over(self, waker: Waker) -> None:
+        """Run what is due, let everybody write, and say how long the turn took."""
+        if not self._turn_watchers:
+            self.run_due()
+            self.end_turn()
+            return
+        woke_at = time.monotonic() if waker.woke_at is None else waker.woke_at
+        self.run_due()
+        self.end_turn()
+        seconds = time.monotonic() - woke_at
+        for callback in tuple(self._turn_watchers):
+            _call(callback, (seconds,))
 
     def wait_for_turn_end(self, audience: Writer) -> None:
         """Let an audience write when the channels have."""
@@ -499,6 +518,33 @@ def on_signals(
             schedule._signals -= 1
 
 
+@contextmanager
+def on_turn(
+    callback: Callable[[float], object], map: Map | None = None
+) -> Iterator[None]:
+    """While this lasts, call ``callback(seconds)`` after every turn of *map*'s loop.
+
+    Args:
+        callback: is given the seconds from the end of the turn's wait to its own end:
+            how long the channels had nobody who listened to them.
+        map: None for ``asyncore.socket_map``.
+
+    What the callback raises is logged, as a timer's errors are. asyncore's own ``loop``
+    does not call it.
+
+    Raises:
+        TypeError: *callback* cannot be called.
+    """
+    _check(callback)
+    schedule = schedule_of(map)
+    schedule._turn_watchers.append(callback)
+    try:
+        yield
+    finally:
+        schedule._turn_watchers.remove(callback)
+        _registry.forget_if_idle(schedule)
+
+
 def is_turned(map: Map) -> bool:
     """Does a loop of ours turn *map* now, so that its timers will run?"""
     found = _registry.find(map)
@@ -564,7 +610,12 @@ class _Registry:
 
     def forget_if_idle(self, schedule: Schedule) -> None:
         with self.lock:
-            idle = not (schedule._wakers or schedule.pending or schedule._signals)
+            idle = not (
+                schedule._wakers
+                or schedule.pending
+                or schedule._signals
+                or schedule._turn_watchers
+            )
             if idle and self.find(schedule.map) is schedule:
                 del self._schedules[id(schedule.map)]
 

@@ -57,12 +57,16 @@ class Known:
         "_loop",
         "_told",
         "channel",
+        "direct",
         "fd",
         "interest",
         "key",
+        "kind",
         "number",
         "restless",
+        "size",
         "socket",
+        "variables",
     )
 
     def __init__(self, loop: SelectorLoop, key: Any, channel: Any) -> None:
@@ -71,6 +75,12 @@ class Known:
         self.channel = channel
         # It has to be asked in every turn.
         self.restless = True
+        # It reads as the original does, so that the way there can be a short one; as
+        # long as its class and its number of attributes stay what they are.
+        self.direct = False
+        self.kind = type(channel)
+        self.variables: dict[str, Any] = _NOTHING
+        self.size = -1
         # Its place in the map.
         self.number = 0
         self.fd = -1
@@ -105,6 +115,13 @@ class Known:
         """What is announced from here on is news again."""
         self._told = False
 
+    def look_closer(self) -> None:
+        """See how one that announces reads."""
+        self.kind = type(self.channel)
+        self.variables = vars(self.channel)
+        self.size = len(self.variables)
+        self.direct = chat.reads_directly(self.channel)
+
 
 class SelectorLoop:
     """The channels of one map in one thread, and the descriptors watched for them."""
@@ -127,6 +144,8 @@ class SelectorLoop:
         self._before: dict[Any, Known] = {}
         self._restless: list[Known] = []
         self._by_fd: dict[int, list[Known]] = {}
+        # Those of them that only wait to read, alone on their descriptor, and announce.
+        self._quiet: dict[int, Known] = {}
         # Those whose key is no number, but an object that has one.
         self._by_object: list[Known] = []
         # Who has announced since it was asked.
@@ -199,6 +218,8 @@ class SelectorLoop:
         """
         if timeout is not None and timeout < 0:
             raise ValueError(f"timeout={timeout!r} is negative")
+        if self._waker is not None:
+            self._waker.woke_at = None
         everything = self._ask_who_may_have_changed()
         for known in self._by_object:
             if known.interest:
@@ -209,10 +230,14 @@ class SelectorLoop:
                 # Nobody wants anything. As asyncore.poll, which takes no None here.
                 time.sleep(timeout)  # type: ignore[arg-type]
             return
-        ready = self._wait(timeout, everything)
-        if self._waker is not None and ready.pop(self._waker.fileno(), 0):
-            self._waker.handle_read_event()
-        if ready:
+        quiet, ready = self._wait(timeout, everything)
+        if self._waker is not None:
+            self._waker.woke_at = time.monotonic()
+            if ready.pop(self._waker.fileno(), 0):
+                self._waker.handle_read_event()
+        if quiet:
+            self._read(quiet)
+        elif ready:
             self._call_ready(ready)
         if self._invalid:
             self._close_invalid()
@@ -220,6 +245,7 @@ class SelectorLoop:
             # It is to be empty when nobody else holds its channels.
             self._take_boards_back()
             self._known, self._restless, self._by_fd = {}, [], {}
+            self._quiet.clear()
             self._by_object.clear()
             self.news.clear()
             self._stale = True
@@ -233,7 +259,7 @@ class SelectorLoop:
             # Nobody announces: to ask all of them is to compare all of them.
             or len(self._restless) == len(self._known)
             # Lost in a fork.
-            or not self._descriptors
+            or self._descriptors.backend is None
             or time.monotonic() >= self._look_at
         ):
             self._ask_all()
@@ -298,6 +324,9 @@ class SelectorLoop:
                 # It has been given a readable or writable of its own.
                 _take_board_back(known)
                 known.restless = True
+                self._quiet.pop(known.fd, None)
+            # Its class may have been changed, too.
+            known.size = -1
             known.number = number
             known.listen()
             self._known[key] = known
@@ -397,9 +426,15 @@ class SelectorLoop:
         sharing = self._by_fd.get(fd)
         if not sharing:
             self._by_fd.pop(fd, None)
+            self._quiet.pop(fd, None)
             self._descriptors.drop(fd)
             return
-        interest, sock = 0, sharing[0].socket
+        first = sharing[0]
+        if first.interest == QUIET and not first.restless and len(sharing) == 1:
+            self._quiet[fd] = first
+        else:
+            self._quiet.pop(fd, None)
+        interest, sock = 0, first.socket
         for known in sharing:
             interest |= known.interest
         if not anew and self._descriptors.watches(fd, interest, sock):
@@ -409,75 +444,85 @@ class SelectorLoop:
 
     # Who is ready?
 
-    def _wait(self, timeout: float | None, everything: bool) -> dict[int, int]:
+    def _wait(
+        self, timeout: float | None, everything: bool
+    ) -> tuple[list[Known], dict[int, int]]:
+        """Who can read, if they are all quiet; or else what is ready."""
         if self._invalid:
-            return self._descriptors.wait(0.0)
+            return self._descriptors.wait(0.0, {})
         if not everything and timeout != 0:
             # Something that nobody announces may have changed. Look, but not in every
             # turn: only when there is the time, or when it is due.
             now = time.monotonic()
             pause = max(0.0, self._look_at - now)
             if timeout is None or pause < timeout:
-                ready = self._descriptors.wait(pause)
-                if ready:
-                    return ready
+                quiet, ready = self._descriptors.wait(pause, self._quiet)
+                if quiet or ready:
+                    return quiet, ready
                 self._ask_all()
                 if self._invalid:
-                    return {}
+                    return [], {}
                 if timeout is not None:
                     timeout = max(0.0, timeout - (time.monotonic() - now))
-        return self._descriptors.wait(timeout)
+        return self._descriptors.wait(timeout, self._quiet)
 
     def _call_ready(self, ready: dict[int, int]) -> None:
         """All reads, then all writes, then all exceptional conditions.
 
         By asyncore's own functions, looked up each time: a program may have its own.
         """
-        by_fd = self._by_fd
         active = [
-            known
-            for fd, events in ready.items()
-            for known in by_fd.get(fd, ())
-            if events & known.interest
+            (known, ready[fd] & known.interest)
+            for fd in ready
+            for known in self._by_fd.get(fd, ())
+            if ready[fd] & known.interest
         ]
-        if len(active) > 1:
-            active.sort(key=attrgetter("number"))
-        map = self._map
-        more = []
-        for known in active:
-            channel: Any = known.channel
-            events = ready[known.fd] & known.interest
-            if events & IN:
-                if known.restless:
-                    if known.is_still_in(map):
-                        asyncore.read(channel)
-                # The same without the calls, for this is what a busy loop does most.
-                # Then: would it want anything else, by the original's readable and
-                # writable? What it gathers in this turn is not to be watched for yet.
-                elif (
-                    map.get(known.key) is known.channel
-                    and channel.socket is known.socket
-                ):
-                    asyncore.read(channel)
-                    if (
-                        known.interest != QUIET
-                        or (channel._compat_fifo and not channel._compat_waits)
-                        or not channel.connected
-                        or channel.socket is not known.socket
-                    ):
-                        known.announce()
-            if events != IN:
-                more.append(known)
-        if not more:
-            return
-        for known in more:
-            if ready[known.fd] & known.interest & OUT and known.is_still_in(map):
+        active.sort(key=_in_map_order)
+        self._read([known for known, events in active if events & IN])
+        for known, events in active:
+            if events & OUT and known.is_still_in(self._map):
                 asyncore.write(known.channel)
-        for known in more:
-            if ready[known.fd] & known.interest & PRI and known.is_still_in(map):
+        for known, events in active:
+            if events & PRI and known.is_still_in(self._map):
                 asyncore._exception(known.channel)
-        for known in more:
-            if not known.restless:
+        for known, events in active:
+            if events != IN and not known.restless:
+                known.announce()
+
+    def _read(self, active: list[Known]) -> None:
+        """Let them read, in map order."""
+        if len(active) > 1:
+            active.sort(key=_NUMBER)
+        map = self._map
+        short_way = asyncore.read is _READ
+        for known in active:
+            if known.restless:
+                if known.is_still_in(map):
+                    asyncore.read(known.channel)
+                continue
+            if map.get(known.key) is not known.channel:
+                continue
+            channel: Any = known.channel
+            if channel.socket is not known.socket:
+                # It has another one by now, whose turn comes.
+                known.announce()
+                continue
+            if len(known.variables) != known.size or type(channel) is not known.kind:
+                # It may have been given something of its own, by its last handler.
+                known.look_closer()
+            if known.direct and short_way and channel.connected:
+                # What asyncore.read() comes to. This is what a busy loop does most.
+                try:
+                    channel._compat_read_directly()
+                except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException:
+                    channel.handle_error()
+            else:
+                asyncore.read(channel)
+            # A handler may queue by hand. What is gathered in this turn is not to be
+            # watched for yet.
+            if channel._compat_fifo and not channel._compat_waits:
                 known.announce()
 
     def _close_invalid(self) -> None:
@@ -497,6 +542,16 @@ class SelectorLoop:
                 raise
             except BaseException:
                 known.channel.handle_error()
+
+
+_NUMBER = attrgetter("number")
+
+# Ours, if asyncore's own is what a program has not replaced before this was imported.
+_READ = asyncore.read if chat.is_asyncores(asyncore.read) else None
+
+
+def _in_map_order(active: tuple[Known, int]) -> int:
+    return active[0].number
 
 
 def _socket_of(channel: Any) -> Any:

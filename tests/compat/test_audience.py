@@ -361,6 +361,33 @@ def test_who_hears_a_part_hears_it_once_though_there_is_a_fork(
     assert heard(members) == [b"2", b"12"]
 
 
+def test_a_member_with_too_much_behind_it_is_told_when_all_have_been_written_to(
+    loop: str, make: Make
+) -> None:
+    told: list[int] = []
+
+    class Limited(Member):
+        ac_backlog_limit = 100_000
+
+        def handle_backlog(self) -> None:
+            quick.listen_to_it()
+            told.append(len(quick.got))
+            self.close()
+
+    slow, quick = make(Limited), make()
+    slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    audience = compat.Audience()
+    audience.add(slow)
+    audience.add(quick)
+    said = 0
+    while slow in audience:
+        in_a_turn(loop, lambda: audience.push(b"x" * 30_000))
+        said += 30_000
+        quick.listen_to_it()
+    assert told == [said]
+    assert 100_000 < said <= 100_000 + 3 * 30_000
+
+
 class PlainList(list[Any]):
     """What an audience replaces: members that are pushed to, one by one."""
 

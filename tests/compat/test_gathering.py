@@ -681,3 +681,79 @@ def test_gathered_or_not_a_peer_gets_the_same_bytes(name: str) -> None:
         assert got[0] == got[1]
 
     holds()
+
+
+class Limited(Gatherer):
+    """Counts how often too much waits for its peer."""
+
+    ac_backlog_limit = 100_000
+    too_much = 0
+
+    def handle_backlog(self) -> None:
+        self.too_much += 1
+        assert self.backlog > self.ac_backlog_limit
+
+
+def test_a_backlog_is_what_the_peer_has_not_taken(any_loop: str, make: Make) -> None:
+    channel = make()
+    assert channel.backlog == 0
+    channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    whole = 500_000
+    in_a_turn(any_loop, lambda: channel.push(b"x" * whole))
+    turn_until(any_loop, lambda: channel.backlog < whole)
+    taken = len(channel.got())
+    while more := channel.got():
+        taken += len(more)
+    assert taken + channel.backlog == whole
+    channel.push_with_producer(Producer(b"not known yet"))
+    assert taken + channel.backlog == whole
+
+
+def test_a_backlog_that_grows_over_the_limit_is_told(loop: str, make: Make) -> None:
+    channel = make(kind=Limited)
+    assert isinstance(channel, Limited)
+    channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    for _ in range(3):
+        in_a_turn(loop, lambda: channel.push(b"x" * 30_000))
+    assert channel.too_much == 0
+    for _ in range(3):
+        in_a_turn(loop, lambda: channel.push(b"x" * 30_000))
+    assert channel.too_much > 0
+
+
+def test_what_one_turn_adds_is_no_reason_to_tell_of_a_backlog(
+    loop: str, make: Make
+) -> None:
+    channel = make(kind=Limited)
+    assert isinstance(channel, Limited)
+    channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+    def drained() -> bool:
+        channel.got()
+        return not channel.backlog
+
+    for _ in range(2):
+        in_a_turn(loop, lambda: channel.push(b"x" * 300_000))
+        assert channel.backlog > channel.ac_backlog_limit
+        turn_until(loop, drained)
+    assert channel.too_much == 0
+    in_a_turn(loop, lambda: channel.push(b"x" * 300_000))
+    in_a_turn(loop, lambda: channel.push(b"x"))
+    assert channel.too_much == 1
+
+
+def test_a_peer_that_takes_what_comes_has_no_backlog(loop: str, make: Make) -> None:
+    channel = make(kind=Limited)
+    assert isinstance(channel, Limited)
+    for _ in range(20):
+        in_a_turn(loop, lambda: channel.push(b"x" * 30_000))
+        assert len(channel.got()) == 30_000
+    assert channel.too_much == 0
+
+
+def test_what_is_discarded_is_no_backlog(any_loop: str, make: Make) -> None:
+    channel = make()
+    channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    in_a_turn(any_loop, lambda: channel.push(b"x" * 500_000))
+    channel.discard_buffers()
+    assert channel.backlog == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asynchat
+import asyncore
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -242,3 +244,121 @@ def test_a_class_with_a_buffer_of_its_own_reads_as_the_original_does() -> None:
 
     reads, acts = [b"one\r\ntwo\r", b"\nthree"], [None] * 5
     assert played(Own, reads, b"\r\n", acts) == played(Theirs, reads, b"\r\n", acts)
+
+
+class Listener(compat.async_chat):
+    """Collects what its peer says."""
+
+    def __init__(self) -> None:
+        ours, self.peer = socket.socketpair()
+        super().__init__(ours)
+        self.set_terminator(None)
+        self.heard = b""
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.heard += data
+
+    def close(self) -> None:
+        super().close()
+        self.peer.close()
+
+
+def run_to_the_end(name: str) -> None:
+    """One run of the loop, until every channel has closed."""
+    if name in ORIGINALS:
+        asyncore.loop(1.0, name == "asyncore.poll2")
+    else:
+        compat.loop(1.0, loop=name)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listener = Listener()
+    yield listener
+    listener.close()
+
+
+def test_who_pauses_reading_reads_nothing_until_it_resumes(
+    any_loop: str, listener: Listener
+) -> None:
+    other = Listener()
+    listener.pause_reading()
+    listener.peer.send(b"later")
+    other.peer.send(b"fence")
+    turn_until(any_loop, lambda: other.heard)
+    other.close()
+    assert listener.heard == b""
+    listener.resume_reading()
+    turn_until(any_loop, lambda: listener.heard)
+    assert listener.heard == b"later"
+    listener.resume_reading()
+
+
+def test_reading_is_paused_from_the_next_read_on(any_loop: str) -> None:
+    class OneAtATime(Listener):
+        def collect_incoming_data(self, data: bytes) -> None:
+            super().collect_incoming_data(data)
+            self.pause_reading()
+
+    listener, other = OneAtATime(), Listener()
+    listener.ac_in_buffer_size = 1
+    listener.peer.send(b"two")
+    other.peer.send(b"fence")
+    turn_until(any_loop, lambda: other.heard and listener.heard)
+    assert listener.heard == b"t"
+    for heard in (b"tw", b"two"):
+        listener.resume_reading()
+        turn_until(any_loop, lambda heard=heard: listener.heard == heard)  # type: ignore[misc]
+    listener.close()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["handle_read_event", "handle_read", "recv", "get_terminator"]
+)
+def test_what_a_handler_gives_its_channel_is_used_at_the_next_read(
+    any_loop: str, listener: Listener, name: str
+) -> None:
+    used: list[str] = []
+    originally = getattr(listener, name)
+
+    def own(*args: Any) -> Any:
+        used.append(name)
+        return originally(*args)
+
+    def collect(data: bytes) -> None:
+        listener.heard += data
+        setattr(listener, name, own)
+
+    listener.collect_incoming_data = collect  # type: ignore[method-assign]
+    listener.ac_in_buffer_size = 1
+    listener.peer.send(b"12")
+    # In one run of the loop, which has looked at the channel before.
+    listener.handle_close = listener.close  # type: ignore[method-assign]
+    listener.peer.shutdown(socket.SHUT_WR)
+    run_to_the_end(any_loop)
+    assert listener.heard == b"12"
+    # For the second byte, and for the end.
+    assert len(used) >= (1 if name == "get_terminator" else 2)
+
+
+def test_a_channel_that_changes_its_class_reads_as_that_does(
+    any_loop: str, listener: Listener
+) -> None:
+    class Second(Listener):
+        def recv(self, size: int) -> bytes:
+            return super().recv(size).upper()
+
+    class First(Listener):
+        def collect_incoming_data(self, data: bytes) -> None:
+            super().collect_incoming_data(data)
+            self.__class__ = Second  # type: ignore[assignment]
+
+    first = First()
+    first.ac_in_buffer_size = 1
+    first.peer.send(b"ab")
+    first.peer.shutdown(socket.SHUT_WR)
+    listener.close()
+    run_to_the_end(any_loop)
+    assert first.heard == b"aB"
+    first.close()

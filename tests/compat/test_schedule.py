@@ -7,6 +7,7 @@ import heapq
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -365,3 +366,54 @@ def test_ctrl_c_before_a_waker_has_its_sockets_is_ctrl_c_and_no_more(
     with pytest.raises(KeyboardInterrupt):
         schedule.Waker()
     assert unraisable == []
+
+
+def test_a_turn_watcher_is_told_how_long_a_turn_took_without_its_wait(
+    loop: str, probe: Probe
+) -> None:
+    turns: list[tuple[float, float]] = []
+    timer = compat.call_later(0.02, lambda: None)
+    with compat.on_turn(lambda seconds: turns.append((seconds, time.monotonic()))):
+        while timer.pending:
+            compat.loop(3600.0, count=1, loop=loop)
+    seconds, told = turns[-1]
+    # The wait was over when the timer was due, at the earliest.
+    assert 0 < seconds <= told - timer.when
+    compat.loop(0, count=1, loop=loop)
+    assert turns[-1] == (seconds, told)
+
+
+def test_a_turn_watcher_is_told_of_the_time_in_the_handlers(
+    loop: str, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked: list[float] = []
+    told: list[float] = []
+
+    def handle_read() -> None:
+        began = time.monotonic()
+        probe.recv(1)
+        worked.append(time.monotonic() - began)
+
+    monkeypatch.setattr(probe, "handle_read", handle_read)
+    probe.peer.send(b"!")
+    with compat.on_turn(told.append):
+        compat.loop(10.0, count=1, loop=loop)
+    assert told[0] >= worked[0] > 0
+
+
+def test_a_turn_watcher_that_raises_is_logged_and_ends_nothing(
+    loop: str, probe: Probe, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(seconds: float) -> None:
+        raise ZeroDivisionError
+
+    with compat.on_turn(fail):
+        compat.loop(0, count=2, loop=loop)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [
+        ZeroDivisionError
+    ] * 2
+
+
+def test_a_turn_watcher_that_cannot_be_called_is_an_error_at_once() -> None:
+    with pytest.raises(TypeError, match="callback=3 cannot be called"):
+        compat.on_turn(3).__enter__()  # type: ignore[arg-type]
