@@ -200,16 +200,17 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """
         try:
             data = self.socket.recv(self.ac_in_buffer_size)
+            if not data:
+                self.handle_close()
         except BlockingIOError:
             return
         except OSError as error:
             if error.errno not in asyncore._DISCONNECTED:
                 self.handle_error()
                 return
-            data = b""
-        if not data:
             self.handle_close()
-        elif not self._compat_read:
+            data = b""
+        if data and not self._compat_read:
             terminator = self.terminator
             if not terminator or (
                 type(terminator) is bytes

@@ -8,7 +8,6 @@ Rule 3: what cannot be printed stops nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, overload
 
 import compat
@@ -21,23 +20,20 @@ __all__ = ["Clients", "say"]
 logger = logging.getLogger("legacy_chat")
 
 
-class Clients(Collection["ChatSession"]):
+class Clients(compat.Audience):
     """The sessions in the room: the tutorial's list, without its linear searches.
 
     It has what programs did with that list: ``append``, ``remove``, ``in``, ``len``,
     iteration, comparison with a list, and indexing, which is the one that costs time
-    in proportion to the room.
+    in proportion to the room. ``push(data, but=session)`` tells everybody but one.
 
     Args:
         map: the map of the sessions; None for ``asyncore.socket_map``.
     """
 
-    def __init__(self, map: compat.Map | None = None) -> None:
-        self._sessions = compat.Audience(map)
-
     def append(self, session: ChatSession) -> None:
         """Let *session* in. Harmless if it is in already."""
-        self._sessions.add(session)
+        self.add(session)
 
     def remove(self, session: ChatSession) -> None:
         """Take *session* out.
@@ -45,29 +41,16 @@ class Clients(Collection["ChatSession"]):
         Raises:
             ValueError: it is not in the room, as from a list.
         """
-        if session not in self._sessions:
+        if session not in self:
             raise ValueError(f"{session!r} is not in the room")
-        self._sessions.discard(session)
-
-    def push(self, data: bytes, but: ChatSession) -> None:
-        """Tell everybody *but* one."""
-        self._sessions.push(data, but)
-
-    def __contains__(self, session: object) -> bool:
-        return session in self._sessions
-
-    def __iter__(self) -> Iterator[ChatSession]:
-        return iter(self._sessions)
-
-    def __len__(self) -> int:
-        return len(self._sessions)
+        self.discard(session)
 
     @overload
     def __getitem__(self, index: int) -> ChatSession: ...
     @overload
     def __getitem__(self, index: slice) -> list[ChatSession]: ...
     def __getitem__(self, index: int | slice) -> ChatSession | list[ChatSession]:
-        return list(self._sessions)[index]
+        return list(self)[index]
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Clients | list):
@@ -77,7 +60,7 @@ class Clients(Collection["ChatSession"]):
     __hash__ = None  # type: ignore[assignment]  # it changes, as a list does
 
     def __repr__(self) -> str:
-        return repr(list(self._sessions))
+        return repr(list(self))
 
 
 def say(line: str) -> None:

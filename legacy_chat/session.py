@@ -72,6 +72,9 @@ class ChatSession(compat.async_chat):
     # The beginning of a character whose other bytes have not come yet.
     _cut = b""
 
+    # What begins all that it says, and the name that this is made of.
+    _voice: tuple[object, bytes] = (None, b"")
+
     # Has said ``out``: nothing more is echoed, and the end is queued.
     _leaving = False
 
@@ -112,8 +115,12 @@ class ChatSession(compat.async_chat):
 
     def broadcasting(self, msg: str | bytes) -> None:
         """Tell every other client what this one says."""
-        text = f"{self.decode_msg(self.user)} 说:{self.decode_msg(msg)}"
-        self._push_to_others(self.encode_msg(text))
+        if self._voice[0] is not self.user:
+            begin = f"{self.decode_msg(self.user)} 说:"
+            self._voice = self.user, self.encode_msg(begin)
+        if not isinstance(msg, bytes) or not (msg.isascii() and self._spells_as_here()):
+            msg = self.encode_msg(self.decode_msg(msg))
+        self._push_to_others(self._voice[1] + msg)
 
     def found_terminator(self) -> None:
         """The client takes its leave. A second ``out`` changes nothing."""
@@ -149,6 +156,14 @@ class ChatSession(compat.async_chat):
         """Log what went wrong with this client, and close it alone."""
         logger.exception("%s: closing after an error", self.user)
         self.handle_close()
+
+    def _spells_as_here(self) -> bool:
+        """Would encode_msg and decode_msg give back the ASCII that they are given?"""
+        kind = type(self)
+        return (
+            kind.encode_msg is ChatSession.encode_msg
+            and kind.decode_msg is ChatSession.decode_msg
+        )
 
     def _leave(self) -> None:
         if self in self.clients:

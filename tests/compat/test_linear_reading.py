@@ -5,6 +5,7 @@ from __future__ import annotations
 import asynchat
 import asyncore
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compat
-from tests.support import ORIGINALS, OURS, turn_until
+from tests.support import ORIGINALS, OURS, Peer, turn_until
 
 TERMINATORS = st.one_of(
     st.none(),
@@ -362,3 +363,24 @@ def test_a_channel_that_changes_its_class_reads_as_that_does(
     run_to_the_end(any_loop)
     assert first.heard == b"aB"
     first.close()
+
+
+@pytest.mark.parametrize("kind", [asynchat.async_chat, compat.async_chat])
+def test_handle_close_sees_the_error_that_a_reset_was(
+    any_loop: str, kind: type[Any]
+) -> None:
+    class Told(kind):  # type: ignore[misc,valid-type]
+        def handle_close(self) -> None:
+            # poll2 calls it again, for the hang-up.
+            whys.append(type(sys.exception()))
+            self.close()
+
+    whys: list[object] = []
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = Peer(server.getsockname())
+        told = Told(server.accept()[0])
+    told.set_terminator(None)
+    peer.reset()
+    turn_until(any_loop, lambda: not told.connected)
+    assert whys[0] is ConnectionResetError
