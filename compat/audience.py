@@ -156,9 +156,8 @@ class Audience(Collection[Any]):
         if part == [len(self._log)]:
             return
         self._parts[channel] = [len(self._log)]
-        data = _heard(bytes(self._log), part)
-        if data:
-            channel._compat_queue(data)
+        if pieces := _heard(self._log, part):
+            channel._compat_queue(b"".join(pieces))
             channel._compat_wait()
 
     def _begin(self) -> bool:
@@ -201,13 +200,12 @@ class Audience(Collection[Any]):
 
     def _compat_turn_ends(self) -> None:
         """Write the log to everybody."""
-        log, parts = bytes(self._log), self._parts
+        log, parts = self._log, self._parts
         self._log, self._parts, self._thread = bytearray(), {}, 0
         behind = []
         # Those who spoke come first: while the others are written to, they answer.
         for channel, part in parts.items():
-            data = _heard(log, part)
-            if data and _write(channel, data):
+            if _write_part(channel, log, part):
                 behind.append(channel)
         size = len(log)
         for channel, reads_log in self._members.items() if size else ():
@@ -232,27 +230,39 @@ class Audience(Collection[Any]):
             channel._compat_look_at_backlog()
 
 
-def _heard(log: bytes, part: Part) -> bytes:
-    """What one member gets."""
+def _heard(log: bytearray, part: Part) -> list[Any]:
+    """What one member gets, in pieces, the empty ones left out."""
     view = memoryview(log)
-    if len(part) == 4:
-        # The usual: it has said one thing, or two in a row.
-        begin, end, own, rest = part
-        return b"".join((view[begin:end], own, view[rest:]))
-    pieces: list[bytes | memoryview] = []
-    for at in range(0, len(part) - 1, 3):
+    pieces = [view[part[-1] :]]
+    for at in range(len(part) - 4, -1, -3):
         begin, end, own = part[at : at + 3]
-        pieces += (view[begin:end], own)
-    return b"".join((*pieces, view[part[-1] :]))
+        pieces += (own, view[begin:end])
+    return [piece for piece in reversed(pieces) if piece]
 
 
-def _write(channel: async_chat, data: bytes) -> bool:
+def _write_part(channel: async_chat, log: bytearray, part: Part) -> bool:
+    """Write what one member gets. Was the channel behind already?"""
+    if len(part) == 4 and len(log) <= channel.ac_out_buffer_size // 2:
+        # The usual: it has said one thing. As below, without the calls.
+        begin, end, own, rest = part
+        view = memoryview(log)
+        return _write(channel, b"".join((view[begin:end], own, view[rest:])))
+    pieces = _heard(log, part)
+    if sum(map(len, pieces)) <= channel.ac_out_buffer_size:
+        return bool(pieces) and _write(channel, b"".join(pieces))
+    # It takes several sends as it is, so nothing is copied.
+    behind = bool(channel._compat_fifo)
+    for piece in pieces:
+        _write(channel, piece)
+    return behind
+
+
+def _write(channel: async_chat, data: Any) -> bool:
     """Send, and queue what is not taken. Was the channel behind already?"""
     behind = bool(channel._compat_fifo)
     sent, size, most = 0, len(data), channel.ac_out_buffer_size
-    view = memoryview(data)
     while sent < size and channel.connected and not behind:
-        piece = view[sent : sent + most]
+        piece = data if size <= most else memoryview(data)[sent : sent + most]
         try:
             taken = channel.socket.send(piece)
         except OSError:
@@ -262,11 +272,11 @@ def _write(channel: async_chat, data: bytes) -> bool:
         if taken < len(piece):
             break
     if sent < size:
-        _leave(channel, data[sent:])
+        _leave(channel, memoryview(data)[sent:])
     return behind
 
 
-def _leave(channel: async_chat, data: bytes) -> None:
+def _leave(channel: async_chat, data: Any) -> None:
     """Let the channel write it, when its peer takes something again."""
-    channel._compat_queue(data)
+    channel._compat_queue(bytes(data))
     announce(channel)

@@ -65,6 +65,9 @@ class ChatSession(compat.async_chat):
 
     ac_gather = True
 
+    # What one read brings, and a name before it, go out with one send.
+    ac_out_buffer_size = 131_072
+
     # Until __init__ is through, for the error that may end it.
     user = "用户"
     clients: Room = Clients()

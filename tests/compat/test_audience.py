@@ -556,3 +556,23 @@ def test_a_plain_list_without_gathering_gives_the_same(name: str) -> None:
         assert ours == conversation("asyncore.poll", PlainList(), False, steps)
 
     holds()
+
+
+def test_what_is_more_than_one_send_reaches_who_spoke_and_who_did_not(
+    any_loop: str, make: Make
+) -> None:
+    speaker, other = make(), make()
+    audience = compat.Audience()
+    audience.add(speaker)
+    audience.add(other)
+    before, own, after = b"1" * 70_000, b"2" * 70_000, b"3" * 70_000
+
+    def speak() -> None:
+        audience.push(before)
+        speaker.push(own)
+        audience.push(b"not for the speaker", but=speaker)
+        audience.push(after)
+
+    in_a_turn(any_loop, speak)
+    expected = [before + own + after, before + b"not for the speaker" + after]
+    turn_until(any_loop, lambda: heard([speaker, other]) == expected)
