@@ -315,41 +315,34 @@ class async_chat(Original):  # noqa: N801  # the original's name
         if not isinstance(self, async_chat):
             Original.push(self, data)
             announce(self)
-            return
-        if self.ac_gather:
+        elif self.ac_gather:
             if type(data) is not bytes:
                 data = copied(data)
             audience = self._compat_audience
             if audience is None or not audience.keep(self, data):
                 self._compat_queue(data)
                 self._compat_wait()
-            return
-        if (
-            type(data) is not bytes
-            or self._compat_fifo
-            or not self.connected
-            or not 0 < len(data) <= self.ac_out_buffer_size
-            or type(self).initiate_send is not async_chat.initiate_send
+        elif (
+            type(data) is bytes
+            and 0 < len(data) <= self.ac_out_buffer_size
+            and not self._compat_fifo
+            and self.connected
+            and type(self).send is async_chat.send
+            and type(self).initiate_send is async_chat.initiate_send
+            and not ("send" in self.__dict__ or "initiate_send" in self.__dict__)
         ):
+            # The original without its queue: it is what an echo does most.
+            try:
+                sent = self.socket.send(data)
+            except OSError as error:
+                self._compat_push_failed(data, error)
+                return
+            if sent != len(data):
+                self.producer_fifo.append(data[sent:])
+                announce(self)
+        else:
             Original.push(self, data)
             announce(self)
-            return
-        # The original again, but for the calls between: it is what an echo does most.
-        fifo = self._compat_fifo
-        if fifo is None:
-            fifo = self._compat_fifo = deque()
-        fifo.append(data)
-        try:
-            sent = self.send(data)
-        except OSError:
-            self.handle_error()
-            sent = 0
-        if sent == len(data):
-            fifo.popleft()
-            return
-        if sent:
-            fifo[0] = data[sent:]
-        announce(self)
 
     def push_with_producer(self, producer: Any) -> None:
         if getattr(self, "ac_gather", False):
@@ -373,18 +366,14 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
         Source: CPython 3.11, Lib/asyncore.py, dispatcher.send().
         """
-        if getattr(self, "ac_gather", False) and not self._compat_sending:
+        if not isinstance(self, async_chat):
+            return Original.send(self, data)
+        if self.ac_gather and not self._compat_sending:
             _write_now(self)
         try:
             return self.socket.send(data)
         except OSError as error:
-            if error.errno == errno.EWOULDBLOCK:
-                return 0
-            if error.errno not in asyncore._DISCONNECTED:
-                raise
-            # What close() still tries to send has nobody to tell of that.
-            if not getattr(self, "_compat_closing", False):
-                self.handle_close()
+            self._compat_send_failed(error)
             return 0
 
     def initiate_send(self) -> None:
@@ -510,6 +499,27 @@ class async_chat(Original):  # noqa: N801  # the original's name
             fifo.popleft()
         elif sent:
             fifo[0] = first[sent:]
+
+    def _compat_push_failed(self, data: bytes, error: OSError) -> None:
+        self.producer_fifo.append(data)
+        try:
+            self._compat_send_failed(error)
+        except OSError:
+            self.handle_error()
+        announce(self)
+
+    def _compat_send_failed(self, error: OSError) -> None:
+        """Close if the peer is gone; raise what is wrong otherwise, but for a full one.
+
+        Source: CPython 3.11, Lib/asyncore.py, dispatcher.send().
+        """
+        if error.errno == errno.EWOULDBLOCK:
+            return
+        if error.errno not in asyncore._DISCONNECTED:
+            raise error
+        # What close() still tries to send has nobody to tell of that.
+        if not self._compat_closing:
+            self.handle_close()
 
     def _compat_take_leave(self) -> None:
         """Send what waits, and hear nothing more."""
