@@ -14,9 +14,15 @@ import logging
 import os
 import signal
 import sys
+from contextlib import ExitStack
 
 import compat
 from legacy_chat import __version__
+from legacy_chat.escapes import parse_bytes
+from legacy_chat.limits import Limits
+from legacy_chat.logs import FORMATS, configure
+from legacy_chat.metrics import MetricsError
+from legacy_chat.output import settle
 from legacy_chat.server import DEFAULT_PORT, ChatServer
 from legacy_chat.terminal import connect
 
@@ -37,8 +43,23 @@ SELECT_LIMIT = 1024
 # Fewer descriptors than this are worth a warning: a room of a few thousand is usual.
 MANY = 4096
 
-# What stops a server.
-STOPS = (signal.SIGINT, signal.SIGTERM)
+# What stops a server. Windows has not all of them.
+STOPS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+]
+
+# What makes it write its counters to the log.
+TELLS = [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []
+
+# TCP's own limit.
+LONGEST_KEEPALIVE = 32767
+
+USUAL = Limits()
+
+# The largest number of clients, bytes or messages that an option takes.
+MOST = 1 << 40
 
 SERVE_EXAMPLES = """\
 examples:
@@ -46,6 +67,8 @@ examples:
   legacy-chat serve --host ::1 --port 5000   IPv6, another port
   legacy-chat serve --loop select            the tutorial's own loop
   COMPAT_LOOP=poll legacy-chat serve         what "auto" means, from outside
+  legacy-chat serve --max-clients 500 --max-per-address 5 --flood-messages 2
+  legacy-chat serve --terminator '/quit\\r\\n' --metrics 127.0.0.1:9100
 """
 
 CONNECT_EXAMPLES = """\
@@ -54,7 +77,8 @@ examples:
   legacy-chat connect chat.example --port 5000
   printf 'hi' | legacy-chat connect          say it, show what comes back, leave
 
-"out" anywhere in what you say ends the conversation, as Ctrl-C and Ctrl-D do.
+"out" anywhere in what you say ends the conversation, as Ctrl-C and Ctrl-D do; a room
+with another --terminator needs it here too.
 """
 
 EXAMPLES = """\
@@ -75,10 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         # The tutorial's script took no command: it served.
         argv = ["serve", *argv]
     given = parser.parse_args(argv)
-    logging.basicConfig(
-        level=logging.WARNING + 10 * (given.quiet - given.verbose),
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    configure(logging.WARNING + 10 * (given.quiet - given.verbose), given.log_format)
     if hasattr(sys.stdout, "reconfigure"):
         # A terminal without Chinese shows escapes.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -94,6 +115,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 0
+    finally:
+        settle()
     return status
 
 
@@ -109,13 +132,22 @@ def serve(given: argparse.Namespace) -> int:
         # Who asks twice does not want to wait.
         server.shut_down(given.grace if len(signals_seen) == 1 else 0.0)
 
-    # Before anybody can know that the server runs, or a signal could still kill it.
-    with compat.on_signals(STOPS, stop):
+    with ExitStack() as stack:
+        # Before anybody can know that the server runs, or a signal could still kill it.
+        stack.enter_context(compat.on_signals(_heeded(STOPS), stop))
+        stack.enter_context(
+            compat.on_signals(TELLS, lambda signum: server.log_counters())
+        )
         try:
-            server = ChatServer(given.backlog, given.host, given.port)
+            server = make_server(given)
+        except MetricsError as error:
+            host, port = given.metrics
+            return _refuse(f"cannot show metrics on {host} port {port}", error)
         except (OSError, UnicodeError) as error:
             return _refuse(f"cannot listen on {given.host} port {given.port}", error)
         logger.info("port %d, loop %s (%s)", server.port, choice.name, choice.why)
+        if server.metrics is not None:
+            logger.info("metrics on port %d", server.metrics.port)
         if limit is not None:
             logger.info("%d descriptors: about %d clients", limit, limit - 16)
         compat.loop(loop=given.loop)
@@ -125,10 +157,33 @@ def serve(given: argparse.Namespace) -> int:
     return 0
 
 
+def make_server(given: argparse.Namespace) -> ChatServer:
+    """The server that the command line describes.
+
+    Raises:
+        OSError: as from ChatServer.
+    """
+    return ChatServer(
+        given.backlog,
+        given.host,
+        given.port,
+        metrics=given.metrics,
+        max_clients=given.max_clients,
+        max_per_address=given.max_per_address,
+        send_queue=given.send_queue,
+        flood_bytes=given.flood_bytes,
+        flood_messages=given.flood_messages,
+        flood_burst=given.flood_burst,
+        idle=given.idle,
+        keepalive=given.keepalive,
+        terminator=given.terminator,
+    )
+
+
 def talk(given: argparse.Namespace) -> int:
     """Join a room from this terminal."""
     try:
-        connect(given.host, given.port, given.loop)
+        connect(given.host, given.port, given.loop, given.terminator)
     except BrokenPipeError:
         raise
     except (OSError, UnicodeError) as error:
@@ -151,6 +206,16 @@ def raise_descriptor_limit(loop: str) -> int | None:
     if loop != "select" and wanted != resource.RLIM_INFINITY and wanted < MANY:
         logger.warning("this system allows only %d descriptors (ulimit -Hn)", wanted)
     return wanted
+
+
+def _heeded(signums: list[signal.Signals]) -> list[signal.Signals]:
+    """Those that are not to be ignored: nohup says so of SIGHUP."""
+    hangup = getattr(signal, "SIGHUP", None)
+    return [
+        each
+        for each in signums
+        if each != hangup or signal.getsignal(each) != signal.SIG_IGN
+    ]
 
 
 def _refuse(what: str, error: Exception) -> int:
@@ -189,6 +254,8 @@ def _parser() -> argparse.ArgumentParser:
         help="time for clients to take what is queued when the server stops "
         "(default: %(default)s)",
     )
+    _add_limits(server)
+    _add_views(server)
     client = _command(commands, "connect", talk, "join a room", CONNECT_EXAMPLES)
     client.add_argument(
         "host",
@@ -198,6 +265,43 @@ def _parser() -> argparse.ArgumentParser:
         help="where the room is (default: %(default)s)",
     )
     return parser
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    limits = parser.add_argument_group("limits (0: none)")
+    for name, kind, metavar, about in (
+        ("max_clients", _count, "N", "clients at a time"),
+        ("max_per_address", _count, "N", "clients at a time from one address"),
+        ("send_queue", _count, "BYTES", "that may wait for a client to take them"),
+        ("flood_bytes", _rate, "BYTES", "a second that are read from a client"),
+        ("flood_messages", _rate, "N", "messages a second, likewise"),
+        ("flood_burst", _burst, "SECONDS", "worth of both that may come at once"),
+        ("idle", _seconds, "SECONDS", "until a client is closed that is silent"),
+        ("keepalive", _whole_seconds, "SECONDS", "until TCP asks if it is there"),
+    ):
+        limits.add_argument(
+            "--" + name.replace("_", "-"),
+            type=kind,
+            default=getattr(USUAL, name),
+            metavar=metavar,
+            help=f"{about} (default: %(default)s)",
+        )
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    views = parser.add_argument_group("seeing what it does")
+    views.add_argument(
+        "--metrics",
+        type=_address,
+        metavar="HOST:PORT",
+        help="where the counters are shown to Prometheus, as /metrics",
+    )
+    views.add_argument(
+        "--log-format",
+        choices=FORMATS,
+        default="text",
+        help="lines for people, or JSON (default: %(default)s)",
+    )
 
 
 def _command(
@@ -214,9 +318,16 @@ def _command(
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, log_format="text")
     parser.add_argument(
         "--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--terminator",
+        type=_bytes,
+        default=USUAL.terminator,
+        metavar="TEXT",
+        help=r"what ends a conversation, with \r \n \t \0 \\ \xHH (default: out)",
     )
     parser.add_argument(
         "--loop",
@@ -245,6 +356,22 @@ def _positive(text: str) -> int:
     return _number(text, 1, 65535)
 
 
+def _count(text: str) -> int:
+    return _number(text, 0, MOST)
+
+
+def _whole_seconds(text: str) -> int:
+    return _number(text, 0, LONGEST_KEEPALIVE)
+
+
+def _rate(text: str) -> float:
+    return _real(text, 0, MOST, "number")
+
+
+def _burst(text: str) -> float:
+    return _real(text, 0.1, 3600, "time", " seconds")
+
+
 def _number(text: str, least: int, most: int) -> int:
     if not text.isdecimal() or not least <= int(text) <= most:
         raise argparse.ArgumentTypeError(
@@ -254,13 +381,35 @@ def _number(text: str, least: int, most: int) -> int:
 
 
 def _seconds(text: str) -> float:
+    return _real(text, 0, 86400, "time", " seconds")
+
+
+def _real(text: str, least: float, most: float, what: str, unit: str = "") -> float:
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time from 0 to 3600 seconds")
-    return seconds
+        number = -1.0
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no {what} from {least:g} to {most:g}{unit}"
+        )
+    return int(number) if number.is_integer() else number
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not (host and colon):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not HOST:PORT, such as 127.0.0.1:9100 or [::1]:9100"
+        )
+    return host.removeprefix("[").removesuffix("]"), _port(port)
 
 
 # What the top level answers itself.

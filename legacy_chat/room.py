@@ -2,15 +2,18 @@
 
 Rule 1: joining and leaving cost the same however many are in the room.
 Rule 2: the order is the order of joining, and nobody is in it twice.
-Rule 3: what cannot be printed stops nothing.
+Rule 3: what cannot be printed stops nothing, and nobody waits for it to be read.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, overload
+import sys
+from typing import TYPE_CHECKING, Any, overload
 
 import compat
+from legacy_chat.counters import Counters
+from legacy_chat.output import write_line
 
 if TYPE_CHECKING:
     from legacy_chat.session import ChatSession
@@ -29,7 +32,14 @@ class Clients(compat.Audience):
 
     Args:
         map: the map of the sessions; None for ``asyncore.socket_map``.
+        counters: where what is said here is counted.
     """
+
+    def __init__(
+        self, map: compat.Map | None = None, counters: Counters | None = None
+    ) -> None:
+        super().__init__(map)
+        self.counters = Counters() if counters is None else counters
 
     def append(self, session: ChatSession) -> None:
         """Let *session* in. Harmless if it is in already."""
@@ -44,6 +54,21 @@ class Clients(compat.Audience):
         if session not in self:
             raise ValueError(f"{session!r} is not in the room")
         self.discard(session)
+
+    def add(self, session: Any) -> None:
+        """As append."""
+        self.reckon()
+        super().add(session)
+
+    def discard(self, session: Any) -> None:
+        """As remove, and harmless if it is not in."""
+        self.reckon()
+        super().discard(session)
+
+    def reckon(self) -> None:
+        """Bring the counters up to date."""
+        # A speaker does not hear itself, but by its echo.
+        self.counters.reckon(max(0, len(self) - 1))
 
     @overload
     def __getitem__(self, index: int) -> ChatSession: ...
@@ -63,10 +88,30 @@ class Clients(compat.Audience):
         return repr(list(self))
 
 
+class _Printed:
+    """What is printed on standard output, and whether the last line could be."""
+
+    failed = False
+
+    def say(self, line: str) -> None:
+        if sys.stdout is None:
+            return
+        try:
+            write_line(sys.stdout, line)
+        except (OSError, ValueError) as error:
+            if not self.failed:
+                logger.warning("could not print a line: %s; the room goes on", error)
+            self.failed = True
+        else:
+            self.failed = False
+
+
 def say(line: str) -> None:
-    """Print one of the tutorial's lines, at once, even into a pipe."""
-    try:
-        print(line, flush=True)
-    except (OSError, ValueError) as error:
-        # Closed, full, or an encoding without Chinese: the room goes on.
-        logger.warning("could not print a line: %s", error)
+    """Print one of the tutorial's lines, at once, even into a pipe; or lose it.
+
+    The first of those that cannot be printed is told of in the log.
+    """
+    _printed.say(line)
+
+
+_printed = _Printed()

@@ -5,24 +5,27 @@ socket that listens, one session for each client, all in one map.
 
 What is repaired, and must stay true:
 
-Rule 1: whatever ``accept`` does, the server goes on, and does not spin. When the system
-is out of descriptors or memory it pauses, says so once, and serves the clients it has.
+Rule 1: whatever happens to the listening socket, the server goes on: see
+legacy_chat.doors.
 Rule 2: what fails while one client is let in costs that client its connection, nobody
 else anything.
 Rule 3: a server that could not be made leaves nothing behind in the map.
+Rule 4: who is not let in is told why.
 """
 
 from __future__ import annotations
 
-import asyncore
-import errno
+import contextlib
 import logging
 import socket
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import compat
+from legacy_chat.counters import Counters, Figure, flat, line, snapshot
+from legacy_chat.doors import Listener
+from legacy_chat.limits import IdleSweep, Limits, Places, Throttle
+from legacy_chat.metrics import MetricsServer
 from legacy_chat.room import Clients, say
 from legacy_chat.session import ChatSession
 
@@ -30,20 +33,18 @@ __all__ = ["DEFAULT_PORT", "ChatServer"]
 
 DEFAULT_PORT = 19528
 
-# Seconds without accepting after accept() failed. Long enough not to spin, short enough
-# that a client which waits in the backlog does not give up.
-ACCEPT_PAUSE = 1.0
+# What somebody is told who is not let in, in the room's way of saying things.
+REFUSALS = {
+    "full": "服务器 说:聊天室已满",
+    "address": "服务器 说:同一地址的连接过多",
+    "descriptors": "服务器 说:服务器繁忙",
+}
 
-# Connections accepted in one turn at most: enough to empty a full backlog in a few
-# turns, few enough that the clients in the room do not wait for it.
-ACCEPTS_A_TURN = 64
+# How often TCP asks a client that does not answer, before it gives the client up.
+KEEPALIVE_PROBES = 5
 
-# An address that this machine does not have is no reason not to serve the others of
-# the same name.
-NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
-
-# A free port of one address may be taken on the next address of the same name.
-FREE_PORT_TRIES = 16
+# Bytes read at a time from somebody who is sent away, and how often at most.
+DRAIN = 65536, 16
 
 logger = logging.getLogger("legacy_chat")
 
@@ -52,7 +53,7 @@ class _Unsaid(int):
     """A default port, told apart from the same number said by the caller."""
 
 
-class ChatServer(asyncore.dispatcher):
+class ChatServer(Listener):
     """Listen, and make a session of each client that comes.
 
     Args:
@@ -62,16 +63,26 @@ class ChatServer(asyncore.dispatcher):
         post: the port, spelled as in the tutorial; 0 takes a free one.
         port: the same, spelled as everywhere else.
         map: the channel map; None for ``asyncore.socket_map``.
-        session_class: what to make of a client; called as ChatSession is.
+        session_class: what to make of a client, a ChatSession; called as that is.
+        metrics: an address and a port, where the counters are shown to Prometheus.
+        max_clients, max_per_address, send_queue, flood_bytes, flood_messages,
+            flood_burst, idle, keepalive, terminator: see Limits.
 
     Attributes:
         clients: the sessions in the room, in the order of their coming.
         port: the port that is listened to.
+        limits: as given.
+        counters: what has happened so far.
+        metrics: the server of the counters, or None.
 
     Raises:
         OSError: an address is in use, or may not be bound. ``socket.gaierror``: the
             host has no address. Nothing is left in the map.
-        TypeError: both *post* and *port* are given.
+        TypeError: both *post* and *port* are given; the terminator is not bytes.
+        ValueError: a limit is negative, or no number; the terminator is empty.
+
+    Under asyncore's own ``loop``, which has no timers and tells nobody when a turn is
+    over, idle clients stay, floods are read as they come, and turns are not counted.
     """
 
     def __init__(
@@ -83,39 +94,52 @@ class ChatServer(asyncore.dispatcher):
         port: int | None = None,
         map: compat.Map | None = None,
         session_class: Callable[..., Any] = ChatSession,
+        metrics: tuple[str, int] | None = None,
+        max_clients: int = Limits.max_clients,
+        max_per_address: int = Limits.max_per_address,
+        send_queue: int = Limits.send_queue,
+        flood_bytes: float = Limits.flood_bytes,
+        flood_messages: float = Limits.flood_messages,
+        flood_burst: float = Limits.flood_burst,
+        idle: float = Limits.idle,
+        keepalive: int = Limits.keepalive,
+        terminator: bytes = Limits.terminator,
     ) -> None:
         if port is None:
             port = int(post)
         elif not isinstance(post, _Unsaid):
             raise TypeError(f"post={post} and port={port} mean the same: give one")
-        asyncore.dispatcher.__init__(self, map=map)
-        self.clients = Clients(self._map)
+        self.limits = Limits(
+            max_clients,
+            max_per_address,
+            send_queue,
+            flood_bytes,
+            flood_messages,
+            flood_burst,
+            idle,
+            keepalive,
+            terminator,
+        )
+        Listener.__init__(self, map)
+        self.counters = Counters()
+        self.clients = Clients(self._map, self.counters)
         self.session_class = session_class
-        self._doors: list[_Door] = []
-        self._pause_ends = 0.0
-        self._clients_then = 0
-        self._failing = False
-        self._timers: list[compat.Timer] = []
+        self.metrics: MetricsServer | None = None
+        self._places = Places(self.limits)
+        self._idle: IdleSweep | None = None
+        self._until_closed = contextlib.ExitStack()
+        self.port = self.open_doors(host, port, list_num)
         try:
-            self.port = self._open(host, port, list_num)
+            self._begin(metrics)
         except BaseException:
             self.close()
             raise
         say("***server start***")
 
-    def readable(self) -> bool:
-        """Accepting? Not while it pauses, unless somebody has left meanwhile."""
-        return (
-            self._pause_ends == 0.0
-            or time.monotonic() >= self._pause_ends
-            or len(self.clients) < self._clients_then
-        )
-
     def close(self) -> None:
         """Stop listening. Who is in the room stays there."""
-        for timer in self._timers:
-            timer.cancel()
-        self._close_all_doors()
+        self._until_closed.close()
+        Listener.close(self)
 
     def shut_down(self, grace: float = 3.0) -> None:
         """Stop listening, let every client have what is queued for it, and close it.
@@ -126,121 +150,138 @@ class ChatServer(asyncore.dispatcher):
         """
         self.close()
         for session in self._sessions():
-            session.close_when_done()
+            session.finish("shutdown")
         if compat.is_turned(self._map):
             compat.call_later(grace, self._close_sessions, map=self._map)
 
-    def handle_accept(self) -> None:
-        """Let in the clients that wait."""
-        self._accept_from(self)
+    def snapshot(self) -> list[Figure]:
+        """The counters, and what is queued at the moment."""
+        self.clients.reckon()
+        return snapshot(self.counters, len(self.clients), self._sessions())
+
+    def log_counters(self) -> None:
+        """Write a snapshot to the log."""
+        figures = self.snapshot()
+        logger.warning(
+            "counters: %s",
+            line(figures),
+            extra={"event": "counters", **flat(figures)},
+        )
 
     def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
-        """Make a session of an accepted connection."""
+        """Make a session of an accepted connection, if there is a place for it."""
         ip, port = addr[:2]
+        reason = self._places.refusal(self.counters.connected, ip)
+        if reason:
+            self.refuse(sock, reason, ip)
+            return
         say(f"client {ip} enter")
         try:
             self.session_class(self, sock, ip, port, self.clients)
         except BaseException:
-            half_made = self._map.get(sock.fileno())
-            if half_made is not None and getattr(half_made, "socket", None) is sock:
-                half_made.close()
-            sock.close()
+            self._forget_half_made(sock)
             raise
+
+    def refuse(self, sock: socket.socket, reason: str, address: str = "") -> None:
+        """Say why, and close it."""
+        self.counters.refused[reason] += 1
+        logger.info(
+            "refused %s: %s",
+            address or "a client",
+            reason,
+            extra={"event": "refused", "client": address, "reason": reason},
+        )
+        with sock:
+            try:
+                sock.setblocking(False)
+                self.say_farewell(sock, REFUSALS[reason].encode())
+            except OSError as error:
+                logger.debug("and it was not told: %s", error)
+
+    def say_farewell(self, sock: socket.socket, words: bytes) -> None:
+        """Tell somebody whose socket is about to be closed.
+
+        Raises:
+            OSError: it could not be told.
+        """
+        sock.send(words)
+        sock.shutdown(socket.SHUT_WR)
+        # Closed with something unread, a socket resets, which can cost the peer what
+        # it has not read yet.
+        size, times = DRAIN
+        with contextlib.suppress(BlockingIOError):
+            while times and sock.recv(size):
+                times -= 1
+
+    def handle_session_opened(self, session: ChatSession) -> None:
+        """A client is in: count it, and watch it where that is asked for."""
+        self.counters.accepted += 1
+        self._places.take(session.addr)
+        if self.limits.throttles:
+            session.throttle(Throttle(session, self.limits, self.handle_session_paused))
+        if self._idle is not None:
+            self._idle.watch(session)
+
+    def handle_session_paused(self, session: ChatSession) -> None:
+        """A client says too much, and is not read for a while."""
+        self.counters.pauses += 1
+        logger.debug(
+            "%s: reading pauses",
+            session.user,
+            extra={"event": "paused", "client": session.user},
+        )
+
+    def handle_session_closed(self, session: ChatSession, reason: str) -> None:
+        """A client's connection has ended: count it, and what it has not taken."""
+        dropped = session.backlog
+        self.counters.closed[reason] += 1
+        self.counters.bytes_dropped += dropped
+        self.counters.saw_backlog(dropped)
+        self._places.give_back(session.addr)
 
     def handle_close(self) -> None:
         """Say so, and stay."""
         say("服务器已经关闭")
+        Listener.handle_close(self)
 
     def handle_error(self) -> None:
         """Say so, log the traceback, and stay."""
         say("服务器已经异常")
-        logger.exception("the server goes on after an error")
+        logger.exception("the server goes on after an error", extra={"event": "error"})
 
-    def _open(self, host: str, port: int, list_num: int) -> int:
-        """Listen on every address of *host*; return the port."""
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    def prepare(self, sock: socket.socket) -> None:
+        """What sessions inherit: no delay, and being asked whether they live."""
+        # Without it, what a gathering room sends waits for the delayed acknowledgement
+        # of what it sent before.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.limits.keepalive:
+            _keep_alive(sock, self.limits.keepalive)
+
+    def _begin(self, metrics: tuple[str, int] | None) -> None:
+        """What goes on for as long as it listens."""
+        self._until_closed.enter_context(
+            compat.on_turn(self.counters.turn, map=self._map)
         )
-        addresses = list(dict.fromkeys((each[0], each[4]) for each in found))
-        for _ in range(FREE_PORT_TRIES - 1):
-            try:
-                return self._listen_on(addresses, port, list_num)
-            except OSError as error:
-                self._close_all_doors()
-                if port or error.errno != errno.EADDRINUSE:
-                    raise
-        return self._listen_on(addresses, port, list_num)
-
-    def _listen_on(
-        self, addresses: Sequence[tuple[int, Any]], port: int, list_num: int
-    ) -> int:
-        missing: OSError | None = None
-        for family, (ip, _, *scope) in addresses:
-            door = _Door(self) if self.accepting else self
-            try:
-                door.create_socket(family, socket.SOCK_STREAM)
-                door.set_reuse_addr()
-                if family == socket.AF_INET6 and len(addresses) > 1:
-                    # Or it would take the IPv4 port of the same number, too.
-                    door.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                # Sessions inherit it. Without it, what a gathering room sends waits for
-                # the delayed acknowledgement of what it sent before.
-                door.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                door.bind((ip, port, *scope))
-                door.listen(list_num)
-            except OSError as error:
-                door.close()
-                if error.errno not in NOT_HERE:
-                    raise
-                missing = error
-            else:
-                # With port 0, the other addresses take the number that the first got.
-                port = door.socket.getsockname()[1]
-                if isinstance(door, _Door):
-                    self._doors.append(door)
-        if not self.accepting and missing is not None:
-            raise missing
-        return port
-
-    def _close_all_doors(self) -> None:
-        for door in self._doors:
-            door.close()
-        self._doors.clear()
-        asyncore.dispatcher.close(self)
-
-    def _accept_from(self, door: asyncore.dispatcher) -> None:
-        for _ in range(ACCEPTS_A_TURN):
-            try:
-                pair = door.accept()
-            except OSError as error:
-                self._pause(error)
-                return
-            if pair is None:
-                return
-            if self._failing:
-                self._failing, self._pause_ends = False, 0.0
-                logger.info("accepting again")
-            self.handle_accepted(*pair)
-
-    def _pause(self, error: OSError) -> None:
-        if not self._failing:
-            self._failing = True
-            logger.warning(
-                "cannot accept: %s; trying again every %g s, %d clients stay",
-                error,
-                ACCEPT_PAUSE,
-                len(self.clients),
+        if self.limits.idle:
+            self._idle = IdleSweep(
+                self.limits.idle,
+                self._sessions,
+                lambda: self.counters.bytes_said_ever,
+                lambda session: session.close_because("idle"),
+                self._map,
             )
-        self._pause_ends = time.monotonic() + ACCEPT_PAUSE
-        self._clients_then = len(self.clients)
-        if compat.is_turned(self._map):
-            # asyncore's own loop asks again when anything happens, or at its timeout.
-            self._timers = [
-                compat.call_later(ACCEPT_PAUSE, self._end_pause, map=self._map)
-            ]
+            self._until_closed.callback(self._idle.cancel)
+        if metrics is not None:
+            self.metrics = MetricsServer(*metrics, self.snapshot, self._map)
+            self._until_closed.callback(self.metrics.close)
 
-    def _end_pause(self) -> None:
-        self._pause_ends = 0.0
+    def _forget_half_made(self, sock: socket.socket) -> None:
+        half_made = self._map.get(sock.fileno())
+        if half_made is not None and getattr(half_made, "socket", None) is sock:
+            if isinstance(half_made, ChatSession):
+                half_made.close_because("error")
+            half_made.close()
+        sock.close()
 
     def _sessions(self) -> list[ChatSession]:
         """Everybody whom this server let in, those who are leaving included."""
@@ -255,24 +296,19 @@ class ChatServer(asyncore.dispatcher):
         if left:
             logger.warning("closing %d clients that took too long", len(left))
         for session in left:
-            session.close()
+            session.close_because("grace")
 
 
-class _Door(asyncore.dispatcher):
-    """A further address of a server: the same backlog, the same room."""
-
-    def __init__(self, server: ChatServer) -> None:
-        asyncore.dispatcher.__init__(self, map=server._map)
-        self._server = server
-
-    def readable(self) -> bool:
-        return self._server.readable()
-
-    def handle_accept(self) -> None:
-        self._server._accept_from(self)
-
-    def handle_close(self) -> None:
-        self._server.handle_close()
-
-    def handle_error(self) -> None:
-        self._server.handle_error()
+def _keep_alive(sock: socket.socket, seconds: int) -> None:
+    """Ask after *seconds* of silence, and for as long again before giving up."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    pause = max(1, seconds // KEEPALIVE_PROBES)
+    for name, value in (
+        ("TCP_KEEPIDLE", seconds),
+        ("TCP_KEEPINTVL", pause),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+    ):
+        # Where a system has none of these, it has times of its own.
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

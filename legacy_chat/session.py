@@ -11,6 +11,10 @@ Rule 1: who is closed, by whom- or whatever, is no longer in ``clients``.
 Rule 2: others get whole characters; bytes that are not UTF-8 reach them as U+FFFD. The
 echo is not touched.
 Rule 3: one client's trouble costs no other client its message.
+Rule 4: every end has a reason, which is logged and counted once.
+Rule 5: who only listens to the end, with a half-closed connection, gets what is queued.
+Rule 6: nothing here depends on the length of a message: what is read is passed on, and
+never collected.
 """
 
 from __future__ import annotations
@@ -19,11 +23,17 @@ import asyncore
 import codecs
 import logging
 import socket
+import sys
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import compat
+from legacy_chat.counters import Counters
+from legacy_chat.limits import Limits
 from legacy_chat.room import Clients, say
+
+if TYPE_CHECKING:
+    from legacy_chat.limits import Throttle
 
 __all__ = ["ChatSession"]
 
@@ -32,6 +42,12 @@ LONGEST_CUT = 3
 
 # A byte above it is part of a longer character.
 LAST_ASCII = 0x7F
+
+# Reasons that are of interest to who runs the room, and how much.
+LEVELS = {"slow": logging.WARNING, "idle": logging.INFO, "grace": logging.INFO}
+
+# How a session behaves whose server has no limits.
+USUAL = Limits()
 
 logger = logging.getLogger("legacy_chat")
 
@@ -52,7 +68,9 @@ class ChatSession(compat.async_chat):
     It gathers: what a turn has for it is sent when the turn is over.
 
     Args:
-        server: the dispatcher that accepted it; the session joins its map.
+        server: the dispatcher that accepted it; the session joins its map, keeps its
+            ``limits``, and calls its ``handle_session_opened(session)`` and, at the
+            end, ``handle_session_closed(session, reason)``, as far as it has them.
         conn: the connected socket, which the session owns from here on.
         addr: the client's IP address, as text.
         port: the client's port.
@@ -81,6 +99,18 @@ class ChatSession(compat.async_chat):
     # Has said ``out``: nothing more is echoed, and the end is queued.
     _leaving = False
 
+    # Its end has been read: it will say no more, but may still listen.
+    _has_ended = False
+
+    # Why it will be closed, if that is known before.
+    _reason = ""
+
+    # Where what it says is counted, and what it is read with, if not by itself.
+    _counters = Counters()
+    _throttle: Throttle | None = None
+
+    ac_backlog_limit = USUAL.send_queue
+
     def __init__(
         self, server: Any, conn: socket.socket, addr: str, port: int, clients: Room
     ) -> None:
@@ -89,9 +119,12 @@ class ChatSession(compat.async_chat):
         self.server = server
         self.addr = addr
         self.port = port
-        self.set_terminator(b"out")
+        self._keep(getattr(server, "limits", USUAL))
         self.user = "用户" + str(self.addr) + str(self.port)
         self.clients = clients
+        if isinstance(clients, Clients):
+            self._counters = clients.counters
+        self._tell_server("handle_session_opened")
         if self not in clients:
             clients.append(self)
 
@@ -107,7 +140,12 @@ class ChatSession(compat.async_chat):
         """Echo to the client, and tell the others."""
         if not data:
             return
-        if not self._leaving:
+        counters = self._counters
+        counters.messages_in += 1
+        counters.bytes_in += len(data)
+        if self._leaving:
+            counters.not_echoed(len(data))
+        else:
             self.push(data)
         if self._cut or data[-1] > LAST_ASCII:
             data = self._cut + data
@@ -135,15 +173,55 @@ class ChatSession(compat.async_chat):
             self.broadcasting(cut)
         say("accept close")
         self._leaving = True
-        self.close_when_done()
-        self._leave()
+        self.finish("out")
         farewell = f"{self.decode_msg(self.user)}退出聊天"
         self.broadcasting(self.encode_msg(farewell))
 
     def close(self) -> None:
         """Leave the room, without a word, and close the socket."""
+        ended = self._map.get(self._fileno) is self
         self._leave()
         compat.async_chat.close(self)
+        if self._throttle is not None:
+            self._throttle.cancel()
+        if ended:
+            self._tell_why()
+
+    def close_because(self, reason: str) -> None:
+        """Close it, for a reason: one of ``counters.CLOSED``."""
+        self._reason = reason
+        self.close()
+
+    def throttle(self, throttle: Throttle) -> None:
+        """Be read by *throttle* from here on."""
+        self._throttle = throttle
+        self.recv = throttle.recv  # type: ignore[method-assign]
+
+    def finish(self, reason: str) -> None:
+        """Leave the room, and close when what is queued has been taken."""
+        self._reason = self._reason or reason
+        self._leave()
+        self.close_when_done()
+
+    def handle_close(self) -> None:
+        """The client has closed, or the connection is broken.
+
+        One that has only said that it will say no more gets what is queued first.
+        """
+        if isinstance(sys.exception(), OSError):
+            self.close_because("reset")
+        elif self._may_listen_on():
+            self._has_ended = True
+            # Or its end would be read again in every turn.
+            self.pause_reading()
+            if not self._reason:
+                self.finish("eof")
+        else:
+            self.close_because(self._reason or "eof")
+
+    def handle_backlog(self) -> None:
+        """More is waiting for the client than it may leave waiting."""
+        self.close_because("slow")
 
     def handle_expt(self) -> None:
         """Take an urgent byte, which is no part of the conversation.
@@ -157,8 +235,22 @@ class ChatSession(compat.async_chat):
 
     def handle_error(self) -> None:
         """Log what went wrong with this client, and close it alone."""
-        logger.exception("%s: closing after an error", self.user)
-        self.handle_close()
+        logger.exception(
+            "%s: closing after an error",
+            self.user,
+            extra={"event": "error", "client": self.user},
+        )
+        self.close_because("error")
+
+    def _may_listen_on(self) -> bool:
+        """Is there something queued yet, and was its end read for the first time?"""
+        # asynchat says that it has come to the end of its queue, a None, likewise.
+        return (
+            self.connected
+            and not self._has_ended
+            and self.backlog > 0
+            and (not self._reason or None in self.producer_fifo)
+        )
 
     def _spells_as_here(self) -> bool:
         """Would encode_msg and decode_msg give back the ASCII that they are given?"""
@@ -172,8 +264,42 @@ class ChatSession(compat.async_chat):
         if self in self.clients:
             self.clients.remove(self)
 
+    def _keep(self, limits: Limits) -> None:
+        """Take what differs from the usual; the rest is the class's."""
+        self.set_terminator(limits.terminator)
+        if limits.send_queue != USUAL.send_queue:
+            self.ac_backlog_limit = limits.send_queue
+
+    def _tell_why(self) -> None:
+        """Say once, to the log and to the server, that it has ended."""
+        reason, dropped = self._reason or "closed", self.backlog
+        logger.log(
+            LEVELS.get(reason, logging.DEBUG),
+            "%s: closed: %s, %d bytes not taken",
+            self.user,
+            reason,
+            dropped,
+            extra={
+                "event": "closed",
+                "client": self.user,
+                "reason": reason,
+                "dropped": dropped,
+            },
+        )
+        self._tell_server("handle_session_closed", reason)
+
+    def _tell_server(self, hook: str, *args: str) -> None:
+        tell = getattr(self.server, hook, None)
+        if tell is not None:
+            tell(self, *args)
+
     def _push_to_others(self, data: bytes) -> None:
         if isinstance(self.clients, Clients):
+            counters = self._counters
+            counters.said += 1
+            counters.bytes_said += len(data)
+            if self._leaving:
+                counters.told(len(data))
             self.clients.push(data, but=self)
             return
         # A copy: with a push that fails, somebody leaves in the middle of the walk.

@@ -1,10 +1,10 @@
 """``legacy-chat connect``: a conversation between a terminal, or a pipe, and a room.
 
-Rule 1: what a peer says cannot steer the terminal: control characters are shown as
-escapes, whatever standard output is.
+Rule 1: what a peer says cannot steer a terminal: there, control characters are shown as
+escapes. A pipe gets the bytes as they are.
 Rule 2: a character that TCP has cut is shown whole, once it is.
-Rule 3: leaving is saying ``out``. The room writes out what is queued before it closes,
-so a pipe sees its whole echo, and the others see the farewell.
+Rule 3: leaving is saying the terminator. The room writes out what is queued before it
+closes, so a pipe sees its whole echo, and the others see the farewell.
 Rule 4: standard input is read by a thread, because not every system can wait for it
 beside a socket; only the loop's thread touches the conversation.
 """
@@ -21,8 +21,9 @@ import threading
 from typing import TextIO
 
 import compat
+from legacy_chat.escapes import visible
 
-__all__ = ["Conversation", "connect", "visible"]
+__all__ = ["Conversation", "connect"]
 
 # Seconds of silence after which a room that was left counts as gone.
 PATIENCE = 5.0
@@ -30,20 +31,6 @@ PATIENCE = 5.0
 # Pieces of input on their way at a time: a pipe is read no faster than the room takes
 # it.
 PIECES = 16
-
-# C0 without newline and tab, DEL, C1; and what turns a line around or breaks it.
-_UNSEEN = [*range(0x20), *range(0x7F, 0xA0)]
-_UNSEEN += [0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
-_ESCAPES = {
-    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-    for code in _UNSEEN
-    if chr(code) not in "\n\t"
-}
-
-
-def visible(text: str) -> str:
-    """*text* with every control character written as an escape: ``\\x1b``."""
-    return text.translate(_ESCAPES)
 
 
 class Conversation(asynchat.async_chat):
@@ -53,6 +40,7 @@ class Conversation(asynchat.async_chat):
         sock: connected.
         screen: where the room's words go.
         map: the channel map.
+        terminator: what ends a conversation in this room.
 
     Attributes:
         failure: what ended it, if that was no ordinary end.
@@ -60,10 +48,18 @@ class Conversation(asynchat.async_chat):
 
     failure: BaseException | None = None
 
-    def __init__(self, sock: socket.socket, screen: TextIO, map: compat.Map) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        screen: TextIO,
+        map: compat.Map,
+        terminator: bytes = b"out",
+    ) -> None:
         asynchat.async_chat.__init__(self, sock, map)
         self.set_terminator(None)
+        self._terminator = terminator
         self._screen = screen
+        self._is_terminal = screen.isatty()
         self._decoder = codecs.getincrementaldecoder("utf8")("replace")
         self._leaving: compat.Timer | None = None
 
@@ -71,18 +67,22 @@ class Conversation(asynchat.async_chat):
         """Show what has come."""
         if self._leaving is not None:
             self._wait_for_the_end()
-        self._show(self._decoder.decode(data))
+        if self._is_terminal:
+            self._show(self._decoder.decode(data))
+        else:
+            self._screen.buffer.write(data)
+            self._screen.flush()
 
     def found_terminator(self) -> None:
         """There is none: the protocol does not frame what the room says."""
 
     def leave(self) -> None:
-        """Say ``out``; at the second time, or in silence, close without an answer."""
+        """Say the terminator; the second time, or in silence, just close."""
         if self._leaving is not None:
             self.close()
             return
         self._wait_for_the_end()
-        self.push(b"out")
+        self.push(self._terminator)
 
     def close(self) -> None:
         """Close the socket, and stop waiting for an answer."""
@@ -108,8 +108,8 @@ class Conversation(asynchat.async_chat):
     def _show(self, text: str) -> None:
         if not text:
             return
-        # A terminal has a line for each piece; a pipe gets the text as it is.
-        end = "\n" if self._screen.isatty() and not text.endswith("\n") else ""
+        # A line for each piece.
+        end = "" if text.endswith("\n") else "\n"
         self._screen.write(visible(text) + end)
         self._screen.flush()
 
@@ -129,11 +129,14 @@ class Piece:
         return data
 
 
-def connect(host: str, port: int, loop: str = "auto") -> None:
+def connect(
+    host: str, port: int, loop: str = "auto", terminator: bytes = b"out"
+) -> None:
     """Talk until the input ends, the room closes, or a signal says so.
 
     Args:
         loop: a key of ``compat.LOOPS``, or "auto".
+        terminator: what ends a conversation in this room.
 
     Raises:
         OSError: nobody listens there; ``socket.gaierror``: there is no such host.
@@ -142,7 +145,7 @@ def connect(host: str, port: int, loop: str = "auto") -> None:
     map: dict[int, Conversation] = {}
     sock = socket.create_connection((host, port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    talk = Conversation(sock, sys.stdout, map)
+    talk = Conversation(sock, sys.stdout, map, terminator)
     threading.Thread(target=_read_input, args=(talk, map), daemon=True).start()
     signals = (signal.SIGINT, signal.SIGTERM)
     with compat.on_signals(signals, lambda signum: talk.leave(), map=map):

@@ -31,7 +31,9 @@ Servers: TypeAlias = Callable[[str], Address]
 @contextmanager
 def server(name: str) -> Iterator[Address]:
     """The original, or ours on the loop of that name."""
-    with original_room() if name == ORIGINAL else room(name) as (process, address):
+    # The original's queues have no limit.
+    ours = room(name, "--send-queue", "0")
+    with original_room() if name == ORIGINAL else ours as (process, address):
         yield address
         said = "\n".join(process.out + process.err)
         assert not any(error in said for error in ERRORS), said

@@ -16,7 +16,7 @@ import pytest
 
 import legacy_chat
 from legacy_chat import cli
-from legacy_chat.terminal import visible
+from legacy_chat.escapes import visible
 from tests.support import Peer, process, room
 
 PYTHON = sys.executable
@@ -52,11 +52,11 @@ def test_the_room_chats(loop: str) -> None:
         b.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_server_after_what_is_queued(
     loop: str, number: signal.Signals
 ) -> None:
-    with room(loop) as (server, address):
+    with room(loop, "--send-queue", "0") as (server, address):
         slow, b = Peer(address), Peer(address)
         slow.send("in.")
         b.wait_for("说:in.")
@@ -74,7 +74,7 @@ def test_a_signal_ends_the_server_after_what_is_queued(
 
 
 def test_a_second_signal_does_not_wait_for_a_peer_that_does_not_read() -> None:
-    with room("auto", "--grace", "3600") as (server, address):
+    with room("auto", "--grace", "3600", "--send-queue", "0") as (server, address):
         deaf, b = Peer(address), Peer(address)
         deaf.send("in.")
         b.wait_for("说:in.")
@@ -204,20 +204,50 @@ def test_a_large_pipe_comes_back_whole() -> None:
     assert done.returncode == 0
 
 
+CONTROLS = "\x1b[31mred\x9b2J\x07\x00\u202e\r\ttab.\n"
+
+
 def test_a_peers_control_characters_do_not_reach_the_terminal() -> None:
-    with (
-        room("auto") as (_, address),
-        process(
-            *COMMAND, "connect", "--port", str(address[1]), stdin=subprocess.PIPE
-        ) as client,
-    ):
-        assert client.popen.stdin is not None
-        print("hi!", file=client.popen.stdin, flush=True)
-        client.wait_for("hi!")
-        a = Peer(address)
-        a.send("\x1b[31mred\x9b2J\x07\x00\u202e.\n")
-        client.wait_for(r"说:\\x1b\[31mred\\x9b2J\\x07\\x00\\u202e\.$")
-        a.close()
+    ours, theirs = pty.openpty()
+    with room("auto") as (_, address), open(ours, "rb", 0):
+        command = [*COMMAND, "connect", "--port", str(address[1])]
+        client = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, env={**os.environ, "PYTHONUTF8": "1"}
+        )
+        os.close(theirs)
+        try:
+            os.write(ours, b"hi!\n")
+            # The terminal echoes what is typed, and then the room does.
+            shown = b""
+            while shown.count(b"hi!") < 2:
+                shown += os.read(ours, 65536)
+            a = Peer(address)
+            a.send(CONTROLS)
+            while b"tab." not in shown:
+                shown += os.read(ours, 65536)
+            seen = shown.decode().split(" 说:")[1]
+            assert seen.startswith(r"\x1b[31mred\x9b2J\x07\x00\u202e\x0d" + "\ttab.")
+            a.close()
+        finally:
+            client.kill()
+            client.wait()
+
+
+def test_a_pipe_gets_a_peers_bytes_as_they_are() -> None:
+    said = CONTROLS.encode() + b"\xff\xfe end"
+    with room("auto") as (_, address):
+        client = subprocess.Popen(
+            [*COMMAND, "connect", "--port", str(address[1])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert client.stdin
+        assert client.stdout
+        client.stdin.write(said)
+        client.stdin.close()
+        assert client.stdout.read() == said
+        assert client.wait() == 0
+        client.stdout.close()
 
 
 def test_visible_lets_text_newlines_and_tabs_through() -> None:

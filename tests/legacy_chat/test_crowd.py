@@ -87,7 +87,7 @@ def test_everybody_in_a_full_room_gets_every_message(loop: str) -> None:
         assert all(peer.got.decode() == expected[peer] for peer in peers)
 
 
-def test_a_client_too_many_for_select_waits_and_the_others_go_on() -> None:
+def test_a_client_too_many_for_select_is_told_so_and_the_others_go_on() -> None:
     allow(1100)
     with (
         room("select", "--backlog", "4096") as (server, address),
@@ -97,11 +97,13 @@ def test_a_client_too_many_for_select_waits_and_the_others_go_on() -> None:
         first = peers[0]
         first.send("still served.")
         first.wait_for("still served.")
+        assert peers[-1].wait_for_end().decode() == "服务器 说:服务器繁忙"
         for peer in peers[1:101]:
             peer.close()
-        # Those who waited are let in now.
-        peers[-1].send("in at last.")
+        late = Peer(address)
+        late.send("in at last.")
         first.wait_for("in at last.")
+        late.close()
 
 
 def test_a_peer_is_a_plain_socket() -> None:

@@ -22,7 +22,7 @@ from tests.support import Peer, process, turn_once, turn_until
 @pytest.fixture(autouse=True)
 def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here depends on how long the server pauses, only on that it does."""
-    monkeypatch.setattr("legacy_chat.server.ACCEPT_PAUSE", 0.02)
+    monkeypatch.setattr("legacy_chat.doors.ACCEPT_PAUSE", 0.02)
 
 
 def test_port_is_accepted_in_place_of_post() -> None:
@@ -115,19 +115,27 @@ def test_out_of_descriptors_is_said_once_and_ends_by_itself(
     caplog.set_level(logging.INFO)
     with our_room(loop) as room:
         a = room.join()
-        waiting = socket.socket()
+        waiting, later = socket.socket(), socket.socket()
         pauses = _count(room.server, "_pause")
         # The loop needs its own descriptors first.
         a.send("hi!")
         room.until(lambda: a.got == b"hi!")
         out_of_descriptors()
         waiting.connect(room.server.socket.getsockname())
-        room.peers.append(Peer(waiting))
+        room.peers.append(told := Peer(waiting))
+        room.until(lambda: told.ended)
+        assert told.got.decode() == "服务器 说:服务器繁忙"
+        later.connect(room.server.socket.getsockname())
+        room.peers.append(Peer(later))
         room.until(lambda: len(pauses) == 2)
         said = [each for each in caplog.messages if "cannot accept" in each]
         assert len(said) == 1
         assert "Too many open files" in said[0]
+        assert room.server.counters.refused["descriptors"] == 2
         a.close()
+        room.until(lambda: not room.server.clients)
+        # Both of its ends have left a descriptor.
+        room.peers.append(Peer(room.server.socket.getsockname()))
         room.until(lambda: "accepting again" in caplog.messages)
         room.until(lambda: len(room.server.clients) == 1)
 
@@ -179,7 +187,7 @@ def test_an_urgent_byte_does_not_wake_the_loop_for_ever(any_loop: str) -> None:
 
 
 def test_shutting_down_delivers_what_is_queued(loop: str) -> None:
-    with our_room(loop) as room:
+    with our_room(loop, send_queue=0) as room:
         a = room.join()
         queued = bytes(range(97, 107)) * 50_000
         room.session(a).push(queued)
@@ -192,7 +200,7 @@ def test_shutting_down_delivers_what_is_queued(loop: str) -> None:
 def test_shutting_down_does_not_wait_for_ever_for_a_peer_that_does_not_read(
     loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with our_room(loop) as room:
+    with our_room(loop, send_queue=0) as room:
         a = room.join()
         room.peers.remove(a)
         room.session(a).push(b"x" * 50_000_000)
@@ -259,7 +267,7 @@ def test_turn_until_gives_up_on_what_does_not_come(
 def test_those_who_wait_come_in_together_but_not_without_end(
     any_loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("legacy_chat.server.ACCEPTS_A_TURN", 3)
+    monkeypatch.setattr("legacy_chat.doors.ACCEPTS_A_TURN", 3)
     with our_room(any_loop) as room:
         address = ("127.0.0.1", room.server.port)
         waiting = [socket.create_connection(address) for _ in range(7)]

@@ -1,0 +1,290 @@
+"""A listening socket that is left running, on every address of a name.
+
+Rule 1: whatever ``accept`` does, its server goes on, and does not spin. When the system
+is out of descriptors or memory it pauses, says so once, and serves those it has.
+Rule 2: one descriptor is kept in reserve. When there is no other, those who wait are
+accepted on it, one by one, to be told that there is no room; who is told nothing waits
+for its own timeout.
+Rule 3: a listener that could not be opened leaves nothing behind in the map.
+Rule 4: a socket that has ceased to listen is made to listen again.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import errno
+import logging
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import compat
+
+__all__ = ["Listener"]
+
+# Seconds without accepting after accept() failed. Long enough not to spin, short enough
+# that a client which waits in the backlog does not give up.
+ACCEPT_PAUSE = 1.0
+
+# Connections accepted in one turn at most: enough to empty a full backlog in a few
+# turns, few enough that the clients in the room do not wait for it.
+ACCEPTS_A_TURN = 64
+
+# An address that this machine does not have is no reason not to serve the others of
+# the same name.
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+
+# This process, or this system, has no descriptor left.
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+
+# A free port of one address may be taken on the next address of the same name.
+FREE_PORT_TRIES = 16
+
+logger = logging.getLogger("legacy_chat")
+
+
+class Listener(asyncore.dispatcher):
+    """Listen on every address of a name, and go on.
+
+    A subclass has ``handle_accepted``, ``refuse`` and ``clients``, which is all that it
+    has let in and not lost yet.
+
+    Args:
+        map: the channel map; None for ``asyncore.socket_map``.
+    """
+
+    clients: Any = ()
+
+    def __init__(self, map: compat.Map | None = None) -> None:
+        asyncore.dispatcher.__init__(self, map=map)
+        self._doors: list[_Door] = []
+        self._reserve = _Reserve()
+        self._list_num = 0
+        self._pause_ends = 0.0
+        self._clients_then = 0
+        self._failing = False
+        self._timers: list[compat.Timer] = []
+
+    def readable(self) -> bool:
+        """Accepting? Not while it pauses, unless somebody has left meanwhile."""
+        return (
+            self._pause_ends == 0.0
+            or time.monotonic() >= self._pause_ends
+            or len(self.clients) < self._clients_then
+        )
+
+    def close(self) -> None:
+        """Stop listening. Who has been let in stays."""
+        for timer in self._timers:
+            timer.cancel()
+        self._reserve.give_up()
+        self._close_all_doors()
+
+    def handle_accept(self) -> None:
+        """Let in those who wait."""
+        self._accept_from(self)
+
+    def handle_close(self) -> None:
+        """Stay; and listen again, if that is what has ended."""
+        for door in (self, *self._doors):
+            self._listen_again(door)
+
+    def refuse(self, sock: socket.socket, reason: str) -> None:
+        """Send away who is not let in. *sock* is this method's to close."""
+        sock.close()
+
+    def open_doors(self, host: str, port: int, list_num: int) -> int:
+        """Listen on every address of *host*; return the port.
+
+        Raises:
+            OSError: an address is in use, or may not be bound. ``socket.gaierror``:
+                the host has no address. Nothing is left in the map.
+        """
+        self._list_num = list_num
+        try:
+            port = self._open(host, port)
+        except BaseException:
+            self.close()
+            raise
+        self._reserve.hold()
+        return port
+
+    def prepare(self, sock: socket.socket) -> None:
+        """Set what accepted sockets are to inherit from a listening one."""
+
+    def _open(self, host: str, port: int) -> int:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        addresses = list(dict.fromkeys((each[0], each[4]) for each in found))
+        for _ in range(FREE_PORT_TRIES - 1):
+            try:
+                return self._listen_on(addresses, port)
+            except OSError as error:
+                self._close_all_doors()
+                if port or error.errno != errno.EADDRINUSE:
+                    raise
+        return self._listen_on(addresses, port)
+
+    def _listen_on(self, addresses: Sequence[tuple[int, Any]], port: int) -> int:
+        missing: OSError | None = None
+        for family, (ip, _, *scope) in addresses:
+            door = _Door(self) if self.accepting else self
+            try:
+                door.create_socket(family, socket.SOCK_STREAM)
+                door.set_reuse_addr()
+                if family == socket.AF_INET6 and len(addresses) > 1:
+                    # Or it would take the IPv4 port of the same number, too.
+                    door.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                self.prepare(door.socket)
+                door.bind((ip, port, *scope))
+                door.listen(self._list_num)
+            except OSError as error:
+                door.close()
+                if error.errno not in NOT_HERE:
+                    raise
+                missing = error
+            else:
+                # With port 0, the other addresses take the number that the first got.
+                port = door.socket.getsockname()[1]
+                if isinstance(door, _Door):
+                    self._doors.append(door)
+        if not self.accepting and missing is not None:
+            raise missing
+        return port
+
+    def _close_all_doors(self) -> None:
+        for door in self._doors:
+            door.close()
+        self._doors.clear()
+        asyncore.dispatcher.close(self)
+
+    def _accept_from(self, door: asyncore.dispatcher) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                pair = door.accept()
+            except OSError as error:
+                self._accept_failed(door, error)
+                return
+            if pair is None:
+                return
+            if self._failing:
+                self._failing, self._pause_ends = False, 0.0
+                logger.info("accepting again")
+            self.handle_accepted(*pair)
+
+    def _accept_failed(self, door: asyncore.dispatcher, error: OSError) -> None:
+        if error.errno in NO_DESCRIPTOR:
+            self._refuse_all_from(door)
+        elif error.errno == errno.EINVAL:
+            self._listen_again(door)
+        self._pause(error)
+
+    def _refuse_all_from(self, door: asyncore.dispatcher) -> None:
+        """Accept on the reserve who waits, to say that there is no room."""
+        for _ in range(ACCEPTS_A_TURN):
+            self._reserve.give_up()
+            try:
+                pair = door.accept()
+            except OSError as error:
+                # Another thread was faster.
+                logger.debug("nor with the descriptor in reserve: %s", error)
+                pair = None
+            if pair is None:
+                break
+            self.refuse(pair[0], "descriptors")
+            self._reserve.hold()
+        self._reserve.hold()
+
+    def _listen_again(self, door: asyncore.dispatcher) -> None:
+        """Who has a duplicate of the socket may have shut it down."""
+        try:
+            if not _listens(door.socket):
+                door.socket.listen(self._list_num)
+                logger.warning("the socket had ceased to listen, and listens again")
+        except OSError as error:
+            self._pause(error)
+
+    def _pause(self, error: OSError) -> None:
+        if not self._failing:
+            self._failing = True
+            logger.warning(
+                "cannot accept: %s; trying again every %g s, %d clients stay",
+                error,
+                ACCEPT_PAUSE,
+                len(self.clients),
+            )
+        self._pause_ends = time.monotonic() + ACCEPT_PAUSE
+        self._clients_then = len(self.clients)
+        if compat.is_turned(self._map):
+            # asyncore's own loop asks again when anything happens, or at its timeout.
+            self._timers = [
+                compat.call_later(ACCEPT_PAUSE, self._end_pause, map=self._map)
+            ]
+
+    def _end_pause(self) -> None:
+        self._pause_ends = 0.0
+
+
+class _Door(asyncore.dispatcher):
+    """A further address of a listener: the same backlog, the same clients."""
+
+    def __init__(self, listener: Listener) -> None:
+        asyncore.dispatcher.__init__(self, map=listener._map)
+        self._listener = listener
+
+    def readable(self) -> bool:
+        return self._listener.readable()
+
+    def handle_accept(self) -> None:
+        self._listener._accept_from(self)
+
+    def handle_close(self) -> None:
+        self._listener.handle_close()
+
+    def handle_error(self) -> None:
+        self._listener.handle_error()
+
+
+class _Reserve:
+    """A descriptor that is kept for the time when there is no other.
+
+    A daemon closes every descriptor that it knows nothing of, and soon the number is
+    another file's. So it is known by its file, and given up only while it is ours.
+    """
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._inode = 0
+
+    def hold(self) -> None:
+        """Have one, if there is one to be had."""
+        if self._is_ours():
+            return
+        try:
+            # A socket's inode is its own; that of a device is everybody's.
+            self._fd = socket.socket().detach()
+            self._inode = os.fstat(self._fd).st_ino
+        except OSError as error:
+            logger.debug("no descriptor to keep in reserve: %s", error)
+            self._fd = -1
+
+    def give_up(self) -> None:
+        """Let the next who opens something have it."""
+        if self._is_ours():
+            os.close(self._fd)
+        self._fd = -1
+
+    def _is_ours(self) -> bool:
+        try:
+            return self._fd >= 0 and os.fstat(self._fd).st_ino == self._inode
+        except OSError:
+            return False
+
+
+def _listens(sock: socket.socket) -> bool:
+    """Does it? Where the system does not tell, it is taken to."""
+    option = getattr(socket, "SO_ACCEPTCONN", None)
+    return option is None or bool(sock.getsockopt(socket.SOL_SOCKET, option))

@@ -1,0 +1,284 @@
+"""What a client may do to the others, and to the machine.
+
+Rule 1: a limit that is off costs nothing, neither a call nor an attribute of a client.
+Rule 2: who keeps within them does not notice them.
+Rule 3: speaking too fast costs nobody a byte. It is not read any faster than allowed,
+and TCP lets the speaker wait.
+Rule 4: time is ``time.monotonic``'s; nobody can set that back.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import compat
+
+if TYPE_CHECKING:
+    from legacy_chat.session import ChatSession
+
+__all__ = ["IdleSweep", "Limits", "Places", "Throttle"]
+
+# In how many steps the time of an idle client is measured: it lasts at most so much
+# longer than it was given.
+SWEEPS = 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ChatServer takes as keywords; 0 turns a limit off.
+
+    Attributes:
+        max_clients: connections at a time, those who are leaving included.
+        max_per_address: the same, from one IP address.
+        send_queue: bytes that may wait for a client; one that lets more wait is closed.
+        flood_bytes: bytes a second that are read from a client.
+        flood_messages: messages a second, and a message is what one read returns.
+        flood_burst: seconds' worth of both that may come at once.
+        idle: seconds after which a client is closed, if no byte went either way.
+        keepalive: seconds of silence, after which TCP asks whether the client is still
+            there; when it has not answered for as long again, it is closed.
+        terminator: the bytes that end a conversation.
+
+    Raises:
+        ValueError: one of them is none of what is allowed.
+        TypeError: the terminator is not bytes.
+    """
+
+    max_clients: int = 0
+    max_per_address: int = 0
+    send_queue: int = 1 << 20
+    flood_bytes: float = 0
+    flood_messages: float = 0
+    flood_burst: float = 5.0
+    idle: float = 0
+    keepalive: int = 90
+    terminator: bytes = b"out"
+
+    def __post_init__(self) -> None:
+        for name in ("max_clients", "max_per_address", "send_queue", "keepalive"):
+            _check(name, getattr(self, name), int, "a whole number")
+        for name in ("flood_bytes", "flood_messages", "idle"):
+            _check(name, getattr(self, name), (int, float), "a number")
+        _check("flood_burst", self.flood_burst, (int, float), "a number")
+        if not self.flood_burst:
+            raise ValueError("flood_burst=0 lets nothing through: above 0 is needed")
+        if not isinstance(self.terminator, bytes):
+            raise TypeError(f"terminator={self.terminator!r} is not bytes")
+        if not self.terminator:
+            raise ValueError("terminator=b'' would be everywhere: give a byte or more")
+
+    @property
+    def throttles(self) -> bool:
+        """Is there a limit to what is read?"""
+        return bool(self.flood_bytes or self.flood_messages)
+
+
+class Places:
+    """Who may come in: so many at most, and so many from one address."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._most = limits.max_clients
+        self._most_from_one = limits.max_per_address
+        self._from: Counter[str] = Counter()
+
+    def refusal(self, connected: int, address: str) -> str:
+        """Why not one more, a key of REFUSED; "" if there is a place."""
+        if self._most and connected >= self._most:
+            return "full"
+        if self._most_from_one and self._from[address] >= self._most_from_one:
+            return "address"
+        return ""
+
+    def take(self, address: str) -> None:
+        """Somebody has come in."""
+        if self._most_from_one:
+            self._from[address] += 1
+
+    def give_back(self, address: str) -> None:
+        """And has gone."""
+        if self._most_from_one:
+            self._from[address] -= 1
+            if self._from[address] <= 0:
+                del self._from[address]
+
+
+class Bucket:
+    """Tokens that come at a rate, and of which only so many are kept.
+
+    Args:
+        rate: tokens a second; 0 for no limit.
+        size: the most that are kept. It begins full.
+    """
+
+    __slots__ = ("_at", "_left", "rate", "size")
+
+    def __init__(self, rate: float, size: float, now: float) -> None:
+        self.rate = rate
+        self.size = size
+        self._left = size
+        self._at = now
+
+    def take(self, count: float, now: float) -> float:
+        """Take so many, more than there are if need be.
+
+        Returns:
+            seconds until there will be one again, or any part of one that is owed.
+        """
+        if not self.rate:
+            return 0.0
+        self._left = min(self.size, self._left + (now - self._at) * self.rate) - count
+        self._at = now
+        return max(0.0, (min(1.0, self.size) - self._left) / self.rate)
+
+
+class Throttle:
+    """Reads from one session no faster than allowed: a ``recv`` for it to have.
+
+    A read that is too much is still a whole one, so that messages are cut where they
+    would be anyway; the next one waits for as long as this one was too much. So no read
+    asks for more than a burst, and no pause is longer than what a burst takes.
+
+    Args:
+        paused: called with the session whenever it has to wait.
+    """
+
+    __slots__ = ("_bytes", "_messages", "_most", "_paused", "_session", "_timer")
+
+    def __init__(
+        self,
+        session: ChatSession,
+        limits: Limits,
+        paused: Callable[[ChatSession], None],
+    ) -> None:
+        now = time.monotonic()
+        burst = limits.flood_burst
+        self._session = session
+        self._bytes = Bucket(limits.flood_bytes, limits.flood_bytes * burst, now)
+        self._messages = Bucket(
+            limits.flood_messages, max(1.0, limits.flood_messages * burst), now
+        )
+        self._most = max(1, math.ceil(self._bytes.size)) if limits.flood_bytes else 0
+        self._timer: compat.Timer | None = None
+        self._paused = paused
+
+    def recv(self, buffer_size: int) -> bytes:
+        """As the session's own; then pause, if that was too much."""
+        session = self._session
+        if self._most:
+            buffer_size = min(buffer_size, self._most)
+        data: bytes = type(session).recv(session, buffer_size)
+        if data:
+            now = time.monotonic()
+            wait = max(self._bytes.take(len(data), now), self._messages.take(1, now))
+            if wait > 0:
+                self._pause(wait)
+        return data
+
+    def cancel(self) -> None:
+        """Forget the pause: the session is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _pause(self, seconds: float) -> None:
+        session = self._session
+        if not compat.is_turned(session._map):
+            # asyncore's own loop has no timers: nobody would end the pause.
+            return
+        self.cancel()
+        self._paused(session)
+        session.pause_reading()
+        self._timer = compat.call_later(seconds, self._resume, map=session._map)
+
+    def _resume(self) -> None:
+        self._timer = None
+        self._session.resume_reading()
+
+
+class IdleSweep:
+    """Finds the clients with whom no byte has gone either way for a time.
+
+    Reading says so itself. Writing does not, since a message to a full room is to cost
+    nothing for each who hears it: what a client has taken is what it had in its queue
+    at the last sweep, and what was said to it since, less what it has now.
+
+    Args:
+        seconds: for how long.
+        sessions: gives the clients there are.
+        said: gives how many bytes have been said to everybody so far.
+        close: what to do with one that is idle.
+        map: the map that the sessions are in.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        sessions: Callable[[], Iterable[ChatSession]],
+        said: Callable[[], int],
+        close: Callable[[ChatSession], None],
+        map: compat.Map,
+    ) -> None:
+        self._seconds = seconds
+        self._sessions = sessions
+        self._said = said
+        self._close = close
+        self._map = map
+        # Who has spoken since the last sweep.
+        self._heard: set[ChatSession] = set()
+        # Since when somebody has been quiet, and how much it had in its queue.
+        self._quiet: dict[ChatSession, tuple[float, int]] = {}
+        self._said_then = 0
+        self._wait()
+
+    def watch(self, session: ChatSession) -> None:
+        """Hear it when it speaks: by a ``recv`` of its own."""
+        recv, heard = session.recv, self._heard.add
+
+        def listening(buffer_size: int) -> bytes:
+            heard(session)
+            return recv(buffer_size)
+
+        session.recv = listening  # type: ignore[method-assign]
+        heard(session)
+
+    def cancel(self) -> None:
+        """Sweep no more."""
+        self._timer.cancel()
+
+    def _wait(self) -> None:
+        self._timer = compat.call_later(
+            self._seconds / SWEEPS, self._sweep, map=self._map
+        )
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        before, self._quiet = self._quiet, {}
+        said = self._said() - self._said_then
+        self._said_then += said
+        idle = []
+        for session in self._sessions():
+            backlog = session.backlog
+            since, had = before.get(session, (now, 0))
+            if session in self._heard or had + said - backlog > 0:
+                since = now
+            self._quiet[session] = since, backlog
+            if now - since >= self._seconds:
+                idle.append(session)
+        self._heard.clear()
+        self._wait()
+        for session in idle:
+            self._close(session)
+
+
+def _check(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:
+    if (
+        not isinstance(value, kind)
+        or isinstance(value, bool)
+        or not (0 <= value < math.inf)  # type: ignore[operator]
+    ):
+        raise ValueError(f"{name}={value!r} is not {what} from 0 on; 0 means no limit")

@@ -1,0 +1,70 @@
+"""Lines for standard output and the log, which nobody may be reading.
+
+Rule 1: the room waits for no reader. A pipe that is full, a terminal that was stopped
+with Ctrl-S: what does not go in at once is dropped, and counted.
+Rule 2: the room fails with no reader. Closed, a disk without room, an encoding without
+Chinese: likewise.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import TextIO
+
+__all__ = ["settle", "write_line"]
+
+# Characters that are written at a time. A pipe that is ready takes so many bytes, and a
+# character has four at most.
+PIECE = getattr(select, "PIPE_BUF", 512) // 4
+
+# select() takes no descriptor above this.
+SELECT_LIMIT = 1024
+
+
+def write_line(stream: TextIO, line: str) -> None:
+    """Write *line* and its end, at once, if *stream* takes it without waiting.
+
+    Raises:
+        BlockingIOError: it does not. The line may have been cut.
+        OSError: and ValueError: it cannot be written.
+    """
+    text = line + "\n"
+    for begin in range(0, len(text), PIECE):
+        if not _takes_more(stream):
+            raise BlockingIOError("nobody reads it, and it is full")
+        stream.write(text[begin : begin + PIECE])
+        stream.flush()
+
+
+def settle() -> None:
+    """Before the end: what still cannot be written is to be no failure at exit.
+
+    Python flushes both streams once more, and says so if that fails.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            _throw_away(stream)
+
+
+def _throw_away(stream: TextIO) -> None:
+    """Let what is left in the stream's buffer go nowhere."""
+    if not stream.closed:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _takes_more(stream: TextIO) -> bool:
+    try:
+        fd = stream.fileno()
+        if not 0 <= fd < SELECT_LIMIT:
+            return True
+        return bool(select.select((), (fd,), (), 0)[1])
+    except (AttributeError, OSError, ValueError):
+        # No file, or closed: writing will not wait, and will tell.
+        return True
