@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["CLOSED", "REFUSED", "Counters", "Figure", "line", "snapshot"]
 
 # Why somebody was not let in.
-REFUSED = ("full", "address", "descriptors", "error")
+REFUSED = ("full", "address", "descriptors")
 
 # Why a client's connection has ended: it said the terminator; it closed; it broke; an
 # error in its handlers; it was too slow, or idle; the server stopped, and it had its

@@ -67,8 +67,9 @@ class Clients(compat.Audience):
 
     def reckon(self) -> None:
         """Bring the counters up to date."""
-        # A speaker does not hear itself, but by its echo.
-        self.counters.reckon(max(0, len(self) - 1))
+        # A speaker does not hear itself, but by its echo. One that was not here when it
+        # spoke is made up for by the session.
+        self.counters.reckon(len(self) - 1)
 
     @overload
     def __getitem__(self, index: int) -> ChatSession: ...

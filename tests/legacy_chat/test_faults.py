@@ -1,0 +1,426 @@
+"""What goes wrong around a room that is left running. Whatever it is, the room goes on.
+
+Each is made to happen; only what the kernel cannot be made to do is injected.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from legacy_chat import ChatSession
+from tests.legacy_chat.rooms import Room, our_room
+from tests.support import DEADLINE, Peer, process, room
+
+SERVE = (sys.executable, "-m", "legacy_chat", "serve", "--host", "127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here depends on how long the server pauses, only on that it does."""
+    monkeypatch.setattr("legacy_chat.doors.ACCEPT_PAUSE", 0.02)
+
+
+def still_chats(room: Room, speaker: Peer, *listeners: Peer) -> None:
+    speaker.send("still here.")
+    room.until(
+        lambda: (
+            speaker.got.endswith(b"still here.")
+            and all(peer.got.endswith(b"still here.") for peer in listeners)
+        )
+    )
+
+
+# Clients.
+
+
+def test_resets_in_the_middle_of_a_broadcast_cost_the_others_nothing(
+    loop: str,
+) -> None:
+    with our_room(loop) as room:
+        speaker, *others = room.join_many(31)
+        fragile, steady = others[::2], others[1::2]
+        before = {peer: len(peer.got) for peer in steady}
+        # Each is reset while the session's broadcast walks over it and its neighbours.
+        victims = iter(fragile)
+        speaking = room.session(speaker)
+        tell = speaking.broadcasting
+
+        def broadcasting(msg: bytes) -> None:
+            next(victims).reset()
+            tell(msg)
+            next(victims).reset()
+
+        speaking.broadcasting = broadcasting
+        said = b""
+        for number in range(7):
+            text = b"%d." % number
+            said += text
+            speaker.send(text)
+            room.until(lambda text=text: speaker.got.endswith(text))
+        prefix = f"用户{speaker.name} 说:".encode()
+        room.until(lambda: all(peer.got.endswith(b"6.") for peer in steady))
+        for peer in steady:
+            assert peer.got[before[peer] :].replace(prefix, b"") == said
+        room.until(lambda: len(room.server.clients) == 1 + len(steady) + 1)
+        closed = room.server.counters.closed
+        assert closed["reset"] + closed["eof"] == 14
+        assert closed["error"] == 0
+
+
+def test_who_only_listens_any_more_gets_what_is_queued(loop: str) -> None:
+    queued = bytes(range(ord("a"), ord("k"))) * 800_000
+    with our_room(loop, send_queue=0) as room:
+        a, b = room.join_many(2)
+        room.peers.remove(a)
+        session = room.session(a)
+        session.push(queued)
+        a.sock.shutdown(socket.SHUT_WR)
+        room.until(lambda: session not in room.server.clients)
+        assert not a.ended
+        still_chats(room, b)
+        room.peers.append(a)
+        room.until(lambda: a.ended)
+        assert a.got == queued
+        assert room.server.counters.closed["eof"] == 1
+
+
+def test_who_has_said_out_and_closes_its_half_gets_what_is_queued(loop: str) -> None:
+    queued = bytes(range(ord("a"), ord("k"))) * 800_000
+    with our_room(loop, send_queue=0) as room:
+        a, _ = room.join_many(2)
+        room.peers.remove(a)
+        session = room.session(a)
+        session.push(queued)
+        a.send("bye out")
+        a.sock.shutdown(socket.SHUT_WR)
+        room.until(lambda: session not in room.server.clients)
+        room.peers.append(a)
+        room.until(lambda: a.ended)
+        assert a.got == queued + b"bye "
+        assert room.server.counters.closed["out"] == 1
+
+
+def test_who_goes_altogether_while_something_is_queued_is_gone(loop: str) -> None:
+    with our_room(loop, send_queue=0) as room:
+        a, b = room.join_many(2)
+        room.peers.remove(a)
+        session = room.session(a)
+        session.push(b"x" * 8_000_000)
+        a.close()
+        room.until(lambda: not session.connected)
+        still_chats(room, b)
+        assert room.server.counters.bytes_dropped > 0
+
+
+def test_a_hundred_readers_that_stop_for_good_are_closed_one_by_one(
+    loop: str,
+) -> None:
+    with our_room(loop, send_queue=20_000) as room:
+        speaker, listener = room.join_many(2)
+        deaf = room.join_many(100)
+        sessions = [room.session(peer) for peer in deaf]
+        for peer, session in zip(deaf, sessions, strict=True):
+            room.peers.remove(peer)
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        said = most = 0
+        while len(room.server.clients) > 2:
+            speaker.send(b"x" * 8000)
+            said += 8000
+            room.until(lambda: listener.got.count(b"x") == said)
+            queued = sum(session.backlog for session in room.server.clients)
+            most = max(most, queued)
+        assert most <= 100 * 30_000
+        assert room.server.counters.closed["slow"] == 100
+        assert speaker.got == b"x" * said
+        for peer in deaf:
+            peer.close()
+
+
+class Failing:
+    """A socket whose ``send`` fails once in a given way; all else is the socket's."""
+
+    def __init__(self, sock: socket.socket, number: int) -> None:
+        self._sock = sock
+        self._number = number
+
+    def send(self, data: Any) -> int:
+        raise OSError(self._number, os.strerror(self._number))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOBUFS, errno.ENOMEM, errno.EPIPE, errno.ENETDOWN]
+)
+def test_a_send_that_fails_closes_its_client_alone(loop: str, number: int) -> None:
+    """Injected: the loopback has memory for as long as the test has."""
+    with our_room(loop) as room:
+        a, b, c = room.join_many(3)
+        session = room.session(b)
+        session.socket = Failing(session.socket, number)
+        a.send("hi!")
+        room.until(lambda: b.ended and c.got.endswith(b"hi!"))
+        still_chats(room, a, c)
+        assert sum(room.server.counters.closed.values()) == 1
+        assert session not in room.server.clients
+
+
+def test_a_pipe_that_is_broken_for_good_closes_its_client_alone(loop: str) -> None:
+    with our_room(loop) as room:
+        a, b, c = room.join_many(3)
+        session = room.session(b)
+        # The kernel's own EPIPE.
+        session.socket.shutdown(socket.SHUT_WR)
+        a.send("hi!")
+        room.until(lambda: not session.connected)
+        still_chats(room, a, c)
+        assert room.server.counters.closed["reset"] == 1
+
+
+# Handlers.
+
+
+def recurse() -> None:
+    recurse()
+
+
+def exhaust() -> None:
+    bytearray(1 << 62)
+
+
+def end_generator() -> None:
+    raise GeneratorExit
+
+
+class Odd(BaseException):
+    """No Exception."""
+
+
+def be_odd() -> None:
+    raise Odd
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        (recurse, "RecursionError"),
+        (exhaust, "MemoryError"),
+        (end_generator, "GeneratorExit"),
+        (be_odd, "Odd"),
+    ],
+)
+def test_whatever_a_handler_raises_closes_its_client_alone(
+    any_loop: str,
+    what: Callable[[], None],
+    error: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Fragile(ChatSession):
+        def collect_incoming_data(self, data: bytes) -> None:
+            if data == b"break.":
+                what()
+            super().collect_incoming_data(data)
+
+    with our_room(any_loop, session_class=Fragile) as room:
+        a, b, c = room.join_many(3)
+        a.send("break.")
+        room.until(lambda: a.ended)
+        assert error in caplog.text
+        assert room.server.counters.closed["error"] == 1
+        still_chats(room, b, c)
+
+
+# The door.
+
+
+def test_a_listener_that_fails_comes_back(
+    any_loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with our_room(any_loop) as first:
+        port = first.server.port
+    with our_room(any_loop, port=port) as room:
+        a = room.join()
+        # By a duplicate, as a child or a supervisor may have one.
+        with room.server.socket.dup() as twin:
+            twin.shutdown(socket.SHUT_RDWR)
+            room.until(lambda: "ceased to listen" in caplog.text)
+        b = Peer(("127.0.0.1", port))
+        room.peers.append(b)
+        room.until(lambda: len(room.server.clients) == 2)
+        still_chats(room, a, b)
+
+
+def test_the_reserve_gives_up_no_descriptor_that_is_anothers(
+    out_of_descriptors: Callable[[], None],
+) -> None:
+    with our_room("select") as room:
+        reserve = room.server._reserve
+        number = reserve._fd
+        # A daemon closes what it does not know, and opens something else.
+        os.close(number)
+        other = os.open(os.devnull, os.O_RDONLY)
+        assert other == number
+        room.server.close()
+        os.fstat(other)
+        os.close(other)
+
+
+def test_who_waits_while_no_descriptor_is_free_is_told_and_the_rest_chats(
+    loop: str, out_of_descriptors: Callable[[], None]
+) -> None:
+    with our_room(loop) as room:
+        a, b = room.join_many(2)
+        waiting = [socket.socket() for _ in range(20)]
+        still_chats(room, a, b)
+        out_of_descriptors()
+        for sock in waiting:
+            sock.connect(room.server.socket.getsockname())
+            room.peers.append(Peer(sock))
+        told = room.peers[2:]
+        room.until(lambda: all(peer.ended for peer in told))
+        assert {peer.got.decode() for peer in told} == {"服务器 说:服务器繁忙"}
+        assert room.server.counters.refused["descriptors"] == 20
+        still_chats(room, a, b)
+
+
+# Standard output, standard error.
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def wait_until_it_listens(port: int) -> Peer:
+    """Nothing that it says can be seen: ask until it answers."""
+    end = time.monotonic() + DEADLINE
+    while True:
+        try:
+            return Peer(socket.create_connection(("127.0.0.1", port)))
+        except ConnectionRefusedError:
+            assert time.monotonic() < end
+
+
+@contextmanager
+def started(argv: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options) as server:
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+def command(port: int, loop: str) -> list[str]:
+    return [*SERVE, "-vv", "--port", str(port), "--loop", loop]
+
+
+@pytest.mark.parametrize(
+    "redirected",
+    [
+        ">&-",
+        "2>&-",
+        "<&- >&- 2>&-",
+        ">/dev/full",
+        ">/dev/full 2>/dev/full",
+    ],
+)
+def test_an_output_that_is_closed_or_full_does_not_stop_the_room(
+    redirected: str,
+) -> None:
+    if "/dev/full" in redirected and not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    port = free_port()
+    words = shlex.join(command(port, "auto"))
+    with started(["sh", "-c", f"exec {words} {redirected}"]) as server:
+        a = wait_until_it_listens(port)
+        for _ in range(20):
+            passer_by = Peer(("127.0.0.1", port))
+            passer_by.send("out")
+            passer_by.wait_for_end()
+        a.send("hi!")
+        a.wait_for("hi!")
+        server.send_signal(signal.SIGTERM)
+        a.wait_for_end()
+        assert server.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("reader", ["gone", "asleep"])
+def test_an_output_that_nobody_reads_does_not_stop_the_room(
+    loop: str, reader: str
+) -> None:
+    """A pipe without a reader; and one that is full, whose reader does nothing."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 1024)
+    os.set_blocking(writing, True)
+    if reader == "gone":
+        os.close(reading)
+    port = free_port()
+    with started(command(port, loop), stdout=writing, stderr=writing) as server:
+        os.close(writing)
+        a = wait_until_it_listens(port)
+        a.send("hi!")
+        a.wait_for("hi!")
+        server.send_signal(signal.SIGHUP)
+        a.wait_for_end()
+        assert server.wait(DEADLINE) == 0
+    if reader == "asleep":
+        os.close(reading)
+
+
+# Signals.
+
+
+def test_nohup_is_obeyed() -> None:
+    command = (*SERVE, "-v", "--port", "0")
+    with process("nohup", *command) as server:
+        port = int(server.wait_for(r"port (\d+), loop", err=True)[1])
+        a = Peer(("127.0.0.1", port))
+        os.kill(server.pid, signal.SIGHUP)
+        a.send("hi!")
+        a.wait_for("hi!")
+        os.kill(server.pid, signal.SIGTERM)
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_of_traffic_lets_what_is_queued_arrive(
+    loop: str, number: signal.Signals
+) -> None:
+    with room(loop) as (server, address):
+        speaker, *listeners = [Peer(address) for _ in range(21)]
+        for peer in listeners:
+            peer.send(f"{peer.name}.")
+            peer.wait_for(f"{peer.name}.")
+        speaker.send("begin.")
+        speaker.wait_for("begin.")
+        for turn in range(200):
+            speaker.send(f"{turn}.")
+        os.kill(server.pid, signal.SIGUSR1)
+        os.kill(server.pid, number)
+        # What the room has read, it has echoed, and told everybody.
+        echo = speaker.wait_for_end().partition(b"begin.")[2]
+        prefix = f"用户{speaker.name} 说:".encode()
+        for peer in listeners:
+            heard = peer.wait_for_end().partition(b"begin.")[2]
+            assert heard.replace(prefix, b"") == echo
+        assert server.wait() == 0
+        server.wait_for("counters: clients=", err=True)
+        assert "Traceback" not in "\n".join(server.err)

@@ -1,0 +1,408 @@
+"""What a client may do, and what happens to the one that does more."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from legacy_chat import ChatServer, ChatSession
+from legacy_chat.limits import Bucket, Limits
+from tests.legacy_chat.rooms import Room, our_room
+from tests.support import Peer
+
+FULL = "服务器 说:聊天室已满"
+TOO_MANY = "服务器 说:同一地址的连接过多"
+
+
+def deafen(room: Room, peer: Peer) -> ChatSession:
+    """Let it never read again, and the kernel keep little for it."""
+    room.peers.remove(peer)
+    session = room.session(peer)
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    return session
+
+
+def knock(room: Room, source: str = "127.0.0.1") -> Peer:
+    """Somebody at the door."""
+    sock = socket.socket()
+    sock.bind((source, 0))
+    sock.connect(("127.0.0.1", room.server.port))
+    peer = Peer(sock)
+    room.peers.append(peer)
+    return peer
+
+
+def sip(peer: Peer, session: ChatSession, queued: int) -> bool:
+    """Let a peer take a little; has its queue become shorter?"""
+    if select.select([peer.sock], [], [], 0)[0]:
+        peer.sock.recv(100_000)
+    return session.backlog < queued
+
+
+# The slow.
+
+
+def test_who_lets_too_much_wait_is_closed_and_the_others_hear_all(
+    loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with our_room(loop, send_queue=50_000) as room:
+        speaker, listener, deaf = room.join_many(3)
+        session = deafen(room, deaf)
+        said = 0
+        while session in room.server.clients:
+            speaker.send(b"x" * 4000)
+            said += 4000
+            room.until(lambda: speaker.got.count(b"x") == said)
+            assert session.backlog <= 50_000 + 4000 + 100
+        room.until(lambda: listener.got.count(b"x") == said)
+        assert room.server.counters.closed["slow"] == 1
+        assert room.server.counters.backlog_peak > 50_000
+        assert f"{session.user}: closed: slow" in caplog.text
+        assert not speaker.ended
+        deaf.close()
+
+
+def test_without_a_limit_the_slow_stay(loop: str) -> None:
+    with our_room(loop, send_queue=0) as room:
+        speaker, deaf = room.join_many(2)
+        session = deafen(room, deaf)
+        for _ in range(40):
+            before = len(speaker.got)
+            speaker.send(b"x" * 60_000)
+            room.until(lambda before=before: len(speaker.got) == before + 60_000)
+        assert session.backlog > Limits.send_queue
+        assert session in room.server.clients
+        deaf.close()
+
+
+def test_a_sessions_class_may_have_a_limit_of_its_own() -> None:
+    class Patient(ChatSession):
+        ac_backlog_limit = 5
+
+    with our_room("select", session_class=Patient) as room:
+        assert room.session(room.join()).ac_backlog_limit == 5
+    with our_room("select", session_class=Patient, send_queue=7) as room:
+        assert room.session(room.join()).ac_backlog_limit == 7
+
+
+# The loud.
+
+
+def test_who_says_too_much_is_read_later_and_loses_nothing(loop: str) -> None:
+    said = bytes(range(ord("a"), ord("n"))) * 500
+    with our_room(loop, flood_bytes=100_000, flood_burst=0.01) as room:
+        a, b = room.join_many(2)
+        a.send(said)
+        room.until(lambda: len(a.got) == len(said))
+        heard = b.got.replace(f"用户{a.name} 说:".encode(), b"")
+        assert a.got == heard == said
+        assert room.server.counters.pauses > 0
+
+
+def test_while_one_is_not_read_the_others_talk(loop: str) -> None:
+    with our_room(loop, flood_messages=0.001, flood_burst=2000.0) as room:
+        loud, b, c = room.join_many(3)
+        for text in ("one.", "two."):
+            loud.send(text)
+            room.until(lambda text=text: c.got.decode().endswith(text))
+        # It has used up what it may say in the next thousand seconds.
+        loud.send("three.")
+        b.send("still here.")
+        room.until(lambda: c.got.endswith(b"still here."))
+        assert b"three." not in c.got
+        assert room.server.counters.pauses == 1
+        assert loud.got.startswith(b"one.two.")
+        assert b"three." not in loud.got
+        room.session(loud).resume_reading()
+        room.until(lambda: c.got.endswith(b"three."))
+
+
+def test_a_pause_ends_with_its_client(loop: str) -> None:
+    with our_room(loop, flood_messages=0.001, flood_burst=1000.0) as room:
+        loud = room.join()
+        loud.send("one.")
+        room.until(lambda: loud.got == b"one.")
+        room.session(loud).close()
+        room.until(lambda: loud.ended)
+
+
+def test_under_asyncores_own_loop_floods_are_read_as_they_come() -> None:
+    with our_room("asyncore.poll", flood_messages=0.001) as room:
+        a = room.join()
+        for text in ("one.", "two.", "three."):
+            a.send(text)
+            room.until(lambda text=text: a.got.decode().endswith(text))
+        assert room.server.counters.pauses == 0
+
+
+@given(
+    rate=st.floats(0.1, 1e6),
+    burst=st.floats(0.1, 100),
+    reads=st.lists(st.tuples(st.integers(1, 70_000), st.floats(0, 10)), min_size=1),
+)
+def test_a_bucket_lets_no_more_through_than_its_rate_and_one_read(
+    rate: float, burst: float, reads: list[tuple[int, float]]
+) -> None:
+    bucket = Bucket(rate, rate * burst, 0.0)
+    now, taken, largest = 0.0, 0, 0
+    for count, silence in reads:
+        taken, largest = taken + count, max(largest, count)
+        wait = bucket.take(count, now)
+        assert taken <= rate * (burst + now) * 1.000001 + largest
+        # Nobody waits for longer than what is owed takes.
+        assert wait <= (count + 1) / rate * 1.000001
+        now += wait + silence
+
+
+# Too many.
+
+
+def test_one_client_too_many_is_told_so_and_closed(any_loop: str) -> None:
+    with our_room(any_loop, max_clients=2) as room:
+        a, _ = room.join_many(2)
+        late = knock(room)
+        late.send("hi, may I?")
+        room.until(lambda: late.ended)
+        assert late.got.decode() == FULL
+        assert room.server.counters.refused["full"] == 1
+        a.close()
+        room.until(lambda: len(room.server.clients) == 1)
+        room.join()
+
+
+def test_who_is_leaving_has_a_place_still(loop: str) -> None:
+    with our_room(loop, max_clients=1, send_queue=0) as room:
+        deaf = room.join()
+        room.peers.remove(deaf)
+        room.session(deaf).push(b"x" * 8_000_000)
+        deaf.send("out")
+        room.until(lambda: not room.server.clients)
+        late = knock(room)
+        room.until(lambda: late.ended)
+        assert late.got.decode() == FULL
+        room.peers.append(deaf)
+        room.until(lambda: deaf.ended)
+        assert deaf.got == b"x" * 8_000_000
+        room.join()
+
+
+def test_too_many_from_one_address_are_told_so_and_others_are_let_in(
+    any_loop: str,
+) -> None:
+    with our_room(any_loop, max_per_address=2) as room:
+        a, _ = room.join_many(2)
+        late = knock(room)
+        room.until(lambda: late.ended)
+        assert late.got.decode() == TOO_MANY
+        assert room.server.counters.refused["address"] == 1
+        try:
+            knock(room, "127.0.0.2")
+        except OSError as error:
+            pytest.skip(f"this system has one loopback address: {error}")
+        room.until(lambda: len(room.server.clients) == 3)
+        a.send("out")
+        room.until(lambda: a.ended)
+        knock(room)
+        room.until(lambda: len(room.server.clients) == 3)
+
+
+def test_a_session_that_could_not_be_made_takes_no_place(loop: str) -> None:
+    class Broken(ChatSession):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            raise ValueError("it is broken")
+
+    with our_room(loop, max_clients=1, session_class=Broken) as room:
+        for _ in range(3):
+            peer = knock(room)
+            room.until(lambda peer=peer: peer.ended)
+            assert peer.got == b""
+        assert room.server.counters.closed["error"] == 3
+        assert room.server.counters.connected == 0
+
+
+# The silent.
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("legacy_chat.limits.time", clock)
+    return clock
+
+
+def sweep(room: Room, clock: Clock, seconds: float) -> None:
+    clock.now += seconds
+    room.server._idle._sweep()
+
+
+def test_a_silent_client_is_closed(loop: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with our_room(loop, idle=0.05) as room:
+        a = room.join()
+        name = room.session(a).user
+        room.until(lambda: a.ended)
+        assert room.server.counters.closed["idle"] == 1
+        assert f"{name}: closed: idle" in caplog.text
+
+
+def test_who_speaks_or_takes_what_is_said_is_not_idle(loop: str, clock: Clock) -> None:
+    with our_room(loop, idle=3600.0) as room:
+        speaker, listener = room.join_many(2)
+        for number in range(5):
+            speaker.send(f"{number}.")
+            room.until(lambda number=number: listener.got.endswith(b"%d." % number))
+            sweep(room, clock, 3000)
+        assert not (speaker.ended or listener.ended)
+        sweep(room, clock, 3000)
+        sweep(room, clock, 3000)
+        room.until(lambda: speaker.ended and listener.ended)
+
+
+def test_who_takes_nothing_is_idle_though_much_is_said_to_it(
+    loop: str, clock: Clock
+) -> None:
+    with our_room(loop, idle=3600.0, send_queue=0) as room:
+        speaker, deaf = room.join_many(2)
+        session = deafen(room, deaf)
+        for _ in range(3):
+            before = len(speaker.got)
+            speaker.send(b"x" * 300_000)
+            room.until(lambda before=before: len(speaker.got) == before + 300_000)
+            sweep(room, clock, 2000)
+        assert session not in room.server.clients
+        assert room.server.counters.closed["idle"] == 1
+        assert not speaker.ended
+        deaf.close()
+
+
+def test_a_slow_reader_is_not_idle_though_its_queue_grows(
+    loop: str, clock: Clock
+) -> None:
+    with our_room(loop, idle=3600.0, send_queue=0) as room:
+        speaker, slow = room.join_many(2)
+        room.peers.remove(slow)
+        session = room.session(slow)
+        session.push(b"x" * 8_000_000)
+        room.fence(speaker, speaker)
+        for _ in range(4):
+            before, queued = len(speaker.got), session.backlog
+            speaker.send(b"x" * 200_000)
+            room.until(lambda before=before: len(speaker.got) == before + 200_000)
+            room.until(lambda queued=queued: sip(slow, session, queued + 200_000))
+            sweep(room, clock, 2000)
+        assert session in room.server.clients
+        slow.close()
+
+
+def test_listeners_are_asked_whether_they_live(any_loop: str) -> None:
+    with our_room(any_loop, keepalive=77) as room:
+        sock = room.session(room.join()).socket
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 77
+    with our_room(any_loop, keepalive=0) as room:
+        sock = room.session(room.join()).socket
+        assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+# The end.
+
+
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_another_terminator_is_found_however_it_is_cut(loop: str, cut: int) -> None:
+    whole = b"get out!/quit\r\n"
+    with our_room(loop, terminator=b"/quit\r\n") as room:
+        a, b = room.join_many(2)
+        a.send(whole[: 8 + cut])
+        room.until(lambda: a.got == b"get out!")
+        a.send(whole[8 + cut :])
+        room.until(lambda: a.ended)
+        assert a.got == b"get out!"
+        name = f"用户{a.name}"
+        room.until(lambda: b.got.endswith("退出聊天".encode()))
+        assert b.got.decode() == f"{name} 说:get out!{name} 说:{name}退出聊天"
+
+
+def test_a_message_that_never_ends_is_passed_on_and_not_kept(loop: str) -> None:
+    piece = ("没有尽头" * 5000).encode()
+    with our_room(loop) as room:
+        a, b = room.join_many(2)
+        session = room.session(a)
+        for number in range(1, 65):
+            a.send(piece)
+            room.until(lambda number=number: len(a.got) == number * len(piece))
+            assert len(session.ac_in_buffer) < len(session.get_terminator())
+            assert session.backlog == 0
+        heard = b.got.decode().replace(f"用户{a.name} 说:", "")
+        assert heard == piece.decode() * 64
+
+
+# Asked wrongly.
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_clients": -1}, "max_clients=-1 is not a whole number from 0 on"),
+        ({"max_clients": 1.5}, "max_clients=1.5 is not a whole number"),
+        ({"max_per_address": "5"}, "max_per_address='5' is not a whole number"),
+        ({"send_queue": True}, "send_queue=True is not a whole number"),
+        ({"flood_bytes": float("nan")}, "flood_bytes=nan is not a number"),
+        ({"flood_messages": -0.5}, "flood_messages=-0.5 is not a number"),
+        ({"flood_burst": 0}, "flood_burst=0 lets nothing through"),
+        ({"idle": float("inf")}, "idle=inf is not a number from 0 on"),
+        ({"keepalive": None}, "keepalive=None is not a whole number"),
+        ({"terminator": b""}, "terminator=b'' would be everywhere"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_an_error_that_says_so(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        ChatServer(host="127.0.0.1", port=0, **options)
+
+
+def test_a_terminator_is_bytes() -> None:
+    with pytest.raises(TypeError, match="terminator='out' is not bytes"):
+        ChatServer(host="127.0.0.1", port=0, terminator="out")  # type: ignore[arg-type]
+
+
+def test_time_is_not_what_the_system_says_it_is(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody sets the clock back by an hour, whenever anybody looks."""
+    shown = [2e9]
+
+    def back() -> float:
+        shown[0] -= 3600
+        return shown[0]
+
+    monkeypatch.setattr(time, "time", back)
+    monkeypatch.setattr(time, "time_ns", lambda: int(back() * 1e9))
+    options: dict[str, Any] = {"flood_bytes": 100_000, "flood_burst": 0.01}
+    with our_room(loop, idle=0.1, **options) as room:
+        a, b = room.join_many(2)
+        a.send("x" * 3000)
+        room.until(lambda: a.got.count(b"x") == b.got.count(b"x") == 3000)
+        room.until(lambda: a.ended and b.ended)
+        assert room.server.counters.closed["idle"] == 2
+        assert room.server.counters.pauses > 0

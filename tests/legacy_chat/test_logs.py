@@ -1,0 +1,206 @@
+"""The log, and what others may make it say."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from legacy_chat.escapes import one_line, parse_bytes, visible
+from legacy_chat.logs import Handler, JsonFormatter, TextFormatter
+from legacy_chat.output import settle, write_line
+from tests.support import Peer, process, room
+
+FORGED = "you\n2026-01-01 00:00:00,000 WARNING forged \x1b[2J\u2028\r"
+
+
+def record(message: str, *args: Any, error: BaseException | None = None) -> Any:
+    info = (type(error), error, None) if error else None
+    return logging.LogRecord("x", logging.WARNING, "x.py", 1, message, args, info)
+
+
+# One event, one line.
+
+
+def test_nothing_that_is_logged_begins_another_line() -> None:
+    text = TextFormatter().format(record("%s: hello", FORGED))
+    assert text.isprintable()
+    assert text.endswith(
+        r"WARNING you\x0a2026-01-01 00:00:00,000 WARNING forged "
+        r"\x1b[2J\u2028\x0d: hello"
+    )
+
+
+def test_the_lines_of_a_traceback_are_indented() -> None:
+    text = TextFormatter().format(record("it failed", error=ValueError(FORGED)))
+    first, *rest = text.split("\n")
+    assert first.endswith("WARNING it failed")
+    assert rest
+    for line in rest:
+        assert line.startswith("    ")
+        assert line.isprintable()
+
+
+def test_json_is_one_object_a_line_with_the_events_fields() -> None:
+    event = record("%s: closed", FORGED, error=ValueError(FORGED))
+    event.reason = "slow"
+    event.client = FORGED
+    text = JsonFormatter().format(event)
+    assert "\n" not in text
+    assert text.isascii()
+    told = json.loads(text)
+    assert told["message"] == f"{FORGED}: closed"
+    assert told["client"] == FORGED
+    assert told["reason"] == "slow"
+    assert told["level"] == "WARNING"
+    assert FORGED in told["exception"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", told["time"])
+    assert set(told) == {"time", "level", "message", "exception", "client", "reason"}
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_client_cannot_forge_a_line_of_the_servers_log(form: str) -> None:
+    with room("auto", "-v", "--log-format", form, "--max-clients", "1") as (
+        server,
+        address,
+    ):
+        a = Peer(address)
+        a.send(FORGED + "%s %d {0} {user.__class__} \\x00.")
+        a.wait_for("\\x00.")
+        assert Peer(address).wait_for_end()
+        a.send("out")
+        a.wait_for_end()
+        server.wait_for("closed: out", err=True)
+        for line in server.err:
+            if form == "json":
+                assert json.loads(line)["message"]
+            else:
+                assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ", line)
+            assert "forged" not in line
+
+
+# What is written goes in at once, or not at all.
+
+
+class Broken(io.StringIO):
+    """A stream that fails for a while."""
+
+    fails = True
+
+    def write(self, text: str) -> int:
+        if self.fails:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+def test_lost_lines_are_told_of_when_there_is_somebody_to_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = Broken()
+    monkeypatch.setattr(sys, "stderr", stream)
+    handler = Handler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.handle(record("one"))
+    handler.handle(record("two"))
+    assert handler.lost == 2
+    stream.fails = False
+    handler.handle(record("three"))
+    handler.handle(record("four"))
+    assert stream.getvalue().splitlines() == [
+        "2 lines of the log could not be written",
+        "three",
+        "four",
+    ]
+
+
+def test_a_record_that_cannot_be_formatted_is_lost_and_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    handler = Handler()
+    handler.handle(record("%d", "no number"))
+    assert handler.lost == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_is_not_written_where_it_would_have_to_wait() -> None:
+    reading, writing = os.pipe()
+    with (
+        open(reading, "rb", 0) as reader,
+        open(writing, "w", encoding="utf8") as stream,
+    ):
+        with pytest.raises(BlockingIOError, match="nobody reads it"):
+            for _ in range(10_000):
+                write_line(stream, "大家好!" * 50)
+        reader.read(1 << 16)
+        write_line(stream, "x" * 20_000)
+
+
+def test_what_is_left_at_the_end_is_no_failure() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    script = (
+        "import sys; from legacy_chat.output import settle\n"
+        "sys.stdout = open('/dev/full', 'w')\n"
+        "sys.stdout.write('left')\n"
+        "settle()\n"
+        "sys.stdout.close()\n"
+    )
+    with process(sys.executable, "-c", script) as python:
+        assert python.wait() == 0
+        assert python.err == []
+
+
+def test_settling_harms_no_stream_that_works(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print("hi!", end="")
+    settle()
+    assert capsys.readouterr().out == "hi!"
+
+
+# Escapes.
+
+
+@given(st.text())
+def test_escapes_leave_nothing_that_steers_a_terminal(text: str) -> None:
+    line, shown = one_line(text), visible(text)
+    for each in (line, *re.split("[\n\t]", shown)):
+        assert not re.search("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", each)
+    assert "\n" not in line
+    assert visible(text.replace("\\", "")).count("\n") == text.count("\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("out", b"out"),
+        (r"/quit\r\n", b"/quit\r\n"),
+        (r"\x00\xff\0\t\\", b"\x00\xff\0\t\\"),
+        (r"\\n", b"\\n"),
+        ("再见", "再见".encode()),
+        (os.fsdecode(b"\xff\xfe"), b"\xff\xfe"),
+    ],
+)
+def test_bytes_are_written_with_a_few_escapes(text: str, data: bytes) -> None:
+    assert parse_bytes(text) == data
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\\", r"\q", r"\x", r"\x1", r"\xgg", r"\u4f60", r"\N{DIGIT ONE}"]
+)
+def test_any_other_escape_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="nothing is given|is none of"):
+        parse_bytes(text)
+
+
+@given(st.binary(min_size=1))
+def test_every_terminator_can_be_written(data: bytes) -> None:
+    assert parse_bytes("".join(f"\\x{byte:02x}" for byte in data)) == data
