@@ -208,7 +208,7 @@ class ChatSession(compat.async_chat):
 
         One that has only said that it will say no more gets what is queued first.
         """
-        if isinstance(sys.exception(), OSError):
+        if self._is_broken():
             self.close_because("reset")
         elif self._may_listen_on():
             self._has_ended = True
@@ -241,6 +241,16 @@ class ChatSession(compat.async_chat):
             extra={"event": "error", "client": self.user},
         )
         self.close_because("error")
+
+    def _is_broken(self) -> bool:
+        """Is it an error that ends it, of which a loop may have said no more?"""
+        if isinstance(sys.exception(), OSError):
+            return True
+        try:
+            return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        except OSError:
+            # Closed behind its back.
+            return self.connected
 
     def _may_listen_on(self) -> bool:
         """Is there something queued yet, and was its end read for the first time?"""

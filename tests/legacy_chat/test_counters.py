@@ -85,9 +85,8 @@ def test_the_counters_are_what_the_peers_have_got(acts: list[Any]) -> None:
                 before = len(peer.got)
                 peer.send(data)
                 sent += len(data)
-                room.until(
-                    lambda peer=peer, want=before + len(data): len(peer.got) >= want
-                )
+                want = before + len(data)
+                room.until(lambda peer=peer, want=want: len(peer.got) >= want)
                 continue
             present.remove(peer)
             if what == "leave":
