@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import compat
 
 if TYPE_CHECKING:
+    from legacy_chat.room import Clients
     from legacy_chat.session import ChatSession
 
 __all__ = ["IdleSweep", "Limits", "Places", "Throttle"]
@@ -209,8 +210,8 @@ class IdleSweep:
 
     Args:
         seconds: for how long.
-        sessions: gives the clients there are.
-        said: gives how many bytes have been said to everybody so far.
+        clients: those who hear what is said.
+        sessions: gives all there are, those who are leaving included.
         close: what to do with one that is idle.
         map: the map that the sessions are in.
     """
@@ -218,14 +219,14 @@ class IdleSweep:
     def __init__(
         self,
         seconds: float,
+        clients: Clients,
         sessions: Callable[[], Iterable[ChatSession]],
-        said: Callable[[], int],
         close: Callable[[ChatSession], None],
         map: compat.Map,
     ) -> None:
         self._seconds = seconds
+        self._clients = clients
         self._sessions = sessions
-        self._said = said
         self._close = close
         self._map = map
         # Who has spoken since the last sweep.
@@ -258,13 +259,15 @@ class IdleSweep:
     def _sweep(self) -> None:
         now = time.monotonic()
         before, self._quiet = self._quiet, {}
-        said = self._said() - self._said_then
+        said = self._clients.counters.bytes_said_ever - self._said_then
         self._said_then += said
         idle = []
         for session in self._sessions():
             backlog = session.backlog
             since, had = before.get(session, (now, 0))
-            if session in self._heard or had + said - backlog > 0:
+            if session in self._clients:
+                had += said
+            if session in self._heard or had > backlog:
                 since = now
             self._quiet[session] = since, backlog
             if now - since >= self._seconds:

@@ -231,9 +231,10 @@ class ChatServer(Listener):
             extra={"event": "paused", "client": session.user},
         )
 
-    def handle_session_closed(self, session: ChatSession, reason: str) -> None:
+    def handle_session_closed(
+        self, session: ChatSession, reason: str, dropped: int
+    ) -> None:
         """A client's connection has ended: count it, and what it has not taken."""
-        dropped = session.backlog
         self.counters.closed[reason] += 1
         self.counters.bytes_dropped += dropped
         self.counters.saw_backlog(dropped)
@@ -265,8 +266,8 @@ class ChatServer(Listener):
         if self.limits.idle:
             self._idle = IdleSweep(
                 self.limits.idle,
+                self.clients,
                 self._sessions,
-                lambda: self.counters.bytes_said_ever,
                 lambda session: session.close_because("idle"),
                 self._map,
             )

@@ -70,7 +70,8 @@ class ChatSession(compat.async_chat):
     Args:
         server: the dispatcher that accepted it; the session joins its map, keeps its
             ``limits``, and calls its ``handle_session_opened(session)`` and, at the
-            end, ``handle_session_closed(session, reason)``, as far as it has them.
+            end, ``handle_session_closed(session, reason, dropped)``, as far as it has
+            them; *dropped* are bytes that were queued for the client.
         conn: the connected socket, which the session owns from here on.
         addr: the client's IP address, as text.
         port: the client's port.
@@ -208,14 +209,14 @@ class ChatSession(compat.async_chat):
 
         One that has only said that it will say no more gets what is queued first.
         """
-        if self._is_broken():
-            self.close_because("reset")
-        elif self._may_listen_on():
+        if self._may_listen_on():
             self._has_ended = True
             # Or its end would be read again in every turn.
             self.pause_reading()
             if not self._reason:
                 self.finish("eof")
+        elif self._is_broken():
+            self.close_because("reset")
         else:
             self.close_because(self._reason or "eof")
 
@@ -242,16 +243,6 @@ class ChatSession(compat.async_chat):
         )
         self.close_because("error")
 
-    def _is_broken(self) -> bool:
-        """Is it an error that ends it, of which a loop may have said no more?"""
-        if isinstance(sys.exception(), OSError):
-            return True
-        try:
-            return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-        except OSError:
-            # Closed behind its back.
-            return self.connected
-
     def _may_listen_on(self) -> bool:
         """Is there something queued yet, and was its end read for the first time?"""
         # asynchat says that it has come to the end of its queue, a None, likewise.
@@ -260,6 +251,7 @@ class ChatSession(compat.async_chat):
             and not self._has_ended
             and self.backlog > 0
             and (not self._reason or None in self.producer_fifo)
+            and not self._is_broken()
         )
 
     def _spells_as_here(self) -> bool:
@@ -269,6 +261,19 @@ class ChatSession(compat.async_chat):
             kind.encode_msg is ChatSession.encode_msg
             and kind.decode_msg is ChatSession.decode_msg
         )
+
+    def _is_broken(self) -> bool:
+        """Is it an error that ends it, of which a loop may have said no more?"""
+        if isinstance(sys.exception(), OSError):
+            return True
+        if self._reason and not self.backlog:
+            # It had come to its end.
+            return False
+        try:
+            return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        except OSError:
+            # Closed behind its back.
+            return self.connected
 
     def _leave(self) -> None:
         if self in self.clients:
@@ -283,22 +288,24 @@ class ChatSession(compat.async_chat):
     def _tell_why(self) -> None:
         """Say once, to the log and to the server, that it has ended."""
         reason, dropped = self._reason or "closed", self.backlog
-        logger.log(
-            LEVELS.get(reason, logging.DEBUG),
-            "%s: closed: %s, %d bytes not taken",
-            self.user,
-            reason,
-            dropped,
-            extra={
-                "event": "closed",
-                "client": self.user,
-                "reason": reason,
-                "dropped": dropped,
-            },
-        )
-        self._tell_server("handle_session_closed", reason)
+        level = LEVELS.get(reason, logging.DEBUG)
+        if logger.isEnabledFor(level):
+            logger.log(
+                level,
+                "%s: closed: %s, %d bytes not taken",
+                self.user,
+                reason,
+                dropped,
+                extra={
+                    "event": "closed",
+                    "client": self.user,
+                    "reason": reason,
+                    "dropped": dropped,
+                },
+            )
+        self._tell_server("handle_session_closed", reason, dropped)
 
-    def _tell_server(self, hook: str, *args: str) -> None:
+    def _tell_server(self, hook: str, *args: object) -> None:
         tell = getattr(self.server, hook, None)
         if tell is not None:
             tell(self, *args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pty
 import re
@@ -17,6 +18,7 @@ import pytest
 import legacy_chat
 from legacy_chat import cli
 from legacy_chat.escapes import visible
+from legacy_chat.limits import Limits
 from tests.support import Peer, process, room
 
 PYTHON = sys.executable
@@ -134,14 +136,66 @@ def test_a_refused_connection_is_one_line_and_status_1() -> None:
         ("serve --port x", "'x' is no whole number"),
         ("serve --backlog 0", "'0' is no whole number from 1"),
         ("serve --grace never", "'never' is no time"),
+        ("serve --max-clients -1", "'-1' is no whole number from 0"),
+        ("serve --max-per-address x", "'x' is no whole number from 0"),
+        ("serve --send-queue 1e6", "'1e6' is no whole number from 0"),
+        ("serve --flood-bytes nan", "'nan' is no number from 0"),
+        ("serve --flood-burst 0", "'0' is no time from 0.1 to 3600 seconds"),
+        ("serve --idle -1", "'-1' is no time from 0 to 86400 seconds"),
+        ("serve --keepalive 40000", "'40000' is no whole number from 0 to 32767"),
+        ("serve --terminator=", "nothing is given: at least one byte is needed"),
+        (r"serve --terminator \q", r"'\q' is none of \r, \n, \t, \0, \\ and \xHH"),
+        ("serve --metrics 9100", "'9100' is not HOST:PORT, such as 127.0.0.1:9100"),
+        ("serve --metrics host:http", "'http' is no whole number from 0 to 65535"),
+        ("serve --log-format xml", "invalid choice: 'xml'"),
         ("serve --loop epoll", "invalid choice: 'epoll'"),
         ("listen", "invalid choice: 'listen'"),
     ],
 )
 def test_what_is_asked_wrongly_is_status_2(argv: str, said: str) -> None:
-    done = run(*argv.split())
+    with (
+        pytest.raises(SystemExit) as ended,
+        contextlib.redirect_stderr(io.StringIO()) as shown,
+    ):
+        cli.main(argv.split())
+    assert ended.value.code == 2
+    assert said in shown.getvalue()
+
+
+def test_what_is_asked_wrongly_is_one_line_behind_the_usage() -> None:
+    done = run("serve", "--terminator", "")
     assert done.returncode == 2
-    assert said in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("legacy-chat serve: error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_every_option_reaches_the_server() -> None:
+    given = (
+        "--port 0 --host 127.0.0.1 --backlog 7 --max-clients 5 --max-per-address 2 "
+        "--send-queue 1000 --flood-bytes 100 --flood-messages 0.5 --flood-burst 3 "
+        r"--idle 60 --keepalive 30 --terminator /quit\r\n --metrics 127.0.0.1:0"
+    )
+    made: list[legacy_chat.ChatServer] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "serve", lambda args: made.append(cli.make_server(args)))
+        cli.main(given.split())
+    (server,) = made
+    assert server.limits == Limits(5, 2, 1000, 100, 0.5, 3, 60, 30, b"/quit\r\n")
+    assert server.metrics is not None
+    server.close()
+
+
+def test_the_clients_terminator_is_the_rooms() -> None:
+    terminator = ("--terminator", r"/quit\r\n")
+    with room("auto", *terminator) as (server, address):
+        b = Peer(address)
+        b.send("b is in.")
+        b.wait_for("b is in.")
+        done = run("connect", "--port", str(address[1]), *terminator, typed=b"get out!")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "get out!", "")
+        assert b.wait_for("退出聊天").count(b"get out!") == 1
+        server.wait_for("accept close")
+        b.close()
 
 
 def test_a_wrong_compat_loop_is_status_2_and_lists_the_names() -> None:

@@ -294,6 +294,26 @@ def test_who_takes_nothing_is_idle_though_much_is_said_to_it(
         deaf.close()
 
 
+def test_who_has_left_and_takes_nothing_is_idle_though_the_others_talk(
+    loop: str, clock: Clock
+) -> None:
+    with our_room(loop, idle=3600.0, send_queue=0) as room:
+        a, b, deaf = room.join_many(3)
+        session = deafen(room, deaf)
+        session.push(b"x" * 500_000)
+        deaf.send("out")
+        room.until(lambda: session not in room.server.clients)
+        # At first the kernel still takes something for it.
+        for number in range(20):
+            a.send(f"{number}.")
+            room.until(lambda number=number: b.got.endswith(b"%d." % number))
+            sweep(room, clock, 2000)
+        assert not session.connected
+        assert len(room.server.clients) == 2
+        assert room.server.counters.closed["idle"] == 1
+        deaf.close()
+
+
 def test_a_slow_reader_is_not_idle_though_its_queue_grows(
     loop: str, clock: Clock
 ) -> None:
