@@ -1,0 +1,178 @@
+"""Connections that open and vanish, thousands a second, at a room where people talk.
+
+    python -m tests.storm [--rate N] [--seconds S] [--loop NAME]
+
+Most vanish with a reset, some with a FIN, some while the server has not accepted them,
+some after a word. Two witnesses talk all the time, from their own addresses.
+
+What must hold, or it is an error: each witness gets each word of the other, in order;
+whoever the server has accepted has ended, with a reason; and when the storm is over, it
+has the descriptors that it had before.
+
+Rule: the rate is asked for, not promised. What was reached is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tests.support import OURS, Peer, Process, room
+
+__all__ = ["Result", "storm"]
+
+# Ports of an address are used up, for a FIN keeps one busy for a minute.
+SOURCES = [f"127.0.1.{number}" for number in range(1, 255)]
+
+# What comes from the witnesses, for each so many connections.
+A_WORD = 50
+
+
+class Result(NamedTuple):
+    """What has happened.
+
+    Attributes:
+        opened: connections of the storm.
+        seconds: that they took.
+        words: that each witness has said, and the other heard.
+        descriptors: of the server, before and after.
+        counters: the server's, at the end.
+    """
+
+    opened: int
+    seconds: float
+    words: int
+    descriptors: tuple[int, int]
+    counters: dict[str, float]
+
+
+def storm(loop: str, connections: int, rate: float = math.inf) -> Result:
+    """Let it rage; and see that nothing is lost by it.
+
+    Args:
+        connections: so many.
+        rate: a second, at most.
+
+    Raises:
+        AssertionError: something is.
+    """
+    with room(loop, "--log-format", "json", "--backlog", "4096") as (server, address):
+        one, other = Peer(address), Peer(address)
+        other.send("other is in.")
+        other.wait_for("other is in.")
+        before = _descriptors(server)
+        began = time.monotonic()
+        opened = words = 0
+        while opened < connections:
+            if opened > rate * (time.monotonic() - began):
+                # Ahead of time: let the server have the processor.
+                os.sched_yield()
+                continue
+            _appear_and_vanish(address, opened)
+            opened += 1
+            if opened % A_WORD == 0:
+                one.send(f"<one:{words}>")
+                other.send(f"<other:{words}>")
+                words += 1
+        took = time.monotonic() - began
+        for peer in (one, other):
+            _check_words(peer, one, "one", words)
+            _check_words(peer, other, "other", words)
+        # Who comes now has been accepted after all of the storm.
+        last = Peer(address)
+        last.send("it is over.")
+        last.wait_for("it is over.")
+        counters = _counters(server)
+        while counters["connections"] > 3:
+            counters = _counters(server)
+        after = _descriptors(server) - 1
+        last.close()
+        assert counters["clients"] == 3
+        assert after == before, f"{before} descriptors have become {after}"
+        assert "Traceback" not in "\n".join(server.err)
+        return Result(opened, took, words, (before, after), counters)
+
+
+def _appear_and_vanish(address: tuple[str, int], number: int) -> None:
+    sock = socket.socket()
+    sock.bind((SOURCES[number % len(SOURCES)], 0))
+    if number % 4 == 3:
+        # It does not wait until anybody answers.
+        sock.setblocking(False)
+        sock.connect_ex(address)
+    else:
+        sock.connect(address)
+        if number % 4 == 1:
+            sock.send(b"hi!")
+    if number % 8:
+        linger = b"\1\0\0\0\0\0\0\0"
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    sock.close()
+
+
+def _check_words(peer: Peer, speaker: Peer, name: str, words: int) -> None:
+    """Each word of the speaker, once and in order."""
+    peer.wait_for(f"<{name}:{words - 1}>")
+    heard = peer.got.replace(f"用户{speaker.name} 说:".encode(), b"").decode()
+    assert re.findall(f"<{name}:(\\d+)>", heard) == [str(n) for n in range(words)]
+
+
+def _descriptors(server: Process) -> int:
+    return len(os.listdir(f"/proc/{server.pid}/fd"))
+
+
+def _counters(server: Process) -> dict[str, float]:
+    """As SIGUSR1 has them written to the log."""
+    seen = len(server.err)
+    os.kill(server.pid, signal.SIGUSR1)
+    while True:
+        server.wait_for('"event": "counters"', err=True)
+        for line in server.err[seen:]:
+            told = json.loads(line)
+            if told.get("event") == "counters":
+                return dict(told)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the command line says; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.storm",
+        description="Connections that open and vanish, at a room where people talk.",
+    )
+    parser.add_argument(
+        "--rate", type=float, default=5000, help="of connections a second"
+    )
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--loop", choices=OURS, default="selectors")
+    given = parser.parse_args(argv)
+    if not sys.platform.startswith("linux"):
+        parser.error("it needs Linux: many loopback addresses, and /proc")
+    result = storm(given.loop, int(given.rate * given.seconds), given.rate)
+    ended = {
+        name: int(count)
+        for name, count in result.counters.items()
+        if name.startswith(("closed_", "refused_")) and count
+    }
+    print(
+        f"{result.opened} connections in {result.seconds:.1f} s: "
+        f"{result.opened / result.seconds:.0f} a second",
+        f"accepted {result.counters['accepted']:g}, and they ended: {ended}",
+        f"{result.words} words of each witness, none lost",
+        f"descriptors {result.descriptors[0]} before, {result.descriptors[1]} after",
+        f"longest turn {1000 * result.counters['longest_turn']:.1f} ms",
+        sep="\n",
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

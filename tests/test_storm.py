@@ -1,0 +1,16 @@
+"""A small storm; ``python -m tests.storm`` is the real one."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.storm import A_WORD, storm
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it needs many loopback addresses")
+def test_who_opens_and_vanishes_costs_the_others_nothing(loop: str) -> None:
+    result = storm(loop, connections=600)
+    assert result.opened == 600
+    assert result.words == 600 // A_WORD
