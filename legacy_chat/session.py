@@ -254,14 +254,6 @@ class ChatSession(compat.async_chat):
             and not self._is_broken()
         )
 
-    def _spells_as_here(self) -> bool:
-        """Would encode_msg and decode_msg give back the ASCII that they are given?"""
-        kind = type(self)
-        return (
-            kind.encode_msg is ChatSession.encode_msg
-            and kind.decode_msg is ChatSession.decode_msg
-        )
-
     def _is_broken(self) -> bool:
         """Is it an error that ends it, of which a loop may have said no more?"""
         if isinstance(sys.exception(), OSError):
@@ -274,6 +266,14 @@ class ChatSession(compat.async_chat):
         except OSError:
             # Closed behind its back.
             return self.connected
+
+    def _spells_as_here(self) -> bool:
+        """Would encode_msg and decode_msg give back the ASCII that they are given?"""
+        kind = type(self)
+        return (
+            kind.encode_msg is ChatSession.encode_msg
+            and kind.decode_msg is ChatSession.decode_msg
+        )
 
     def _leave(self) -> None:
         if self in self.clients:
