@@ -2,8 +2,8 @@
 
 Rule 1: an event is a line. Nothing that is logged can begin another one, and control
 characters are escapes; the lines of a traceback are indented.
-Rule 2: writing it stops nothing and waits for nobody; lines that were lost are told of
-when there is somebody to tell.
+Rule 2: writing it stops nothing; lines that were lost are told of when there is
+somebody to tell.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from legacy_chat.escapes import one_line
-from legacy_chat.output import write_line
+from legacy_chat.output import PATIENCE, write_line
 
 __all__ = ["FORMATS", "Handler", "JsonFormatter", "TextFormatter", "configure"]
 
@@ -78,7 +78,7 @@ class Handler(logging.Handler):
             if self.lost:
                 write_line(sys.stderr, self.format(self._about_lost()))
                 self.lost = 0
-            write_line(sys.stderr, self.format(record))
+            write_line(sys.stderr, self.format(record), PATIENCE)
         except Exception:
             # Whatever it is, there is nobody left to tell.
             self.lost += 1

@@ -2,7 +2,7 @@
 
 Rule 1: joining and leaving cost the same however many are in the room.
 Rule 2: the order is the order of joining, and nobody is in it twice.
-Rule 3: what cannot be printed stops nothing, and nobody waits for it to be read.
+Rule 3: what cannot be printed stops nothing: see legacy_chat.output.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import compat
 from legacy_chat.counters import Counters
-from legacy_chat.output import write_line
+from legacy_chat.output import PATIENCE, write_line
 
 if TYPE_CHECKING:
     from legacy_chat.session import ChatSession
@@ -57,12 +57,14 @@ class Clients(compat.Audience):
 
     def add(self, session: Any) -> None:
         """As append."""
-        self.reckon()
+        if self.counters.said:
+            self.reckon()
         super().add(session)
 
     def discard(self, session: Any) -> None:
         """As remove, and harmless if it is not in."""
-        self.reckon()
+        if self.counters.said:
+            self.reckon()
         super().discard(session)
 
     def reckon(self) -> None:
@@ -98,7 +100,7 @@ class _Printed:
         if sys.stdout is None:
             return
         try:
-            write_line(sys.stdout, line)
+            write_line(sys.stdout, line, 0.0 if self.failed else PATIENCE)
         except (OSError, ValueError) as error:
             if not self.failed:
                 logger.warning("could not print a line: %s; the room goes on", error)

@@ -249,7 +249,7 @@ class ChatSession(compat.async_chat):
         return (
             self.connected
             and not self._has_ended
-            and self.backlog > 0
+            and self.writable()
             and (not self._reason or None in self.producer_fifo)
             and not self._is_broken()
         )

@@ -14,9 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from legacy_chat import output
+from legacy_chat import room as room_module
 from legacy_chat.escapes import one_line, parse_bytes, visible
 from legacy_chat.logs import Handler, JsonFormatter, TextFormatter
 from legacy_chat.output import settle, write_line
+from legacy_chat.room import say
 from tests.support import Peer, process, room
 
 FORGED = "you\n2026-01-01 00:00:00,000 WARNING forged \x1b[2J\u2028\r"
@@ -140,6 +143,32 @@ def test_a_line_is_not_written_where_it_would_have_to_wait() -> None:
             write_line(stream, "大家好!" * 50_000)
         reader.read(1 << 16)
         write_line(stream, "x" * 20_000)
+
+
+def test_who_is_behind_with_reading_misses_nothing_and_who_does_not_read_costs_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[float] = []
+    takes = output.select.select
+
+    def select(*args: Any) -> Any:
+        asked.append(args[3])
+        return takes(*args[:3], 0)
+
+    monkeypatch.setattr(output.select, "select", select)
+    reading, writing = os.pipe()
+    with open(reading, "rb", 0) as reader, open(writing, "w", encoding="utf8") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        said = 0
+        while not room_module._printed.failed:
+            say("x" * 1000)
+            said += 1
+        say("lost")
+        reader.read(1 << 20)
+        say("again")
+        say("and again")
+        assert asked == [output.PATIENCE] * said + [0.0, 0.0, output.PATIENCE]
+        assert reader.read(1 << 20).splitlines() == [b"again", b"and again"]
 
 
 def test_what_is_left_at_the_end_is_no_failure() -> None:
