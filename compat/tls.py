@@ -1,0 +1,770 @@
+"""TLS for any dispatcher or async_chat, on any loop.
+
+    >>> class Session(TLS, compat.async_chat):
+    ...     def __init__(self, sock):
+    ...         super().__init__(sock)
+    ...         self.start_tls(context, server_side=True)
+
+Three parts. ``TLSSocket`` is what a channel then has as its ``socket``. ``Handshake``
+is a channel, which stands in the map in the place of the one that waits for it.
+``TLS`` is the mixin, which begins the handshake and delivers what is decrypted.
+
+It is ``ssl.SSLObject`` between two ``MemoryBIO``, and not ``ssl.SSLSocket``, because
+
+- OpenSSL then never reads or writes, so nothing that it wants can block: "reading needs
+  a write" is some bytes more to send, "writing needs a read" a handshake not finished;
+- a turn's gathered writes are one send. SSLSocket makes one for every 16 KiB, and two
+  reads for every record, however short;
+- a write that the kernel did not take must be repeated to an SSLSocket with the same
+  bytes, or the connection is lost. Here another order is an order, no more.
+
+Rule 1: ``send`` counts what the kernel has taken, and nothing before it has all of its
+record. So whatever asyncore builds on that count stays right: the original's
+``writable``, ``close_when_done``, a limit on the backlog. A channel that announces goes
+on doing so, and an audience's log is written to it as to a plain one.
+Rule 2: what is decrypted waits for no packet, and is delivered to nobody who is not
+``readable``.
+Rule 3: who has not finished its handshake costs nobody else a turn. It is in the map
+as a Handshake: the channel itself is asked and called for nothing, and what it pushes
+waits.
+Rule 4: there is no traceback for what a peer does.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+from compat.channels import Map
+from compat.chat import Original, async_chat, wants_to_write
+from compat.schedule import call_later, call_soon_threadsafe, is_turned
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = [
+    "CLOSE_NOTIFY",
+    "CUT",
+    "TLS",
+    "Handshake",
+    "HandshakeError",
+    "TLSSocket",
+    "over_tls",
+]
+
+# Seconds for a handshake: several round trips to the far side of the world, lost once.
+PATIENCE = 10.0
+
+# Seconds for a peer to take the last words that are said to it.
+LINGER = 2.0
+
+# Bytes taken from the wire, or encrypted, at a time: what asynchat reads and writes.
+# Four records of TLS, which are 16 KiB at most.
+SIZE = 65536
+
+# Writes that were refused and may be repeated. More than one are the work of a program
+# that sends past its own queue; who never repeats any shall not cost memory.
+FEW_PROMISES = 4
+
+# Why nothing more can be read: the peer has said so, or it has only stopped.
+CLOSE_NOTIFY = "close_notify"
+CUT = "the connection was cut off, without a close_notify"
+
+# What OpenSSL calls it, what a counter calls it, what a person is told.
+REASONS = {
+    "HTTP_REQUEST": ("no TLS", "it speaks HTTP without TLS"),
+    "WRONG_VERSION_NUMBER": ("no TLS", "it does not speak TLS"),
+    "UNSUPPORTED_PROTOCOL": ("version", "its TLS is too old"),
+    "TLSV1_ALERT_PROTOCOL_VERSION": ("version", "it wants another version of TLS"),
+    "NO_SHARED_CIPHER": ("cipher", "there is no cipher that both know"),
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": ("cipher", "it accepts nothing that was offered"),
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": (
+        "no certificate",
+        "it shows no certificate, and one is required",
+    ),
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": (
+        "no certificate",
+        "it requires a certificate, and was shown none",
+    ),
+    "TLSV1_ALERT_UNKNOWN_CA": (
+        "distrusted",
+        "it does not trust who has issued the certificate that it was shown",
+    ),
+    "SSLV3_ALERT_BAD_CERTIFICATE": (
+        "distrusted",
+        "it does not accept the certificate that it was shown",
+    ),
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": (
+        "distrusted",
+        "it does not accept the certificate that it was shown",
+    ),
+}
+
+logger = logging.getLogger("compat")
+
+
+class HandshakeError(ConnectionAbortedError):
+    """A handshake did not come to its end.
+
+    Attributes:
+        kind: why, for counting: "timeout", "closed", "no TLS", "version", "cipher",
+            "no certificate", "certificate", "distrusted", "protocol".
+        strerror: the same, for people; also what ``str`` gives.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(errno.ECONNABORTED, reason)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class TLSSocket:
+    """TLS on a connected socket, as asyncore's classes use a socket; never blocking.
+
+    Args:
+        sock: connected; it belongs to this object from now on.
+        server_hostname: who the peer has to be; needed by a client's context, unless
+            that has ``check_hostname`` off.
+
+    What it does not have itself is the socket's (``getpeername``, ``setsockopt``) or
+    the SSLObject's (``getpeercert``, ``version``, ``cipher``).
+
+    Attributes:
+        ended: why nothing more can be read: CLOSE_NOTIFY, CUT, or what went wrong.
+            Empty while it can.
+        taken: how many calls of ``recv`` have had an answer.
+
+    Raises:
+        ValueError: *server_hostname* is missing, or none; ``ssl.SSLError``: the context
+            is for the other side.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+    ) -> None:
+        if context.check_hostname and not server_side and not server_hostname:
+            # SSLSocket says so itself; SSLObject would take anybody.
+            raise ValueError(
+                "server_hostname is needed: the context checks it (check_hostname)"
+            )
+        self.ended = ""
+        self.taken = 0
+        self._sock = sock
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(self._in, self._out, server_side, server_hostname)
+        self._map: Map | None = None
+        self._handshake: Handshake | None = None
+        self._secured = False
+        self._said_goodbye = False
+        self._closed = False
+        # What is decrypted, and how much of that recv has given away.
+        self._plain, self._gone = b"", 0
+        # Has the end, or what went wrong, been told to recv's caller?
+        self._told = False
+        self._error: OSError | None = None
+        # Records, or the rest of them, that the kernel has not taken.
+        self._unsent = b""
+        # What was encrypted and not counted, because the kernel had not taken it.
+        self._promised: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        with contextlib.suppress(AttributeError):
+            return getattr(self._sock, name)
+        return getattr(self._ssl, name)
+
+    def __repr__(self) -> str:
+        return f"<TLSSocket on {self._sock!r}>"
+
+    def fileno(self) -> int:
+        """The descriptor to wait for; -1 when it is closed."""
+        return -1 if self._closed else self._sock.fileno()
+
+    def setblocking(self, flag: bool) -> None:
+        """It never blocks.
+
+        Raises:
+            ValueError: it is asked to.
+        """
+        if flag:
+            raise ValueError("a TLSSocket never blocks")
+        self._sock.setblocking(False)
+
+    @property
+    def waiting(self) -> bool:
+        """Is there anything for ``recv``, whatever comes from the wire?"""
+        if self._closed:
+            return False
+        return bool(self._plain or (self.ended and not self._told))
+
+    def look(self) -> bool:
+        """Take once what has come from the wire; is there anything for ``recv``?"""
+        if not self.waiting and self._secured and not self._closed:
+            self._fill()
+        return self.waiting
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """At most *size* decrypted bytes; none at the end.
+
+        Args:
+            flags: what has any of them, such as MSG_OOB, is of the socket beneath.
+
+        Raises:
+            BlockingIOError: there is no whole record yet.
+            ConnectionAbortedError: what came is no TLS, or not what was sent.
+            OSError: as from a socket.
+        """
+        if flags or self._closed:
+            return self._sock.recv(size, flags)
+        if not self.look():
+            raise BlockingIOError(errno.EWOULDBLOCK, "no whole record has come yet")
+        self.taken += 1
+        if self._plain:
+            return self._take(size)
+        self._told = True
+        if self._error is not None:
+            raise self._error
+        return b""
+
+    def send(self, data: ReadableBuffer) -> int:
+        """Encrypt and send; return how many bytes the kernel has taken, all or none.
+
+        At most 64 KiB. Who is told that nothing was taken offers the same bytes again,
+        as asyncore's classes do: more may follow them, and they may be cut elsewhere.
+        They have been encrypted, so they go first whatever is offered next, and count
+        when they are offered.
+
+        Raises:
+            BlockingIOError: nothing was taken, or the handshake is not over.
+            OSError: as from a socket.
+        """
+        if self._closed:
+            return self._sock.send(data)
+        if not self._secured:
+            raise BlockingIOError(errno.EWOULDBLOCK, "the handshake is not over yet")
+        self._flush()
+        if self._unsent:
+            raise BlockingIOError(errno.EWOULDBLOCK, "the last record is not sent yet")
+        piece = data if type(data) is bytes else memoryview(data).cast("B")
+        if self._promised and (kept := self._keep_promise(bytes(piece[:SIZE]))):
+            return kept
+        piece = piece[:SIZE]
+        if not piece:
+            return 0
+        self._encrypt(piece)
+        self._flush()
+        if self._unsent:
+            self._promised.append(bytes(piece))
+            del self._promised[:-FEW_PROMISES]
+            raise BlockingIOError(errno.EWOULDBLOCK, "not all of the record is sent")
+        return len(piece)
+
+    def shutdown(self, how: int) -> None:
+        """Say that nothing more will be sent, in TLS and beneath.
+
+        Raises:
+            OSError: as from a socket.
+        """
+        if how != socket.SHUT_RD and not self._closed:
+            self._unsent += self._last_words()
+            self._flush()
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        """Say goodbye, once and without waiting, and close the socket.
+
+        A peer that has been sent only part of a record is not told that this was all.
+        One that cannot be told at once may be told for two seconds more, by a channel
+        in the map, where a loop of ours turns that.
+        """
+        if self._handshake is not None:
+            self._handshake.close()
+        if self._closed:
+            return
+        words = self._last_words()
+        if words:
+            # Or the kernel answers what nobody has read with a reset, and forgets what
+            # the peer has not had.
+            with contextlib.suppress(OSError):
+                self._sock.recv(SIZE)
+        self._let_go(words, linger=False)
+
+    def _take(self, size: int) -> bytes:
+        data = self._plain[self._gone : self._gone + size]
+        self._gone += len(data)
+        if self._gone == len(self._plain):
+            self._plain, self._gone = b"", 0
+        return data
+
+    def _fill(self) -> None:
+        try:
+            # What has come of a record is in the other: the sum is bounded.
+            data = self._sock.recv(SIZE - self._in.pending)
+        except BlockingIOError:
+            # There may be something that came with the end of the handshake.
+            self._decrypt(None)
+        except OSError as error:
+            self.ended, self._error = f"{error.strerror or error}", error
+        else:
+            self._decrypt(data)
+
+    def _decrypt(self, data: bytes | None) -> None:
+        """Decrypt what is whole; with *data* more, or with none the end."""
+        if data:
+            self._in.write(data)
+        elif data is not None:
+            self._in.write_eof()
+        pieces = []
+        try:
+            while self._in.pending or self._ssl.pending() or data == b"":
+                piece = self._ssl.read(SIZE)
+                if not piece:
+                    self.ended = CLOSE_NOTIFY
+                    break
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            # The rest is no whole record.
+            pass
+        except ssl.SSLEOFError:
+            self.ended = CUT
+        except ssl.SSLError as error:
+            self._fail(error)
+        self._plain = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        # An answer to the peer's new key, or the alert. If it is not taken, sending
+        # tells why; and a record that waits goes with the next.
+        with contextlib.suppress(OSError):
+            self._flush()
+
+    def _fail(self, error: ssl.SSLError) -> None:
+        _, self.ended = _why(error)
+        self._error = ConnectionAbortedError(errno.ECONNABORTED, self.ended)
+        logger.info("%s: TLS has failed: %s", _peer(self._sock), self.ended)
+
+    def _encrypt(self, data: ReadableBuffer) -> None:
+        try:
+            self._ssl.write(data)
+        except ssl.SSLWantReadError:
+            # A new handshake, by somebody's context that allows one.
+            raise BlockingIOError(errno.EWOULDBLOCK, "a handshake goes on") from None
+        except ssl.SSLError as error:
+            reason = _why(error)[1]
+            raise ConnectionAbortedError(errno.ECONNABORTED, reason) from error
+
+    def _flush(self) -> None:
+        """Send what is encrypted, as far as the kernel takes it."""
+        if self._out.pending:
+            self._unsent += self._out.read()
+        if self._unsent:
+            with contextlib.suppress(BlockingIOError):
+                self._unsent = self._unsent[self._sock.send(self._unsent) :]
+
+    def _keep_promise(self, data: bytes) -> int:
+        """How much of *data* has been sent already, and was not counted."""
+        for place, promised in enumerate(self._promised):
+            if data.startswith(promised):
+                del self._promised[place]
+                return len(promised)
+            if data and promised.startswith(data):
+                self._promised[place] = promised[len(data) :]
+                return len(data)
+        return 0
+
+    def _last_words(self) -> bytes:
+        """The close_notify; nothing if it would not be true, or is said already."""
+        if self._said_goodbye or not self._secured or self._unsent or self._error:
+            return b""
+        self._said_goodbye = True
+        # It does not wait for the peer's, which is what the error says.
+        with contextlib.suppress(ssl.SSLError):
+            self._ssl.unwrap()
+        return self._out.read()
+
+    def _let_go(self, words: bytes, *, linger: bool) -> None:
+        """Close the socket, after *words*; *linger* until the peer has closed."""
+        self._closed = True
+        sent = 0
+        if words:
+            # It may be gone as well.
+            with contextlib.suppress(OSError):
+                sent = self._sock.send(words)
+        left = words[sent:]
+        if (left or linger) and self._map is not None and is_turned(self._map):
+            _Goodbye(self._sock, left, self._map)
+        else:
+            self._sock.close()
+
+
+class Handshake(async_chat):
+    """The channel in which a handshake is made, on the socket beneath a TLSSocket.
+
+    Args:
+        sock: whose handshake it is.
+        map: the channel map; None for ``asyncore.socket_map``.
+        patience: seconds, after which the peer is refused. Under asyncore's own loop,
+            which has no timers, by the first turn that begins later: something has to
+            happen, or the loop's timeout (30 s, if it is given none) to end a turn.
+
+    It begins at once, and ends in one of the two hooks, or in ``close``.
+    """
+
+    def __init__(
+        self, sock: TLSSocket, map: Map | None = None, patience: float = PATIENCE
+    ) -> None:
+        self._tls = sock
+        self._over = False
+        super().__init__(sock._sock, map)
+        self.set_terminator(None)
+        sock._handshake, sock._map = self, self._map
+        self._timer = call_later(patience, self._look_at_the_clock, map=self._map)
+        if not is_turned(self._map):
+            # Perhaps asyncore's own loop will. That asks, and this is asked.
+            self.writable = self._wants_the_clock  # type: ignore[method-assign]
+        self._advance()
+
+    def handle_secured(self, sock: TLSSocket) -> None:
+        """The handshake is over; this channel has left the map.
+
+        Make a channel of *sock* here. If it is a ``TLS``, it is called for what has
+        come already.
+        """
+
+    def handle_refused(self, error: HandshakeError) -> None:
+        """There is no TLS with this peer; the socket is closed. Log it."""
+        logger.warning("%s: no TLS: %s", self.peer, error)
+
+    @property
+    def peer(self) -> str:
+        """The peer's address and port, for people."""
+        return _name(self.addr)
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        """Hand it to OpenSSL."""
+        self._tls._in.write(data)
+        self._advance()
+
+    def found_terminator(self) -> None:
+        """There is none: the records say themselves how long they are."""
+
+    def handle_write(self) -> None:
+        """Send what OpenSSL has said."""
+        super().handle_write()
+        self._look_at_the_clock()
+
+    def handle_close(self) -> None:
+        """The peer has gone."""
+        self._refuse(HandshakeError("closed", "it left in the middle of the handshake"))
+
+    def handle_error(self) -> None:
+        """A hook has raised."""
+        super().handle_error()
+        self._tls.close()
+
+    def close(self) -> None:
+        """Give up; no hook is called."""
+        if self._leave():
+            self._tls._let_go(b"", linger=False)
+
+    def _advance(self) -> None:
+        if self._look_at_the_clock():
+            return
+        refused, done = None, False
+        try:
+            self._tls._ssl.do_handshake()
+            done = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            refused = HandshakeError(*_why(error))
+        words = self._tls._out.read()
+        if words and not self._over:
+            # The peer may turn out to be gone by that.
+            self.push(words)
+        if refused is not None:
+            self._refuse(refused)
+        elif done:
+            self._finish()
+
+    def _finish(self) -> None:
+        fd, tls = self._fileno, self._tls
+        if not self._leave():
+            return
+        tls._unsent = b"".join(self.producer_fifo)  # type: ignore[arg-type]
+        tls._secured = True
+        self.handle_secured(tls)
+        channel = self._map.get(fd)
+        if tls._in.pending and isinstance(channel, TLS):
+            channel._tls_deliver()
+
+    def _refuse(self, error: HandshakeError) -> None:
+        if self._leave():
+            # The alert is of use only if no reset overtakes it.
+            alert = b"".join(self.producer_fifo)  # type: ignore[arg-type]
+            self._tls._let_go(alert, linger=error.kind not in ("closed", "timeout"))
+            self.handle_refused(error)
+
+    def _leave(self) -> bool:
+        """Leave the map, and the socket to the other; False if that is done."""
+        if self._over:
+            return False
+        self._over = True
+        self._timer.cancel()
+        self.del_channel()
+        self.socket, self.connected = None, False
+        self._tls._handshake = None
+        return True
+
+    def _look_at_the_clock(self) -> bool:
+        """Refuse who is too late; is this over?"""
+        if not self._over and time.monotonic() >= self._timer.when:
+            self._refuse(HandshakeError("timeout", "it took too long"))
+        return self._over
+
+    def _wants_the_clock(self) -> bool:
+        return wants_to_write(self) or time.monotonic() >= self._timer.when
+
+
+class TLS(asyncore.dispatcher):
+    """A mixin: TLS for a dispatcher or an async_chat, ours or the original's.
+
+    Call ``start_tls`` when the socket is connected: on an accepted socket in
+    ``__init__``, as a client in ``handle_connect``. From then on the channel is out of
+    the map until the handshake is over; what it pushes meanwhile is sent afterwards.
+
+    A ``readable`` or ``writable`` of its own has to be its class's, not the instance's.
+    """
+
+    # Something is decrypted that it did not want to read yet.
+    _tls_held = False
+
+    def start_tls(
+        self,
+        context: ssl.SSLContext | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        """Begin the handshake.
+
+        Args:
+            context: None for a client's: ``ssl.create_default_context()``, which
+                verifies the server's certificate, and its name.
+            server_hostname: who the server has to be, for a client.
+            patience: seconds for the handshake; see ``Handshake``.
+
+        What was pushed in a connection goes out as it is; what has come in it, and was
+        not collected, is dropped: somebody on the way may have put it there. What was
+        pushed before there was a connection (``handle_connect``) is encrypted.
+
+        Raises:
+            ValueError: *server_hostname* is needed, or *context* is.
+            ssl.SSLError: *context* is for the other side.
+            RuntimeError: what was pushed before has not been taken yet.
+        """
+        if context is None:
+            if server_side:
+                raise ValueError("a server needs a context, with its certificate")
+            context = ssl.create_default_context()
+        if isinstance(self, Original) and self.connected:
+            self._tls_end_plain()
+        sock = TLSSocket(
+            self.socket,
+            context,
+            server_side=server_side,
+            server_hostname=server_hostname,
+        )
+        self.del_channel()
+        self.socket = sock
+        _Upgrade(self, sock, patience)
+
+    def handle_secured(self) -> None:
+        """The handshake is over. ``self.socket`` tells with whom: ``getpeercert()``."""
+
+    def handle_refused(self, error: HandshakeError) -> None:
+        """There is no TLS with this peer. Log it, and close."""
+        logger.warning("%s: no TLS: %s", _name(self.addr), error)
+        self.handle_close()
+
+    def handle_read_event(self) -> None:
+        """Call ``handle_read`` as long as there is something, and it is wanted."""
+        sock = self.socket
+        if not isinstance(sock, TLSSocket):
+            self._tls_read_plain()
+            return
+        self._tls_release()
+        if not sock.look():
+            return
+        try:
+            more = True
+            while more:
+                taken = sock.taken
+                super().handle_read_event()
+                # Who does not read is called in the next turn, as by any loop.
+                more = sock.waiting and sock.taken != taken and bool(self.readable())
+        finally:
+            if sock.waiting:
+                self._tls_hold()
+
+    def handle_write_event(self) -> None:
+        """Deliver what waits, where writing had to be asked for to be called."""
+        if self._tls_held:
+            self._tls_deliver()
+            if not type(self).writable(self):
+                return
+        super().handle_write_event()
+
+    def _tls_end_plain(self: Any) -> None:
+        """What was said until now was said in plain."""
+        self.initiate_send()
+        if self.producer_fifo:
+            raise RuntimeError("what was pushed in plain has not been sent yet")
+        self.ac_in_buffer = b""
+
+    def _tls_read_plain(self) -> None:
+        if self.connecting and not self.connected and not self.accepting:
+            self.handle_connect_event()
+            if isinstance(self.socket, TLSSocket):
+                return
+        super().handle_read_event()
+
+    def _tls_deliver(self) -> None:
+        """As if the loop had found it readable."""
+        sock = self.socket
+        if not isinstance(sock, TLSSocket) or sock.fileno() < 0:
+            return
+        if type(self).readable(self):
+            asyncore.read(self)
+        else:
+            self._tls_hold()
+
+    # No loop tells a channel that it has become readable by what it says itself. While
+    # something is held back, it listens to its own answers.
+
+    def _tls_hold(self) -> None:
+        self._tls_held = True
+        self.readable = self._tls_readable  # type: ignore[method-assign]
+        self.writable = self._tls_writable  # type: ignore[method-assign]
+        self._tls_readable()
+
+    def _tls_release(self) -> None:
+        if self._tls_held:
+            self._tls_held = False
+            del self.readable, self.writable
+
+    def _tls_readable(self) -> object:
+        wants = type(self).readable(self)
+        if wants and is_turned(self._map):
+            call_soon_threadsafe(self._tls_deliver, map=self._map)
+        return wants
+
+    def _tls_writable(self) -> object:
+        # A loop without calls can be made to call by this: there is nearly always room.
+        return type(self).writable(self) or (
+            not is_turned(self._map) and type(self).readable(self)
+        )
+
+
+class _Upgrade(Handshake):
+    """The handshake of a channel that has begun in plain."""
+
+    def __init__(self, channel: TLS, sock: TLSSocket, patience: float) -> None:
+        self._channel = channel
+        super().__init__(sock, channel._map, patience)
+
+    def handle_secured(self, sock: TLSSocket) -> None:
+        self._channel.set_socket(sock, self._map)
+        self._channel.handle_secured()
+
+    def handle_refused(self, error: HandshakeError) -> None:
+        self._channel.handle_refused(error)
+
+    def handle_error(self) -> None:
+        self._channel.handle_error()
+
+    def close(self) -> None:
+        super().close()
+        self._channel.close()
+
+
+class _Goodbye(async_chat):
+    """The last words to a peer, and the wait until it has closed; two seconds at most.
+
+    Without the wait, something that it still sends would be answered with a reset,
+    which may overtake the words.
+    """
+
+    def __init__(self, sock: socket.socket, words: bytes, map: Map) -> None:
+        super().__init__(sock, map)
+        self.set_terminator(None)
+        self._timer = call_later(LINGER, self.close, map=map)
+        if words:
+            self.push(words)
+        self._end_when_written()
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        """It comes too late."""
+
+    def found_terminator(self) -> None:
+        """There is none."""
+
+    def handle_write(self) -> None:
+        super().handle_write()
+        self._end_when_written()
+
+    def handle_error(self) -> None:
+        logger.info("%s: an error after the end", _name(self.addr), exc_info=True)
+        self.close()
+
+    def close(self) -> None:
+        self._timer.cancel()
+        super().close()
+
+    def _end_when_written(self) -> None:
+        if self.connected and not self.producer_fifo:
+            try:
+                self.socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                # It has gone meanwhile.
+                self.close()
+
+
+def over_tls(kind: Any) -> Any:
+    """A class like *kind*, with the mixin; what is no class, or has it, as it is."""
+    if not isinstance(kind, type) or issubclass(kind, TLS):
+        return kind
+    return type(kind.__name__, (TLS, kind), {"__module__": kind.__module__})
+
+
+def _why(error: ssl.SSLError) -> tuple[str, str]:
+    """What a counter calls it, and what a person is told."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = str(error.verify_message).rstrip(".")
+        return "certificate", f"its certificate is not to be trusted: {reason}"
+    name = error.reason or str(error.strerror or error)
+    return REASONS.get(name) or ("protocol", name.replace("_", " ").lower())
+
+
+def _peer(sock: socket.socket) -> str:
+    try:
+        return _name(sock.getpeername())
+    except OSError:
+        return _name(None)
+
+
+def _name(address: Any) -> str:
+    """An address for people: host and port, if it has these."""
+    if isinstance(address, tuple) and len(address) >= 2:
+        return f"{address[0]} port {address[1]}"
+    return str(address or "a peer")

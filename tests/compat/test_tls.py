@@ -1,0 +1,964 @@
+"""TLS on any channel and any loop: the bytes, the handshake, the end."""
+
+from __future__ import annotations
+
+import asynchat
+import asyncore
+import contextlib
+import logging
+import os
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import compat
+from compat import tls
+from compat.chat import announces
+from compat.tls import (
+    CLOSE_NOTIFY,
+    CUT,
+    TLS,
+    Handshake,
+    HandshakeError,
+    TLSSocket,
+    over_tls,
+)
+from tests.secure import (
+    VERSIONS,
+    SecurePeer,
+    channel_on,
+    client_context,
+    server_context,
+    settle,
+    until,
+    write_files,
+)
+from tests.support import ORIGINALS, OURS, in_a_turn, process, turn_once, turn_until
+
+KINDS = {
+    "original": channel_on(asynchat.async_chat),
+    "ours": channel_on(compat.async_chat),
+    "gathering": channel_on(compat.async_chat, gather=True),
+}
+
+OPENSSL = shutil.which("openssl")
+
+# Bytes of a socket's buffers: half a record. With fewer the kernel waits, by the clock.
+SMALL = 8192
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Any:
+    """Each kind of async_chat, with the mixin."""
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a TCP connection with small buffers."""
+    with tcp_pair() as ends:
+        yield ends
+
+
+@contextmanager
+def tcp_pair(small: bool = True) -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        if small:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+        theirs = socket.socket()
+        if small:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+        theirs.connect(door.getsockname())
+        ours, _ = door.accept()
+    with ours, theirs:
+        for end in (ours, theirs):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield ours, theirs
+
+
+def served(kind: Any, ours: socket.socket, **options: Any) -> Any:
+    return kind(ours, context=server_context(), server_side=True, **options)
+
+
+def secured(
+    loop: str,
+    kind: Any,
+    pair: tuple[socket.socket, socket.socket],
+    context: ssl.SSLContext | None = None,
+) -> tuple[Any, SecurePeer]:
+    """A session and its peer, with the handshake behind them."""
+    session = served(kind, pair[0])
+    peer = SecurePeer(pair[1], context or client_context())
+    until(loop, lambda: session.secured and peer.secured, peer)
+    return session, peer
+
+
+# Bytes.
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+def test_bytes_arrive_both_ways(
+    any_loop: str, kind: Any, version: ssl.TLSVersion
+) -> None:
+    with tcp_pair(small=False) as (ours, theirs):
+        session, peer = secured(any_loop, kind, (ours, theirs), client_context(version))
+        assert session.socket.version() == version.name.replace("v1_", "v1.")
+        peer.send(b"to the server")
+        session.push(b"to the client")
+        until(
+            any_loop,
+            lambda: session.got == b"to the server" and peer.got == b"to the client",
+            peer,
+        )
+        session.close_when_done()
+        until(any_loop, lambda: peer.ended, peer)
+        assert (peer.ended, session.errors) == (CLOSE_NOTIFY, [])
+
+
+def test_megabytes_pass_through_a_narrow_connection(
+    loop: str, kind: Any, pair: Any
+) -> None:
+    session, peer = secured(loop, kind, pair)
+    there, back = bytes(range(256)) * 9000, bytes(range(255, -1, -1)) * 9000
+    peer.send(there)
+    session.push(back)
+    until(loop, lambda: len(session.got) >= len(there), peer)
+    session.close_when_done()
+    until(loop, lambda: peer.ended, peer)
+    assert session.got == there
+    assert (peer.got == back, peer.ended) == (True, CLOSE_NOTIFY)
+    assert session.errors == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    there=st.lists(
+        st.binary(max_size=40) | st.binary(max_size=40).map(lambda b: b * 900)
+    ),
+    back=st.lists(
+        st.binary(max_size=40) | st.binary(max_size=40).map(lambda b: b * 900)
+    ),
+    name=st.sampled_from(sorted(KINDS)),
+    version=st.sampled_from(VERSIONS),
+    small=st.booleans(),
+    turns=st.integers(0, 2),
+)
+@pytest.mark.parametrize("loop_name", [*ORIGINALS, *OURS])
+def test_bytes_are_the_same_however_they_are_cut(
+    loop_name: str,
+    there: list[bytes],
+    back: list[bytes],
+    name: str,
+    version: ssl.TLSVersion,
+    small: bool,
+    turns: int,
+) -> None:
+    with tcp_pair(small) as (ours, theirs):
+        session = served(KINDS[name], ours)
+        peer = SecurePeer(theirs, client_context(version))
+        for number in range(max(len(there), len(back))):
+            # Some before the handshake, some in it, some after it.
+            for data in back[number : number + 1]:
+                session.push(data)
+            for data in there[number : number + 1]:
+                peer.send(data)
+            for _ in range(turns):
+                peer.step()
+                turn_once(loop_name, timeout=0.0)
+        until(
+            loop_name,
+            lambda: session.got == b"".join(there) and peer.got == b"".join(back),
+            peer,
+        )
+        session.close_when_done()
+        until(loop_name, lambda: peer.ended, peer)
+        assert (peer.got, peer.ended) == (b"".join(back), CLOSE_NOTIFY)
+
+
+def test_our_two_sides_understand_each_other(any_loop: str, kind: Any) -> None:
+    class Client(kind):  # type: ignore[misc]
+        def handle_connect(self) -> None:
+            self.start_tls(client_context(), server_hostname="127.0.0.1")
+
+    class Door(asyncore.dispatcher):
+        session: Any = None
+
+        def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
+            self.session = served(kind, sock)
+
+    door = Door()
+    door.create_socket()
+    door.bind(("127.0.0.1", 0))
+    door.listen(1)
+    client = Client(None)
+    client.create_socket()
+    client.push(b"asked early")
+    client.connect(door.socket.getsockname())
+    turn_until(any_loop, lambda: door.session and door.session.got == b"asked early")
+    door.session.push(b"answer")
+    door.session.close_when_done()
+    turn_until(any_loop, lambda: client.peer_closed)
+    assert (client.got, client.socket.ended) == (b"answer", CLOSE_NOTIFY)
+    assert client.secured == 1
+    door.close()
+    settle(any_loop)
+
+
+def test_what_comes_with_the_end_of_the_handshake_does_not_wait(any_loop: str) -> None:
+    with tcp_pair(small=False) as (ours, theirs):
+        session = served(KINDS["ours"], ours)
+        bios = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = client_context().wrap_bio(*bios, server_hostname="localhost")
+        theirs.setblocking(False)
+
+        def step() -> bool:
+            if select.select([theirs], [], [], 0)[0]:
+                bios[0].write(theirs.recv(65536))
+            try:
+                client.do_handshake()
+            except ssl.SSLWantReadError:
+                theirs.sendall(bios[1].read())
+                return False
+            return True
+
+        turn_until(any_loop, step, timeout=0.0)
+        # Finished and the first message, in one packet; and silence after that.
+        client.write(b"at once")
+        theirs.sendall(bios[1].read())
+        turn_until(any_loop, lambda: session.got)
+        assert session.got == b"at once"
+        session.close()
+
+
+# What is decrypted does not wait.
+
+
+class Sipping(TLS):
+    """A plain dispatcher that reads three bytes at a time, when it wants to."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.got: list[bytes] = []
+        self.wants = 1000
+        self.ended = False
+        self.start_tls(server_context(), server_side=True)
+
+    def readable(self) -> bool:
+        return len(self.got) < self.wants
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read(self) -> None:
+        assert self.readable()
+        if data := self.recv(3):
+            self.got.append(data)
+
+    def handle_close(self) -> None:
+        self.ended = True
+        self.close()
+
+    def handle_error(self) -> None:
+        raise  # noqa: PLE0704  # a test's own error is to be seen
+
+
+def test_a_small_read_leaves_nothing_waiting(any_loop: str, pair: Any) -> None:
+    sipping = Sipping(pair[0])
+    peer = SecurePeer(pair[1], client_context())
+    peer.send(b"one record of some bytes")
+    until(any_loop, lambda: b"".join(sipping.got) == b"one record of some bytes", peer)
+    sipping.close()
+
+
+def test_who_stops_reading_is_not_called_and_gets_the_rest_later(
+    any_loop: str, pair: Any
+) -> None:
+    sipping = Sipping(pair[0])
+    sipping.wants = 2
+    peer = SecurePeer(pair[1], client_context())
+    peer.send(b"abcdefghijkl")
+    until(any_loop, lambda: len(sipping.got) == 2 and peer.done, peer)
+    turn_once(any_loop, timeout=0.0)
+    assert sipping.got == [b"abc", b"def"]
+    # Nothing comes from the wire any more.
+    sipping.wants = 3
+    turn_until(any_loop, lambda: len(sipping.got) == 3)
+    peer.says_goodbye = True
+    until(any_loop, lambda: not peer.says_goodbye, peer)
+    sipping.wants = 1000
+    turn_until(any_loop, lambda: sipping.ended)
+    assert b"".join(sipping.got) == b"abcdefghijkl"
+
+
+def test_a_held_back_end_is_told_though_the_connection_stays_open(
+    any_loop: str, pair: Any
+) -> None:
+    sipping = Sipping(pair[0])
+    peer = SecurePeer(pair[1], client_context())
+    peer.send(b"last words")
+    peer.says_goodbye = True
+    until(any_loop, lambda: sipping.ended, peer)
+    assert b"".join(sipping.got) == b"last words"
+    until(any_loop, lambda: peer.ended, peer)
+    assert peer.ended == CLOSE_NOTIFY
+
+
+def test_after_an_error_in_a_handler_the_rest_is_delivered(
+    any_loop: str, pair: Any
+) -> None:
+    class Failing(Sipping):
+        errors = 0
+
+        def handle_read(self) -> None:
+            super().handle_read()
+            if len(self.got) == 2:
+                raise ValueError(self.got)
+
+        def handle_error(self) -> None:
+            self.errors += 1
+
+    failing = Failing(pair[0])
+    peer = SecurePeer(pair[1], client_context())
+    peer.send(b"0123456789")
+    until(any_loop, lambda: b"".join(failing.got) == b"0123456789", peer)
+    assert failing.errors == 1
+    failing.close()
+
+
+def test_a_channel_that_does_not_read_does_not_stop_the_loop(
+    any_loop: str, pair: Any
+) -> None:
+    class Deaf(Sipping):
+        reads = 0
+
+        def handle_read(self) -> None:
+            self.reads += 1
+
+    deaf = Deaf(pair[0])
+    peer = SecurePeer(pair[1], client_context())
+    peer.send(b"hello?")
+    until(any_loop, lambda: deaf.reads > 3, peer)
+    deaf.close()
+
+
+# Sending.
+
+
+def blocked(pair: Any) -> tuple[TLSSocket, SecurePeer, bytes]:
+    """A socket in the middle of a write that the kernel has not taken, and what."""
+    session, peer = secured("select", KINDS["ours"], pair)
+    session.del_channel()
+    said = bytes(range(200)) * 300
+    total = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            total += session.socket.send(said)
+    peer.ours = total // len(said) * said  # type: ignore[attr-defined]
+    return session.socket, peer, said
+
+
+def rest_of(sock: TLSSocket, peer: SecurePeer, data: bytes) -> int:
+    """Offer it until it is taken."""
+    while True:
+        peer.step()
+        try:
+            return sock.send(data)
+        except BlockingIOError:
+            continue
+
+
+def until_got(peer: SecurePeer, data: bytes) -> None:
+    while len(peer.got) < len(data) and not peer.ended:
+        peer.step()
+    assert peer.got == data
+
+
+def test_who_repeats_a_write_has_made_it_once(pair: Any) -> None:
+    sock, peer, said = blocked(pair)
+    assert rest_of(sock, peer, said) == len(said)
+    assert rest_of(sock, peer, b"!") == 1
+    until_got(peer, peer.ours + said + b"!")  # type: ignore[attr-defined]
+    sock.close()
+
+
+def test_a_repeated_write_may_be_longer_or_shorter(pair: Any) -> None:
+    sock, peer, said = blocked(pair)
+    assert rest_of(sock, peer, said[:10]) == 10
+    assert rest_of(sock, peer, memoryview(said[10:] + b"!")) == len(said) - 10
+    assert rest_of(sock, peer, b"!") == 1
+    until_got(peer, peer.ours + said + b"!")  # type: ignore[attr-defined]
+    sock.close()
+
+
+def test_another_write_meanwhile_goes_behind_it_and_nothing_goes_twice(
+    pair: Any,
+) -> None:
+    sock, peer, said = blocked(pair)
+    assert rest_of(sock, peer, b"in between") == 10
+    assert rest_of(sock, peer, said) == len(said)
+    until_got(peer, peer.ours + said + b"in between")  # type: ignore[attr-defined]
+    sock.close()
+
+
+def test_who_gives_a_write_up_may_go_on(pair: Any) -> None:
+    sock, peer, _ = blocked(pair)
+    for number in range(20):
+        assert rest_of(sock, peer, b"<%d>" % number)
+    sock.close()
+    while not peer.ended:
+        peer.step()
+    assert peer.ended == CLOSE_NOTIFY
+    assert peer.got.endswith(b"".join(b"<%d>" % number for number in range(20)))
+    assert len(sock._promised) <= 4
+
+
+def test_closed_in_the_middle_of_a_record_is_no_proper_end(pair: Any) -> None:
+    sock, peer, _ = blocked(pair)
+    sock.close()
+    while not peer.ended:
+        peer.step()
+    assert peer.ended == CUT
+
+
+def test_a_slow_reader_gets_everything_and_a_proper_end(
+    any_loop: str, kind: Any, pair: Any
+) -> None:
+    session, peer = secured(any_loop, kind, pair)
+    peer.reads = False
+    said = bytes(range(200)) * 1500
+    session.push(said)
+    session.close_when_done()
+    for _ in range(5):
+        turn_once(any_loop, timeout=0.0)
+    assert session.producer_fifo
+    peer.reads = True
+    until(any_loop, lambda: peer.ended, peer)
+    assert (peer.got == said, peer.ended) == (True, CLOSE_NOTIFY)
+    peer.close()
+    settle(any_loop)
+
+
+def fill(sock: socket.socket) -> int:
+    """Let the kernel have no room for anything more."""
+    total = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            total += sock.send(b"x")
+    return total
+
+
+def test_a_goodbye_that_finds_no_room_is_said_when_there_is(
+    loop: str, pair: Any
+) -> None:
+    session, peer = secured(loop, KINDS["ours"], pair, client_context(VERSIONS[0]))
+    # It breaks what TLS makes of it, so the peer is looked at beneath.
+    junk = fill(pair[0])
+    in_a_turn(loop, session.close)
+    assert len(asyncore.socket_map) == 1
+    got = b""
+
+    def read() -> bool:
+        nonlocal got
+        with contextlib.suppress(BlockingIOError):
+            got += os.read(peer.sock.fileno(), 65536)
+        return len(got) > junk
+
+    turn_until(loop, read, timeout=0.0)
+    assert got[junk:].startswith(b"\x15\x03\x03")
+    peer.close()
+    settle(loop)
+
+
+def test_a_goodbye_does_not_wait_for_ever(
+    loop: str, pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LINGER", 0.0)
+    session, _ = secured(loop, KINDS["ours"], pair)
+    fill(pair[0])
+    in_a_turn(loop, session.close)
+    settle(loop)
+    assert pair[0].fileno() == -1
+
+
+def test_outside_of_a_loop_a_goodbye_is_said_once(pair: Any) -> None:
+    session, _ = secured("select", KINDS["ours"], pair)
+    fill(pair[0])
+    session.close()
+    assert (asyncore.socket_map, pair[0].fileno()) == ({}, -1)
+
+
+def test_what_was_not_read_costs_the_peer_nothing_of_what_was_sent(
+    kind: Any, pair: Any
+) -> None:
+    session, peer = secured("select", kind, pair)
+    pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * SMALL)
+    # The peer has no room for so much: some of it is still in this end's kernel.
+    total = sum(session.socket.send(b"x" * 500) for _ in range(8 * SMALL // 500))
+    peer.reads = False
+    peer.send(b"Who reads this?")
+    peer.step()
+    assert peer.done
+    session.close()
+    peer.reads = True
+    while not peer.ended:
+        peer.step()
+    assert (len(peer.got), peer.ended) == (total, CLOSE_NOTIFY)
+
+
+def test_shutting_down_says_goodbye_and_reading_goes_on(
+    any_loop: str, kind: Any, pair: Any
+) -> None:
+    session, peer = secured(any_loop, kind, pair)
+    session.push(b"all")
+    turn_once(any_loop, timeout=0.0)
+    session.socket.shutdown(socket.SHUT_WR)
+    peer.send(b"still here")
+    # It reads the end only after it has written.
+    until(any_loop, lambda: session.got == b"still here" and peer.ended, peer)
+    assert (peer.got, peer.ended) == (b"all", CLOSE_NOTIFY)
+    session.close()
+
+
+def test_urgent_bytes_are_not_taken_for_records(pair: Any) -> None:
+    session, peer = secured("select", KINDS["ours"], pair)
+    socket.socket.send(peer.sock, b"!", socket.MSG_OOB)
+    turn_until("select", lambda: select.select([], [], [pair[0]], 0)[2])
+    assert session.socket.recv(1, socket.MSG_OOB) == b"!"
+    session.close()
+
+
+# The end.
+
+
+def test_their_goodbye_is_answered(any_loop: str, kind: Any, pair: Any) -> None:
+    session, peer = secured(any_loop, kind, pair)
+    peer.send(b"I go")
+    peer.says_goodbye = True
+    until(any_loop, lambda: peer.ended, peer)
+    assert (session.got, session.socket.ended) == (b"I go", CLOSE_NOTIFY)
+    assert (session.peer_closed, peer.ended) == (1, CLOSE_NOTIFY)
+
+
+def test_a_connection_that_is_cut_is_told_apart(
+    any_loop: str, kind: Any, pair: Any
+) -> None:
+    session, peer = secured(any_loop, kind, pair)
+    peer.send(b"I g")
+    until(any_loop, lambda: session.got == b"I g", peer)
+    pair[1].close()
+    peer.sock.close()
+    turn_until(any_loop, lambda: session.peer_closed)
+    assert (session.socket.ended, session.errors) == (CUT, [])
+
+
+@pytest.mark.parametrize(
+    ("junk", "why"),
+    [
+        (b"\x17\x03\x03\x00\x30" + b"z" * 48, "decryption failed or bad record mac"),
+        (b"hello, are you there?", "it does not speak TLS"),
+    ],
+)
+def test_what_is_no_record_ends_the_channel_in_one_line(
+    any_loop: str,
+    kind: Any,
+    pair: Any,
+    junk: bytes,
+    why: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    session, peer = secured(any_loop, kind, pair)
+    socket.socket.send(peer.sock, junk)
+    turn_until(any_loop, lambda: session.peer_closed)
+    assert (session.socket.ended, session.errors) == (why, [])
+    until(any_loop, lambda: peer.ended, peer)
+    assert "ALERT" in peer.ended
+    (record,) = caplog.records
+    assert record.getMessage().endswith(f"TLS has failed: {why}")
+    assert record.exc_info is None
+
+
+def test_half_a_record_is_waited_for(any_loop: str, pair: Any) -> None:
+    sipping = Sipping(pair[0])
+    peer = SecurePeer(pair[1], client_context())
+    until(any_loop, lambda: peer.secured and not in_handshake(), peer)
+    socket.socket.send(peer.sock, b"\x17\x03\x03\x00\x30" + b"z" * 20)
+    for _ in range(3):
+        turn_once(any_loop, timeout=0.0)
+    assert (sipping.got, sipping.ended) == ([], False)
+    pair[1].close()
+    peer.sock.close()
+    turn_until(any_loop, lambda: sipping.ended)
+    assert sipping.socket.ended == CUT
+
+
+def test_a_reset_is_the_end(any_loop: str, kind: Any, pair: Any) -> None:
+    session, peer = secured(any_loop, kind, pair)
+    linger = b"\1\0\0\0\0\0\0\0"
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    peer.sock.close()
+    turn_until(any_loop, lambda: session.peer_closed)
+    assert session.errors == []
+
+
+# Handshakes that come to nothing.
+
+
+def in_handshake() -> list[Handshake]:
+    found = asyncore.socket_map.values()
+    return [channel for channel in found if isinstance(channel, Handshake)]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind_of"),
+    [
+        (b"hello\n", "no TLS"),
+        (b"GET / HTTP/1.1\r\n\r\n", "no TLS"),
+        (b"\0" * 600, "no TLS"),
+        (b"\x16\x03\x01\x02\x00" + b"\xff" * 512, "protocol"),
+    ],
+    ids=["text", "HTTP", "zeros", "a record of nonsense"],
+)
+def test_garbage_is_refused_in_one_line(
+    any_loop: str,
+    kind: Any,
+    pair: Any,
+    said: bytes,
+    kind_of: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = served(kind, pair[0])
+    pair[1].sendall(said)
+    turn_until(any_loop, lambda: session.refused)
+    assert session.refused.kind == kind_of
+    assert (session.peer_closed, session.secured, session.errors) == (1, 0, [])
+    (record,) = caplog.records
+    assert record.getMessage().endswith(f"no TLS: {session.refused}")
+    assert (record.exc_info, "\n" in record.getMessage()) == (None, False)
+    pair[1].close()
+    settle(any_loop)
+
+
+def test_no_reset_overtakes_the_reason(loop: str) -> None:
+    with tcp_pair(small=False) as (ours, theirs):
+        session = served(KINDS["ours"], ours)
+        # More than is read at a time: the rest is there when the socket is closed.
+        theirs.sendall(b"\x16\x03\x01\x02\x00" + b"\xff" * 80_000)
+        turn_until(loop, lambda: session.refused)
+        theirs.settimeout(0)
+        got = []
+
+        def read() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                got.append(theirs.recv(100))
+            return b"" in got
+
+        turn_until(loop, read, timeout=0.0)
+        assert got[0].startswith(b"\x15\x03")
+        theirs.close()
+        settle(loop)
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00"]
+)
+def test_who_leaves_in_the_middle_is_refused(
+    any_loop: str, kind: Any, pair: Any, said: bytes
+) -> None:
+    session = served(kind, pair[0])
+    pair[1].sendall(said)
+    pair[1].close()
+    turn_until(any_loop, lambda: session.refused)
+    assert session.refused.kind == "closed"
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"])
+def test_who_never_finishes_is_refused_in_time_and_holds_nobody_up(
+    any_loop: str, kind: Any, pair: Any, said: bytes
+) -> None:
+    silent = served(kind, pair[0], patience=0.02)
+    pair[1].sendall(said)
+    with tcp_pair() as (ours, theirs):
+        session, peer = secured(any_loop, kind, (ours, theirs))
+        peer.send(b"meanwhile")
+        until(any_loop, lambda: session.got == b"meanwhile", peer)
+        session.close()
+    turn_until(any_loop, lambda: silent.refused, timeout=0.01)
+    assert (silent.refused.kind, silent.peer_closed) == ("timeout", 1)
+    assert asyncore.socket_map == {}
+
+
+def test_a_handshake_that_waits_does_not_keep_the_loop_busy(
+    any_loop: str, pair: Any
+) -> None:
+    session = served(KINDS["original"], pair[0])
+    session.push(b"not yet")
+    handshake = in_handshake()[0]
+    turn_once(any_loop, timeout=0.0)
+    assert not handshake.writable()
+    session.close()
+    assert asyncore.socket_map == {}
+
+
+def test_closing_everything_closes_a_channel_in_its_handshake(
+    kind: Any, pair: Any
+) -> None:
+    session = served(kind, pair[0])
+    asyncore.close_all()
+    assert (session.socket.fileno(), asyncore.socket_map) == (-1, {})
+    assert session.refused is None
+
+
+def test_an_error_in_handle_secured_is_the_channels(
+    any_loop: str, kind: Any, pair: Any
+) -> None:
+    class Failing(kind):  # type: ignore[misc]
+        def handle_secured(self) -> None:
+            raise ValueError("no")
+
+    session = served(Failing, pair[0])
+    peer = SecurePeer(pair[1], client_context())
+    until(any_loop, lambda: session.errors, peer)
+    assert str(session.errors) == "[ValueError('no')]"
+    assert asyncore.socket_map == {}
+
+
+# Who is who.
+
+
+def refused(
+    loop: str, pair: Any, server: ssl.SSLContext, client: ssl.SSLContext, name: str
+) -> tuple[HandshakeError, str]:
+    """What our client makes of a server, and what the server hears of it."""
+    channel = KINDS["ours"](pair[0], context=client, server_hostname=name)
+    peer = SecurePeer(pair[1], server, server_side=True)
+    until(loop, lambda: channel.refused and peer.ended, peer)
+    peer.close()
+    settle(loop)
+    return channel.refused, peer.ended
+
+
+def test_a_client_wants_to_know_who_has_issued_the_certificate(
+    any_loop: str, pair: Any
+) -> None:
+    error, heard = refused(
+        any_loop, pair, server_context(by="others"), client_context(), "localhost"
+    )
+    assert error.kind == "certificate"
+    assert "not to be trusted: unable to get local issuer certificate" in str(error)
+    assert heard == "TLSV1_ALERT_UNKNOWN_CA"
+
+
+def test_a_client_wants_the_name_to_be_right(any_loop: str, pair: Any) -> None:
+    error, _ = refused(
+        any_loop, pair, server_context(), client_context(), "example.org"
+    )
+    assert error.kind == "certificate"
+    assert "not valid for 'example.org'" in str(error)
+
+
+def test_a_client_without_a_context_verifies(any_loop: str, pair: Any) -> None:
+    channel = KINDS["ours"](pair[0])
+    channel.start_tls(server_hostname="localhost")
+    peer = SecurePeer(pair[1], server_context(), server_side=True)
+    until(any_loop, lambda: channel.refused, peer)
+    assert channel.refused.kind == "certificate"
+    peer.close()
+    settle(any_loop)
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+@pytest.mark.parametrize(
+    ("by", "kind_of"), [("ours", ""), ("", "no certificate"), ("others", "certificate")]
+)
+def test_client_certificates(
+    any_loop: str, pair: Any, version: ssl.TLSVersion, by: str, kind_of: str
+) -> None:
+    session = KINDS["gathering"](
+        pair[0], context=server_context(require=True), server_side=True
+    )
+    peer = SecurePeer(pair[1], client_context(version, certificate_by=by))
+    until(any_loop, lambda: session.refused or session.secured, peer)
+    if kind_of:
+        assert session.refused.kind == kind_of
+        # The reason gets to the peer.
+        until(any_loop, lambda: peer.ended, peer)
+        assert "ALERT" in peer.ended
+    else:
+        subject = session.socket.getpeercert()["subjectAltName"]
+        assert subject == (("email", "client@localhost"),)
+        session.close()
+    peer.close()
+    settle(any_loop)
+
+
+def test_an_old_tls_is_refused(loop: str, pair: Any) -> None:
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        old.minimum_version = ssl.TLSVersion.TLSv1
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("DEFAULT:@SECLEVEL=0")
+    session = served(KINDS["ours"], pair[0])
+    peer = SecurePeer(pair[1], old)
+    until(loop, lambda: session.refused and peer.ended, peer)
+    assert session.refused.kind == "version"
+    peer.close()
+    settle(loop)
+
+
+def test_mistakes_are_said_before_anything_has_changed(pair: Any) -> None:
+    channel = KINDS["ours"](pair[0])
+    with pytest.raises(ValueError, match="needs a context"):
+        channel.start_tls(server_side=True)
+    with pytest.raises(ValueError, match="server_hostname"):
+        channel.start_tls()
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_TLS_SERVER"):
+        channel.start_tls(server_context(), server_hostname="localhost")
+    assert asyncore.socket_map == {pair[0].fileno(): channel}
+    assert channel.socket is pair[0]
+    channel.close()
+
+
+# Beginning in plain.
+
+
+def test_a_conversation_may_turn_to_tls(any_loop: str, kind: Any, pair: Any) -> None:
+    class Session(kind):  # type: ignore[misc]
+        def collect_incoming_data(self, data: bytes) -> None:
+            super().collect_incoming_data(data)
+            if self.got == b"STARTTLS":
+                self.push(b"go ahead")
+                self.start_tls(server_context(), server_side=True)
+
+    session = Session(pair[0])
+    session.set_terminator(8)
+    session.found_terminator = lambda: session.set_terminator(None)
+    # The last word is an attacker's, who sits between the two.
+    pair[1].sendall(b"STARTTLSevil")
+    turn_until(any_loop, in_handshake)
+    assert pair[1].recv(100) == b"go ahead"
+    peer = SecurePeer(pair[1], client_context())
+    peer.send(b" good")
+    until(any_loop, lambda: session.got != b"STARTTLS", peer)
+    assert session.got == b"STARTTLS good"
+    session.close()
+
+
+def test_what_waits_in_plain_is_not_sent_encrypted(pair: Any) -> None:
+    channel = KINDS["original"](pair[0])
+    channel.push(b"x" * 1_000_000)
+    with pytest.raises(RuntimeError, match="in plain"):
+        channel.start_tls(server_context(), server_side=True)
+    channel.close()
+
+
+# OpenSSL's own client.
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command")
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_openssl_s_client(loop: str, version: str, tmp_path: Path) -> None:
+    kind, sessions = KINDS["gathering"], []
+
+    class Door(asyncore.dispatcher):
+        def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
+            sessions.append(served(kind, sock))
+
+    door = Door()
+    door.create_socket()
+    door.bind(("127.0.0.1", 0))
+    door.listen(1)
+    port = door.socket.getsockname()[1]
+    ca = write_files(tmp_path)["ca"]
+    where = ("-connect", f"localhost:{port}", "-CAfile", ca, "-verify_return_error")
+    with process(
+        str(OPENSSL), "s_client", version, *where, stdin=subprocess.PIPE
+    ) as client:
+        turn_until(loop, lambda: sessions and sessions[0].secured)
+        (session,) = sessions
+        stdin = client.popen.stdin
+        assert stdin is not None
+        # A new key, which has to be answered; in TLS 1.2 a new handshake is refused.
+        stdin.write("K\n" if version == "-tls1_3" else "hello\n")
+        stdin.flush()
+        session.push(b"first\n")
+        turn_until(loop, lambda: "first" in client.out)
+        stdin.write("second\n")
+        stdin.flush()
+        turn_until(loop, lambda: session.got.endswith(b"second\n"))
+        session.push(b"third\n")
+        session.close_when_done()
+        turn_until(loop, lambda: "third" in client.out)
+        client.wait()
+    door.close()
+    settle(loop)
+    assert (
+        "    Verify return code: 0 (ok)" in client.out
+        or "Verification: OK" in client.out
+    )
+
+
+# Announcing, and writing for many.
+
+
+def test_a_secured_channel_announces(pair: Any) -> None:
+    session, _ = secured("selectors", KINDS["gathering"], pair)
+    assert announces(session)
+    session.close()
+
+
+def test_an_audience_writes_its_log_to_tls_as_to_plain(loop: str) -> None:
+    audience = compat.Audience()
+    with ExitStack() as stack:
+        pairs = [stack.enter_context(tcp_pair(small=False)) for _ in range(3)]
+        both = [secured(loop, KINDS["gathering"], pair) for pair in pairs]
+        sessions, peers = zip(*both, strict=True)
+        for session in sessions:
+            audience.add(session)
+        sends = count_sends(sessions)
+        in_a_turn(loop, lambda: [audience.push(b"message.") for _ in range(50)])
+        until(loop, lambda: all(peer.got == b"message." * 50 for peer in peers), *peers)
+        assert sends == [1, 1, 1]
+        for session in sessions:
+            session.close()
+
+
+def count_sends(sessions: Sequence[Any]) -> list[int]:
+    """How often each has sent to the kernel since this call."""
+    sends = [0] * len(sessions)
+
+    class Counting:
+        def __init__(self, place: int, sock: socket.socket) -> None:
+            self._place, self._sock = place, sock
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._sock, name)
+
+        def send(self, data: bytes) -> int:
+            sends[self._place] += 1
+            return self._sock.send(data)
+
+    for place, session in enumerate(sessions):
+        session.socket._sock = Counting(place, session.socket._sock)
+    return sends
+
+
+def test_over_tls_adds_the_mixin_once() -> None:
+    kind = over_tls(compat.async_chat)
+    assert issubclass(kind, TLS)
+    assert (kind.__name__, kind.__module__) == ("async_chat", "compat.chat")
+    assert over_tls(kind) is kind
+    assert over_tls(len) is len

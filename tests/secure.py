@@ -1,0 +1,225 @@
+"""Certificates that are real, and peers that speak TLS by ``ssl.SSLSocket``.
+
+Rule 1: the far side shares no code with ours, which is built on ``ssl.SSLObject``.
+Rule 2: a peer never blocks: the test turns the loop, and lets its peers step.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+from compat.tls import CLOSE_NOTIFY, CUT, TLS, HandshakeError
+from tests.support import turn_until
+
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+@cache
+def authority(name: str) -> trustme.CA:
+    return trustme.CA(organization_name=name)
+
+
+@cache
+def certificate(*names: str, by: str = "ours") -> trustme.LeafCert:
+    return authority(by).issue_cert(*names)
+
+
+@cache
+def server_context(require: bool = False, by: str = "ours") -> ssl.SSLContext:
+    """A server's, for "localhost" and 127.0.0.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate("localhost", "127.0.0.1", by=by).configure_cert(context)
+    if require:
+        authority("ours").configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+@cache
+def client_context(
+    version: ssl.TLSVersion | None = None, certificate_by: str = ""
+) -> ssl.SSLContext:
+    """A client's, which trusts our authority; with a certificate, if it shall."""
+    # Not the default one, which takes its time to read the system's authorities.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority("ours").configure_trust(context)
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if certificate_by:
+        certificate("client@localhost", by=certificate_by).configure_cert(context)
+    return context
+
+
+def write_files(folder: Path) -> dict[str, str]:
+    """What the command line takes: "ca", "cert", "key"; "client-cert", …"""
+    paths = {}
+    leaves = {"": ("localhost", "127.0.0.1"), "client-": ("client@localhost",)}
+    for prefix, names in leaves.items():
+        leaf = certificate(*names)
+        for what, blobs in (
+            ("cert", leaf.cert_chain_pems),
+            ("key", [leaf.private_key_pem]),
+        ):
+            path = folder / f"{prefix}{what}.pem"
+            path.write_bytes(b"".join(blob.bytes() for blob in blobs))
+            paths[prefix + what] = str(path)
+    authority("ours").cert_pem.write_to_path(str(folder / "ca.pem"))
+    return {**paths, "ca": str(folder / "ca.pem")}
+
+
+class SecurePeer:
+    """The other end, whichever side it is.
+
+    Attributes:
+        got: every byte so far.
+        ended: "", or how it ended: CLOSE_NOTIFY, CUT, or the error.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        server_hostname: str | None = "localhost",
+        **options: Any,
+    ) -> None:
+        sock.setblocking(False)
+        self.sock = context.wrap_socket(
+            sock,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+            server_hostname=None if options.get("server_side") else server_hostname,
+            **options,
+        )
+        self.secured = False
+        self.got = b""
+        self.ended = ""
+        self.reads = True
+        self.says_goodbye = False
+        self._to_send = b""
+
+    @classmethod
+    def of(
+        cls, address: Any, context: ssl.SSLContext | None = None, **options: Any
+    ) -> SecurePeer:
+        sock = socket.create_connection(address[:2])
+        return cls(sock, context or client_context(), **options)
+
+    def send(self, data: bytes) -> None:
+        """Let it be sent by the next steps."""
+        self._to_send += data
+
+    @property
+    def done(self) -> bool:
+        """Has everything been sent?"""
+        return not self._to_send
+
+    def step(self) -> None:
+        """As much as goes without waiting."""
+        if self.ended or self.sock.fileno() < 0:
+            return
+        try:
+            if not self.secured:
+                self.sock.do_handshake()
+                self.secured = True
+            self._write()
+            while self.reads:
+                data = self.sock.recv(65536)
+                if not data:
+                    self.ended = CLOSE_NOTIFY
+                    return
+                self.got += data
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except ssl.SSLZeroReturnError:
+            self.ended = CLOSE_NOTIFY
+        except ssl.SSLEOFError:
+            self.ended = CUT
+        except OSError as error:
+            self.ended = getattr(error, "reason", None) or str(error)
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def __del__(self) -> None:
+        self.sock.close()
+
+    def _write(self) -> None:
+        try:
+            while self._to_send:
+                sent = self.sock.send(self._to_send[:50_000])
+                self._to_send = self._to_send[sent:]
+            if self.says_goodbye:
+                self.says_goodbye = False
+                self.sock.unwrap()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+
+
+class Collecting(TLS):
+    """What the tests' channels have in common, on whichever async_chat."""
+
+    ac_gather = False
+    peer_closed = 0
+
+    def __init__(self, sock: Any, map: Any = None, **options: Any) -> None:
+        super().__init__(sock, map)
+        self.set_terminator(None)  # type: ignore[attr-defined]
+        self.got = b""
+        self.secured = 0
+        self.refused: HandshakeError | None = None
+        self.errors: list[BaseException] = []
+        if options:
+            self.start_tls(**options)
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.got += data
+
+    def handle_secured(self) -> None:
+        self.secured += 1
+
+    def handle_refused(self, error: HandshakeError) -> None:
+        self.refused = error
+        super().handle_refused(error)
+
+    def handle_close(self) -> None:
+        self.peer_closed += 1
+        self.close()
+
+    def handle_error(self) -> None:
+        error = sys.exception()
+        assert error is not None
+        self.errors.append(error)
+        self.close()
+
+
+def channel_on(base: type[Any], gather: bool = False) -> Any:
+    """A Collecting on that async_chat."""
+    return type("Session", (Collecting, base), {"ac_gather": gather})
+
+
+def until(
+    loop: str, holds: Callable[[], object], *peers: SecurePeer, map: Any = None
+) -> None:
+    """Turn the loop, and let the peers step, until *holds()* is true."""
+
+    def look() -> object:
+        for peer in peers:
+            peer.step()
+        return holds()
+
+    # Nothing is waited for: what one of the two waits for, the other does.
+    turn_until(loop, look, map, timeout=0.0)
+
+
+def settle(loop: str) -> None:
+    """Turn until the last goodbye is over."""
+    turn_until(loop, lambda: not asyncore.socket_map, timeout=0.01)
