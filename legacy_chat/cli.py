@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import compat
 from legacy_chat import __version__
@@ -30,6 +31,9 @@ try:
     import resource
 except ImportError:  # Windows has no such limits.
     resource = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["main"]
 
@@ -69,12 +73,14 @@ examples:
   COMPAT_LOOP=poll legacy-chat serve         what "auto" means, from outside
   legacy-chat serve --max-clients 500 --max-per-address 5 --flood-messages 2
   legacy-chat serve --terminator '/quit\\r\\n' --metrics 127.0.0.1:9100
+  legacy-chat serve --tls-cert cert.pem --tls-key key.pem
 """
 
 CONNECT_EXAMPLES = """\
 examples:
   legacy-chat connect                        the server on this machine
   legacy-chat connect chat.example --port 5000
+  legacy-chat connect chat.example --tls     the certificate has to be right
   printf 'hi' | legacy-chat connect          say it, show what comes back, leave
 
 "out" anywhere in what you say ends the conversation, as Ctrl-C and Ctrl-D do; a room
@@ -107,6 +113,8 @@ def main(argv: list[str] | None = None) -> int:
         compat.choose(given.loop)
     except (compat.UnknownLoopError, compat.MissingLoopError) as error:
         parser.error(str(error))
+    if mistake := _tls_mistake(given):
+        parser.error(mistake)
     try:
         status: int = given.run(given)
     except BrokenPipeError:
@@ -124,6 +132,10 @@ def serve(given: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
     choice = compat.choose(given.loop)
     limit = raise_descriptor_limit(choice.name)
+    try:
+        tls = _server_tls(given)
+    except ValueError as error:
+        return _refuse("cannot use TLS", error)
     signals_seen = []
 
     def stop(signum: int) -> None:
@@ -139,7 +151,7 @@ def serve(given: argparse.Namespace) -> int:
             compat.on_signals(TELLS, lambda signum: server.log_counters())
         )
         try:
-            server = make_server(given)
+            server = make_server(given, tls)
         except MetricsError as error:
             host, port = given.metrics
             return _refuse(f"cannot show metrics on {host} port {port}", error)
@@ -157,7 +169,9 @@ def serve(given: argparse.Namespace) -> int:
     return 0
 
 
-def make_server(given: argparse.Namespace) -> ChatServer:
+def make_server(
+    given: argparse.Namespace, tls: ssl.SSLContext | None = None
+) -> ChatServer:
     """The server that the command line describes.
 
     Raises:
@@ -177,13 +191,19 @@ def make_server(given: argparse.Namespace) -> ChatServer:
         idle=given.idle,
         keepalive=given.keepalive,
         terminator=given.terminator,
+        tls=tls,
+        tls_timeout=given.tls_timeout,
     )
 
 
 def talk(given: argparse.Namespace) -> int:
     """Join a room from this terminal."""
     try:
-        connect(given.host, given.port, given.loop, given.terminator)
+        tls = _client_tls(given)
+    except ValueError as error:
+        return _refuse("cannot use TLS", error)
+    try:
+        connect(given.host, given.port, given.loop, given.terminator, tls)
     except BrokenPipeError:
         raise
     except (OSError, UnicodeError) as error:
@@ -224,6 +244,42 @@ def _refuse(what: str, error: Exception) -> int:
     return 1
 
 
+def _tls_mistake(given: argparse.Namespace) -> str:
+    """What is wrong with the options for TLS, if anything is."""
+    if given.tls_key and not given.tls_cert:
+        return "--tls-key is the key of a certificate: add --tls-cert FILE"
+    if given.run is talk:
+        named = given.tls_cert or given.tls_ca
+        return "--tls-… is of use only with --tls" if named and not given.tls else ""
+    if given.tls_require_client_cert and not given.tls_ca:
+        return (
+            "--tls-require-client-cert: whose? add --tls-ca FILE with their authority"
+        )
+    if given.tls_ca and not given.tls_cert:
+        return "without --tls-cert there is no TLS: add --tls-cert FILE"
+    return ""
+
+
+def _server_tls(given: argparse.Namespace) -> ssl.SSLContext | None:
+    """The context that the options ask for; ValueError if the files are none."""
+    if not given.tls_cert:
+        return None
+    # Here, for ssl takes longer to import than all the rest.
+    from legacy_chat import tls
+
+    return tls.server_context(
+        given.tls_cert, given.tls_key, given.tls_ca, given.tls_require_client_cert
+    )
+
+
+def _client_tls(given: argparse.Namespace) -> ssl.SSLContext | None:
+    if not given.tls:
+        return None
+    from legacy_chat import tls
+
+    return tls.client_context(given.tls_ca, given.tls_cert, given.tls_key)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="legacy-chat",
@@ -256,6 +312,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_limits(server)
     _add_views(server)
+    _add_server_tls(server)
     client = _command(commands, "connect", talk, "join a room", CONNECT_EXAMPLES)
     client.add_argument(
         "host",
@@ -264,6 +321,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST",
         help="where the room is (default: %(default)s)",
     )
+    _add_client_tls(client)
     return parser
 
 
@@ -301,6 +359,54 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
         choices=FORMATS,
         default="text",
         help="lines for people, or JSON (default: %(default)s)",
+    )
+
+
+def _add_server_tls(server: argparse.ArgumentParser) -> None:
+    group = server.add_argument_group("TLS, 1.2 or later", "Files are in PEM form.")
+    group.add_argument(
+        "--tls-cert",
+        metavar="FILE",
+        help="the server's certificate, then its issuers'; switches TLS on",
+    )
+    group.add_argument(
+        "--tls-key", metavar="FILE", help="its key (default: in the same file)"
+    )
+    group.add_argument(
+        "--tls-ca", metavar="FILE", help="authorities of clients' certificates"
+    )
+    group.add_argument(
+        "--tls-require-client-cert",
+        action="store_true",
+        help="refuse clients that show none (default: check it, if one is shown)",
+    )
+    group.add_argument(
+        "--tls-timeout",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="time for a client to make its handshake (default: %(default)s)",
+    )
+
+
+def _add_client_tls(client: argparse.ArgumentParser) -> None:
+    group = client.add_argument_group("TLS, 1.2 or later", "Files are in PEM form.")
+    group.add_argument(
+        "--tls",
+        action="store_true",
+        help="verify the server's certificate, and that it is HOST's",
+    )
+    group.add_argument(
+        "--tls-ca",
+        metavar="FILE",
+        help="authorities to trust, or the server's own certificate "
+        "(default: the system's)",
+    )
+    group.add_argument(
+        "--tls-cert", metavar="FILE", help="this client's certificate, if it has one"
+    )
+    group.add_argument(
+        "--tls-key", metavar="FILE", help="its key (default: in the same file)"
     )
 
 

@@ -19,7 +19,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import compat
 from legacy_chat.counters import Counters, Figure, flat, line, snapshot
@@ -28,6 +28,11 @@ from legacy_chat.limits import IdleSweep, Limits, Places, Throttle
 from legacy_chat.metrics import MetricsServer
 from legacy_chat.room import Clients, say
 from legacy_chat.session import ChatSession
+
+if TYPE_CHECKING:
+    import ssl
+
+    from legacy_chat.tls import Entrance
 
 __all__ = ["DEFAULT_PORT", "ChatServer"]
 
@@ -67,6 +72,8 @@ class ChatServer(Listener):
         metrics: an address and a port, where the counters are shown to Prometheus.
         max_clients, max_per_address, send_queue, flood_bytes, flood_messages,
             flood_burst, idle, keepalive, terminator: see Limits.
+        tls: a server's context; clients enter when they have made their handshake.
+        tls_timeout: seconds for a handshake.
 
     Attributes:
         clients: the sessions in the room, in the order of their coming.
@@ -74,11 +81,13 @@ class ChatServer(Listener):
         limits: as given.
         counters: what has happened so far.
         metrics: the server of the counters, or None.
+        entrance: with TLS, who makes its handshake, and how many were refused.
 
     Raises:
         OSError: an address is in use, or may not be bound. ``socket.gaierror``: the
             host has no address. Nothing is left in the map.
         TypeError: both *post* and *port* are given; the terminator is not bytes.
+        ssl.SSLError: *tls* is a client's.
         ValueError: a limit is negative, or no number; the terminator is empty.
 
     Under asyncore's own ``loop``, which has no timers and tells nobody when a turn is
@@ -104,6 +113,8 @@ class ChatServer(Listener):
         idle: float = Limits.idle,
         keepalive: int = Limits.keepalive,
         terminator: bytes = Limits.terminator,
+        tls: ssl.SSLContext | None = None,
+        tls_timeout: float = 10.0,
     ) -> None:
         if port is None:
             port = int(post)
@@ -128,6 +139,9 @@ class ChatServer(Listener):
         self._places = Places(self.limits)
         self._idle: IdleSweep | None = None
         self._until_closed = contextlib.ExitStack()
+        self.entrance: Entrance | None = None
+        if tls is not None:
+            self._take_tls(tls, tls_timeout)
         self.port = self.open_doors(host, port, list_num)
         try:
             self._begin(metrics)
@@ -139,6 +153,8 @@ class ChatServer(Listener):
     def close(self) -> None:
         """Stop listening. Who is in the room stays there."""
         self._until_closed.close()
+        if self.entrance is not None:
+            self.entrance.close()
         Listener.close(self)
 
     def shut_down(self, grace: float = 3.0) -> None:
@@ -169,7 +185,17 @@ class ChatServer(Listener):
         )
 
     def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
-        """Make a session of an accepted connection, if there is a place for it."""
+        """Make a session of an accepted connection, if there is a place for it.
+
+        With TLS, it enters when its handshake is over.
+        """
+        if self.entrance is not None:
+            self.entrance.begin(sock, addr)
+        else:
+            self.let_in(sock, addr)
+
+    def let_in(self, sock: Any, addr: Any) -> None:
+        """Make a session of a connection, secured if that is asked for."""
         ip, port = addr[:2]
         reason = self._places.refusal(self.counters.connected, ip)
         if reason:
@@ -182,8 +208,8 @@ class ChatServer(Listener):
             self._forget_half_made(sock)
             raise
 
-    def refuse(self, sock: socket.socket, reason: str, address: str = "") -> None:
-        """Say why, and close it."""
+    def refuse(self, sock: Any, reason: str, address: str = "") -> None:
+        """Say why, and close it; without a word, where the words would be in plain."""
         self.counters.refused[reason] += 1
         logger.info(
             "refused %s: %s",
@@ -191,14 +217,16 @@ class ChatServer(Listener):
             reason,
             extra={"event": "refused", "client": address, "reason": reason},
         )
-        with sock:
-            try:
+        try:
+            if self.entrance is None or not isinstance(sock, socket.socket):
                 sock.setblocking(False)
                 self.say_farewell(sock, REFUSALS[reason].encode())
-            except OSError as error:
-                logger.debug("and it was not told: %s", error)
+        except OSError as error:
+            logger.debug("and it was not told: %s", error)
+        finally:
+            sock.close()
 
-    def say_farewell(self, sock: socket.socket, words: bytes) -> None:
+    def say_farewell(self, sock: Any, words: bytes) -> None:
         """Tell somebody whose socket is about to be closed.
 
         Raises:
@@ -257,6 +285,14 @@ class ChatServer(Listener):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.limits.keepalive:
             _keep_alive(sock, self.limits.keepalive)
+
+    def _take_tls(self, context: ssl.SSLContext, timeout: float) -> None:
+        # Here, for most servers do without.
+        from compat.tls import over_tls
+        from legacy_chat.tls import Entrance
+
+        self.entrance = Entrance(self, context, timeout)
+        self.session_class = over_tls(self.session_class)
 
     def _begin(self, metrics: tuple[str, int] | None) -> None:
         """What goes on for as long as it listens."""

@@ -18,10 +18,13 @@ import signal
 import socket
 import sys
 import threading
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import compat
 from legacy_chat.escapes import visible
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Conversation", "connect"]
 
@@ -130,28 +133,49 @@ class Piece:
 
 
 def connect(
-    host: str, port: int, loop: str = "auto", terminator: bytes = b"out"
+    host: str,
+    port: int,
+    loop: str = "auto",
+    terminator: bytes = b"out",
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Talk until the input ends, the room closes, or a signal says so.
 
     Args:
         loop: a key of ``compat.LOOPS``, or "auto".
         terminator: what ends a conversation in this room.
+        tls: a client's context; the server has to be *host*, if that checks names.
 
     Raises:
         OSError: nobody listens there; ``socket.gaierror``: there is no such host.
         BrokenPipeError: nobody reads standard output any more.
+        compat.tls.HandshakeError: the server is not who it has to be, or speaks no TLS.
     """
     map: dict[int, Conversation] = {}
     sock = socket.create_connection((host, port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    talk = Conversation(sock, sys.stdout, map, terminator)
+    talk = _begin(sock, map, terminator, host, tls)
     threading.Thread(target=_read_input, args=(talk, map), daemon=True).start()
     signals = (signal.SIGINT, signal.SIGTERM)
     with compat.on_signals(signals, lambda signum: talk.leave(), map=map):
         compat.loop(map=map, loop=loop)
     if talk.failure is not None:
         raise talk.failure
+
+
+def _begin(
+    sock: socket.socket,
+    map: compat.Map,
+    terminator: bytes,
+    host: str,
+    tls: ssl.SSLContext | None,
+) -> Conversation:
+    if tls is None:
+        return Conversation(sock, sys.stdout, map, terminator)
+    # Here, for that imports this.
+    from legacy_chat.tls import SecureConversation
+
+    return SecureConversation(sock, sys.stdout, map, terminator, tls, host)
 
 
 def _read_input(talk: Conversation, map: compat.Map) -> None:

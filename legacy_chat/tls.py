@@ -1,0 +1,246 @@
+"""TLS for the room and its client: the files, the entrance, the conversation.
+
+Rule 1: nothing here is imported, and nothing of ``ssl``, where TLS is not asked for.
+Rule 2: who has not finished its handshake is not in the room: it hears nothing, and
+nothing is queued for it.
+Rule 3: what is wrong with a file is one sentence, which names the file.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import os
+import socket
+import ssl
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+import compat
+from compat.tls import CLOSE_NOTIFY, TLS, Handshake, HandshakeError, TLSSocket
+from legacy_chat.terminal import Conversation
+
+if TYPE_CHECKING:
+    from legacy_chat.server import ChatServer
+
+__all__ = [
+    "Entrance",
+    "FileError",
+    "SecureConversation",
+    "client_context",
+    "server_context",
+]
+
+
+class FileError(ValueError):
+    """A certificate, a key, or a list of authorities is not what it has to be."""
+
+
+def server_context(
+    cert: str, key: str | None = None, ca: str | None = None, require: bool = False
+) -> ssl.SSLContext:
+    """TLS 1.2 or later, without renegotiation, for a server.
+
+    Args:
+        cert: a PEM file with the server's certificate, then those of who issued it.
+        key: a PEM file with its key; None if that is in *cert*.
+        ca: a PEM file with the authorities whose client certificates are accepted.
+        require: refuse who shows none.
+
+    Raises:
+        FileError: one of the files is not that.
+        ValueError: *require* without *ca*.
+    """
+    if require and ca is None:
+        raise ValueError("client certificates cannot be required without their issuer")
+    context = _secured(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    _load_own(context, cert, key)
+    if ca is not None:
+        _load_authorities(context, ca)
+        context.verify_mode = ssl.CERT_REQUIRED if require else ssl.CERT_OPTIONAL
+    return context
+
+
+def client_context(
+    ca: str | None = None, cert: str | None = None, key: str | None = None
+) -> ssl.SSLContext:
+    """TLS 1.2 or later for a client, which verifies the server and its name.
+
+    Args:
+        ca: a PEM file with the authorities to trust; None for the system's.
+        cert: a PEM file with the client's certificate, if it shall have one.
+        key: a PEM file with its key; None if that is in *cert*.
+
+    Raises:
+        FileError: one of the files is not that.
+    """
+    context = _secured(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    if ca is None:
+        context.load_default_certs()
+    else:
+        _load_authorities(context, ca)
+    if cert is not None:
+        _load_own(context, cert, key)
+    return context
+
+
+class Entrance:
+    """Where the clients of a server make their handshakes.
+
+    Args:
+        patience: seconds for each.
+
+    Attributes:
+        handshakes: those that go on.
+        refused: how many came to nothing, by ``HandshakeError.kind``.
+
+    Raises:
+        ssl.SSLError: *context* is a client's.
+    """
+
+    def __init__(
+        self, server: ChatServer, context: ssl.SSLContext, patience: float
+    ) -> None:
+        self.server = server
+        self.context = context
+        self.patience = patience
+        self.handshakes: set[Handshake] = set()
+        self.refused: collections.Counter[str] = collections.Counter()
+        # Better now than with the first client.
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+
+    def begin(self, sock: socket.socket, addr: Any) -> None:
+        """Begin the handshake of an accepted socket, if there may be one more."""
+        most = self.server.limits.max_clients
+        if most and self.server.counters.connected + len(self.handshakes) >= most:
+            self.server.refuse(sock, "full", str(addr[0]))
+            return
+        with ExitStack() as undo:
+            undo.callback(sock.close)
+            secure = TLSSocket(sock, self.context, server_side=True)
+            undo.callback(secure.close)
+            _Entering(self, secure, addr)
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Send away who has not finished."""
+        for handshake in list(self.handshakes):
+            handshake.close()
+
+
+class _Entering(Handshake):
+    """The handshake of one that wants to enter."""
+
+    def __init__(self, entrance: Entrance, sock: TLSSocket, addr: Any) -> None:
+        self._entrance = entrance
+        self._from = addr
+        entrance.handshakes.add(self)
+        super().__init__(sock, entrance.server._map, entrance.patience)
+
+    def handle_secured(self, sock: TLSSocket) -> None:
+        self._entrance.server.let_in(sock, self._from)
+
+    def handle_refused(self, error: HandshakeError) -> None:
+        self._entrance.refused[error.kind] += 1
+        super().handle_refused(error)
+
+    def handle_error(self) -> None:
+        self._entrance.server.handle_error()
+
+    def del_channel(self, map: compat.Map | None = None) -> None:
+        self._entrance.handshakes.discard(self)
+        super().del_channel(map)
+
+
+class SecureConversation(TLS, Conversation):
+    """The client's end, with TLS.
+
+    Args:
+        host: who the server has to be.
+
+    Raises:
+        OSError: *host* is no name that a certificate could have.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        screen: TextIO,
+        map: compat.Map,
+        terminator: bytes,
+        context: ssl.SSLContext,
+        host: str,
+    ) -> None:
+        super().__init__(sock, screen, map, terminator)
+        try:
+            self.start_tls(context, server_hostname=host)
+        except ValueError as error:
+            self.close()
+            raise OSError(errno.EINVAL, str(error)) from error
+
+    def handle_refused(self, error: HandshakeError) -> None:
+        """End; whoever turned the loop is told why."""
+        self.failure = error
+        self.close()
+
+    def handle_close(self) -> None:
+        """End; and if the room has not said so, that is told, too."""
+        super().handle_close()
+        sock = self.socket
+        if isinstance(sock, TLSSocket) and sock.ended not in ("", CLOSE_NOTIFY):
+            self.failure = ConnectionAbortedError(errno.ECONNABORTED, sock.ended)
+
+
+def _secured(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+def _load_own(context: ssl.SSLContext, cert: str, key: str | None) -> None:
+    for path in (cert, key):
+        _check_readable(path)
+    try:
+        context.load_cert_chain(cert, key, password=lambda: _refuse_locked(key or cert))
+    except ssl.SSLError as error:
+        raise FileError(_what_is_wrong(error, cert, key)) from error
+
+
+def _load_authorities(context: ssl.SSLContext, ca: str) -> None:
+    _check_readable(ca)
+    if not _has_certificate(ca, context):
+        raise FileError(f"{ca} has no certificate in PEM form")
+
+
+def _check_readable(path: str | None) -> None:
+    """OpenSSL does not say which file it could not read."""
+    if path is None:
+        return
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error
+
+
+def _refuse_locked(path: str) -> NoReturn:
+    # OpenSSL would ask for the password on the terminal, if the server has one.
+    raise FileError(f"the key in {path} is locked with a password: unlock it first")
+
+
+def _what_is_wrong(error: ssl.SSLError, cert: str, key: str | None) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"{key or cert} is not the key of the certificate in {cert}"
+    if not _has_certificate(cert, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)):
+        return f"{cert} has no certificate in PEM form"
+    if error.reason in ("EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL"):
+        return f"the certificate in {cert} is too weak to be used"
+    return f"{key or cert} has no key in PEM form" + ("" if key else ": give a key")
+
+
+def _has_certificate(path: str, context: ssl.SSLContext) -> bool:
+    try:
+        context.load_verify_locations(os.fspath(path))
+    except ssl.SSLError:
+        return False
+    return True
