@@ -80,6 +80,8 @@ CUT = "the connection was cut off, without a close_notify"
 REASONS = {
     "HTTP_REQUEST": ("no TLS", "it speaks HTTP without TLS"),
     "WRONG_VERSION_NUMBER": ("no TLS", "it does not speak TLS"),
+    # So does a room without TLS: it echoes.
+    "UNEXPECTED_MESSAGE": ("protocol", "what it says is no handshake of TLS"),
     "UNSUPPORTED_PROTOCOL": ("version", "its TLS is too old"),
     "TLSV1_ALERT_PROTOCOL_VERSION": ("version", "it wants another version of TLS"),
     "NO_SHARED_CIPHER": ("cipher", "there is no cipher that both know"),

@@ -130,12 +130,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve(given: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
-    choice = compat.choose(given.loop)
-    limit = raise_descriptor_limit(choice.name)
     try:
         tls = _server_tls(given)
     except ValueError as error:
         return _refuse("cannot use TLS", error)
+    choice = compat.choose(given.loop)
+    limit = raise_descriptor_limit(choice.name)
     signals_seen = []
 
     def stop(signum: int) -> None:

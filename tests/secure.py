@@ -7,10 +7,11 @@ Rule 2: a peer never blocks: the test turns the loop, and lets its peers step.
 from __future__ import annotations
 
 import asyncore
+import shutil
 import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ import trustme
 
 from compat.tls import CLOSE_NOTIFY, CUT, TLS, HandshakeError
 from tests.support import turn_until
+
+OPENSSL = shutil.which("openssl")
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
@@ -204,6 +207,26 @@ class Collecting(TLS):
 def channel_on(base: type[Any], gather: bool = False) -> Any:
     """A Collecting on that async_chat."""
     return type("Session", (Collecting, base), {"ac_gather": gather})
+
+
+def count_sends(sessions: Sequence[Any]) -> list[int]:
+    """How often each has sent to the kernel since this call."""
+    sends = [0] * len(sessions)
+
+    class Counting:
+        def __init__(self, place: int, sock: socket.socket) -> None:
+            self._place, self._sock = place, sock
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._sock, name)
+
+        def send(self, data: bytes) -> int:
+            sends[self._place] += 1
+            return self._sock.send(data)
+
+    for place, session in enumerate(sessions):
+        session.socket._sock = Counting(place, session.socket._sock)
+    return sends
 
 
 def until(

@@ -8,12 +8,11 @@ import contextlib
 import logging
 import os
 import select
-import shutil
 import socket
 import ssl
 import subprocess
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,12 @@ from compat.tls import (
     over_tls,
 )
 from tests.secure import (
+    OPENSSL,
     VERSIONS,
     SecurePeer,
     channel_on,
     client_context,
+    count_sends,
     server_context,
     settle,
     until,
@@ -51,8 +52,6 @@ KINDS = {
     "ours": channel_on(compat.async_chat),
     "gathering": channel_on(compat.async_chat, gather=True),
 }
-
-OPENSSL = shutil.which("openssl")
 
 # Bytes of a socket's buffers: half a record. With fewer the kernel waits, by the clock.
 SMALL = 8192
@@ -632,13 +631,12 @@ def in_handshake() -> list[Handshake]:
 )
 def test_garbage_is_refused_in_one_line(
     any_loop: str,
-    kind: Any,
     pair: Any,
     said: bytes,
     kind_of: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    session = served(kind, pair[0])
+    session = served(KINDS["ours"], pair[0])
     pair[1].sendall(said)
     turn_until(any_loop, lambda: session.refused)
     assert session.refused.kind == kind_of
@@ -674,9 +672,9 @@ def test_no_reset_overtakes_the_reason(loop: str) -> None:
     "said", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00"]
 )
 def test_who_leaves_in_the_middle_is_refused(
-    any_loop: str, kind: Any, pair: Any, said: bytes
+    any_loop: str, pair: Any, said: bytes
 ) -> None:
-    session = served(kind, pair[0])
+    session = served(KINDS["gathering"], pair[0])
     pair[1].sendall(said)
     pair[1].close()
     turn_until(any_loop, lambda: session.refused)
@@ -934,26 +932,6 @@ def test_an_audience_writes_its_log_to_tls_as_to_plain(loop: str) -> None:
         assert sends == [1, 1, 1]
         for session in sessions:
             session.close()
-
-
-def count_sends(sessions: Sequence[Any]) -> list[int]:
-    """How often each has sent to the kernel since this call."""
-    sends = [0] * len(sessions)
-
-    class Counting:
-        def __init__(self, place: int, sock: socket.socket) -> None:
-            self._place, self._sock = place, sock
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._sock, name)
-
-        def send(self, data: bytes) -> int:
-            sends[self._place] += 1
-            return self._sock.send(data)
-
-    for place, session in enumerate(sessions):
-        session.socket._sock = Counting(place, session.socket._sock)
-    return sends
 
 
 def test_over_tls_adds_the_mixin_once() -> None:

@@ -1,0 +1,404 @@
+"""The room over TLS, and the commands."""
+
+from __future__ import annotations
+
+import asyncore
+import os
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compat.tls import CLOSE_NOTIFY, CUT, TLS
+from legacy_chat import ChatServer, ChatSession, cli
+from legacy_chat.tls import (
+    FileError,
+    SecureConversation,
+    client_context,
+    server_context,
+)
+from tests import secure
+from tests.legacy_chat.rooms import Room, our_room
+from tests.secure import VERSIONS, SecurePeer, settle, until, write_files
+from tests.support import DEADLINE, Process, process, room, turn_once
+
+Join = Callable[..., SecurePeer]
+
+
+@contextmanager
+def secure_room(
+    loop: str, context: ssl.SSLContext | None = None, **options: Any
+) -> Iterator[tuple[Room, Join]]:
+    """A room over TLS, and what makes a peer that has entered it."""
+    made: list[SecurePeer] = []
+    context = context or secure.server_context()
+    with our_room(loop, tls=context, **options) as room:
+
+        def join(client: ssl.SSLContext | None = None) -> SecurePeer:
+            before = len(room.server.clients)
+            peer = SecurePeer.of(room.server.socket.getsockname(), client)
+            made.append(peer)
+            until(
+                loop,
+                lambda: peer.secured and len(room.server.clients) > before,
+                *made,
+            )
+            return peer
+
+        yield room, join
+        for peer in made:
+            peer.close()
+        asyncore.close_all()
+
+
+def name_of(peer: SecurePeer) -> str:
+    ip, port = peer.sock.getsockname()[:2]
+    return f"用户{ip}{port}"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    return write_files(tmp_path)
+
+
+# The room.
+
+
+def test_the_room_chats_over_tls(any_loop: str) -> None:
+    with secure_room(any_loop) as (_, join):
+        a, b = join(), join(secure.client_context(VERSIONS[0]))
+        a.send("大家好!".encode())
+        heard = f"{name_of(a)} 说:大家好!".encode()
+        until(any_loop, lambda: a.got and b.got == heard, a, b)
+        assert a.got.decode() == "大家好!"
+        a.send(b"out")
+        until(any_loop, lambda: a.ended, a, b)
+        assert a.ended == CLOSE_NOTIFY
+        until(any_loop, lambda: b.got.endswith("退出聊天".encode()), b)
+
+
+def test_what_many_say_in_a_turn_is_one_send_for_each(loop: str) -> None:
+    with secure_room(loop) as (room, join):
+        peers = [join() for _ in range(6)]
+        quiet = peers[-1]
+        sessions = list(room.server.clients)
+        assert all(isinstance(session, TLS | ChatSession) for session in sessions)
+        sends = secure.count_sends(sessions)
+        for number, peer in enumerate(peers[:-1]):
+            peer.send(b"%d." % number * 100)
+            peer.step()
+        turn_once(loop)
+        until(loop, lambda: quiet.got.count(b"4.") == 100, *peers)
+        # All five have been read in the same turn, and each peer is sent to once: who
+        # spoke gets its echo with what the others said.
+        assert sends == [1] * 6
+
+
+def test_who_has_not_finished_its_handshake_is_not_in_the_room(any_loop: str) -> None:
+    with secure_room(any_loop) as (room, join):
+        with socket.create_connection(room.server.socket.getsockname()) as silent:
+            room.until(lambda: room.server.entrance.handshakes)
+            peer = join()
+            peer.send(b"anybody?")
+            until(any_loop, lambda: peer.got == b"anybody?", peer)
+            assert len(room.server.clients) == 1
+            assert len(room.server.entrance.handshakes) == 1
+            silent.shutdown(socket.SHUT_WR)
+            room.until(lambda: not room.server.entrance.handshakes)
+        assert room.server.entrance.refused == {"closed": 1}
+        assert len(room.server.clients) == 1
+
+
+def test_refused_handshakes_are_counted_by_reason_and_logged_in_a_line(
+    any_loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with secure_room(any_loop, tls_timeout=0.02) as (room, _):
+        address = room.server.socket.getsockname()
+        with (
+            socket.create_connection(address) as plain,
+            socket.create_connection(address),
+        ):
+            plain.sendall(b"hello")
+            room.until(lambda: room.server.entrance.refused.total() == 2)
+        assert room.server.entrance.refused == {"no TLS": 1, "timeout": 1}
+    settle(any_loop)
+    assert len(caplog.records) == 2
+    assert all(": no TLS: it " in each.getMessage() for each in caplog.records)
+    assert not any(each.exc_info for each in caplog.records)
+
+
+def test_a_server_that_closes_sends_away_who_has_not_entered(any_loop: str) -> None:
+    with secure_room(any_loop) as (room, join):
+        peer = join()
+        with socket.create_connection(room.server.socket.getsockname()) as silent:
+            room.until(lambda: room.server.entrance.handshakes)
+            room.server.shut_down()
+            silent.settimeout(DEADLINE)
+            assert silent.recv(1) == b""
+        until(any_loop, lambda: peer.ended, peer)
+        assert peer.ended == CLOSE_NOTIFY
+
+
+def test_a_session_that_cannot_be_made_costs_only_its_client(
+    any_loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = []
+
+    def first_fails(*given: Any) -> ChatSession:
+        if not made:
+            made.append(None)
+            raise ValueError("no")
+        made.append(ChatSession(*given))
+        return made[-1]
+
+    with secure_room(any_loop, session_class=first_fails) as (room, join):
+        first = SecurePeer.of(room.server.socket.getsockname())
+        until(any_loop, lambda: first.ended, first)
+        peer = join()
+        peer.send(b"me")
+        until(any_loop, lambda: peer.got == b"me", peer)
+        first.close()
+    assert [str(each.exc_info[1]) for each in caplog.records if each.exc_info] == ["no"]
+
+
+def test_a_session_that_reads_little_at_a_time_leaves_nothing_waiting(
+    any_loop: str,
+) -> None:
+    class Sipping(ChatSession):
+        ac_in_buffer_size = 3
+
+    with secure_room(any_loop, session_class=Sipping) as (_, join):
+        peer = join()
+        peer.send(b"a message in one record.")
+        until(any_loop, lambda: peer.got == b"a message in one record.", peer)
+
+
+def test_a_session_knows_its_clients_certificate(loop: str) -> None:
+    context = secure.server_context(require=True)
+    with secure_room(loop, context) as (room, join):
+        join(secure.client_context(certificate_by="ours"))
+        (session,) = room.server.clients
+        names = session.socket.getpeercert()["subjectAltName"]
+        assert names == (("email", "client@localhost"),)
+
+
+def test_a_clients_context_is_no_servers() -> None:
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_TLS_CLIENT"):
+        ChatServer(host="127.0.0.1", port=0, tls=secure.client_context())
+    assert asyncore.socket_map == {}
+
+
+def test_without_tls_ssl_is_not_imported() -> None:
+    code = "import legacy_chat.cli, sys; sys.exit('ssl' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=DEADLINE)
+
+
+# The files.
+
+
+def test_contexts_are_strict(files: dict[str, str]) -> None:
+    server = server_context(files["cert"], files["key"])
+    client = client_context(files["ca"])
+    for context in (server, client):
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+        assert context.options & ssl.OP_NO_RENEGOTIATION
+    assert (client.verify_mode, client.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert server.verify_mode == ssl.CERT_NONE
+    asked = server_context(files["cert"], files["key"], files["ca"])
+    required = server_context(files["cert"], files["key"], files["ca"], require=True)
+    assert asked.verify_mode == ssl.CERT_OPTIONAL
+    assert required.verify_mode == ssl.CERT_REQUIRED
+    with pytest.raises(ValueError, match="without their issuer"):
+        server_context(files["cert"], files["key"], require=True)
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "said"),
+    [
+        ("missing", "key", "missing: No such file or directory"),
+        ("cert", "missing", "missing: No such file or directory"),
+        (".", "key", "Is a directory"),
+        ("cert", "client-key", "client-key.pem is not the key of the certificate in "),
+        ("key", "key", "key.pem has no certificate in PEM form"),
+        ("cert", "cert", "cert.pem has no key in PEM form"),
+        ("cert", None, "cert.pem has no key in PEM form: give a key"),
+    ],
+)
+def test_what_is_wrong_with_the_files_is_a_sentence(
+    files: dict[str, str], tmp_path: Path, cert: str, key: str | None, said: str
+) -> None:
+    def path(name: str) -> str:
+        return files.get(name, str(tmp_path / name))
+
+    with pytest.raises(FileError) as caught:
+        server_context(path(cert), None if key is None else path(key))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_certificate_and_its_key_may_be_in_one_file(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    both = tmp_path / "both.pem"
+    both.write_bytes(Path(files["key"]).read_bytes() + Path(files["cert"]).read_bytes())
+    server_context(str(both))
+
+
+def test_authorities_that_are_none_are_a_sentence(files: dict[str, str]) -> None:
+    with pytest.raises(FileError, match=r"key\.pem has no certificate in PEM form"):
+        client_context(files["key"])
+
+
+@pytest.mark.skipif(secure.OPENSSL is None, reason="there is no openssl command")
+def test_a_key_with_a_password_is_not_asked_for_on_the_terminal(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    locked = str(tmp_path / "locked.pem")
+    command = [str(secure.OPENSSL), "pkey", "-aes128", "-passout", "pass:secret"]
+    subprocess.run([*command, "-in", files["key"], "-out", locked], check=True)
+    with pytest.raises(FileError, match=r"locked\.pem is locked with a password"):
+        server_context(files["cert"], locked)
+
+
+# The commands.
+
+
+def served_with(files: dict[str, str]) -> tuple[str, ...]:
+    return ("--tls-cert", files["cert"], "--tls-key", files["key"])
+
+
+def talk(*argv: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "legacy_chat", *argv],
+        input=typed,
+        capture_output=True,
+        timeout=DEADLINE,
+        check=False,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+
+
+def no_traceback(server: Process) -> bool:
+    return not any("Traceback" in line for line in server.err)
+
+
+def test_serve_and_connect_over_tls(loop: str, files: dict[str, str]) -> None:
+    with room(loop, *served_with(files)) as (server, (_, port)):
+        where = ("localhost", "--port", str(port), "--loop", loop)
+        said = "你好, " + "x" * 200_000 + "."
+        done = talk("connect", *where, "--tls", "--tls-ca", files["ca"], typed=said)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == said
+        server.wait_for("accept close")
+        assert no_traceback(server)
+
+
+def test_the_client_says_in_a_line_why_it_does_not_trust(
+    files: dict[str, str],
+) -> None:
+    with room("selectors", *served_with(files)) as (server, (_, port)):
+        where = ("--port", str(port))
+        done = talk("connect", "localhost", *where, "--tls", typed="secret")
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"legacy-chat: cannot talk to localhost port {port}: its certificate is "
+            "not to be trusted: unable to get local issuer certificate\n"
+        )
+        server.wait_for("it does not trust who has issued", err=True)
+        assert no_traceback(server)
+        assert not any("enter" in line for line in server.out)
+
+
+def test_the_client_says_in_a_line_that_the_name_is_wrong(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    secure.certificate("example.org").private_key_and_cert_chain_pem.write_to_path(
+        str(tmp_path / "other.pem")
+    )
+    with room("selectors", "--tls-cert", str(tmp_path / "other.pem")) as (_, where):
+        port = str(where[1])
+        options = ("--tls", "--tls-ca", files["ca"])
+        done = talk("connect", "127.0.0.1", "--port", port, *options)
+        assert done.returncode == 1
+        assert "not valid for '127.0.0.1'" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_the_client_says_in_a_line_that_there_is_no_tls(files: dict[str, str]) -> None:
+    with room("selectors") as (_, (_, port)):
+        options = ("--tls", "--tls-ca", files["ca"])
+        done = talk("connect", "localhost", "--port", str(port), *options)
+        assert (done.returncode, done.stderr) == (
+            1,
+            f"legacy-chat: cannot talk to localhost port {port}: "
+            "what it says is no handshake of TLS\n",
+        )
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_client_certificates_from_the_command_line(
+    files: dict[str, str], shown: bool
+) -> None:
+    required = ("--tls-ca", files["ca"], "--tls-require-client-cert")
+    with room("selectors", *served_with(files), *required) as (server, (_, port)):
+        options = ("--port", str(port), "--tls", "--tls-ca", files["ca"])
+        if shown:
+            cert, key = files["client-cert"], files["client-key"]
+            options += ("--tls-cert", cert, "--tls-key", key)
+        done = talk("connect", "localhost", *options, typed="me.")
+        if shown:
+            assert (done.returncode, done.stdout, done.stderr) == (0, "me.", "")
+        else:
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.endswith(
+                "it requires a certificate, and was shown none\n"
+            )
+            server.wait_for("no TLS: it shows no certificate", err=True)
+
+
+def test_the_client_says_that_a_connection_was_cut(files: dict[str, str]) -> None:
+    with room("selectors", *served_with(files)) as (server, (_, port)):
+        options = ("--port", str(port), "--tls", "--tls-ca", files["ca"])
+        command = (sys.executable, "-m", "legacy_chat", "connect", "localhost")
+        with process(*command, *options, stdin=subprocess.PIPE) as client:
+            server.wait_for("enter")
+            server.popen.kill()
+            assert client.wait() == 1
+            (line,) = client.err
+            assert line.endswith(CUT)
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "said"),
+    [
+        ("serve --tls-cert missing.pem", 1, "missing.pem: No such file or directory"),
+        ("serve --tls-key key.pem", 2, "add --tls-cert FILE"),
+        ("serve --tls-ca ca.pem", 2, "add --tls-cert FILE"),
+        ("serve --tls-cert c.pem --tls-require-client-cert", 2, "add --tls-ca FILE"),
+        ("connect --tls-ca ca.pem", 2, "only with --tls"),
+        ("connect --tls --tls-ca missing.pem", 1, "missing.pem: No such file"),
+    ],
+)
+def test_what_is_wrong_with_the_options_is_a_line(
+    argv: str, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        got = cli.main(argv.split())
+    except SystemExit as error:
+        got = error.code  # type: ignore[assignment]
+    assert got == status
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_host_that_no_certificate_could_have_is_an_error_of_the_system() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, pytest.raises(OSError, match="server_hostname is needed"):
+        SecureConversation(ours, sys.stdout, {}, secure.client_context(), "")
+    assert ours.fileno() == -1
