@@ -72,6 +72,10 @@ SIZE = 65536
 # that sends past its own queue; who never repeats any shall not cost memory.
 FEW_PROMISES = 4
 
+# Bytes of records that the kernel has not taken. A write is less; what is beyond are
+# answers that a peer asks for, and does not read: that there is no new handshake.
+MOST_UNSENT = 2 * SIZE
+
 # Why nothing more can be read: the peer has said so, or it has only stopped.
 CLOSE_NOTIFY = "close_notify"
 CUT = "the connection was cut off, without a close_notify"
@@ -342,17 +346,19 @@ class TLSSocket:
         except ssl.SSLEOFError:
             self.ended = CUT
         except ssl.SSLError as error:
-            self._fail(error)
+            self._fail(_why(error)[1])
         self._plain = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        # An answer to the peer's new key, or the alert. If it is not taken, sending
-        # tells why; and a record that waits goes with the next.
+        # An answer to a new handshake, or the alert. If it is not taken, sending tells
+        # why; and a record that waits goes with the next.
         with contextlib.suppress(OSError):
             self._flush()
+        if len(self._unsent) > MOST_UNSENT:
+            self._fail("it asks for answers, and does not read them")
 
-    def _fail(self, error: ssl.SSLError) -> None:
-        _, self.ended = _why(error)
-        self._error = ConnectionAbortedError(errno.ECONNABORTED, self.ended)
-        logger.info("%s: TLS has failed: %s", _peer(self._sock), self.ended)
+    def _fail(self, reason: str) -> None:
+        self.ended = reason
+        self._error = ConnectionAbortedError(errno.ECONNABORTED, reason)
+        logger.info("%s: TLS has failed: %s", _peer(self._sock), reason)
 
     def _encrypt(self, data: ReadableBuffer) -> None:
         try:

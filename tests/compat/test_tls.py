@@ -12,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,15 @@ from tests.secure import (
     until,
     write_files,
 )
-from tests.support import ORIGINALS, OURS, in_a_turn, process, turn_once, turn_until
+from tests.support import (
+    ORIGINALS,
+    OURS,
+    Process,
+    in_a_turn,
+    process,
+    turn_once,
+    turn_until,
+)
 
 KINDS = {
     "original": channel_on(asynchat.async_chat),
@@ -866,47 +874,86 @@ def test_what_waits_in_plain_is_not_sent_encrypted(pair: Any) -> None:
 # OpenSSL's own client.
 
 
-@pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command")
-@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-def test_openssl_s_client(loop: str, version: str, tmp_path: Path) -> None:
-    kind, sessions = KINDS["gathering"], []
+@contextmanager
+def s_client(
+    loop: str, folder: Path, version: str
+) -> Iterator[tuple[Any, Process, Callable[[str], None]]]:
+    """A session, its peer, and what lets that say something."""
+    sessions = []
 
     class Door(asyncore.dispatcher):
         def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
-            sessions.append(served(kind, sock))
+            sessions.append(served(KINDS["gathering"], sock))
+            self.close()
 
     door = Door()
     door.create_socket()
     door.bind(("127.0.0.1", 0))
     door.listen(1)
     port = door.socket.getsockname()[1]
-    ca = write_files(tmp_path)["ca"]
-    where = ("-connect", f"localhost:{port}", "-CAfile", ca, "-verify_return_error")
-    with process(
-        str(OPENSSL), "s_client", version, *where, stdin=subprocess.PIPE
-    ) as client:
+    command = (str(OPENSSL), "s_client", version, "-connect", f"localhost:{port}")
+    trust = ("-CAfile", write_files(folder)["ca"], "-verify_return_error")
+    with process(*command, *trust, stdin=subprocess.PIPE) as client:
+
+        def say(text: str) -> None:
+            assert client.popen.stdin is not None
+            client.popen.stdin.write(text)
+            client.popen.stdin.flush()
+
         turn_until(loop, lambda: sessions and sessions[0].secured)
-        (session,) = sessions
-        stdin = client.popen.stdin
-        assert stdin is not None
-        # A new key, which has to be answered; in TLS 1.2 a new handshake is refused.
-        stdin.write("K\n" if version == "-tls1_3" else "hello\n")
-        stdin.flush()
+        yield sessions[0], client, say
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command")
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_openssl_s_client(loop: str, version: str, tmp_path: Path) -> None:
+    with s_client(loop, tmp_path, version) as (session, client, say):
+        if version == "-tls1_3":
+            # A new key, which has to be answered.
+            say("K\n")
+            turn_until(loop, lambda: "KEYUPDATE" in client.err + client.out)
         session.push(b"first\n")
         turn_until(loop, lambda: "first" in client.out)
-        stdin.write("second\n")
-        stdin.flush()
-        turn_until(loop, lambda: session.got.endswith(b"second\n"))
+        say("second\n")
+        turn_until(loop, lambda: session.got == b"second\n")
         session.push(b"third\n")
         session.close_when_done()
         turn_until(loop, lambda: "third" in client.out)
         client.wait()
-    door.close()
-    settle(loop)
-    assert (
-        "    Verify return code: 0 (ok)" in client.out
-        or "Verification: OK" in client.out
-    )
+    assert "Verification: OK" in client.out
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command")
+def test_a_new_handshake_in_tls_1_2_is_refused(tmp_path: Path) -> None:
+    with s_client("selectors", tmp_path, "-tls1_2") as (session, client, say):
+        say("R\n")
+        turn_until("selectors", lambda: session.peer_closed)
+        client.wait()
+    assert session.errors == []
+    assert any("no renegotiation" in line for line in client.err)
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command")
+def test_who_asks_for_answers_and_does_not_read_them_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One is enough here. It would take thousands, each a refused renegotiation.
+    monkeypatch.setattr(tls, "MOST_UNSENT", 0)
+    with s_client("selectors", tmp_path, "-tls1_2") as (session, _, say):
+
+        class Full:
+            """A socket whose peer has stopped to read."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(sock, name)
+
+            def send(self, data: bytes) -> int:
+                raise BlockingIOError
+
+        sock, session.socket._sock = session.socket._sock, Full()
+        say("R\n")
+        turn_until("selectors", lambda: session.peer_closed)
+    assert session.socket.ended == "it asks for answers, and does not read them"
 
 
 # Announcing, and writing for many.
