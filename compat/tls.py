@@ -42,7 +42,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from compat.channels import Map
-from compat.chat import Original, async_chat, wants_to_write
+from compat.chat import Original, async_chat
 from compat.schedule import call_later, call_soon_threadsafe, is_turned
 
 if TYPE_CHECKING:
@@ -508,7 +508,7 @@ class Handshake(async_chat):
         fd, tls = self._fileno, self._tls
         if not self._leave():
             return
-        tls._unsent = b"".join(self.producer_fifo)  # type: ignore[arg-type]
+        tls._unsent = b"".join(self.producer_fifo)
         tls._secured = True
         self.handle_secured(tls)
         channel = self._map.get(fd)
@@ -518,7 +518,7 @@ class Handshake(async_chat):
     def _refuse(self, error: HandshakeError) -> None:
         if self._leave():
             # The alert is of use only if no reset overtakes it.
-            alert = b"".join(self.producer_fifo)  # type: ignore[arg-type]
+            alert = b"".join(self.producer_fifo)
             self._tls._let_go(alert, linger=error.kind not in ("closed", "timeout"))
             self.handle_refused(error)
 
@@ -540,7 +540,7 @@ class Handshake(async_chat):
         return self._over
 
     def _wants_the_clock(self) -> bool:
-        return wants_to_write(self) or time.monotonic() >= self._timer.when
+        return type(self).writable(self) or time.monotonic() >= self._timer.when
 
 
 class TLS(asyncore.dispatcher):

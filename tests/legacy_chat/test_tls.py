@@ -115,6 +115,31 @@ def test_who_has_not_finished_its_handshake_is_not_in_the_room(any_loop: str) ->
         assert len(room.server.clients) == 1
 
 
+def test_one_too_many_is_told_so_over_tls(any_loop: str) -> None:
+    with secure_room(any_loop, max_per_address=1) as (room, join):
+        join()
+        peer = SecurePeer.of(room.server.socket.getsockname())
+        until(any_loop, lambda: peer.ended, peer)
+        assert peer.got.decode() == "服务器 说:同一地址的连接过多"
+        assert peer.ended == CLOSE_NOTIFY
+        peer.close()
+        assert room.server.counters.refused["address"] == 1
+
+
+def test_who_makes_its_handshake_counts_and_nothing_is_said_in_plain(
+    any_loop: str,
+) -> None:
+    with secure_room(any_loop, max_clients=1) as (room, _):
+        address = room.server.socket.getsockname()
+        with socket.create_connection(address):
+            room.until(lambda: room.server.entrance.handshakes)
+            with socket.create_connection(address) as second:
+                room.until(lambda: room.server.counters.refused["full"])
+                second.settimeout(DEADLINE)
+                assert second.recv(100) == b""
+        room.until(lambda: not room.server.entrance.handshakes)
+
+
 def test_refused_handshakes_are_counted_by_reason_and_logged_in_a_line(
     any_loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -400,5 +425,5 @@ def test_what_is_wrong_with_the_options_is_a_line(
 def test_a_host_that_no_certificate_could_have_is_an_error_of_the_system() -> None:
     ours, theirs = socket.socketpair()
     with theirs, pytest.raises(OSError, match="server_hostname is needed"):
-        SecureConversation(ours, sys.stdout, {}, secure.client_context(), "")
+        SecureConversation(ours, sys.stdout, {}, b"out", secure.client_context(), "")
     assert ours.fileno() == -1
