@@ -918,7 +918,7 @@ def test_openssl_s_client(loop: str, version: str, tmp_path: Path) -> None:
         turn_until(loop, lambda: session.got == b"second\n")
         session.push(b"third\n")
         session.close_when_done()
-        turn_until(loop, lambda: "third" in client.out)
+        turn_until(loop, lambda: "third" in client.out and not session.connected)
         client.wait()
     assert "Verification: OK" in client.out
 
