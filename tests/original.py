@@ -1,9 +1,10 @@
 """The tutorial's own server, unmodified, on the original modules: the reference.
 
-    python -m tests.original ../shared/tutorial/server.py
+    python -m tests.original ../shared/tutorial/server.py [PORT]
 
 Rule 1: script and modules run as they are. Only where they listen is changed, beneath
-them, in ``socket``: the script's fixed address becomes a free port of the loopback.
+them, in ``socket``: the script's fixed address becomes a port of the loopback, a free
+one if none is given.
 Rule 2: the process that runs it has nothing of ours in it but this file.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import runpy
+import shlex
 import socket
 import sys
 import warnings
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.support import Process
 
-__all__ = ["MISSING", "SCRIPT", "original_room"]
+__all__ = ["COMMAND", "MISSING", "SCRIPT", "original_room"]
 
 # Names the script, if it is not beside the checkout.
 VARIABLE = "LEGACY_CHAT_TUTORIAL"
@@ -38,6 +40,11 @@ MISSING = (
     if SCRIPT.is_file()
     else f"the original is missing: {SCRIPT} is no file; name the tutorial's server.py "
     f"in the environment variable {VARIABLE}"
+)
+
+# Starts it, as a command of legacy-chat baseline.
+COMMAND = shlex.join(
+    ["{python}", "-u", "-P", str(Path(__file__).resolve()), str(SCRIPT), "{port}"]
 )
 
 # Where the script listens.
@@ -57,7 +64,7 @@ def original_room() -> Iterator[tuple[Process, tuple[str, int]]]:
         yield server, ("127.0.0.1", int(port))
 
 
-def main(path: str) -> None:
+def main(path: str, port: str = "0") -> None:
     """Run the script at *path*; tell on standard error which port it got."""
     # What this project exists for need not be said in every run.
     warnings.filterwarnings(
@@ -65,14 +72,14 @@ def main(path: str) -> None:
     )
     bind = socket.socket.bind
 
-    def bind_to_a_free_port(self: socket.socket, address: Any) -> None:
+    def bind_elsewhere(self: socket.socket, address: Any) -> None:
         if address != FIXED:
             return bind(self, address)
-        bind(self, ("127.0.0.1", 0))
+        bind(self, ("127.0.0.1", int(port)))
         print("port", self.getsockname()[1], file=sys.stderr, flush=True)
         return None
 
-    socket.socket.bind = bind_to_a_free_port  # type: ignore[assignment, method-assign]
+    socket.socket.bind = bind_elsewhere  # type: ignore[assignment, method-assign]
     with contextlib.suppress(KeyboardInterrupt):
         runpy.run_path(path, run_name="__main__")
 

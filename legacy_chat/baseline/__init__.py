@@ -1,0 +1,67 @@
+"""The regression baseline: record a server once, hold every rewrite against it.
+
+For any protocol over TCP: a transcript (format.py) says what some clients did and what
+each of them got, byte by byte. ``legacy-chat baseline`` records, checks, shows,
+compares and minimises transcripts, and looks for differences with random ones.
+
+    >>> from pathlib import Path
+    >>> from legacy_chat.baseline import Place, check, find_profile, load
+    >>> place = Place("127.0.0.1", 19528)
+    >>> check(load(Path("hello.jsonl")), place, find_profile("tutorial")).outcome
+    'same'
+
+``transcripts/`` holds those of the tutorial's server: ``kept`` has what every rewrite
+must do; ``repaired`` has pairs, ``original`` and ``ours``.
+"""
+
+from __future__ import annotations
+
+from legacy_chat.baseline.check import Result, check
+from legacy_chat.baseline.compare import Difference, compare, differences
+from legacy_chat.baseline.errors import FormatError, RunError
+from legacy_chat.baseline.fence import WITNESS
+from legacy_chat.baseline.format import (
+    Action,
+    Got,
+    Header,
+    Heard,
+    Step,
+    Transcript,
+    load,
+    parse,
+    save,
+    unparse,
+)
+from legacy_chat.baseline.places import Place, started
+from legacy_chat.baseline.player import Conversation, play
+from legacy_chat.baseline.profile import Profile, find_profile, read_profile
+from legacy_chat.baseline.shipped import find_transcripts
+
+__all__ = [
+    "WITNESS",
+    "Action",
+    "Conversation",
+    "Difference",
+    "FormatError",
+    "Got",
+    "Header",
+    "Heard",
+    "Place",
+    "Profile",
+    "Result",
+    "RunError",
+    "Step",
+    "Transcript",
+    "check",
+    "compare",
+    "differences",
+    "find_profile",
+    "find_transcripts",
+    "load",
+    "parse",
+    "play",
+    "read_profile",
+    "save",
+    "started",
+    "unparse",
+]

@@ -1,0 +1,116 @@
+"""Hold a server against a transcript: the same actions, and is it the same that comes?
+
+Rule 1: same, different, not played: an outcome is one of the three, and what could not
+be played to its end is never the same.
+Rule 2: the first difference ends a conversation, because everything after it may follow
+from it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from legacy_chat.baseline.compare import Difference, compare
+from legacy_chat.baseline.errors import FormatError, RunError
+from legacy_chat.baseline.format import Heard, Step, Transcript
+from legacy_chat.baseline.places import Place
+from legacy_chat.baseline.player import TIMEOUT, Conversation
+from legacy_chat.baseline.profile import Profile
+
+__all__ = ["Result", "check"]
+
+
+class Result(NamedTuple):
+    """What came of one transcript on one server.
+
+    Attributes:
+        name: the transcript's; on: the server's, such as its loop.
+        steps: that were played; seconds: that they took.
+        difference: if the server answered otherwise.
+        error: why it could not be played; skipped: why it was not tried.
+    """
+
+    name: str
+    on: str = ""
+    steps: int = 0
+    seconds: float = 0.0
+    difference: Difference | None = None
+    error: str = ""
+    skipped: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """same, different, error or skipped."""
+        if self.difference is not None:
+            return "different"
+        return "error" if self.error else "skipped" if self.skipped else "same"
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        found = self.difference
+        return {
+            "transcript": self.name,
+            "on": self.on,
+            "outcome": self.outcome,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            **({"error": self.error} if self.error else {}),
+            **({"skipped": self.skipped} if self.skipped else {}),
+            **({"difference": found.as_json()} if found is not None else {}),
+        }
+
+
+def check(
+    transcript: Transcript,
+    place: Place,
+    profile: Profile,
+    timeout: float = TIMEOUT,
+    *,
+    cut: str = "",
+    name: str = "",
+    on: str = "",
+    stepped: Callable[[], object] = lambda: None,
+) -> Result:
+    """Play the transcript's actions to the server at *place*, and compare.
+
+    Args:
+        cut: cut every message so, whatever the transcript says; its framing must allow
+            for it.
+        stepped: called after each step.
+    """
+    begin = time.monotonic()
+    steps = 0
+    difference: Difference | None = None
+    error = ""
+    header = transcript.header
+    try:
+        with Conversation(
+            place,
+            profile,
+            timeout,
+            witness=header.witness,
+            host=header.host,
+            cut=cut or header.cut,
+        ) as conversation:
+            for at, step in enumerate(transcript.steps, 1):
+                difference = _answer(at, step, conversation, bool(cut))
+                steps = at
+                stepped()
+                if difference is not None:
+                    conversation.break_off()
+                    break
+    except (RunError, FormatError) as failure:
+        error = f"after {steps} steps: {failure}"
+    took = time.monotonic() - begin
+    return Result(name or header.title, on, steps, took, difference, error)
+
+
+def _answer(
+    at: int, step: Step, conversation: Conversation, cut: bool
+) -> Difference | None:
+    action, recorded = step
+    action = action._replace(cut="") if cut else action
+    now: Heard = conversation.step(action, recorded)
+    return compare(at, action, recorded, now)

@@ -1,0 +1,158 @@
+"""What is different, and where exactly.
+
+Rule 1: what a client got in a step is compared as one string of bytes and an end: never
+packet by packet, never by time.
+Rule 2: a difference is shown with both sides, around the first byte that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+from legacy_chat.baseline.format import Action, Got, Heard, Step, Transcript, text_of
+from legacy_chat.baseline.text import deed, got, readable, width
+
+__all__ = ["Difference", "compare", "differences"]
+
+# Bytes that are shown before the first difference, and after it.
+BEFORE = 24
+AFTER = 40
+
+# Clients of one step that are shown: in a full room all have missed the same.
+SHOWN = 3
+
+
+class Difference(NamedTuple):
+    """The answers to one action that were to be the same.
+
+    Attributes:
+        at: the step.
+        recorded: what should have come, now: what came; all clients' of the step.
+        error: why nothing is known of what came, where one server can be played to and
+            the other cannot.
+    """
+
+    at: int
+    action: Action
+    recorded: Heard
+    now: Heard
+    error: str = ""
+
+    def clients(self) -> list[str]:
+        """Who got something else, in the order of their coming."""
+        names = dict.fromkeys([*self.recorded, *self.now])
+        return [each for each in names if self._pair(each)[0] != self._pair(each)[1]]
+
+    def lines(self, left: str = "recorded", right: str = "now") -> Iterator[str]:
+        """For people: the step, and for each client concerned both sides."""
+        client = self.action.client
+        yield f"step {self.at}: {client} {_does(self.action)}"
+        if self.error:
+            yield f"  {right}: {self.error}"
+            return
+        clients = self.clients()
+        for name in clients[:SHOWN]:
+            yield from _both(name, *self._pair(name), left, right)
+        if len(clients) > SHOWN:
+            others = clients[SHOWN:]
+            yield f"  and {len(others)} clients more: {', '.join(others)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        pairs = {name: self._pair(name) for name in self.clients()}
+        return {
+            "at": self.at,
+            "client": self.action.client,
+            "do": self.action.do,
+            "data": text_of(self.action.data),
+            "clients": {
+                name: {
+                    "recorded": _as_json(recorded),
+                    "now": _as_json(now),
+                    "byte": _first(recorded.data, now.data),
+                }
+                for name, (recorded, now) in pairs.items()
+            },
+        }
+
+    def _pair(self, client: str) -> tuple[Got, Got]:
+        return self.recorded.get(client, Got()), self.now.get(client, Got())
+
+
+def compare(at: int, action: Action, recorded: Heard, now: Heard) -> Difference | None:
+    """The difference in one step, if there is one."""
+    return None if recorded == now else Difference(at, action, recorded, now)
+
+
+def differences(left: Transcript, right: Transcript) -> Iterator[Difference | str]:
+    """Where two transcripts differ: in answers, or, and there it ends, in actions."""
+    pairs = zip_longest(left.steps, right.steps)
+    for at, (one, other) in enumerate(pairs, 1):
+        if one is None or other is None or one.action != other.action:
+            yield f"step {at}: {_step(one)} / {_step(other)}"
+            return
+        found = compare(at, one.action, one.heard, other.heard)
+        if found is not None:
+            yield found
+
+
+def _step(step: Step | None) -> str:
+    if step is None:
+        return "it is over"
+    return f"{step.action.client} {_does(step.action)}"
+
+
+def _does(action: Action) -> str:
+    return f"{'sends ' if action.data else ''}{deed(action)}"
+
+
+def _both(name: str, recorded: Got, now: Got, left: str, right: str) -> Iterator[str]:
+    if recorded.data == now.data:
+        yield f"  {name}: {left} {got(recorded)}, {right} {got(now)}"
+        return
+    first = _first(recorded.data, now.data)
+    yield f"  {name}, byte {first}:"
+    start = _start(recorded.data, first)
+    space = max(len(left), len(right))
+    for label, each in ((left, recorded), (right, now)):
+        yield f"    {label:{space}}  {_excerpt(each, start, first)}"
+    before = readable(recorded.data[start:first])
+    yield " " * (6 + space + width(before) + (3 if start else 1)) + "^"
+
+
+def _excerpt(each: Got, start: int, first: int) -> str:
+    if not each.data:
+        return got(each)
+    stop = _whole(each.data, first + AFTER)
+    shown = f'{"..." if start else ""}"{readable(each.data[start:stop])}"'
+    if stop < len(each.data):
+        shown += f" and {len(each.data) - stop:,} bytes more"
+    return f"{shown}, {got(Got(b'', each.end))}" if each.end else shown
+
+
+def _start(data: bytes, first: int) -> int:
+    """Where to begin to show: a little before, and not within a character."""
+    return _whole(data, max(0, first - BEFORE))
+
+
+def _first(one: bytes, other: bytes) -> int:
+    """The first byte that differs, or its character's first."""
+    first = next(
+        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
+    return min(_whole(one, first), _whole(other, first))
+
+
+def _whole(data: bytes, place: int) -> int:
+    """The same place, or the beginning of the character that it is in."""
+    start = place
+    while 0 < start < len(data) and place - start < 3 and 0x80 <= data[start] < 0xC0:
+        start -= 1
+    return start
+
+
+def _as_json(each: Got) -> dict[str, Any]:
+    return {"got": text_of(each.data), "end": each.end}

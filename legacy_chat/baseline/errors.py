@@ -1,0 +1,20 @@
+"""What can go wrong around a conversation, as opposed to in it.
+
+Rule: a difference between two servers is no error, and an error is never "the same".
+"""
+
+from __future__ import annotations
+
+__all__ = ["FormatError", "ReferenceFailedError", "RunError"]
+
+
+class RunError(Exception):
+    """A conversation could not be played to its end: nothing is known of the server."""
+
+
+class ReferenceFailedError(RunError):
+    """It is the reference that a conversation could not be played to."""
+
+
+class FormatError(ValueError):
+    """A file is not what it should be; the message says which, where, and why."""

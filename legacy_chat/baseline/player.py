@@ -1,0 +1,260 @@
+"""Plays a conversation to a server, step by step, and tells what every client got.
+
+A step is one action of one client. It is over by evidence: a witness proves it where
+the profile names a fence (fence.py); otherwise all is quiet (quiet.py).
+
+Rule 1: an action is one segment, or those into which it asks to be cut, and the server
+has dealt with each before the next one.
+Rule 2: what is known to come is waited for longer: a slow server is slow, not wrong.
+Rule 3: what must come and does not is an error, not an answer.
+Rule 4: at the end everybody takes leave, where the profile knows how, and sees the
+connection end: the next conversation finds an empty room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from types import TracebackType
+
+from legacy_chat.baseline.crowd import Client, Crowd
+from legacy_chat.baseline.cuts import cut
+from legacy_chat.baseline.errors import RunError
+from legacy_chat.baseline.fence import WITNESS, Fence, on_one_cpu
+from legacy_chat.baseline.format import Action, Got, Heard, Step, Transcript
+from legacy_chat.baseline.names import Names
+from legacy_chat.baseline.places import Place
+from legacy_chat.baseline.profile import Profile
+from legacy_chat.baseline.quiet import Quiet
+
+__all__ = ["TIMEOUT", "Conversation", "play"]
+
+# Seconds that anything which must come may take.
+TIMEOUT = 20.0
+
+
+class Conversation:
+    """A conversation with a server; each client's name is its to choose.
+
+    Args:
+        place: where the server listens.
+        timeout: seconds that anything which must come may take.
+        witness: tell what the witness got, too.
+        host: by which address the clients come, if not by the place's own.
+        cut: how every message is cut that does not say otherwise.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        profile: Profile,
+        timeout: float = TIMEOUT,
+        *,
+        witness: bool = False,
+        host: str = "",
+        cut: str = "",
+    ) -> None:
+        self._place = place
+        self._profile = profile
+        self._witness = witness
+        self._host = host
+        self._cut = cut
+        self._crowd = Crowd(timeout)
+        self._names = Names(profile.volatile)
+        self._fence: Fence | None = None
+        self._quiet: Quiet | None = None
+        self._nobody_can_come = False
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Conversation:
+        with self._cleanup:
+            self._cleanup.callback(self._close)
+            self._cleanup.enter_context(on_one_cpu())
+            self._begin()
+            self._cleanup = self._cleanup.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._cleanup:
+            if error is None and self._profile.leave and not self.gone():
+                self._take_leave()
+
+    def step(self, action: Action, expected: Heard | None = None) -> Heard:
+        """Do it; return what everybody got of it.
+
+        Args:
+            expected: what should come, and so is waited for a while.
+
+        Raises:
+            RunError: it cannot be done, or something that must come did not.
+        """
+        refused = self._do(action)
+        heard = {**self._heard(), **refused}
+        if expected is not None and _may_become(heard, expected):
+            self._quiet = self._quiet or Quiet(self._crowd, self._profile.quiet)
+            self._quiet.settle(lambda: not _may_become(self._heard(), expected))
+            heard = self._heard()
+        self._turn_the_page()
+        return heard
+
+    def break_off(self) -> None:
+        """Go without taking leave, from a server that has lost its way."""
+        self._crowd.close()
+
+    def gone(self) -> bool:
+        """Whether the server has closed the witness: nothing can be said any more."""
+        return self._fence is not None and WITNESS not in self._crowd
+
+    def _begin(self) -> None:
+        words = self._profile.fence
+        if words is None:
+            self._quiet = Quiet(self._crowd, self._profile.quiet)
+            return
+        witness = self._join(WITNESS)
+        if witness is None:
+            self._nobody_can_come = True
+            return
+        address = self._names.written(WITNESS)
+        self._fence = Fence(self._crowd, words, address)
+        self._fence.begin()
+        witness.got.clear()
+        self._fence.forget()
+
+    def _do(self, action: Action) -> Heard:
+        """Do it and wait until it is over; return who was refused."""
+        if self.gone():
+            raise RunError("the server has closed the witness, or is gone")
+        name, do, data, how = action
+        if do == "open":
+            if name in self._crowd:
+                raise RunError(f"{name} is to come, and is here already")
+            if self._nobody_can_come or self._join(name) is None:
+                return {name: Got(end="refused")}
+            self._settle(action)
+            return {}
+        client = self._client(name, do)
+        if data and do == "reset":
+            raise RunError(
+                f"{name} is to say something and reset the connection: whether it is "
+                "heard is chance; let it send first, and reset in the next step"
+            )
+        *first, last = cut(self._names.say(data), how or self._cut) or [b""]
+        for piece in first:
+            self._crowd.send(client, piece)
+            self._settle(Action(name, "send", piece))
+        self._crowd.send(client, last)
+        self._leave_by(client, do)
+        self._settle(Action(name, do, last))
+        return {}
+
+    def _client(self, name: str, do: str) -> Client:
+        if name not in self._crowd or name == WITNESS:
+            raise RunError(f"{name} is to {do}, and is not here")
+        client = self._crowd[name]
+        if client.mute and do in ("send", "half-close"):
+            raise RunError(f"{name} is to {do}, and has said that it says no more")
+        return client
+
+    def _leave_by(self, client: Client, do: str) -> None:
+        if do == "drop":
+            self._crowd.remove(client.name)
+        elif do == "reset":
+            self._crowd.reset(client.name)
+        elif do == "half-close":
+            self._crowd.shut(client)
+
+    def _join(self, name: str) -> Client | None:
+        """A new client, or None if it is refused."""
+        try:
+            sock = self._place.connect(self._host)
+        except ConnectionRefusedError:
+            return None
+        client = self._crowd.add(name, sock)
+        self._names.bind_client(name, *client.address)
+        return client
+
+    def _settle(self, action: Action) -> None:
+        if self._fence is not None:
+            self._fence.settle(action)
+        elif self._quiet is not None:
+            self._quiet.settle()
+
+    def _heard(self) -> Heard:
+        """What everybody has got since the last step."""
+        heard: Heard = {}
+        for client in self._crowd:
+            data = bytes(client.got)
+            if self._fence is not None:
+                data = self._fence.clean(data)
+            told = client.name != WITNESS or self._witness or client.end
+            if told and (data or client.end):
+                heard[client.name] = Got(self._names.hear(data), client.end)
+        return heard
+
+    def _turn_the_page(self) -> None:
+        for client in self._crowd:
+            client.got.clear()
+            if client.end:
+                self._crowd.remove(client.name)
+        if self._fence is not None:
+            self._fence.forget()
+
+    def _take_leave(self) -> None:
+        """Everybody; the witness came first and goes last."""
+        for client in reversed(list(self._crowd)):
+            if not client.mute:
+                self._crowd.send(client, self._profile.leave)
+            if self._crowd.until([client], lambda each: bool(each.end)):
+                raise RunError(
+                    f"{client.name} took leave with {self._profile.leave!r}, and the "
+                    f"connection did not end in {self._crowd.timeout:g} s"
+                )
+
+    def _close(self) -> None:
+        self._crowd.close()
+        if self._quiet is not None:
+            self._quiet.close()
+
+
+def _may_become(heard: Heard, expected: Heard) -> bool:
+    """Whether something is missing, and nothing is there that must not be."""
+    return heard != expected and all(
+        name in expected
+        and expected[name].data.startswith(got.data)
+        and got.end in ("", expected[name].end)
+        for name, got in heard.items()
+    )
+
+
+def play(
+    transcript: Transcript,
+    place: Place,
+    profile: Profile,
+    timeout: float = TIMEOUT,
+    *,
+    host: str | None = None,
+) -> Iterator[Step]:
+    """The transcript's actions, each with what everybody gets of it now.
+
+    Raises:
+        RunError: see Conversation.step.
+    """
+    header = transcript.header
+    with Conversation(
+        place,
+        profile,
+        timeout,
+        witness=header.witness,
+        host=header.host if host is None else host,
+        cut=header.cut,
+    ) as conversation:
+        for at, (action, _) in enumerate(transcript.steps, 1):
+            try:
+                yield Step(action, conversation.step(action))
+            except RunError as error:
+                raise RunError(f"step {at}: {error}") from error

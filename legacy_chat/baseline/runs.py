@@ -1,0 +1,210 @@
+"""Many transcripts, on several servers, by several workers.
+
+Rule 1: a server hears one conversation at a time.
+Rule 2: it hears the next one only if it has been left as it was found: everybody has
+taken leave. Otherwise a new one is started.
+Rule 3: results are told as they come; what they say does not depend on the order.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from legacy_chat.baseline.check import Result, check
+from legacy_chat.baseline.errors import FormatError, RunError
+from legacy_chat.baseline.format import load
+from legacy_chat.baseline.places import Place, started
+from legacy_chat.baseline.profile import Profile, find_profile
+from legacy_chat.baseline.shipped import name_of
+
+__all__ = ["Plan", "Server", "Target", "count_steps", "run"]
+
+Address = tuple[str, int]
+
+
+class Target(NamedTuple):
+    """A server, running or to be started.
+
+    Attributes:
+        command: how it is started; nothing if it runs.
+        address: where it is; None for a free port.
+        loop: what ``{loop}`` in the command means.
+    """
+
+    command: str = ""
+    address: Address | None = None
+    loop: str = ""
+
+
+class Plan(NamedTuple):
+    """What is to be checked, and how.
+
+    Attributes:
+        profile: for every transcript; None for the one that each names.
+        cuts: how messages are cut; "" for as they are recorded.
+    """
+
+    paths: Sequence[Path]
+    targets: Sequence[Target]
+    profile: Profile | None = None
+    cuts: Sequence[str] = ("",)
+    repeat: int = 1
+    jobs: int = 1
+    timeout: float = 20.0
+
+
+class Task(NamedTuple):
+    target: Target
+    path: Path
+    cut: str
+
+
+class Server:
+    """One worker's server: started when it is needed, and anew when it is spoilt."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._stack = ExitStack()
+        self._key: tuple[Target, str] | None = None
+        self._place: Place | None = None
+
+    def place(self, target: Target, host: str = "") -> Place:
+        """Where *target* listens now.
+
+        Raises:
+            RunError: it cannot be started.
+        """
+        if self._place is None or self._key != (target, host):
+            self.close()
+            self._key = target, host
+            self._place = self._start(target, host)
+        return self._place
+
+    def close(self) -> None:
+        """End it; the next conversation gets another."""
+        self._place = None
+        stack, self._stack = self._stack, ExitStack()
+        stack.close()
+
+    def _start(self, target: Target, host: str) -> Place:
+        if not target.command and target.address is not None:
+            return Place(*target.address, timeout=self._timeout)
+        return self._stack.enter_context(
+            started(
+                target.command,
+                target.address,
+                loop=target.loop,
+                host=host or "127.0.0.1",
+                timeout=self._timeout,
+            )
+        )
+
+
+def run(
+    plan: Plan,
+    tell: Callable[[Result], object],
+    stepped: Callable[[], object] = lambda: None,
+) -> list[Result]:
+    """Check everything; return the results, in the plan's order.
+
+    Args:
+        tell: is called with each result as soon as it is there.
+        stepped: after every step, from any thread.
+    """
+    tasks = [
+        Task(target, path, cut)
+        for target in plan.targets
+        for _ in range(plan.repeat)
+        for path in plan.paths
+        for cut in plan.cuts
+    ]
+    results: dict[int, Result] = {}
+    telling = threading.Lock()
+    stop = threading.Event()
+
+    def work(first: int) -> None:
+        server = Server(plan.timeout)
+        try:
+            for number in range(first, len(tasks), plan.jobs):
+                if stop.is_set():
+                    return
+                result = _check(tasks[number], plan, server, stepped)
+                with telling:
+                    results[number] = result
+                    tell(result)
+        finally:
+            server.close()
+
+    if plan.jobs == 1:
+        work(0)
+    else:
+        with ThreadPoolExecutor(plan.jobs) as workers:
+            try:
+                list(workers.map(work, range(plan.jobs)))
+            finally:
+                stop.set()
+    return [results[number] for number in sorted(results)]
+
+
+def count_steps(plan: Plan) -> int:
+    """How many steps the plan has."""
+    files = [path for path in plan.paths if path.is_file()]
+    steps = 0
+    for path in files:
+        with path.open("rb") as lines:
+            steps += sum(b'"do": ' in line for line in lines)
+    return steps * len(plan.targets) * plan.repeat * len(plan.cuts)
+
+
+def _check(
+    task: Task, plan: Plan, server: Server, stepped: Callable[[], object]
+) -> Result:
+    target, path, cut = task
+    on = " ".join(filter(None, (target.loop, cut and f"cut {cut}")))
+    name = name_of(path)
+    try:
+        transcript = load(path)
+        header = transcript.header
+        profile = plan.profile or find_profile(header.profile, path.parent)
+        framing = header.framing or profile.framing
+        if cut and framing != "stream":
+            return Result(name, on, skipped=f"its framing is {framing!r}: cuts matter")
+        if why := _out_of_reach(header.host, target):
+            return Result(name, on, skipped=why)
+        place = server.place(target, header.host)
+    except (FormatError, RunError, OSError) as error:
+        return Result(name, on, error=str(error))
+    result = check(
+        transcript,
+        place,
+        profile,
+        plan.timeout,
+        cut=cut,
+        name=name,
+        on=on,
+        stepped=stepped,
+    )
+    if result.outcome != "same" or not profile.leave:
+        server.close()
+    return result
+
+
+def _out_of_reach(host: str, target: Target) -> str:
+    """Why clients cannot come by *host*, or nothing if they can."""
+    if not host:
+        return ""
+    if "{host}" not in target.command:
+        return f"its clients come to {host}, and the command takes no {{host}}"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as sock:
+            sock.bind((host, 0))
+    except OSError:
+        return f"this machine has no {host}"
+    return ""

@@ -1,0 +1,74 @@
+"""Bytes for people: text as text, the rest escaped; and how wide that is."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from legacy_chat.baseline.format import Action, Got
+
+__all__ = ["deed", "fitted", "got", "readable", "width", "wrapped"]
+
+# What a client does, apart from sending.
+DEEDS = {
+    "open": "comes",
+    "drop": "drops",
+    "reset": "resets",
+    "half-close": "says no more",
+}
+ENDS = {"eof": "the end", "reset": "a reset", "refused": "refused", "": ""}
+
+
+def readable(data: bytes) -> str:
+    """*data* as text; what is not UTF-8 or cannot be seen as ``\\xff``, ``\\n``."""
+    text = data.decode("utf8", "surrogateescape")
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def deed(action: Action) -> str:
+    """What a client does, in a few words: ``"hello"``, ``"bye" and drops``."""
+    said = f'"{readable(action.data)}"' if action.data else ""
+    if action.cut:
+        said += f" (cut: {action.cut})"
+    does = DEEDS.get(action.do, "" if said else '""')
+    return " and ".join(filter(None, (said, does)))
+
+
+def got(got: Got) -> str:
+    """What a client got: ``"hell"``, ``"bye", the end``."""
+    said = f'"{readable(got.data)}"' if got.data else ""
+    return ", ".join(filter(None, (said, ENDS[got.end]))) or "nothing"
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal it takes."""
+    return sum(map(_columns, text))
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """*text* in lines of so many columns at most, two at least."""
+    lines, line, used = [], "", 0
+    for each in text:
+        if used + _columns(each) > max(columns, 2):
+            lines.append(line)
+            line, used = "", 0
+        line += each
+        used += _columns(each)
+    return [*lines, line]
+
+
+def fitted(text: str, columns: int) -> str:
+    """*text* with spaces up to so many columns."""
+    return text + " " * (columns - width(text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) == "Cf":
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
