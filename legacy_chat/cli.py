@@ -1,4 +1,4 @@
-"""The command line: ``legacy-chat serve`` and ``legacy-chat connect``.
+"""The command line: ``legacy-chat serve``, ``connect`` and ``baseline``.
 
 Rule 1: the exit status is 0, 1 (it could not be done) or 2 (it was asked wrongly).
 Rule 2: what goes wrong outside the program is one line on standard error, never a
@@ -100,6 +100,11 @@ logger = logging.getLogger("legacy_chat")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line *argv* (None: the program's own); return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["baseline"]:
+        # Not above: who serves need not load it.
+        from legacy_chat.baseline.cli import main as baseline
+
+        return baseline(argv[1:])
     parser = _parser()
     if not argv or (argv[0].startswith("-") and argv[0] not in _TOP):
         # The tutorial's script took no command: it served.
@@ -288,7 +293,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="serve | connect")
+    commands = parser.add_subparsers(
+        required=True, metavar="serve | connect | baseline"
+    )
+    commands.add_parser("baseline", help="record and check what a server does")
     server = _command(commands, "serve", serve, "run a room", SERVE_EXAMPLES)
     server.add_argument(
         "--host",

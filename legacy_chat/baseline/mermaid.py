@@ -1,0 +1,38 @@
+"""A conversation as a Mermaid sequence diagram, for a page that can draw one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from legacy_chat.baseline.format import Transcript
+from legacy_chat.baseline.show import clients_of
+from legacy_chat.baseline.text import deed, got
+
+__all__ = ["diagram"]
+
+# What Mermaid takes for its own, wherever it stands in a message; written as entities.
+ITS_OWN = re.compile(r"[#;<>&{}`\\\"]|^\s|\s$|%%")
+
+
+def diagram(transcript: Transcript) -> Iterator[str]:
+    """The lines of the diagram."""
+    # Names of our own: a client may be called "end", or anything else.
+    clients = {name: f"c{number}" for number, name in enumerate(clients_of(transcript))}
+    yield "sequenceDiagram"
+    for name, ours in clients.items():
+        yield f"    participant {ours} as {_text(name)}"
+    yield "    participant server"
+    for action, heard in transcript.steps:
+        yield f"    {clients[action.client]}->>server: {_text(deed(action))}"
+        for name, each in heard.items():
+            arrow = "--x" if each.end else "-->>"
+            yield f"    server{arrow}{clients[name]}: {_text(got(each))}"
+
+
+def _text(text: str) -> str:
+    return ITS_OWN.sub(_entities, text)
+
+
+def _entities(match: re.Match[str]) -> str:
+    return "".join(f"#{ord(each)};" for each in match[0])
