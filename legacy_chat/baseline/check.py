@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from legacy_chat.baseline.compare import Difference, compare
 from legacy_chat.baseline.errors import FormatError, RunError
-from legacy_chat.baseline.format import Heard, Step, Transcript
+from legacy_chat.baseline.format import Action, Heard, Step, Transcript
 from legacy_chat.baseline.places import Place
 from legacy_chat.baseline.player import TIMEOUT, Conversation
 from legacy_chat.baseline.profile import Profile
@@ -101,10 +101,17 @@ def check(
                 if difference is not None:
                     conversation.break_off()
                     break
+            else:
+                difference = _rest(steps, conversation)
     except (RunError, FormatError) as failure:
         error = f"after {steps} steps: {failure}"
     took = time.monotonic() - begin
     return Result(name or header.title, on, steps, took, difference, error)
+
+
+def _rest(steps: int, conversation: Conversation) -> Difference | None:
+    """What comes too late for the last step."""
+    return compare(steps + 1, Action("nobody", "wait"), {}, conversation.rest())
 
 
 def _answer(

@@ -20,6 +20,9 @@ __all__ = ["Client", "Crowd"]
 # Seconds in which a server takes nothing, after which it may wait for us to read.
 STALL = 0.1
 
+# Seconds between two looks, from then on.
+LOOK = 0.01
+
 # Bytes of one read.
 READ_SIZE = 1 << 18
 
@@ -119,11 +122,14 @@ class Crowd:
         """Send all of it; a server that has closed is found out by reading."""
         left = memoryview(data)
         last = time.monotonic()
+        patience = STALL
         while left and not client.end:
             try:
                 sent = client.sock.send(left)
             except (BlockingIOError, InterruptedError):
-                self._make_room(client, last)
+                if not self._takes_more(client, patience):
+                    patience = 0.0
+                    self._make_room(client, last)
             except OSError:
                 return
             else:
@@ -172,15 +178,14 @@ class Crowd:
             left = [client for client in left if not holds(client)]
         return left
 
-    def _make_room(self, client: Client, last: float) -> None:
-        """Wait until the server takes more of it; if it does not, read."""
+    def _takes_more(self, client: Client, seconds: float) -> bool:
         with selectors.DefaultSelector() as selector:
             selector.register(client.sock, selectors.EVENT_WRITE)
-            if selector.select(STALL):
-                return
-        if self.pump(0):
-            return
-        if time.monotonic() - last > self.timeout:
+            return bool(selector.select(seconds))
+
+    def _make_room(self, client: Client, last: float) -> None:
+        """The server may wait for us to read, before it takes more."""
+        if not self.pump(LOOK) and time.monotonic() - last > self.timeout:
             raise RunError(
                 f"the server takes nothing more from {client.name} for "
                 f"{self.timeout:g} s"

@@ -102,6 +102,9 @@ class Fence:
         self._everybody_hears()
         if len(action.data) > ONE_READ:
             self._until_words_come_alone()
+        if self._witness.end:
+            # The server is gone; the others get their ends as well.
+            self._crowd.until(self._crowd, lambda client: bool(client.end), GRACE)
 
     def clean(self, data: bytes) -> bytes:
         """What was got, without the words that were said since the last step."""

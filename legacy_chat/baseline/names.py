@@ -14,13 +14,15 @@ back as ``{token1}``.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 __all__ = ["Names", "Volatile"]
 
-# What may be a name, or the escape of a brace.
+# What may be a name, or the escape of a brace; and its beginning.
 BRACED = re.compile(rb"\{(\{|[^{}]+)\}")
+BEGINNING = re.compile(rb"\{(?=(\{|[^{}]+)\})")
 
 
 class Volatile(NamedTuple):
@@ -49,7 +51,7 @@ class Names:
         self._pattern = _alternatives(volatile)
         self._values: dict[bytes, bytes] = {}
         self._names: dict[tuple[str, bytes], str] = {}
-        self._looks_like_a_name = re.compile(rb"\{(?=\{\})")
+        self._counts: Counter[str] = Counter()
 
     def bind_client(self, client: str, ip: str, port: int) -> None:
         """From here on its address is *client*'s name."""
@@ -91,17 +93,13 @@ class Names:
         known = self._names.get((volatile.name, value))
         if known is not None or volatile.bind == "address" or not new:
             return known
-        count = sum(name == volatile.name for name, _ in self._names)
-        return self._bind(volatile, value, f"{volatile.name}{count + 1}")
+        self._counts[volatile.name] += 1
+        name = f"{volatile.name}{self._counts[volatile.name]}"
+        return self._bind(volatile, value, name)
 
     def _bind(self, volatile: Volatile, value: bytes, name: str) -> str:
         if volatile.bind != "any":
             self._names[volatile.name, value] = name
-        if name.encode() not in self._values:
-            names = [re.escape(each) for each in (*self._values, name.encode())]
-            self._looks_like_a_name = re.compile(
-                rb"\{(?=(?:\{|%s)\})" % b"|".join(names)
-            )
         self._values[name.encode()] = value
         return name
 
@@ -109,7 +107,10 @@ class Names:
         return b"{" if match[1] == b"{" else self._values.get(match[1], match[0])
 
     def _escaped(self, data: bytes) -> bytes:
-        return self._looks_like_a_name.sub(b"{{}", data) if b"{" in data else data
+        return BEGINNING.sub(self._brace, data) if b"{" in data else data
+
+    def _brace(self, match: re.Match[bytes]) -> bytes:
+        return b"{{}" if match[1] == b"{" or match[1] in self._values else b"{"
 
 
 def _alternatives(volatile: Sequence[Volatile]) -> re.Pattern[bytes] | None:

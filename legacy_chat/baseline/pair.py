@@ -8,13 +8,14 @@ Rule 3: after a difference both servers are new ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
 from legacy_chat.baseline.compare import Difference, compare
 from legacy_chat.baseline.errors import ReferenceFailedError, RunError
 from legacy_chat.baseline.format import Action, Heard, Step
+from legacy_chat.baseline.places import Place
 from legacy_chat.baseline.player import Conversation
 from legacy_chat.baseline.profile import Profile
 from legacy_chat.baseline.runs import Server, Target
@@ -79,47 +80,62 @@ class Pair:
             ReferenceFailedError: the reference cannot be played to.
             RunError: the other cannot even be spoken to.
         """
-        played = Played([])
+        pairs = zip(self._servers, self._targets, strict=True)
+        # Before a conversation binds this thread to a processor, and whom it starts.
+        places = [server.place(target) for server, target in pairs]
         try:
-            played = self._play(actions, told, played.steps)
-        finally:
-            if played.difference is not None or not self.profile.leave:
-                self.renew()
+            played = self._play(places, actions, told)
+        except RunError:
+            self.renew()
+            raise
+        if played.difference is not None or not self.profile.leave:
+            self.renew()
         return played
 
     def _play(
         self,
+        places: Sequence[Place],
         actions: Iterable[Action],
         told: Callable[[Heard], object],
-        steps: list[Step],
     ) -> Played:
-        with self._conversation(0) as theirs:
+        steps: list[Step] = []
+        found = None
+        with self._conversation(places[0]) as theirs:
             try:
-                with self._conversation(1) as ours:
-                    for action in actions:
-                        steps.append(_ask(theirs, action))
-                        recorded = steps[-1].heard
-                        now = ours.step(action, recorded)
-                        found = compare(len(steps), action, recorded, now)
-                        if found is not None:
-                            theirs.break_off()
-                            ours.break_off()
-                            return Played(steps, found)
-                        told(recorded)
+                with self._conversation(places[1]) as ours:
+                    found = _in_lockstep(theirs, ours, actions, told, steps)
             except ReferenceFailedError:
                 raise
             except RunError as error:
                 if not steps:
                     raise
-                theirs.break_off()
                 action, recorded = steps[-1]
-                hangs = Difference(len(steps), action, recorded, {}, str(error))
-                return Played(steps, hangs)
-        return Played(steps)
+                found = Difference(len(steps), action, recorded, {}, str(error))
+            if found is not None:
+                theirs.break_off()
+        return Played(steps, found)
 
-    def _conversation(self, which: int) -> Conversation:
-        place = self._servers[which].place(self._targets[which])
+    def _conversation(self, place: Place) -> Conversation:
         return Conversation(place, self.profile, self._timeout, witness=True)
+
+
+def _in_lockstep(
+    theirs: Conversation,
+    ours: Conversation,
+    actions: Iterable[Action],
+    told: Callable[[Heard], object],
+    steps: list[Step],
+) -> Difference | None:
+    """Play until the answers differ; *steps* gets what the reference answers."""
+    for action in actions:
+        steps.append(_ask(theirs, action))
+        recorded = steps[-1].heard
+        found = compare(len(steps), action, recorded, ours.step(action, recorded))
+        if found is not None:
+            ours.break_off()
+            return found
+        told(recorded)
+    return None
 
 
 def _ask(reference: Conversation, action: Action) -> Step:

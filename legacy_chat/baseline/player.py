@@ -93,14 +93,17 @@ class Conversation:
         Raises:
             RunError: it cannot be done, or something that must come did not.
         """
-        refused = self._do(action)
+        refused = self._do(action, expected)
         heard = {**self._heard(), **refused}
-        if expected is not None and _may_become(heard, expected):
-            self._quiet = self._quiet or Quiet(self._crowd, self._profile.quiet)
-            self._quiet.settle(lambda: not _may_become(self._heard(), expected))
-            heard = self._heard()
         self._turn_the_page()
         return heard
+
+    def rest(self) -> Heard:
+        """What comes although nobody does anything any more, where no fence proves
+        that nothing does."""
+        if self._fence is None and not self._nobody_can_come:
+            self._silence().settle()
+        return self._heard()
 
     def break_off(self) -> None:
         """Go without taking leave, from a server that has lost its way."""
@@ -113,7 +116,6 @@ class Conversation:
     def _begin(self) -> None:
         words = self._profile.fence
         if words is None:
-            self._quiet = Quiet(self._crowd, self._profile.quiet)
             return
         witness = self._join(WITNESS)
         if witness is None:
@@ -125,7 +127,7 @@ class Conversation:
         witness.got.clear()
         self._fence.forget()
 
-    def _do(self, action: Action) -> Heard:
+    def _do(self, action: Action, expected: Heard | None) -> Heard:
         """Do it and wait until it is over; return who was refused."""
         if self.gone():
             raise RunError("the server has closed the witness, or is gone")
@@ -135,7 +137,7 @@ class Conversation:
                 raise RunError(f"{name} is to come, and is here already")
             if self._nobody_can_come or self._join(name) is None:
                 return {name: Got(end="refused")}
-            self._settle(action)
+            self._settle(action, expected)
             return {}
         client = self._client(name, do)
         if data and do == "reset":
@@ -146,10 +148,10 @@ class Conversation:
         *first, last = cut(self._names.say(data), how or self._cut) or [b""]
         for piece in first:
             self._crowd.send(client, piece)
-            self._settle(Action(name, "send", piece))
+            self._settle_between(client, piece)
         self._crowd.send(client, last)
         self._leave_by(client, do)
-        self._settle(Action(name, do, last))
+        self._settle(Action(name, do, last), expected)
         return {}
 
     def _client(self, name: str, do: str) -> Client:
@@ -178,11 +180,31 @@ class Conversation:
         self._names.bind_client(name, *client.address)
         return client
 
-    def _settle(self, action: Action) -> None:
+    def _settle(self, action: Action, expected: Heard | None) -> None:
+        """Wait until it is over, and longer while something expected is missing."""
+
+        def complete() -> bool:
+            return expected is None or not _may_become(self._heard(), expected)
+
         if self._fence is not None:
             self._fence.settle(action)
-        elif self._quiet is not None:
-            self._quiet.settle()
+            if complete():
+                return
+        self._silence().settle(None if expected is None else complete)
+
+    def _settle_between(self, client: Client, piece: bytes) -> None:
+        """Wait until a piece of a message has become a segment of its own."""
+        if self._fence is not None:
+            self._fence.settle(Action(client.name, "send", piece))
+        elif self._profile.framing == "stream":
+            self._silence().settle(lambda: True)
+        else:
+            self._silence().settle()
+
+    def _silence(self) -> Quiet:
+        if self._quiet is None:
+            self._quiet = Quiet(self._crowd, self._profile.quiet)
+        return self._quiet
 
     def _heard(self) -> Heard:
         """What everybody has got since the last step."""

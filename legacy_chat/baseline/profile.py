@@ -207,9 +207,17 @@ def _plan(table: dict[str, Any]) -> FuzzPlan:
             given[key] = {**dict.fromkeys(getattr(plan, key), 0.0), **value}
         else:
             given[key] = max(1, int(value))
-    for each in given.get("never", ()):
-        re.compile(each)
-    return plan._replace(**given)
+    plan = plan._replace(**given)
+    for each in plan.never:
+        _compiles(each)
+    for key in ("actions", "messages"):
+        weights = getattr(plan, key).values()
+        if min(weights) < 0 or not sum(weights):
+            raise ValueError(f"[fuzz] {key}: weights are 0 or more, and not all 0")
+    for key in ("words", "pieces", "fill"):
+        if not any(getattr(plan, key)):
+            raise ValueError(f"[fuzz] {key}: there is nothing to say")
+    return plan
 
 
 def _only(table: Any, where: str, known: tuple[str, ...]) -> None:
@@ -225,6 +233,12 @@ def _several(values: Any) -> tuple[bytes, ...]:
 
 
 def _pattern(text: str) -> bytes:
-    pattern = text.encode()
-    re.compile(pattern)
+    return _compiles(text.encode())
+
+
+def _compiles(pattern: bytes) -> bytes:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"the pattern {pattern.decode()!r}: {error}") from error
     return pattern

@@ -24,9 +24,11 @@ from legacy_chat.baseline.errors import RunError
 
 __all__ = ["Quiet", "Yardstick"]
 
-# Round trips without a byte, and how many more while something is known to be missing.
+# Round trips without a byte; how many while something is known to be missing, and how
+# many times as long.
 ROUNDS = 10
 PATIENT_ROUNDS = 200
+PATIENCE = 8
 
 # Seconds of quiet at least, if the profile does not know better.
 LEAST = 0.03
@@ -86,11 +88,11 @@ class Quiet:
         self._longest = 0.0
         self._yardstick = Yardstick()
 
-    def settle(self, complete: Callable[[], bool] = lambda: True) -> None:
+    def settle(self, complete: Callable[[], bool] | None = None) -> None:
         """Return when it is quiet.
 
         Args:
-            complete: whether all has come that is known to come.
+            complete: whether all has come that is known to come; None if nothing is.
 
         Raises:
             RunError: it does not become quiet in the crowd's timeout.
@@ -115,9 +117,12 @@ class Quiet:
         self._yardstick.close()
 
     def _is_over(
-        self, rounds: int, seconds: float, complete: Callable[[], bool]
+        self, rounds: int, seconds: float, complete: Callable[[], bool] | None
     ) -> bool:
-        enough = max(self._least, GAPS * self._longest)
-        if rounds < ROUNDS or seconds < enough:
+        if rounds < ROUNDS or seconds < self._least:
             return False
-        return complete() or (rounds >= PATIENT_ROUNDS and seconds >= enough * 8)
+        usual = max(self._least, GAPS * self._longest)
+        if complete is None:
+            return seconds >= usual
+        patient = rounds >= PATIENT_ROUNDS and seconds >= PATIENCE * usual
+        return patient or complete()

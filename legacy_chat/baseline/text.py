@@ -14,6 +14,7 @@ DEEDS = {
     "drop": "drops",
     "reset": "resets",
     "half-close": "says no more",
+    "wait": "does anything",
 }
 ENDS = {"eof": "the end", "reset": "a reset", "refused": "refused", "": ""}
 

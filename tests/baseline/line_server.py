@@ -1,0 +1,98 @@
+"""A server of another kind than the room: lines, tokens, the time, a thread a client.
+
+It greets with a token of its own and the time, and answers a line with ``you said`` and
+the line. ``QUIT`` is answered and ends the connection, ``RESET`` resets it, ``LATE x``
+is answered later than others, ``TOKEN`` with the client's token; everybody hears what
+follows ``ALL``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from legacy_chat.baseline import Place
+
+__all__ = ["LineServer", "line_server"]
+
+# Seconds that LATE takes; nobody waits for that long where nothing is known to come.
+LATE = 0.1
+
+NUMBERS = itertools.count(1)
+
+
+class Handler(socketserver.StreamRequestHandler):
+    """One client."""
+
+    server: LineServer
+
+    def handle(self) -> None:
+        self.token = f"{next(NUMBERS):08x}"
+        self.server.handlers.append(self)
+        self.answer(f"welcome, {self.token}, at 12:00:{next(NUMBERS) % 60:02d}")
+        for line in self.rfile:
+            words = line.decode("utf8", "replace").strip()
+            if not self.do(*words.partition(" ")[::2]):
+                return
+
+    def finish(self) -> None:
+        self.server.handlers.remove(self)
+        super().finish()
+
+    def do(self, word: str, rest: str) -> bool:
+        """Answer a line; whether the conversation goes on."""
+        if word == "RESET":
+            linger = struct.pack("ii", 1, 0)
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.request.close()
+            return False
+        if word == "LATE":
+            threading.Event().wait(LATE)
+        if word == "ALL":
+            for each in self.server.handlers:
+                each.answer(f"hear {rest}")
+        elif word == "TOKEN":
+            self.answer(f"yours is {self.token}")
+        else:
+            self.answer(f"{self.server.prefix} {word} {rest}".strip())
+        return word != "QUIT"
+
+    def answer(self, text: str) -> None:
+        self.wfile.write(f"{text}\r\n".encode())
+
+
+class LineServer(socketserver.ThreadingTCPServer):
+    """The server.
+
+    Attributes:
+        prefix: what an answer begins with; handlers: one for each client.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, prefix: str = "you said") -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.prefix = prefix
+        self.handlers: list[Handler] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that has reset its connection is nothing to tell of."""
+
+
+@contextmanager
+def line_server(prefix: str = "you said") -> Iterator[Place]:
+    """The server in a thread of this process: where it listens."""
+    with LineServer(prefix) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield Place("127.0.0.1", server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()

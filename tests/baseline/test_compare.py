@@ -1,0 +1,97 @@
+"""A difference is shown where it is."""
+
+from __future__ import annotations
+
+from legacy_chat.baseline import (
+    Action,
+    Difference,
+    Got,
+    Header,
+    Heard,
+    Step,
+    Transcript,
+    compare,
+    differences,
+)
+
+ACTION = Action("a", "send", b"hello")
+
+
+def lines(recorded: Heard, now: Heard) -> list[str]:
+    found = compare(3, ACTION, recorded, now)
+    assert found is not None
+    return list(found.lines())
+
+
+def test_the_same_is_no_difference() -> None:
+    assert compare(1, ACTION, {"a": Got(b"x")}, {"a": Got(b"x")}) is None
+
+
+def test_the_first_byte_that_differs_is_pointed_at() -> None:
+    assert lines({"b": Got(b"hell")}, {"b": Got(b"hello")}) == [
+        'step 3: a sends "hello"',
+        "  b, byte 4:",
+        '    recorded  "hell"',
+        '    now       "hello"',
+        "                   ^",
+    ]
+
+
+def test_wide_characters_move_the_pointer() -> None:
+    shown = lines({"b": Got("用户x".encode())}, {"b": Got("用户y".encode())})
+    assert shown[1:] == [
+        "  b, byte 6:",
+        '    recorded  "用户x"',
+        '    now       "用户y"',
+        "                   ^",
+    ]
+
+
+def test_a_character_is_not_shown_by_halves() -> None:
+    shown = lines({"b": Got("你".encode())}, {"b": Got("佡".encode())})
+    assert shown[1] == "  b, byte 0:"
+
+
+def test_what_is_no_text_is_escaped() -> None:
+    shown = lines({"b": Got(b"\xff\n\x1b[0m")}, {"b": Got(b"\xfe\x00")})
+    assert '"\\xff\\n\\x1b[0m"' in shown[2]
+    assert '"\\xfe\\x00"' in shown[3]
+
+
+def test_far_away_bytes_are_not_shown() -> None:
+    recorded, now = b"x" * 500 + b"1" + b"y" * 500, b"x" * 500 + b"2"
+    shown = lines({"b": Got(recorded)}, {"b": Got(now, "eof")})
+    assert shown[1] == "  b, byte 500:"
+    assert all(len(line) < 120 for line in shown)
+    assert "461 bytes more" in shown[2]
+    assert shown[3].endswith('2", the end')
+
+
+def test_an_end_is_compared_too() -> None:
+    shown = lines({"b": Got(b"x", "eof")}, {"b": Got(b"x", "reset")})
+    assert shown[1:] == ['  b: recorded "x", the end, now "x", a reset']
+    assert lines({}, {"b": Got(end="refused")})[1:] == [
+        "  b: recorded nothing, now refused"
+    ]
+
+
+def test_of_many_clients_a_few_are_shown() -> None:
+    now = {name: Got(b"x") for name in "abcdefgh"}
+    assert lines({}, now)[-1] == "  and 5 clients more: d, e, f, g, h"
+
+
+def test_transcripts_are_compared_until_their_actions_part() -> None:
+    def transcript(*steps: Step) -> Transcript:
+        return Transcript(Header("t"), steps)
+
+    one = Step(ACTION, {"b": Got(b"x")})
+    other = Step(ACTION, {"b": Got(b"y")})
+    leaves = Step(Action("a", "drop"), {})
+    assert list(differences(transcript(one), transcript(one))) == []
+    found, parted = differences(transcript(one, one), transcript(other, leaves))
+    assert isinstance(found, Difference)
+    assert found.at == 1
+    assert parted == 'step 2: a sends "hello" / a drops'
+    assert list(differences(transcript(one), transcript())) == [
+        'step 1: a sends "hello" / it is over'
+    ]

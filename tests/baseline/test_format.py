@@ -1,0 +1,113 @@
+"""What was written is what is read, and what cannot be read says where and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from legacy_chat.baseline import (
+    Action,
+    FormatError,
+    Got,
+    Header,
+    Step,
+    Transcript,
+    load,
+    parse,
+    save,
+    unparse,
+)
+
+HEAD = '{"format": "legacy-chat-transcript", "version": 1, "title": "t"}\n'
+NAMES = st.sampled_from(["a", "b", "ä"])
+SAYING = st.sampled_from(["send", "drop", "half-close"])
+ACTIONS = st.builds(Action, NAMES, SAYING, st.binary(), st.sampled_from(["", "at 1"]))
+GOT = st.builds(Got, st.binary(), st.sampled_from(["", "eof", "reset", "refused"]))
+STEPS = st.builds(Step, ACTIONS, st.dictionaries(NAMES, GOT.filter(any)))
+
+
+def one(action: Action, **heard: Got) -> Transcript:
+    return Transcript(Header("t"), [Step(action, heard)])
+
+
+@given(st.lists(STEPS))
+def test_what_was_written_is_what_is_read(steps: list[Step]) -> None:
+    transcript = Transcript(Header("t", framing="stream", witness=True), steps)
+    text = unparse(transcript)
+    assert parse(text) == transcript
+    assert all(line.isprintable() for line in text.rstrip("\n").split("\n"))
+
+
+@pytest.mark.parametrize("data", [b"eof", b"reset", b"refused", b"\xff\xfe", b"\x00"])
+@pytest.mark.parametrize("end", ["", "eof", "reset", "refused"])
+def test_bytes_are_never_taken_for_an_end(data: bytes, end: str) -> None:
+    transcript = one(Action("a", "send", data), a=Got(data, end))
+    assert parse(unparse(transcript)) == transcript
+
+
+def test_a_text_is_written_as_people_read_it() -> None:
+    text = unparse(
+        one(Action("a", "send", b"hello"), b=Got("用户{a} 说:hell".encode()))
+    )
+    assert text == HEAD + (
+        '{"at": 1, "client": "a", "do": "send", "data": "hello"}\n'
+        '{"at": 1, "client": "b", "got": "用户{a} 说:hell"}\n'
+    )
+
+
+def test_a_scenario_needs_no_numbers() -> None:
+    scenario = parse(
+        f'{HEAD}\n{{"client": "a", "do": "open"}}\n{{"client": "a", "do": "drop"}}\n'
+    )
+    assert [step.action.do for step in scenario.steps] == ["open", "drop"]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('{"at": 2, "client": "a", "do": "open"}', "line 2: step 1"),
+        ('{"at": 1, "client": "a", "got": "early"}', "line 2: step 0"),
+        ('{"client": "a", "do": "shout"}', "'shout' is none of open, send"),
+        ('{"client": "a", "do": "open", "data": "x"}', "nothing can be said"),
+        ('{"do": "open"}', "who does it"),
+        ('{"client": "a", "do": "send", "data": 5}', "neither a text nor"),
+        ('{"client": "a"}', "step 0 is not over"),
+        ("[1]", "no object"),
+        ("{", "line 2: not JSON"),
+    ],
+)
+def test_a_wrong_line_is_an_error_that_says_which(line: str, why: str) -> None:
+    with pytest.raises(FormatError, match=why):
+        parse(f"{HEAD}{line}\n", "talk.jsonl")
+
+
+@pytest.mark.parametrize("text", ["", "hello\n", HEAD.replace("1", "2")])
+def test_another_format_is_an_error(text: str) -> None:
+    with pytest.raises(FormatError, match=r"not a transcript of this version|not JSON"):
+        parse(text)
+
+
+def test_a_file_is_read_step_by_step_and_again(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    path.write_text(f'{HEAD}{{"client": "a", "do": "open"}}\n{{"wrong": 1}}\n', "utf8")
+    steps = load(path).steps
+    for _ in range(2):
+        with pytest.raises(FormatError, match="line 3"):
+            list(steps)
+
+
+def test_a_recording_that_breaks_off_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    path.write_text("what was there", "utf8")
+
+    def steps() -> object:
+        yield Step(Action("a", "open"), {})
+        raise OSError("the server has gone")
+
+    with pytest.raises(OSError, match="gone"):
+        save(path, Transcript(Header("t"), steps()))  # type: ignore[arg-type]
+    assert path.read_text("utf8") == "what was there"
+    assert list(tmp_path.iterdir()) == [path]

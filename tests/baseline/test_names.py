@@ -1,0 +1,66 @@
+"""Names stand for values, and nothing that anybody says is taken for a name."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from legacy_chat.baseline.names import Names, Volatile
+
+ADDRESS = Volatile("client", rb"<(?P<value>[0-9.:]+)>", "address", "{ip}:{port}")
+TOKEN = Volatile("token", rb"[0-9a-f]{8}")
+TIME = Volatile("time", rb"\d\d:\d\d", "any")
+
+
+def names() -> Names:
+    bound = Names([ADDRESS, TOKEN, TIME])
+    bound.bind_client("a", "127.0.0.1", 5000)
+    return bound
+
+
+def test_an_address_is_its_clients_name_and_a_strangers_stays() -> None:
+    assert names().hear(b"<127.0.0.1:5000> hi") == b"<{a}> hi"
+    assert names().hear(b"<127.0.0.1:5001> hi") == b"<127.0.0.1:5001> hi"
+    assert names().hear(b"127.0.0.1:5000 hi") == b"127.0.0.1:5000 hi"
+
+
+def test_the_same_value_has_the_same_name() -> None:
+    heard = names().hear(b"aaaaaaaa bbbbbbbb aaaaaaaa")
+    assert heard == b"{token1} {token2} {token1}"
+
+
+def test_every_time_is_the_time() -> None:
+    assert names().hear(b"from 12:00 to 13:30") == b"from {time} to {time}"
+
+
+def test_a_value_can_be_sent_back_by_its_name() -> None:
+    bound = names()
+    bound.hear(b"your token: cafe0001")
+    assert bound.say(b"AUTH {token1} {token2} {a}") == (
+        b"AUTH cafe0001 {token2} 127.0.0.1:5000"
+    )
+
+
+def test_what_is_sent_gives_no_names() -> None:
+    bound = names()
+    assert bound.hear(b"cafe0001 12:00", new=False) == b"cafe0001 12:00"
+    bound.hear(b"cafe0001")
+    assert bound.hear(b"cafe0001", new=False) == b"{token1}"
+
+
+def test_what_looks_like_a_name_is_none() -> None:
+    assert names().hear(b"{a} {b} {{}") == b"{{}a} {b} {{}{}"
+
+
+@given(st.lists(st.sampled_from([b"{", b"}", b"a", b"b", b"<127.0.0.1:5000>", b"x"])))
+def test_what_was_heard_can_be_said_again(pieces: list[bytes]) -> None:
+    bound = names()
+    data = b"".join(pieces)
+    assert bound.say(bound.hear(data)) == data
+
+
+@given(st.lists(st.sampled_from(["{", "}", "{a}", "a", "<127.0.0.1:5000>"])))
+def test_different_bytes_are_heard_differently(pieces: list[str]) -> None:
+    data = "".join(pieces).encode()
+    literal = data.replace(b"<127.0.0.1:5000>", b"<{a}>")
+    assert names().hear(data) != names().hear(literal) or data == literal

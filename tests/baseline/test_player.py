@@ -1,0 +1,195 @@
+"""A step is over by evidence: the fence's, or a quiet that suits the server."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from legacy_chat.baseline import (
+    WITNESS,
+    Action,
+    Conversation,
+    Got,
+    Heard,
+    Place,
+    Profile,
+    RunError,
+    find_profile,
+)
+from legacy_chat.baseline.names import Volatile
+from tests.baseline.line_server import line_server
+from tests.support import process, room
+
+ROOM = find_profile("tutorial")
+LINES = Profile(
+    "lines",
+    "stream",
+    volatile=(
+        Volatile("token", rb"[0-9a-f]{8}"),
+        Volatile("time", rb"\d\d:\d\d:\d\d", "any"),
+    ),
+)
+HELLO = b"welcome, {token%d}, at {time}\r\n"
+
+
+def a(do: str, data: bytes = b"", cut: str = "") -> Action:
+    return Action("a", do, data, cut)
+
+
+def b(do: str, data: bytes = b"") -> Action:
+    return Action("b", do, data)
+
+
+@pytest.fixture(scope="module")
+def lines() -> Iterator[Place]:
+    with line_server() as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def chat() -> Iterator[Place]:
+    with room("selectors") as (_, address):
+        yield Place(*address)
+
+
+def said(data: bytes, **more: Got) -> Heard:
+    return {"a": Got(data), **more}
+
+
+def test_a_room_is_told_step_by_step(chat: Place) -> None:
+    with Conversation(chat, ROOM) as talk:
+        assert talk.step(a("open")) == talk.step(b("open")) == {}
+        heard = talk.step(a("send", b"hello"))
+        assert heard == said(b"hell", b=Got("用户{a} 说:hell".encode()))
+        heard = talk.step(a("send", b"ut"))
+        assert heard["a"] == Got(b"", "eof")
+
+
+def test_what_the_witness_got_is_told_if_it_is_asked_for(chat: Place) -> None:
+    with Conversation(chat, ROOM, witness=True) as talk:
+        talk.step(a("open"))
+        assert talk.step(a("send", b"hi"))[WITNESS] == Got("用户{a} 说:hi".encode())
+
+
+def test_the_pieces_of_a_message_are_segments(chat: Place) -> None:
+    with Conversation(chat, ROOM) as talk:
+        talk.step(a("open"))
+        talk.step(b("open"))
+        heard = talk.step(a("send", b"two", "at 1"))
+        assert heard["b"].data.decode() == "用户{a} 说:t用户{a} 说:w"
+
+
+def test_a_message_that_takes_many_reads_is_one_step(chat: Place) -> None:
+    with Conversation(chat, ROOM) as talk:
+        talk.step(a("open"))
+        assert talk.step(a("send", b"x" * 3_000_000)) == said(b"x" * 3_000_000)
+        assert talk.step(a("send", b"y")) == said(b"y")
+
+
+def test_the_next_conversation_finds_an_empty_room(chat: Place) -> None:
+    for _ in range(3):
+        with Conversation(chat, ROOM, witness=True) as talk:
+            talk.step(a("open"))
+            assert talk.step(a("send", b"alone?"))["a"] == Got(b"alone?")
+
+
+@pytest.mark.parametrize(
+    ("actions", "why"),
+    [
+        ([a("send", b"x")], "a is to send, and is not here"),
+        ([a("open"), a("open")], "is here already"),
+        ([a("open"), a("reset", b"x")], "is chance"),
+        ([a("open"), a("half-close"), a("send", b"x")], "is not here"),
+        ([Action(WITNESS, "drop")], "is not here"),
+        ([Action(WITNESS, "open")], "is here already"),
+    ],
+)
+def test_what_cannot_be_done_is_an_error(
+    chat: Place, actions: list[Action], why: str
+) -> None:
+    with Conversation(chat, ROOM) as talk:
+        *before, last = actions
+        for action in before:
+            talk.step(action)
+        with pytest.raises(RunError, match=why):
+            talk.step(last)
+
+
+def test_a_server_that_lets_nobody_hear_is_an_error(lines: Place) -> None:
+    with (
+        pytest.raises(RunError, match=r"nothing came back in 0\.2 s"),
+        Conversation(lines, ROOM, timeout=0.2),
+    ):
+        pytest.fail("the witness has been heard")
+
+
+def test_a_server_that_dies_throws_out_the_witness() -> None:
+    with (
+        room("select") as (server, address),
+        Conversation(Place(*address), ROOM) as talk,
+    ):
+        talk.step(a("open"))
+        server.popen.kill()
+        server.wait()
+        heard = talk.step(a("send", b"there?"))
+        assert heard[WITNESS].end
+        with pytest.raises(RunError, match="is gone"):
+            talk.step(a("send", b"still?"))
+
+
+def test_without_a_fence_quiet_ends_a_step(lines: Place) -> None:
+    with Conversation(lines, LINES) as talk:
+        assert talk.step(a("open")) == said(HELLO % 1)
+        assert talk.step(b("open")) == {"b": Got(HELLO % 2)}
+        assert talk.step(a("send", b"half a ")) == {}
+        assert talk.step(a("send", b"line\r\n")) == said(b"you said half a line\r\n")
+        heard = talk.step(b("send", b"ALL of you\r\n"))
+        assert heard == said(b"hear of you\r\n", b=Got(b"hear of you\r\n"))
+        assert talk.step(a("send", b"{token1}\r\n")) == said(b"you said {token1}\r\n")
+
+
+def test_a_late_answer_that_is_known_to_come_is_waited_for(lines: Place) -> None:
+    expected = said(b"you said LATE x\r\n")
+    with Conversation(lines, LINES) as talk:
+        talk.step(a("open"))
+        assert talk.step(a("send", b"LATE x\r\n"), expected) == expected
+
+
+def test_ends_are_events_like_others(lines: Place) -> None:
+    with Conversation(lines, LINES) as talk:
+        for name in "abc":
+            talk.step(Action(name, "open"))
+        assert talk.step(a("send", b"QUIT\r\n")) == {
+            "a": Got(b"you said QUIT\r\n", "eof")
+        }
+        assert talk.step(b("send", b"RESET\r\n")) == {"b": Got(b"", "reset")}
+        assert talk.step(Action("c", "half-close", b"bye\r\n")) == {
+            "c": Got(b"you said bye\r\n", "eof")
+        }
+
+
+@pytest.mark.parametrize("profile", [LINES, ROOM], ids=["quiet", "fence"])
+def test_who_is_refused_is_told_so(profile: Profile) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        place = Place(*nobody.getsockname())
+        with Conversation(place, profile) as talk:
+            assert talk.step(a("open")) == {"a": Got(end="refused")}
+
+
+def test_a_server_that_takes_nothing_more_is_read_from() -> None:
+    """It writes before it reads on, so it waits for us where we wait for it."""
+    program = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0));"
+        "print(s.getsockname()[1], flush=True); c, _ = s.accept()\n"
+        "while data := c.recv(1 << 16): c.sendall(data)"
+    )
+    data = b"x" * 5_000_000
+    with process(sys.executable, "-c", program) as server:
+        place = Place("127.0.0.1", int(server.wait_for(r"(\d+)")[1]))
+        with Conversation(place, Profile()) as talk:
+            talk.step(a("open"))
+            assert talk.step(a("send", data), said(data)) == said(data)
