@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from legacy_chat.baseline.check import Result, check
 from legacy_chat.baseline.compare import Difference, compare, differences
-from legacy_chat.baseline.errors import FormatError, RunError
+from legacy_chat.baseline.errors import FormatError, ReferenceFailedError, RunError
 from legacy_chat.baseline.fence import WITNESS
 from legacy_chat.baseline.format import (
     Action,
@@ -48,6 +48,7 @@ __all__ = [
     "Heard",
     "Place",
     "Profile",
+    "ReferenceFailedError",
     "Result",
     "RunError",
     "Step",

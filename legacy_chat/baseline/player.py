@@ -32,6 +32,10 @@ __all__ = ["TIMEOUT", "Conversation", "play"]
 # Seconds that anything which must come may take.
 TIMEOUT = 20.0
 
+# The patience with what is missing after a fence: nothing that a server with turns says
+# comes then, but a server with threads may not be through.
+AFTER_A_FENCE = 6
+
 
 class Conversation:
     """A conversation with a server; each client's name is its to choose.
@@ -203,7 +207,8 @@ class Conversation:
 
     def _silence(self) -> Quiet:
         if self._quiet is None:
-            self._quiet = Quiet(self._crowd, self._profile.quiet)
+            proven = {"patience": AFTER_A_FENCE} if self._fence is not None else {}
+            self._quiet = Quiet(self._crowd, self._profile.quiet, **proven)
         return self._quiet
 
     def _heard(self) -> Heard:

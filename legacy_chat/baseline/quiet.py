@@ -24,11 +24,10 @@ from legacy_chat.baseline.errors import RunError
 
 __all__ = ["Quiet", "Yardstick"]
 
-# Round trips without a byte; how many while something is known to be missing, and how
-# many times as long.
+# Round trips without a byte; and how many times as many, and as long, while something
+# is known to be missing.
 ROUNDS = 10
-PATIENT_ROUNDS = 200
-PATIENCE = 8
+PATIENCE = 20
 
 # Seconds of quiet at least, if the profile does not know better.
 LEAST = 0.03
@@ -79,12 +78,16 @@ class Quiet:
     """The quiet of one conversation.
 
     Args:
-        least: seconds of it, at least.
+        least: seconds of it, at least; 0 for what suits the machine.
+        patience: how many times as long something that is missing is waited for.
     """
 
-    def __init__(self, crowd: Crowd, least: float = LEAST) -> None:
+    def __init__(
+        self, crowd: Crowd, least: float = 0.0, patience: int = PATIENCE
+    ) -> None:
         self._crowd = crowd
         self._least = least or LEAST
+        self._patience = patience
         self._longest = 0.0
         self._yardstick = Yardstick()
 
@@ -124,5 +127,6 @@ class Quiet:
         usual = max(self._least, GAPS * self._longest)
         if complete is None:
             return seconds >= usual
-        patient = rounds >= PATIENT_ROUNDS and seconds >= PATIENCE * usual
-        return patient or complete()
+        if complete():
+            return True
+        return rounds >= self._patience * ROUNDS and seconds >= self._patience * usual

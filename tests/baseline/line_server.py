@@ -16,9 +16,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from legacy_chat.baseline import Place
+from legacy_chat.baseline import Place, Profile
+from legacy_chat.baseline.names import Volatile
 
-__all__ = ["LineServer", "line_server"]
+__all__ = ["LINES", "LineServer", "line_server"]
+
+LINES = Profile(
+    "lines",
+    "stream",
+    volatile=(
+        Volatile("token", rb"[0-9a-f]{8}"),
+        Volatile("time", rb"\d\d:\d\d:\d\d", "any"),
+    ),
+)
 
 # Seconds that LATE takes; nobody waits for that long where nothing is known to come.
 LATE = 0.1

@@ -19,19 +19,10 @@ from legacy_chat.baseline import (
     RunError,
     find_profile,
 )
-from legacy_chat.baseline.names import Volatile
-from tests.baseline.line_server import line_server
+from tests.baseline.line_server import LINES, line_server
 from tests.support import process, room
 
 ROOM = find_profile("tutorial")
-LINES = Profile(
-    "lines",
-    "stream",
-    volatile=(
-        Volatile("token", rb"[0-9a-f]{8}"),
-        Volatile("time", rb"\d\d:\d\d:\d\d", "any"),
-    ),
-)
 HELLO = b"welcome, {token%d}, at {time}\r\n"
 
 

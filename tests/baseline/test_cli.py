@@ -1,0 +1,201 @@
+"""legacy-chat baseline, as people call it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from legacy_chat.baseline import find_transcripts, load
+from legacy_chat.baseline.cli import main
+from tests.baseline.line_server import line_server
+from tests.baseline.rewrites import COMMAND
+from tests.support import ROOT, Peer, process
+
+SCENARIO = """\
+{"format": "legacy-chat-transcript", "version": 1, "title": "a line"}
+{"client": "a", "do": "open"}
+{"client": "a", "do": "send", "data": "TOKEN\\r\\n"}
+{"client": "a", "do": "send", "data": "QUIT\\r\\n"}
+"""
+PROFILE = """\
+framing = "stream"
+[[volatile]]
+name = "token"
+pattern = "[0-9a-f]{8}"
+[[volatile]]
+name = "time"
+pattern = '\\d\\d:\\d\\d:\\d\\d'
+bind = "any"
+"""
+RIGHT, WRONG = (COMMAND.replace("NAME", each) for each in ("right", "forgets-k2"))
+
+
+@pytest.fixture(autouse=True)
+def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tests.baseline is found."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    (tmp_path / "lines.toml").write_text(PROFILE, "utf8")
+    path = tmp_path / "talk.jsonl"
+    path.write_text(SCENARIO, "utf8")
+    return path
+
+
+def test_a_scenario_is_recorded_and_checked(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = tmp_path / "said.jsonl"
+    profile = ["--profile", str(tmp_path / "lines.toml")]
+    with line_server() as place:
+        where = ["--connect", f"{place.host}:{place.port}", *profile]
+        assert main(["record", str(scenario), "-o", str(said), *where]) == 0
+        assert main(["check", str(said), *where, "--cut", "every byte"]) == 0
+    with line_server("you shout") as place:
+        where = ["--connect", f"{place.host}:{place.port}", *profile]
+        assert main(["check", str(said), *where]) == 1
+    assert load(said).header.framing == "stream"
+    out, err = capsys.readouterr()
+    assert "1 conversations: 1 the same" in out
+    assert "step 3" in out
+    assert err == ""
+
+
+def test_check_without_a_file_is_about_this_installation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["check", "--loop", "selectors", "--json"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    files = len(find_transcripts("kept")) + len(find_transcripts("repaired/ours"))
+    assert read["conversations"] == files
+    assert {each["on"] for each in read["results"]} == {"selectors"}
+
+
+def test_a_rewrite_that_is_wrong_is_shown_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    junit = tmp_path / "report.xml"
+    argv = ["check", "k2-held-back", "--command", WRONG, "--junit", str(junit)]
+    assert main(argv) == 1
+    assert capsys.readouterr().out.splitlines()[:8] == [
+        'kept/k2-held-back, step 3: a sends "hello"',
+        "  a, byte 4:",
+        '    recorded  "hell"',
+        '    now       "hello"',
+        "                   ^",
+        "  b, byte 18:",
+        '    recorded  "用户{a} 说:hell"',
+        '    now       "用户{a} 说:hello"',
+    ]
+    assert 'failures="1"' in junit.read_text("utf8")
+
+
+def test_what_fuzz_finds_minimise_and_check_find_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tmp_path / "found.jsonl"
+    servers = ["--reference", RIGHT, "--command", WRONG]
+    assert main(["fuzz", *servers, "--conversations", "3", "-o", str(found)]) == 1
+    assert "conversation 0 is answered differently" in capsys.readouterr().out
+    assert main(["check", str(found), "--command", WRONG]) == 1
+    assert main(["check", str(found), "--command", RIGHT]) == 0
+    again = tmp_path / "again.jsonl"
+    assert main(["minimise", str(found), *servers, "-o", str(again)]) == 1
+    assert list(load(again).steps) == list(load(found).steps)
+
+
+def test_show_and_diff(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "kept/k3-out", "--width", "200"]) == 0
+    assert main(["show", "kept/k3-out", "--html"]) == 0
+    assert main(["show", "kept/k3-out", "--mermaid"]) == 0
+    assert main(["show", "--list"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("a     ", "<!DOCTYPE html>", "sequenceDiagram", "repaired/ours/r2"):
+        assert part in shown
+    pair = [f"repaired/{which}/r4-second-out" for which in ("original", "ours")]
+    assert main(["diff", *pair]) == 1
+    assert "step 3: a sends" in capsys.readouterr().out
+    assert main(["diff", pair[0], pair[0]]) == 0
+
+
+def test_a_proxy_records_until_it_is_stopped(tmp_path: Path) -> None:
+    said = tmp_path / "said.jsonl"
+    with line_server() as place:
+        command = (sys.executable, "-m", "legacy_chat", "baseline", "record")
+        where = ("--proxy", "127.0.0.1:0", "--connect", f"{place.host}:{place.port}")
+        with process(*command, *where, "-o", str(said), cwd=ROOT) as proxy:
+            port = proxy.wait_for(r"listening on .* port (\d+)", err=True)[1]
+            peer = Peer(("127.0.0.1", int(port)))
+            peer.send("QUIT\r\n")
+            peer.wait_for_end()
+            peer.close()
+            proxy.popen.send_signal(signal.SIGTERM)
+            assert proxy.wait() == 0
+    steps = [step.action.do for step in load(said).steps]
+    assert steps[:2] == ["open", "send"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["check", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+        (["check", "k3-out", "--profile", "nobody"], "profile 'nobody' is none of"),
+        (["check", "k3-out", "--command", "server"], r"takes no \{port\}"),
+        (["check", "--command", "x {port}", "--loop", "select"], r"with \{loop\}"),
+        (["check", "--connect", "1", "--jobs", "2"], "each job has its server"),
+        (["record", "-o", "x"], "needs a SCENARIO, or --proxy"),
+        (["record", "--proxy", "1", "-o", "x"], "needs --connect"),
+        (["record", "k3-out.jsonl", "-o", "x"], "No such file"),
+        (["show"], "needs a FILE"),
+        (["diff", "kept", "k3-out"], "name one"),
+        (["fuzz"], "which server"),
+        (["fuzz", "--profile", "lines", "--connect", "1"], "--reference"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_and_status_2(
+    argv: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == "" or argv[0] == "check"
+    assert err.count("\n") == 1 or "could not be played" in out
+    assert re.search(why, out + err)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["chekc"],
+        ["check", "--connect", "nowhere"],
+        ["check", "--jobs", "0"],
+        ["check", "--cut", "in half"],
+        ["check", "--timeout", "-1"],
+        ["fuzz", "--minutes", "long"],
+    ],
+)
+def test_what_is_asked_wrongly_is_status_2(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(argv)
+    assert error.value.code == 2
+
+
+def test_who_serves_does_not_load_it() -> None:
+    code = (
+        "import sys; from legacy_chat.cli import main; sys.argv[1:] = ['--version']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in sys.modules if 'baseline' in name])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.splitlines()[-1] == "[]"

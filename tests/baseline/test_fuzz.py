@@ -1,0 +1,152 @@
+"""What two rewrites answer differently is found, and told in its shortest form."""
+
+from __future__ import annotations
+
+import pytest
+
+from legacy_chat.baseline import (
+    Action,
+    Got,
+    Profile,
+    ReferenceFailedError,
+    RunError,
+    find_profile,
+)
+from legacy_chat.baseline.fuzz import Author, Hunt, hunt
+from legacy_chat.baseline.minimise import minimise, says_never
+from legacy_chat.baseline.pair import Pair
+from legacy_chat.baseline.runs import Target
+from tests.baseline.rewrites import COMMAND
+from tests.support import ROOT
+
+ROOM = find_profile("tutorial")
+LINES = find_profile("lines")
+
+
+@pytest.fixture(autouse=True)
+def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tests.baseline is found."""
+    monkeypatch.chdir(ROOT)
+
+
+def pair(reference: str, rewrite: str, timeout: float = 20.0) -> Pair:
+    targets = [Target(COMMAND.replace("NAME", name)) for name in (reference, rewrite)]
+    return Pair(*targets, ROOM, timeout)
+
+
+def written(profile: Profile, number: int) -> list[Action]:
+    return list(Author(profile, 7, number))
+
+
+def opens(*clients: str) -> list[Action]:
+    return [Action(client, "open") for client in clients]
+
+
+def test_a_conversation_follows_from_its_numbers() -> None:
+    assert written(ROOM, 1) == written(ROOM, 1) != written(ROOM, 2)
+
+
+@pytest.mark.parametrize("profile", [ROOM, LINES], ids=["tutorial", "lines"])
+def test_nobody_acts_who_is_not_here(profile: Profile) -> None:
+    for number in range(30):
+        here: set[str] = set()
+        mute: set[str] = set()
+        for action in written(profile, number):
+            assert (action.client in here) != (action.do == "open")
+            assert action.client not in mute or action.do in ("drop", "reset")
+            here.add(action.client)
+            mute |= {action.client} if action.do == "half-close" else set()
+            here -= {action.client} if action.do in ("drop", "reset") else set()
+            assert len(here) <= profile.fuzz.clients
+
+
+def test_whoever_was_thrown_out_says_nothing_more() -> None:
+    author = Author(ROOM, 7, 0)
+    told: list[str] = []
+    for action in author:
+        assert action.client not in told
+        if action.do == "send":
+            told.append(action.client)
+            author.hear({action.client: Got(b"", "eof")})
+    assert told
+
+
+def test_what_must_never_be_said_is_not_said() -> None:
+    for number in range(60):
+        assert not says_never(written(ROOM, number), ROOM.fuzz.never)
+    assert says_never([Action("a", "send", b"an out, out")], ROOM.fuzz.never)
+    split = [Action("a", "send", b"out o"), Action("a", "send", b"ut")]
+    assert says_never(split, ROOM.fuzz.never)
+
+
+def test_only_a_stream_is_cut_at_random() -> None:
+    assert any(action.cut for number in range(9) for action in written(LINES, number))
+    assert not any(
+        action.cut for number in range(9) for action in written(ROOM, number)
+    )
+
+
+def test_between_two_that_are_right_nothing_is_found() -> None:
+    with pair("right", "right") as servers:
+        outcome = hunt(Hunt(conversations=4), servers)
+    assert outcome.found is None
+    assert outcome.conversations == 4
+    assert outcome.steps == 4 * ROOM.fuzz.steps
+    assert "4 conversations, 120 steps, in " in outcome.summary()
+
+
+def test_what_was_forgotten_is_found_and_shortened() -> None:
+    with pair("right", "forgets-k2") as servers:
+        outcome = hunt(Hunt(seed=1, seconds=600), servers)
+    assert outcome.found is not None
+    come, say = (step.action for step in outcome.found.steps)
+    assert (come.do, say.do) == ("open", "send")
+    assert say.data in (b"o", b"ou")
+
+
+def test_clients_steps_and_words_that_change_nothing_are_left_out() -> None:
+    actions = [
+        *opens("a", "b", "c"),
+        Action("c", "send", b"hello"),
+        Action("a", "send", "bye out 你".encode()),
+        Action("b", "drop"),
+    ]
+    with pair("right", "forgets-k4") as servers:
+        found = minimise(actions, servers)
+    assert found is not None
+    come, say = (step.action for step in found.steps)
+    assert (come, say.client) == (Action("a", "open"), "a")
+    assert say.data in ("out你".encode(), b"out ")
+
+
+def test_one_that_hangs_differs() -> None:
+    actions = [
+        *opens("a", "b"),
+        Action("b", "send", b"!"),
+        Action("a", "send", b"route"),
+    ]
+    with pair("right", "hangs", 0.3) as servers:
+        found = minimise(actions, servers)
+    assert found is not None
+    assert found.difference is not None
+    assert "nothing came back in 0.3 s" in found.difference.error
+    assert [step.action.data for step in found.steps] == [b"", b"route"]
+
+
+def test_a_conversation_without_a_difference_has_no_shortest_form() -> None:
+    with pair("right", "forgets-k2") as servers:
+        assert minimise([*opens("a"), Action("a", "send", b"hi")], servers) is None
+
+
+def test_what_the_reference_cannot_be_led_through_is_an_error() -> None:
+    with pair("right", "right") as servers, pytest.raises(ReferenceFailedError):
+        minimise([Action("a", "send", b"hi")], servers)
+
+
+def test_a_server_that_cannot_be_spoken_to_is_an_error() -> None:
+    targets = Target(COMMAND.replace("NAME", "right")), Target("{python} -c 0 {port}")
+    with (
+        Pair(*targets, ROOM, 5.0) as servers,
+        pytest.raises(RunError, match="status 0"),
+    ):
+        hunt(Hunt(conversations=1), servers)
