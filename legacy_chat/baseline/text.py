@@ -22,6 +22,8 @@ ENDS = {"eof": "the end", "reset": "a reset", "refused": "refused", "": ""}
 def readable(data: bytes) -> str:
     """*data* as text; what is not UTF-8 or cannot be seen as ``\\xff``, ``\\n``."""
     text = data.decode("utf8", "surrogateescape")
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else _escape(each) for each in text)
 
 
@@ -42,11 +44,16 @@ def got(got: Got) -> str:
 
 def width(text: str) -> int:
     """How many columns of a terminal it takes."""
+    if text.isascii():
+        return len(text)
     return sum(map(_columns, text))
 
 
 def wrapped(text: str, columns: int) -> list[str]:
     """*text* in lines of so many columns at most, two at least."""
+    if text.isascii():
+        step = max(columns, 2)
+        return [text[at : at + step] for at in range(0, len(text), step)] or [""]
     lines, line, used = [], "", 0
     for each in text:
         if used + _columns(each) > max(columns, 2):
