@@ -27,6 +27,10 @@ __all__ = ["Plan", "Server", "Target", "count_steps", "run"]
 
 Address = tuple[str, int]
 
+# Seconds that a server has at least until it listens: a short timeout is meant for its
+# answers, and an interpreter on a busy machine takes its time to start.
+STARTING = 20.0
+
 
 class Target(NamedTuple):
     """A server, running or to be started.
@@ -101,7 +105,7 @@ class Server:
                 target.address,
                 loop=target.loop,
                 host=host or "127.0.0.1",
-                timeout=self._timeout,
+                timeout=max(self._timeout, STARTING),
             )
         )
 
