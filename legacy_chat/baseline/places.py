@@ -66,11 +66,16 @@ class Place:
         """
         where = (host or self.host, self.port)
         try:
-            return socket.create_connection(where, self.timeout)
+            sock = socket.create_connection(where, self.timeout)
         except ConnectionRefusedError:
             raise
         except OSError as error:
             raise RunError(f"cannot connect to {_shown(*where)}: {error}") from error
+        if sock.getsockname() == sock.getpeername():
+            # Nobody listens: TCP has connected the socket with itself, by chance.
+            sock.close()
+            raise ConnectionRefusedError(f"nobody listens at {_shown(*where)}")
+        return sock
 
 
 class _Started(Place):

@@ -32,9 +32,9 @@ __all__ = ["TIMEOUT", "Conversation", "play"]
 # Seconds that anything which must come may take.
 TIMEOUT = 20.0
 
-# The patience with what is missing after a fence: nothing that a server with turns says
-# comes then, but a server with threads may not be through.
-AFTER_A_FENCE = 6
+# Seconds of patience with what is missing after a fence: nothing that a server with
+# turns says comes then, but a server with threads may not be through.
+AFTER_A_FENCE = 0.2
 
 
 class Conversation:
@@ -207,8 +207,8 @@ class Conversation:
 
     def _silence(self) -> Quiet:
         if self._quiet is None:
-            proven = {"patience": AFTER_A_FENCE} if self._fence is not None else {}
-            self._quiet = Quiet(self._crowd, self._profile.quiet, **proven)
+            patience = self._profile.patience if self._fence is None else AFTER_A_FENCE
+            self._quiet = Quiet(self._crowd, self._profile.quiet, patience)
         return self._quiet
 
     def _heard(self) -> Heard:

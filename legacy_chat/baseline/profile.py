@@ -101,6 +101,8 @@ class Profile(NamedTuple):
     Attributes:
         leave: what everybody says at the end; the server then closes the connection.
         quiet: seconds that count as quiet, at least; 0 for what suits the machine.
+        patience: seconds that an answer which is known to come is waited for, at least,
+            where no fence proves that it does not.
         server: the command of the reference server; places.py says what is replaced.
     """
 
@@ -108,6 +110,7 @@ class Profile(NamedTuple):
     framing: str = "segment"
     leave: bytes = b""
     quiet: float = 0.0
+    patience: float = 3.0
     server: str = ""
     fence: FenceWords | None = None
     volatile: tuple[Volatile, ...] = ()
@@ -161,6 +164,7 @@ def _profile(table: dict[str, Any], stem: str) -> Profile:
         framing,
         data_of(table.get("leave", "")),
         float(table.get("quiet", 0.0)),
+        float(table.get("patience", 3.0)),
         str(table.get("server", "")),
         _fence(table["fence"]) if "fence" in table else None,
         tuple(_volatile(each) for each in table.get("volatile", [])),

@@ -95,7 +95,7 @@ class Proxy:
         self._place = place
         self._profile = profile
         self._relay = _Relay(timeout)
-        self._quiet = Quiet(self._relay, profile.quiet)
+        self._quiet = Quiet(self._relay, profile.quiet, profile.patience)
         self._names = Names(profile.volatile)
         self._clients: dict[str, socket.socket] = {}
         self._labels = (

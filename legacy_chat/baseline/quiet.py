@@ -24,10 +24,8 @@ from legacy_chat.baseline.errors import RunError
 
 __all__ = ["Quiet", "Yardstick"]
 
-# Round trips without a byte; and how many times as many, and as long, while something
-# is known to be missing.
+# Round trips without a byte.
 ROUNDS = 10
-PATIENCE = 20
 
 # Seconds of quiet at least, if the profile does not know better.
 LEAST = 0.03
@@ -79,15 +77,14 @@ class Quiet:
 
     Args:
         least: seconds of it, at least; 0 for what suits the machine.
-        patience: how many times as long something that is missing is waited for.
+        patience: seconds that something is waited for which is known to be missing; a
+            busy machine and a slow server get as many times more as for the quiet.
     """
 
-    def __init__(
-        self, crowd: Crowd, least: float = 0.0, patience: int = PATIENCE
-    ) -> None:
+    def __init__(self, crowd: Crowd, least: float, patience: float) -> None:
         self._crowd = crowd
         self._least = least or LEAST
-        self._patience = patience
+        self._patience = max(1.0, patience / self._least)
         self._longest = 0.0
         self._yardstick = Yardstick()
 

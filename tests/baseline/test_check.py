@@ -130,7 +130,7 @@ def test_an_answer_that_is_missing_is_different(lines: Place) -> None:
     open_it, say = recorded(lines, b"hello\r\n").steps
     longer = {"a": Got(say.heard["a"].data + b"and more")}
     transcript = Transcript(Header("talk"), [open_it, Step(say.action, longer)])
-    result = check(transcript, lines, LINES)
+    result = check(transcript, lines, LINES._replace(patience=0.3))
     assert result.difference is not None
     assert result.difference.at == 2
 
