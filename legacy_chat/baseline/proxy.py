@@ -41,12 +41,17 @@ class _Event(NamedTuple):
 
 
 class _Relay(Crowd):
-    """The connections to the server. What is read on one goes on to its client."""
+    """The connections to the server. What is read on one goes on to its client.
+
+    Attributes:
+        lost: clients whose connection was found reset when something went on to them.
+    """
 
     def __init__(self, timeout: float) -> None:
         super().__init__(timeout)
         self._outlets: dict[str, socket.socket] = {}
         self._passed: dict[str, int] = {}
+        self.lost: set[str] = set()
 
     def connect(self, name: str, server: socket.socket, client: socket.socket) -> None:
         self._outlets[name] = client
@@ -58,7 +63,8 @@ class _Relay(Crowd):
         for each in self if came else ():
             news = bytes(each.got[self._passed[each.name] :])
             self._passed[each.name] += len(news)
-            self._pass_on(each.name, news, each.end)
+            if news or each.end:
+                self._pass_on(each.name, news, each.end)
         return came
 
     def take(self, name: str) -> bytes:
@@ -76,8 +82,8 @@ class _Relay(Crowd):
             if end:
                 outlet.shutdown(socket.SHUT_WR)
         except OSError:
-            # The client has gone, and its connection tells so itself.
-            return
+            # Its connection tells of the reset once only, and that was here.
+            self.lost.add(name)
 
 
 class Proxy:
@@ -123,6 +129,10 @@ class Proxy:
         while (event := self._next()) is not None:
             if action is not None:
                 yield self._over(action)
+                action = None
+            if event.do != "open" and event.client not in self._clients:
+                # The server had ended it before, and what it did reaches nobody.
+                continue
             action, refused = self._do(event)
             if refused:
                 yield Step(action, {action.client: Got(end="refused")})
@@ -162,6 +172,8 @@ class Proxy:
         try:
             data = sock.recv(READ_SIZE)
         except OSError:
+            return _Event(name, do="reset")
+        if not data and name in self._relay.lost:
             return _Event(name, do="reset")
         return _Event(name, data, "send" if data else "half-close")
 

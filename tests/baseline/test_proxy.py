@@ -84,6 +84,18 @@ def test_a_reset_is_passed_on_and_written_down() -> None:
     assert Action("a", "reset") in [step.action for step in steps]
 
 
+def test_who_closes_after_the_server_has_is_no_step_of_its_own() -> None:
+    with line_server() as server:
+        for _ in range(5):
+            with recording(server) as (address, steps):
+                a = Peer(address)
+                a.send("QUIT\r\n")
+                a.wait_for_end()
+                a.close()
+            assert [step.action.do for step in steps][:2] == ["open", "send"]
+            assert steps[1].heard["a"].end == "eof"
+
+
 def test_a_server_that_is_not_there_refuses() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
