@@ -66,7 +66,7 @@ def test_one_that_forgets_something_differs_there_and_only_there(
 
 
 def test_one_that_hangs_is_an_error_and_never_the_same() -> None:
-    hangs, right = hold("hangs", "k3-inside-a-word", "k1-three-clients", timeout=2.0)
+    hangs, right = hold("hangs", "k3-inside-a-word", "k1-three-clients", timeout=1.0)
     assert hangs.outcome == "error"
     assert "after 7 steps: the witness said something, and nothing came" in hangs.error
     assert right.outcome == "same"

@@ -86,7 +86,7 @@ def test_a_reset_is_passed_on_and_written_down() -> None:
 
 def test_who_closes_after_the_server_has_is_no_step_of_its_own() -> None:
     with line_server() as server:
-        for _ in range(5):
+        for _ in range(3):
             with recording(server) as (address, steps):
                 a = Peer(address)
                 a.send("QUIT\r\n")
