@@ -82,10 +82,10 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     Attributes:
         ac_gather: True lets ``push``, ``push_with_producer`` and ``close_when_done``
-            only queue. What a turn has queued is sent at its end, with one ``send`` of
-            at most ``ac_out_buffer_size`` bytes; under a loop that is not compat's, in
-            its next turn. A program that leaves without its loop (``os._exit``), blocks
-            in a handler, or writes to ``socket`` itself, leaves it False.
+            only queue. What a turn has queued is sent at its end, with one ``send`` for
+            every ``ac_out_buffer_size`` bytes; under a loop that is not compat's, in
+            its next turns. A program that leaves without its loop (``os._exit``),
+            blocks in a handler, or writes to ``socket`` itself, leaves it False.
         ac_backlog_limit: for one that gathers, the bytes of ``backlog`` that are too
             many; 0 for no limit. See ``handle_backlog``.
     """
@@ -391,10 +391,11 @@ class async_chat(Original):  # noqa: N801  # the original's name
         if not self.ac_gather:
             self._compat_send_first(fifo)
             return
-        if len(fifo) > 1:
-            _join_first(fifo, self.ac_out_buffer_size)
+        # First of all: who pushes from now on, in another thread, sees to its own turn.
         self._compat_waits, self._compat_sending = False, True
         try:
+            if len(fifo) > 1:
+                _join_first(fifo, self.ac_out_buffer_size)
             self._compat_send_first(fifo)
         finally:
             self._compat_sending = False
