@@ -159,13 +159,15 @@ class Process:
         for reader in self._readers:
             reader.start()
 
-    def wait_for(self, pattern: str, err: bool = False) -> re.Match[str]:
-        """Wait for a line of its output that matches."""
+    def wait_for(
+        self, pattern: str, err: bool = False, since: int = 0
+    ) -> re.Match[str]:
+        """Wait for a line of its output that matches, the *since*-th or a later one."""
         lines = self.err if err else self.out
         end = time.monotonic() + DEADLINE
         with self._news:
             while True:
-                for line in lines:
+                for line in lines[since:]:
                     if match := re.search(pattern, line):
                         return match
                 if not self._news.wait(end - time.monotonic()):

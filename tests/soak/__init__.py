@@ -1,0 +1,1 @@
+"""A room for ten minutes, with clients of all tempers: ``python -m tests.soak``."""
