@@ -219,5 +219,8 @@ class Hearer:
         come = self._transcript.come_until(self.offset)
         due = self._transcript.tokens[come:]
         rest = self._astray + self._ahead
-        got = [(int(m[1]), int(m[2])) for m in MESSAGE.finditer(rest)]
+        found = [(int(m[1]), int(m[2])) for m in MESSAGE.finditer(rest)]
+        # What the observer has missed is counted there, as lost to everybody.
+        known = set(self._transcript.tokens)
+        got = [token for token in found if token in known]
         return come + len(got), tally(due, got, altered=bool(self.wrong))

@@ -227,9 +227,11 @@ class Room:
         while not self._is_quiet() and time.monotonic() < end:
             self.listen(0.01)
         staying = 1 + len(self.hearers)
-        if self.counters["connections"] != staying:
-            counted = f"{self.counters['connections']:g} connections"
-            self.trouble.append(f"{counted}, where there are {staying}")
+        connections = self.look()["connections"]
+        if connections != staying:
+            self.trouble.append(
+                f"{connections:g} connections, where there are {staying}"
+            )
 
     def outcome(self) -> Outcome:
         """Let everybody go, and reckon."""
