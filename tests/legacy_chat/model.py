@@ -1,0 +1,74 @@
+"""What the room makes of one client's bytes, in a few lines: the rules K1 to K6, R2-R4.
+
+For tests that send whatever comes to their minds and have to know what is heard.
+
+Rule: nothing here is taken from the room's own code. The terminator is looked for with
+``bytes.partition``, and characters are put together by Python's incremental decoder.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import NamedTuple
+
+__all__ = ["Heard", "Speaker"]
+
+
+class Heard(NamedTuple):
+    """What one read makes others hear.
+
+    Attributes:
+        echo: what comes back to the speaker.
+        told: what comes to each of the others.
+    """
+
+    echo: bytes
+    told: bytes
+
+
+class Speaker:
+    """One client of a room.
+
+    Args:
+        name: as the room writes it, without ``用户``.
+        terminator: what ends its conversation.
+
+    Attributes:
+        left: has it said the terminator?
+    """
+
+    def __init__(self, name: str, terminator: bytes = b"out") -> None:
+        self.user = "用户" + name
+        self.left = False
+        self._terminator = terminator
+        self._held = b""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def says(self, data: bytes) -> Heard:
+        """The room has read *data* in one go."""
+        *messages, rest = (self._held + data).split(self._terminator)
+        echo, told = b"", b""
+        for message in messages:
+            echo += b"" if self.left else message
+            told += self._told(message) + self._farewell()
+        message, self._held = self._hold_back(rest)
+        echo += b"" if self.left else message
+        return Heard(echo, told + self._told(message))
+
+    def _hold_back(self, data: bytes) -> tuple[bytes, bytes]:
+        """What is a message now, and what may be the beginning of a terminator."""
+        for size in range(len(self._terminator) - 1, 0, -1):
+            if data.endswith(self._terminator[:size]):
+                return data[:-size], data[-size:]
+        return data, b""
+
+    def _told(self, message: bytes, final: bool = False) -> bytes:
+        text = self._decoder.decode(message, final)
+        return f"{self.user} 说:{text}".encode() if text else b""
+
+    def _farewell(self) -> bytes:
+        if self.left:
+            return b""
+        self.left = True
+        cut = self._told(b"", final=True)
+        return cut + f"{self.user} 说:{self.user}退出聊天".encode()
