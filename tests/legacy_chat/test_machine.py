@@ -1,0 +1,378 @@
+"""Whatever clients do, who behaves gets every byte that the model of the room says.
+
+Hypothesis plays rooms on each loop: clients come, say any bytes in any cuts, stop
+reading, read again, close one half, reset, vanish. After each step a fence is said, so
+that a byte too many is seen as well as one that is missing.
+
+Rule 1: the server turns in the test's own thread, and only until what has to arrive has
+arrived. Over the loopback that is at once.
+Rule 2: each segment has been read before the next is sent, so that the test knows what
+one read returns. Of one that is held back nothing can be seen, but nothing would be
+different if it were read with the next.
+Rule 3: when exactly the kernel takes no more for a client that does not read, is the
+kernel's, so no choice of Hypothesis's depends on what has happened. A step that nobody
+is there for does nothing.
+
+LEGACY_CHAT_EXAMPLES=300 in the environment plays so many rooms, other ones each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from legacy_chat import ChatServer, ChatSession
+from tests.legacy_chat.model import Speaker
+from tests.legacy_chat.rooms import Room, room_of
+from tests.support import Peer
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="elsewhere a byte sent over the loopback need not have arrived at once",
+)
+
+VARIABLE = "LEGACY_CHAT_EXAMPLES"
+EXAMPLES = int(os.environ.get(VARIABLE, "15"))
+STEPS = 20
+
+# Clients at a time, the witness not counted.
+MOST_CLIENTS = 5
+
+# Bytes that may wait for a client; and that the kernel keeps for one, about.
+SEND_QUEUE = 25_000
+NARROW = 8192
+
+TERMINATORS = st.sampled_from((b"out", b"/quit\r\n"))
+WORDS = st.one_of(
+    st.text("outhe /q你é😀").map(str.encode),
+    st.sampled_from((b"o", b"ou", b"/quit\r", "你".encode()[:2], b"\xff", b"\xf0\x9f")),
+    st.binary(min_size=1, max_size=9),
+)
+# Seldom, for it ends things.
+LEAVES = st.sampled_from((b"out", b"out and more", b"/quit\r\n", b"\xe4outout"))
+DATA = st.one_of(
+    *(st.lists(WORDS, min_size=1, max_size=4).map(b"".join) for _ in range(3)),
+    st.tuples(WORDS, LEAVES, WORDS).map(b"".join),
+)
+LONG = st.sampled_from((b"x" * 3000, "你".encode() * 3000, b"\xff" * 5000))
+LENGTHS = st.lists(st.integers(1, 9), max_size=4)
+# Which of those that can do it.
+WHO = st.integers(0, MOST_CLIENTS)
+
+
+class Watched(ChatServer):
+    """A server that remembers why sessions ended, and what they had not taken."""
+
+    def __init__(self, terminator: bytes) -> None:
+        self.reasons: dict[ChatSession, str] = {}
+        self.dropped: dict[ChatSession, int] = {}
+        super().__init__(
+            host="127.0.0.1", port=0, send_queue=SEND_QUEUE, terminator=terminator
+        )
+
+    def handle_session_closed(
+        self, session: ChatSession, reason: str, dropped: int
+    ) -> None:
+        self.reasons[session] = reason
+        self.dropped[session] = dropped
+        super().handle_session_closed(session, reason, dropped)
+
+
+class Client:
+    """One client, and what the model says of it.
+
+    Attributes:
+        owed: every byte that is to come to it, from the first.
+        listens: is it reading?
+        stays: has it not left yet, one way or another?
+    """
+
+    def __init__(self, peer: Peer, session: ChatSession, terminator: bytes) -> None:
+        self.peer = peer
+        self.session = session
+        self.speaker = Speaker(peer.name, terminator)
+        self.owed = b""
+        self.listens = self.stays = True
+
+    @property
+    def missing(self) -> int:
+        return len(self.owed) - len(self.peer.got)
+
+    @property
+    def is_settled(self) -> bool:
+        """Has it ended, or all that it is owed, or something that it is not?"""
+        if self.stays and not self.missing:
+            return True
+        return self.peer.ended or not self.owed.startswith(self.peer.got)
+
+    @property
+    def leaves_with(self) -> str:
+        """The reason of one that has left, and takes all that is queued for it."""
+        return "out" if self.speaker.left else "eof"
+
+
+class Machine(RuleBasedStateMachine):
+    """A room on a loop, and its model.
+
+    Attributes:
+        loop: its name.
+    """
+
+    loop: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clients: list[Client] = []
+        self.fences = 0
+        # Bytes, the most that one turn has queued for somebody.
+        self.most = 0
+        self.until_closed = contextlib.ExitStack()
+
+    @initialize(terminator=TERMINATORS)
+    def opens(self, terminator: bytes) -> None:
+        self.terminator = terminator
+        self.server = Watched(terminator)
+        self.room: Room = self.until_closed.enter_context(
+            room_of(self.server, self.loop)
+        )
+        self.witness = self.let_in()
+        self.let_in()
+        self.stop_reading(self.let_in())
+        # The loop has opened what it needs by now. Each client has two of them.
+        self.descriptors = open_descriptors() - 2 * len(self.clients)
+
+    # What clients do.
+
+    @rule(listens=st.booleans())
+    def enters(self, listens: bool) -> None:
+        if len(self.clients) <= MOST_CLIENTS:
+            client = self.let_in()
+            if not listens:
+                self.stop_reading(client)
+
+    @rule(talk=st.lists(st.tuples(WHO, DATA, LENGTHS), min_size=1, max_size=5))
+    def talk(self, talk: list[tuple[int, bytes, list[int]]]) -> None:
+        for who, data, lengths in talk:
+            for client in one_of(self.present(), who):
+                self.say_in_cuts(client, data, lengths)
+
+    @rule(who=WHO, data=LONG, times=st.integers(1, 9))
+    def says_much(self, who: int, data: bytes, times: int) -> None:
+        for client in one_of([self.witness, *self.present()], who):
+            for _ in range(times):
+                self.say_in_cuts(client, data, [])
+
+    @rule(who=WHO)
+    def stops_reading_or_reads_again(self, who: int) -> None:
+        for client in one_of(self.others(), who):
+            if client.listens:
+                self.stop_reading(client)
+            else:
+                self.read_again(client)
+
+    @rule(who=WHO)
+    def closes_its_half(self, who: int) -> None:
+        for client in one_of(self.present(), who):
+            self.close_half(client)
+
+    @rule(who=WHO, resets=st.booleans())
+    def vanishes(self, who: int, resets: bool) -> None:
+        for client in one_of(self.others(), who):
+            if resets:
+                client.peer.reset()
+            else:
+                client.peer.close()
+            left = () if resets and client.stays else ("eof", "out")
+            self.ends(client, (*left, "reset", "slow"))
+
+    # What must be true after each of these.
+
+    @invariant()
+    def holds(self) -> None:
+        # In this order, which Hypothesis would not keep.
+        self.everybody_who_listens_has_all_of_it_and_no_more()
+        self.only_who_does_not_read_is_closed_for_being_slow()
+        self.in_the_room_is_who_has_come_and_not_left()
+        self.no_queue_is_longer_than_the_limit_and_one_turn()
+        self.no_descriptor_is_left_open()
+
+    def everybody_who_listens_has_all_of_it_and_no_more(self) -> None:
+        self.arrives()
+        self.fences += 1
+        self.say(self.witness, b"<%d>" % self.fences)
+        for client in self.clients:
+            if client.listens:
+                assert client.peer.got == client.owed
+                assert client.peer.ended is not client.stays
+        for client in [each for each in self.clients if each.peer.ended]:
+            self.ends(client, (client.leaves_with,))
+
+    def only_who_does_not_read_is_closed_for_being_slow(self) -> None:
+        for client in self.clients:
+            if reason := self.reason(client):
+                assert not client.listens
+                dropped = self.server.dropped[client.session]
+                if reason == "slow":
+                    assert SEND_QUEUE < dropped <= SEND_QUEUE + self.most
+                    client.stays = False
+                else:
+                    assert not client.stays
+                    assert (reason, dropped) == (client.leaves_with, 0)
+
+    def in_the_room_is_who_has_come_and_not_left(self) -> None:
+        here = [each.session for each in self.clients if each.stays]
+        assert self.server.clients == here
+
+    def no_queue_is_longer_than_the_limit_and_one_turn(self) -> None:
+        for client in self.clients:
+            if self.is_open(client):
+                assert client.session.backlog <= SEND_QUEUE + self.most
+
+    def no_descriptor_is_left_open(self) -> None:
+        sessions = sum(map(self.is_open, self.clients))
+        expected = self.descriptors + len(self.clients) + sessions
+        assert open_descriptors() == expected
+
+    def teardown(self) -> None:
+        with self.until_closed:
+            for client in self.clients:
+                client.peer.close()
+            if self.clients:
+                self.room.until(lambda: not any(map(self.is_open, self.clients)))
+                assert self.server.clients == []
+                assert open_descriptors() == self.descriptors
+
+    # How it is done.
+
+    def let_in(self) -> Client:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
+        sock.connect(("127.0.0.1", self.server.port))
+        peer = Peer(sock)
+        self.room.peers.append(peer)
+        before = len(self.server.clients)
+        self.room.until(lambda: len(self.server.clients) > before)
+        client = Client(peer, self.room.session(peer), self.terminator)
+        self.clients.append(client)
+        return client
+
+    def say(self, client: Client, segment: bytes) -> None:
+        """Send it, and let the room say what the model says."""
+        client.peer.send(segment)
+        heard = client.speaker.says(segment)
+        client.owed += heard.echo
+        client.stays = not client.speaker.left
+        for other in self.clients:
+            if other is not client and other.stays:
+                other.owed += heard.told
+        self.most = max(self.most, len(heard.echo), len(heard.told))
+        self.arrives()
+
+    def say_in_cuts(self, client: Client, data: bytes, lengths: list[int]) -> None:
+        for length in (*lengths, len(data)):
+            segment, data = data[:length], data[length:]
+            if segment and client.stays and self.is_open(client):
+                self.say(client, segment)
+
+    def arrives(self) -> None:
+        """Turn the loop until everybody who listens has what it is owed.
+
+        Whoever gets something else need not be waited for.
+        """
+        listening = [each for each in self.clients if each.listens]
+        self.room.until(lambda: all(each.is_settled for each in listening))
+        for client in listening:
+            assert client.owed.startswith(client.peer.got)
+
+    def ends(self, client: Client, reasons: tuple[str, ...]) -> None:
+        """Turn the loop until a client that is gone is gone for the server too."""
+        self.room.until(lambda: not self.is_open(client))
+        assert self.reason(client) in reasons
+        self.forget(client)
+
+    def forget(self, client: Client) -> None:
+        client.peer.close()
+        self.clients.remove(client)
+        if client.listens:
+            self.room.peers.remove(client.peer)
+
+    def stop_reading(self, client: Client) -> None:
+        # From here on the kernel is to keep little for it.
+        client.session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
+        self.room.peers.remove(client.peer)
+        client.listens = False
+
+    def read_again(self, client: Client) -> None:
+        self.room.peers.append(client.peer)
+        client.listens = True
+        if self.reason(client) == "slow":
+            self.room.until(lambda: client.peer.ended)
+            assert client.owed.startswith(client.peer.got)
+            assert client.missing > 0
+            self.forget(client)
+
+    def close_half(self, client: Client) -> None:
+        client.peer.sock.shutdown(socket.SHUT_WR)
+        client.stays = False
+        self.room.until(lambda: client.session not in self.server.clients)
+
+    def others(self) -> list[Client]:
+        """All but the witness."""
+        return self.clients[1:]
+
+    def present(self) -> list[Client]:
+        """Those of them who can say something."""
+        return [each for each in self.others() if each.stays and self.is_open(each)]
+
+    def reason(self, client: Client) -> str:
+        """Why the server has closed it; "" if it has not."""
+        return self.server.reasons.get(client.session, "")
+
+    def is_open(self, client: Client) -> bool:
+        return client.session not in self.server.reasons
+
+
+def one_of(clients: list[Client], who: int) -> list[Client]:
+    """One of them, or none if there is none."""
+    return [clients[who % len(clients)]] if clients else []
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.timeout(120 + 2 * EXAMPLES)
+def test_whoever_behaves_hears_what_the_model_says(loop: str) -> None:
+    # What an earlier test has left open is closed now, and not while they are counted.
+    gc.collect()
+    options: dict[str, Any] = {"derandomize": True, "phases": [Phase.generate]}
+    if VARIABLE in os.environ:
+        # And what is found is made shorter, which takes its time.
+        options = {}
+    run_state_machine_as_test(
+        type("MachineOnOneLoop", (Machine,), {"loop": loop}),
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            **options,
+        ),
+    )
