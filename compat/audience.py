@@ -279,4 +279,5 @@ def _write(channel: async_chat, data: Any) -> bool:
 def _leave(channel: async_chat, data: Any) -> None:
     """Let the channel write it, when its peer takes something again."""
     channel._compat_queue(bytes(data))
+    channel._compat_behind = True
     announce(channel)

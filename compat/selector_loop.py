@@ -153,6 +153,8 @@ class SelectorLoop:
         self._invalid: list[Known] = []
         # The next newcomer's place in the map.
         self._number = 0
+        # What select() would say of the first key that is no descriptor.
+        self._unwaitable: Exception | None = None
         # Compare everything in the next turn; by the clock it is due at _look_at.
         self._stale = True
         self._look_at = 0.0
@@ -221,6 +223,7 @@ class SelectorLoop:
         if self._waker is not None:
             self._waker.woke_at = None
         everything = self._ask_who_may_have_changed()
+        self._refuse_unwaitable()
         for known in self._by_object:
             if known.interest:
                 # Another's readable() may have closed it meanwhile; select() looks now.
@@ -400,7 +403,11 @@ class SelectorLoop:
         # A listening socket is never writable; select() would report it at once.
         if writes and not channel.accepting:
             interest |= OUT
-        fd = _descriptor(known.key)
+        try:
+            fd = _descriptor(known.key)
+        except (TypeError, ValueError) as error:
+            self._unwaitable = self._unwaitable or error
+            return
         sock = _socket_of(channel)
         if (
             known.interest != interest
@@ -409,6 +416,12 @@ class SelectorLoop:
             or not self._descriptors.stands_for(fd, sock)
         ):
             self._want(known, fd, interest, sock)
+
+    def _refuse_unwaitable(self) -> None:
+        """Raise what select() would: when everybody has been asked, not before."""
+        error, self._unwaitable = self._unwaitable, None
+        if error is not None:
+            raise error
 
     def _want(self, known: Known, fd: int, interest: int, sock: Any) -> None:
         """Note what a channel wants, and let the kernel know."""
@@ -460,6 +473,7 @@ class SelectorLoop:
                 if quiet or ready:
                     return quiet, ready
                 self._ask_all()
+                self._refuse_unwaitable()
                 if self._invalid:
                     return [], {}
                 if timeout is not None:

@@ -388,6 +388,27 @@ def test_a_member_with_too_much_behind_it_is_told_when_all_have_been_written_to(
     assert 100_000 < said <= 100_000 + 3 * 30_000
 
 
+def test_what_a_member_pushes_behind_what_it_was_told_counts_at_once(
+    loop: str, make: Make
+) -> None:
+    class Limited(Member):
+        ac_backlog_limit = 100_000
+        too_much = 0
+
+        def handle_backlog(self) -> None:
+            self.too_much += 1
+
+    slow = make(Limited)
+    assert isinstance(slow, Limited)
+    slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    audience = compat.Audience()
+    audience.add(slow)
+    in_a_turn(loop, lambda: audience.push(b"x" * 90_000))
+    assert 0 < slow.backlog < slow.ac_backlog_limit
+    in_a_turn(loop, lambda: slow.push(b"y" * 60_000))
+    assert slow.too_much == 1
+
+
 class PlainList(list[Any]):
     """What an audience replaces: members that are pushed to, one by one."""
 

@@ -242,3 +242,21 @@ def test_a_key_that_anothers_readable_closes_is_select_s_error(name: str) -> Non
         asyncore.socket_map = {}
         second.close()
         first.close()
+
+
+@pytest.mark.parametrize("name", ["asyncore.poll", "select", "selectors"])
+def test_everybody_is_asked_before_a_key_that_is_no_descriptor_is_an_error(
+    name: str,
+) -> None:
+    closed = socket.socket()
+    closed.close()
+    map: dict[Any, Any] = {}
+    before, wrong, after = Probe(map), Probe({}), Probe(map)
+    map.clear()
+    map.update({before._fileno: before, closed: wrong, after._fileno: after})
+    for turn in (1, 2):
+        with pytest.raises(ValueError, match=r"negative|-1"):
+            turn_once(name, map)
+        assert (before.asked, wrong.asked, after.asked) == (turn, turn, turn)
+    for probe in (before, wrong, after):
+        probe.close()
