@@ -239,6 +239,7 @@ class SelectorLoop:
             if ready.pop(self._waker.fileno(), 0):
                 self._waker.handle_read_event()
         if quiet:
+            quiet.sort(key=_NUMBER)
             self._read(quiet)
         elif ready:
             self._call_ready(ready)
@@ -504,9 +505,7 @@ class SelectorLoop:
                 known.announce()
 
     def _read(self, active: list[Known]) -> None:
-        """Let them read, in map order."""
-        if len(active) > 1:
-            active.sort(key=_NUMBER)
+        """Let them read, who come in map order."""
         map = self._map
         short_way = asyncore.read is _READ
         for known in active:

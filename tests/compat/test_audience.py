@@ -66,9 +66,7 @@ Make = Callable[..., Any]
 
 def test_everybody_but_one_is_told(any_loop: str, make: Make) -> None:
     members = [make() for _ in range(3)]
-    audience = compat.Audience()
-    for member in members:
-        audience.add(member)
+    audience = audience_of(members)
 
     def speak() -> None:
         members[0].push(b"mine ")
@@ -216,6 +214,13 @@ def test_who_takes_nothing_gets_it_later_and_in_order(
     assert bytes(slow.got) == bytes(quick.got) == whole
 
 
+def audience_of(members: list[Member]) -> compat.Audience:
+    audience = compat.Audience()
+    for member in members:
+        audience.add(member)
+    return audience
+
+
 def heard(members: list[Member]) -> list[bytes]:
     """What has arrived at each by now."""
     for member in members:
@@ -254,9 +259,7 @@ def test_who_has_a_send_of_its_own_is_sent_everything_by_it(
 
 def test_who_is_gone_costs_the_others_nothing(any_loop: str, make: Make) -> None:
     members = [make() for _ in range(3)]
-    audience = compat.Audience()
-    for member in members:
-        audience.add(member)
+    audience = audience_of(members)
 
     def speak() -> None:
         members[1].peer.close()
@@ -324,9 +327,7 @@ def test_who_hears_a_part_hears_it_though_the_loop_is_left(
     loop: str, make: Make, says: Callable[..., None], error: type[BaseException]
 ) -> None:
     members = [make() for _ in range(2)]
-    audience = compat.Audience()
-    for member in members:
-        audience.add(member)
+    audience = audience_of(members)
 
     def speak_and_leave() -> None:
         says(audience, members)
@@ -343,9 +344,7 @@ def test_who_hears_a_part_hears_it_once_though_there_is_a_fork(
     loop: str, make: Make, says: Callable[..., None]
 ) -> None:
     members = [make() for _ in range(2)]
-    audience = compat.Audience()
-    for member in members:
-        audience.add(member)
+    audience = audience_of(members)
 
     def speak_and_fork() -> None:
         says(audience, members)
