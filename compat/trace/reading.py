@@ -1,0 +1,444 @@
+"""A trace, read back: channels, code, and turns with their calls as trees.
+
+Rule 1: a line that is not whole, or that is not JSON, is the end of what can be read;
+what stood before it counts.
+Rule 2: what a later version adds is passed over.
+Rule 3: one turn is held at a time, so a trace may be larger than the memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+__all__ = [
+    "Call",
+    "Channel",
+    "Code",
+    "Entry",
+    "Event",
+    "Header",
+    "Reader",
+    "State",
+    "TraceError",
+    "Turn",
+    "read_trace",
+]
+
+
+class TraceError(ValueError):
+    """This is no trace, or one of a version that is not known here."""
+
+
+@dataclass
+class Header:
+    """The first line; see compat.trace."""
+
+    program: str = ""
+    python: str = ""
+    asyncore: str = ""
+    payload: int | None = None
+    max: int = 0
+    began: str = ""
+
+
+@dataclass
+class Code:
+    """A function that was called.
+
+    Attributes:
+        number: ``f`` in the file.
+        do: its name; kind: the name of its class, None if it is in none.
+        source: its lines, without the common indent.
+    """
+
+    number: int
+    do: str
+    kind: str | None
+    file: str
+    line: int
+    source: list[str]
+
+
+@dataclass
+class Channel:
+    """A channel, and what became of it by the last event that was read.
+
+    Attributes:
+        number: ``ch`` in the file.
+        kind: the name of its class.
+        status: "new", "connecting", "connected", "listening", "closing" or "closed".
+        held: bytes that are held back. backlog: bytes that wait for the peer.
+    """
+
+    number: int
+    fd: int = -1
+    kind: str = "?"
+    module: str = ""
+    status: str = "new"
+    local: str = ""
+    peer: str = ""
+    terminator: str | int | None = None
+    held: int = 0
+    backlog: int = 0
+    queued: int = 0
+    opened: int = 0
+
+    @property
+    def name(self) -> str:
+        """For people: ``ChatSession#3``."""
+        return f"{self.kind}#{self.number}"
+
+
+@dataclass
+class Event:
+    """A line of the file that is no call and no turn.
+
+    Attributes:
+        line: its number in the file, from 1 up: the header's.
+        what: its ``e``: open, state, interest, timer, end, turn, woke (the last two
+            only in a call, from a loop that a handler has turned).
+        at: microseconds since the trace began.
+        depth: 0 outside of any call.
+        channel: None if it has none.
+        fields: all that the line has.
+    """
+
+    line: int
+    what: str
+    at: int
+    depth: int
+    thread: int
+    channel: Channel | None
+    fields: dict[str, Any]
+
+
+class State(Event):
+    """What became of a channel; ``fields`` has what has changed."""
+
+
+@dataclass
+class Call:
+    """A callback, or what a program asked of a channel.
+
+    Attributes:
+        line: its number in the file; do: the method's name.
+        at, us: when it began, and how long it took, in microseconds.
+        size: bytes that it was given, None if it is given none. taken, given: bytes
+            that it read from its channel's socket and wrote to it.
+        data: the first bytes that it was given, or read, or wrote; None if they were
+            left out.
+        error: what it raised, or "". where: "file:line" that raised it.
+        inside: what happened in it, in the order of its end.
+    """
+
+    line: int
+    do: str
+    at: int
+    us: int
+    depth: int
+    thread: int
+    channel: Channel | None
+    code: Code | None
+    size: int | None
+    data: bytes | None
+    taken: int
+    given: int
+    error: str
+    where: str
+    fields: dict[str, Any]
+    inside: list[Entry] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        """When it was over."""
+        return self.at + self.us
+
+    def calls(self) -> Iterator[Call]:
+        """The calls in it, and in those; itself first."""
+        yield self
+        for entry in self.inside:
+            if isinstance(entry, Call):
+                yield from entry.calls()
+
+
+Entry: TypeAlias = Call | Event
+
+
+@dataclass
+class Turn:
+    """One pass of a loop: everybody was asked, it waited, and called who was ready.
+
+    Attributes:
+        number: from 1 up in each thread; 0 for what came before the first.
+        at: when the wait began, in microseconds. timeout: seconds; None for no limit.
+        waited: microseconds; None if it was waiting still when the trace ended.
+        why: "ready", "timer", "wake-up" or "timeout"; "" if it was waiting still.
+        read, write, urgent: who was ready.
+        interests: what the asking brought, before the wait.
+        entries: what happened after the wait.
+    """
+
+    number: int
+    thread: int = 1
+    line: int = 0
+    at: int = 0
+    by: str = ""
+    timeout: float | None = None
+    channels: int = 0
+    asked: int = 0
+    waited: int | None = None
+    why: str = ""
+    read: list[Channel] = field(default_factory=list)
+    write: list[Channel] = field(default_factory=list)
+    urgent: list[Channel] = field(default_factory=list)
+    interests: list[Event] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+    def calls(self) -> Iterator[Call]:
+        """Every call of the turn, outer ones before those in them."""
+        for entry in self.entries:
+            if isinstance(entry, Call):
+                yield from entry.calls()
+
+    @property
+    def end(self) -> int:
+        """When the last thing in it was over."""
+        ends = [self.at + (self.waited or 0)]
+        for entry in self.entries:
+            ends.append(entry.end if isinstance(entry, Call) else entry.at)
+        return max(ends)
+
+
+class _Thread:
+    """What has been read of one thread."""
+
+    def __init__(self, number: int) -> None:
+        self.turn = Turn(0, number)
+        # What has no parent yet, the deepest last.
+        self.open: list[Entry] = []
+
+
+class Reader:
+    """Makes turns of lines.
+
+    Attributes:
+        header: the first line, once it has been read.
+        channels, code: by their numbers, all that have been seen so far.
+        ended: why the trace ended: "closed", "full", or "" if its end is missing.
+        whole: False if the last line was cut off.
+        line: the number of the last line.
+    """
+
+    def __init__(self) -> None:
+        self.header: Header | None = None
+        self.channels: dict[int, Channel] = {}
+        self.code: dict[int, Code] = {}
+        self.ended = ""
+        self.whole = True
+        self.line = 0
+        self._threads: dict[int, _Thread] = {}
+
+    def feed(self, line: str | bytes) -> Turn | None:
+        """Read the next line; return the turn that is over by that, if one is.
+
+        A turn is over when the next wait of its thread begins.
+
+        Raises:
+            TraceError: it is the first line, and not a header that is known here.
+        """
+        self.line += 1
+        try:
+            fields = json.loads(line)
+            if not isinstance(fields, dict):
+                raise ValueError("no object")
+        except ValueError:
+            fields = {}
+        if self.header is None:
+            self.header = _header(fields)
+            return None
+        if not fields:
+            self.whole = False
+            return None
+        return self._take(fields)
+
+    def rest(self) -> list[Turn]:
+        """The turns that the trace ended in, one for each thread."""
+        turns = []
+        for thread in self._threads.values():
+            thread.turn.entries += thread.open
+            thread.open = []
+            turns.append(thread.turn)
+        return turns
+
+    def channel(self, number: int) -> Channel:
+        """The channel of that number; a new one, if it is not known."""
+        return self.channels.setdefault(number, Channel(number))
+
+    def _take(self, fields: dict[str, Any]) -> Turn | None:
+        what, number = fields.get("e"), fields.get("th", 1)
+        thread = self._threads.setdefault(number, _Thread(number))
+        depth = fields.get("d", 0)
+        if what == "code":
+            self._learn(fields)
+        elif what == "turn" and depth == 0:
+            return self._begin_turn(thread, fields)
+        elif what == "woke" and depth == 0:
+            self._wake(thread, fields)
+        elif what == "call":
+            self._close_call(thread, self._call(fields, number))
+        else:
+            thread.open.append(self._event(fields, number))
+        if depth == 0:
+            self._settle(thread)
+        return None
+
+    def _settle(self, thread: _Thread) -> None:
+        """What stands at depth 0 has no parent to wait for."""
+        if thread.open and thread.open[0].depth == 0:
+            thread.turn.entries += thread.open
+            thread.open = []
+
+    def _begin_turn(self, thread: _Thread, fields: dict[str, Any]) -> Turn:
+        over = thread.turn
+        over.entries += thread.open
+        thread.open = []
+        at = len(over.entries)
+        while at and _is_interest(over.entries[at - 1]):
+            at -= 1
+        interests = [each for each in over.entries[at:] if isinstance(each, Event)]
+        del over.entries[at:]
+        thread.turn = Turn(
+            fields.get("n", 0),
+            over.thread,
+            self.line,
+            fields.get("t", 0),
+            fields.get("by", ""),
+            fields.get("timeout"),
+            fields.get("channels", 0),
+            fields.get("asked", 0),
+            interests=interests,
+        )
+        return over
+
+    def _wake(self, thread: _Thread, fields: dict[str, Any]) -> None:
+        turn = thread.turn
+        turn.waited, turn.why = fields.get("waited", 0), fields.get("why", "")
+        for name in ("read", "write", "urgent"):
+            getattr(turn, name).extend(map(self.channel, fields.get(name, ())))
+
+    def _close_call(self, thread: _Thread, call: Call) -> None:
+        at = len(thread.open)
+        while at and thread.open[at - 1].depth > call.depth:
+            at -= 1
+        call.inside = thread.open[at:]
+        thread.open[at:] = [call]
+
+    def _call(self, fields: dict[str, Any], thread: int) -> Call:
+        data = fields.get("data")
+        return Call(
+            self.line,
+            fields.get("do", "?"),
+            fields.get("t", 0),
+            fields.get("us", 0),
+            fields.get("d", 0),
+            thread,
+            self.channel(fields["ch"]) if fields.get("ch") else None,
+            self.code.get(fields.get("f", 0)),
+            fields.get("n"),
+            None if data is None else data.encode("utf-8", "surrogateescape"),
+            fields.get("in", 0),
+            fields.get("out", 0),
+            fields.get("error", ""),
+            fields.get("where", ""),
+            fields,
+        )
+
+    def _event(self, fields: dict[str, Any], thread: int) -> Event:
+        what, at = fields.get("e", "?"), fields.get("t", 0)
+        channel = self.channel(fields["ch"]) if fields.get("ch") else None
+        if what == "open" and channel is not None:
+            channel.fd, channel.opened = fields.get("fd", -1), at
+            channel.kind = fields.get("class", "?")
+            channel.module = fields.get("module", "")
+        elif what == "state" and channel is not None:
+            for name, value in fields.items():
+                if name in _STATE:
+                    setattr(channel, _STATE[name], value)
+        elif what == "end":
+            self.ended = fields.get("why", "")
+        kind = State if what == "state" else Event
+        return kind(self.line, what, at, fields.get("d", 0), thread, channel, fields)
+
+    def _learn(self, fields: dict[str, Any]) -> None:
+        number = fields.get("f", 0)
+        self.code[number] = Code(
+            number,
+            fields.get("do", "?"),
+            fields.get("class"),
+            fields.get("file", "?"),
+            fields.get("line", 0),
+            fields.get("source", []),
+        )
+
+
+_STATE = {
+    "is": "status",
+    "local": "local",
+    "peer": "peer",
+    "terminator": "terminator",
+    "held": "held",
+    "backlog": "backlog",
+    "queued": "queued",
+}
+
+
+def read_trace(path: str | Path, reader: Reader | None = None) -> Iterator[Turn]:
+    """The turns of a file, in the order of their ends.
+
+    Args:
+        reader: what knows the channels and the code while the turns are walked
+            through, and afterwards why the trace ended.
+
+    Raises:
+        OSError: it cannot be read.
+        TraceError: it is no trace.
+    """
+    with open(path, "rb") as file:
+        yield from read_lines(file, reader)
+
+
+def read_lines(lines: Iterable[bytes], reader: Reader | None = None) -> Iterator[Turn]:
+    """As read_trace, of what is open already."""
+    reader = reader or Reader()
+    for line in lines:
+        if not line.endswith(b"\n"):
+            reader.whole = False
+            break
+        turn = reader.feed(line)
+        if turn is not None and (turn.number or turn.entries):
+            yield turn
+        if not reader.whole:
+            break
+    if reader.header is None:
+        raise TraceError("this is no trace: it is empty")
+    yield from reader.rest()
+
+
+def _header(fields: dict[str, Any]) -> Header:
+    if fields.get("format") != "compat-trace":
+        raise TraceError("this is no trace: its first line is not a trace's header")
+    if fields.get("version") != 1:
+        raise TraceError(
+            f"this trace has version {fields.get('version')!r}: only 1 is known here"
+        )
+    return Header(
+        **{name: fields[name] for name in Header.__annotations__ if name in fields}
+    )
+
+
+def _is_interest(entry: Entry) -> bool:
+    return isinstance(entry, Event) and entry.what == "interest"
