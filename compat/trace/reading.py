@@ -1,14 +1,17 @@
 """A trace, read back: channels, code, and turns with their calls as trees.
 
-Rule 1: a line that is not whole, or that is not JSON, is the end of what can be read;
-what stood before it counts.
+Rule 1: a line that is not whole, that is not JSON, or in which something has another
+type than compat.trace gives it, is the end of what can be read; what stood before it
+counts.
 Rule 2: what a later version adds is passed over.
 Rule 3: one turn is held at a time, so a trace may be larger than the memory.
+Rule 4: calls may be nested as deep as Python lets a program go: nothing here recurses.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +28,9 @@ __all__ = [
     "State",
     "TraceError",
     "Turn",
+    "read_lines",
     "read_trace",
+    "walk",
 ]
 
 
@@ -116,8 +121,15 @@ class Event:
     fields: dict[str, Any]
 
 
+@dataclass
 class State(Event):
-    """What became of a channel; ``fields`` has what has changed."""
+    """What became of a channel; ``fields`` has what has changed.
+
+    Attributes:
+        terminator: what the channel waited for then, changed or not.
+    """
+
+    terminator: str | int | None = None
 
 
 @dataclass
@@ -159,10 +171,7 @@ class Call:
 
     def calls(self) -> Iterator[Call]:
         """The calls in it, and in those; itself first."""
-        yield self
-        for entry in self.inside:
-            if isinstance(entry, Call):
-                yield from entry.calls()
+        return _calls([self])
 
 
 Entry: TypeAlias = Call | Event
@@ -200,9 +209,7 @@ class Turn:
 
     def calls(self) -> Iterator[Call]:
         """Every call of the turn, outer ones before those in them."""
-        for entry in self.entries:
-            if isinstance(entry, Call):
-                yield from entry.calls()
+        return _calls(self.entries)
 
     @property
     def end(self) -> int:
@@ -211,6 +218,31 @@ class Turn:
         for entry in self.entries:
             ends.append(entry.end if isinstance(entry, Call) else entry.at)
         return max(ends)
+
+
+def walk(entries: Iterable[Entry]) -> Iterator[tuple[Entry, bool]]:
+    """Everything in *entries* and inside of it: each entry and True; after what is
+    inside of a call, the call once more and False.
+    """
+    # Who is walked through, and what is left of it, the innermost last.
+    within: list[tuple[Call | None, Iterator[Entry]]] = [(None, iter(entries))]
+    while within:
+        call, left = within[-1]
+        entry = next(left, None)
+        if entry is not None:
+            yield entry, True
+            if isinstance(entry, Call):
+                within.append((entry, iter(entry.inside)))
+            continue
+        within.pop()
+        if call is not None:
+            yield call, False
+
+
+def _calls(entries: Iterable[Entry]) -> Iterator[Call]:
+    for entry, begins in walk(entries):
+        if begins and isinstance(entry, Call):
+            yield entry
 
 
 class _Thread:
@@ -253,9 +285,9 @@ class Reader:
         self.line += 1
         try:
             fields = json.loads(line)
-            if not isinstance(fields, dict):
-                raise ValueError("no object")
-        except ValueError:
+            if not isinstance(fields, dict) or not _is_sound(fields):
+                raise ValueError("no line of a trace")
+        except (ValueError, RecursionError):
             fields = {}
         if self.header is None:
             self.header = _header(fields)
@@ -370,8 +402,10 @@ class Reader:
                     setattr(channel, _STATE[name], value)
         elif what == "end":
             self.ended = fields.get("why", "")
-        kind = State if what == "state" else Event
-        return kind(self.line, what, at, fields.get("d", 0), thread, channel, fields)
+        event = (self.line, what, at, fields.get("d", 0), thread, channel, fields)
+        if what == "state" and channel is not None:
+            return State(*event, channel.terminator)
+        return Event(*event)
 
     def _learn(self, fields: dict[str, Any]) -> None:
         number = fields.get("f", 0)
@@ -384,6 +418,48 @@ class Reader:
             fields.get("source", []),
         )
 
+
+def _is_sound(fields: dict[str, Any]) -> bool:
+    """Whether everything that is known here has the type that it has to have."""
+    for name, value in fields.items():
+        kind = _KINDS.get(name)
+        if kind is None:
+            continue
+        if not isinstance(value, kind):
+            return False
+        if isinstance(value, int) and not -_MOST < value < _MOST:
+            return False
+        if isinstance(value, str) and _NO_BYTES.search(value):
+            return False
+        if isinstance(value, list) and not all(
+            isinstance(each, _IN_LISTS[name]) for each in value
+        ):
+            return False
+    return True
+
+
+# No number of a trace is as large; larger ones are more than a float can be.
+_MOST = 1 << 63
+
+# Halves of surrogate pairs that surrogateescape does not write.
+_NO_BYTES = re.compile("[\\ud800-\\udc7f\\udd00-\\udfff]")
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("e", "do", "data", "error", "where", "file", "why"), str),
+    **dict.fromkeys(("is", "local", "peer", "module", "by"), str),
+    **dict.fromkeys(("program", "python", "asyncore", "began"), str),
+    **dict.fromkeys(("t", "d", "th", "ch", "fd", "f", "us", "out", "line"), int),
+    **dict.fromkeys(("held", "backlog", "queued", "channels", "asked"), int),
+    **dict.fromkeys(("waited", "max", "id"), int),
+    "class": (str, type(None)),
+    "terminator": (str, int, type(None)),
+    "timeout": (int, float, type(None)),
+    "n": (int, type(None)),
+    "payload": (int, type(None)),
+    "in": (int, float),
+    **dict.fromkeys(("read", "write", "urgent", "source"), list),
+}
+_IN_LISTS: dict[str, type] = {"read": int, "write": int, "urgent": int, "source": str}
 
 _STATE = {
     "is": "status",
