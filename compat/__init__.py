@@ -32,6 +32,7 @@ from compat.schedule import (
     on_signals,
     on_turn,
 )
+from compat.trace import tracing
 
 __all__ = [
     "LOOPS",
@@ -51,5 +52,6 @@ __all__ = [
     "loop",
     "on_signals",
     "on_turn",
+    "tracing",
     "uninstall",
 ]

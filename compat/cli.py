@@ -10,11 +10,12 @@ import asynchat
 import asyncore
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from compat.install import install
 from compat.loops import LOOPS, MissingLoopError, UnknownLoopError, choose
+from compat.origin import origin
 from compat.run import ProgramError, run_code, run_module, run_script
 
 if TYPE_CHECKING:
@@ -23,17 +24,21 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 USAGE = """\
-python -m compat [--loop NAME] SCRIPT [ARGS ...]
-       python -m compat [--loop NAME] -m MODULE [ARGS ...]
-       python -m compat [--loop NAME] -c CODE [ARGS ...]
+python -m compat [--loop NAME] [--trace FILE …] SCRIPT [ARGS ...]
+       python -m compat [--loop NAME] [--trace FILE …] -m MODULE [ARGS ...]
+       python -m compat [--loop NAME] [--trace FILE …] -c CODE [ARGS ...]
        python -m compat [--loop NAME] --which"""
 
 EXAMPLES = """\
 examples:
   python -m compat old_server.py                 as it is, on the best loop there is
   python -m compat --loop poll old_server.py 80  on another; 80 is the script's
+  python -m compat --trace t.jsonl old_server.py see compat.trace for what is in it
   COMPAT_LOOP=select python -m compat --which    what "auto" means, and why
 """
+
+# Our options that take a value.
+_VALUED = ("--loop", "--trace", "--trace-payload", "--trace-max")
 
 # What takes the rest of the command line with it.
 PROGRAMS: dict[str, Callable[[str, list[str]], None]] = {
@@ -47,6 +52,9 @@ class Given:
 
     loop = "auto"
     which = False
+    trace: str | None = None
+    trace_payload: int | None = None
+    trace_max = 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,6 +77,12 @@ def main(argv: list[str] | None = None) -> int:
     if len(program) < 2:
         _parser().error("which program? a SCRIPT, -m MODULE or -c CODE")
     install(given.loop)
+    if given.trace is None:
+        return _run(program)
+    return _run_traced(program, given)
+
+
+def _run(program: list[str]) -> int:
     kind, name, *args = program
     try:
         PROGRAMS.get(kind, run_script)(name, args)
@@ -78,19 +92,20 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def origin(module: ModuleType) -> str:
-    """Which package a module comes from, its version, and the file."""
-    # Not above: half of the standard library comes with them, and a program may have a
-    # module of its own that is called random or email.
-    import importlib.metadata
-    import platform
+def _run_traced(program: list[str], given: Given) -> int:
+    from compat.trace.options import traced
 
-    if sys.version_info < (3, 12):
-        source = f"standard library of Python {platform.python_version()}"
-    else:
-        package = f"py{module.__name__}"
-        source = f"{package} {importlib.metadata.version(package)}"
-    return f"{source}, {module.__file__}"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(traced(given))
+        except OSError as error:
+            print(
+                f"{sys.executable}: cannot write the trace {given.trace}: "
+                f"{error.strerror}",
+                file=sys.stderr,
+            )
+            return 1
+        return _run(program)
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -104,7 +119,7 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
             return argv[:place], [word[:2], *glued, *argv[place + 1 :]]
         if word == "-" or not word.startswith("-"):
             return argv[:place], ["script", *argv[place:]]
-        place += 2 if word == "--loop" else 1
+        place += 2 if word in _VALUED else 1
     return argv, []
 
 
@@ -112,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     # Not above: half of the standard library comes with it, and a program that is run
     # without options of ours may have a module of its own that is called argparse.
     import argparse
+
+    from compat.trace.options import add_options
 
     parser = argparse.ArgumentParser(
         prog="python -m compat",
@@ -132,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"auto (default), {', '.join(LOOPS)}; COMPAT_LOOP sets what auto means",
     )
+    add_options(parser)
     return parser
 
 

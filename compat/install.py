@@ -132,7 +132,9 @@ def _has_its_own(kernel: str) -> bool:
 
     Who patches selectors too, as gevent does, does not want to be asked instead of it.
     """
-    return asyncore.select is not select or (
+    # While a trace is written, it has taken the module's place, and hands on to it.
+    module = getattr(asyncore.select, "_compat_real", asyncore.select)
+    return module is not select or (
         getattr(select, kernel, None) is not _KERNEL[kernel]
         and selectors.DefaultSelector is _DEFAULT_SELECTOR
     )

@@ -79,3 +79,47 @@ the bytes.
     end       the last line
                 why         "closed", or "full": there was more, beyond max
 """
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["LARGEST", "PAYLOAD", "tracing"]
+
+# Bytes that are kept of what is read, said or sent; bytes of a trace.
+PAYLOAD = 64
+LARGEST = 64 << 20
+
+
+@contextmanager
+def tracing(
+    path: str | os.PathLike[str],
+    payload: int | None = PAYLOAD,
+    max_bytes: int = LARGEST,
+) -> Iterator[None]:
+    """While this lasts, write down what every asyncore loop of the process does.
+
+    Args:
+        path: a file, which is written anew; "-" prints it as text on standard error.
+        payload: bytes that are kept of what is read, said or sent; None for none.
+        max_bytes: of the file; then the trace ends, and the program goes on untraced.
+
+    Whose loop it is does not matter: compat's, installed or not, or asyncore's own. A
+    forked child is not traced. Tracebacks show a line of compat for each call that is
+    traced.
+
+    Raises:
+        OSError: the file cannot be written.
+        RuntimeError: something is being traced already.
+        ValueError: *payload* is negative; *max_bytes* is less than 4,096.
+    """
+    # Here, for most programs are never traced.
+    from compat.trace.session import begin
+
+    session = begin(os.fspath(path), payload, max_bytes)
+    try:
+        yield
+    finally:
+        session.end()

@@ -1,0 +1,671 @@
+"""Where a trace looks in: the places that every asyncore program goes through.
+
+Rule 1: into the originals, and out again. A class keeps its identity, its methods
+their names; what a program puts in a method's place meanwhile stays.
+Rule 2: nothing of this is there while nothing is traced.
+Rule 3: it makes no difference which loop turns: what asyncore calls ``select`` is
+where its own loops wait, and SelectorLoop is where ours does.
+Rule 4: a call of the same method of the same channel inside of itself is how a class
+asks its base class; it is one call.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import sys
+from collections.abc import Callable
+from functools import wraps
+from json.encoder import encode_basestring_ascii as quote
+from time import perf_counter_ns as now
+from types import FunctionType
+from typing import Any
+
+from compat import audience, chat, loops, schedule, selector_loop
+from compat.backends import IN, OUT, PRI
+from compat.trace.record import (
+    Code,
+    Recorder,
+    Seen,
+    Trace,
+    describe,
+    is_own,
+    place_of,
+)
+
+__all__ = ["Hooks"]
+
+# Callbacks, and what a program asks of a channel.
+CALLS = (
+    "handle_read",
+    "handle_write",
+    "handle_expt",
+    "handle_connect",
+    "handle_accept",
+    "handle_accepted",
+    "handle_close",
+    "handle_error",
+    "handle_backlog",
+    "found_terminator",
+    "push_with_producer",
+    "close_when_done",
+    "connect",
+    "close",
+)
+
+# Those that are given bytes.
+GIVEN = ("collect_incoming_data", "push")
+
+# What the originals do in these is seen by what they call.
+EVENTS = (
+    "handle_read_event",
+    "handle_write_event",
+    "handle_expt_event",
+    "handle_connect_event",
+)
+
+# What goes through the socket.
+SOCKET = ("recv", "send")
+
+Function = Callable[..., Any]
+
+
+class Hooks:
+    """All that is put in place for one trace."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._kinds: set[type] = set()
+        # Where, under which name, what was there (or not), and what is there now.
+        self._put: list[tuple[Any, str, Any, Any]] = []
+        self._timers: dict[int, int] = {}
+
+    def set(self) -> None:
+        """Look in, from now on."""
+        self._watch_all(asyncore.dispatcher)
+        for name in ("read", "write", "_exception"):
+            self._replace(asyncore, name, _passing(getattr(asyncore, name)))
+        self._replace(asyncore, "select", Kernel(asyncore.select, self))
+        self._watch_selectors()
+        self._watch_turns()
+        self._watch_audiences()
+
+    def remove(self) -> None:
+        """Look no more."""
+        put, self._put = self._put, []
+        for where, name, before, ours in reversed(put):
+            if vars(where).get(name) is ours:
+                setattr(where, name, before)
+
+    def find(self, key: Any) -> Seen | None:
+        """Who is in the map under that key, as far as can be seen."""
+        seen = self._trace.by_fd.get(key)
+        if seen is not None:
+            channel = seen.channel()
+            if channel is not None and getattr(channel, "_fileno", key) == key:
+                return seen
+        r = self._trace.here.recorder
+        channel = (asyncore.socket_map if r.map is None else r.map).get(key)
+        if channel is None:
+            return None
+        return self.meet(channel, key)
+
+    def meet(self, channel: Any, key: Any) -> Seen:
+        """Take notice of who has come into a map."""
+        if not isinstance(channel, schedule.Waker):
+            self._watch_all(type(channel))
+        return self._trace.joined(channel, key)
+
+    # Classes.
+
+    def _watch_all(self, kind: type) -> None:
+        """Look into a class, and into all that a program has for its channels."""
+        if kind not in self._kinds:
+            for each in (kind, *_family(asyncore.dispatcher)):
+                self._watch(each)
+
+    def _watch(self, kind: type) -> None:
+        for each in kind.__mro__:
+            if each not in self._kinds and each is not object:
+                self._kinds.add(each)
+                self._watch_methods(each)
+
+    def _watch_methods(self, kind: type) -> None:
+        for name, function in list(vars(kind).items()):
+            make = _MAKERS.get(name)
+            if make is None or not isinstance(function, FunctionType):
+                continue
+            if name in EVENTS and is_own(function):
+                continue
+            code = ""
+            if not is_own(function):
+                # Now, and not in its first call, whose time is measured.
+                found = self._trace.code(name, function, kind.__name__)
+                number = self._trace.tell(found, self._trace.here.recorder)
+                code = f',"f":{number}'
+            self._replace(kind, name, make(self, name, function, code))
+
+    def _replace(self, where: Any, name: str, ours: Any) -> None:
+        before = vars(where)[name]
+        try:
+            setattr(where, name, ours)
+        except TypeError:
+            # A class that was not written in Python.
+            return
+        self._put.append((where, name, before, ours))
+
+    def around(
+        self, name: str, function: Function, code: str, given: bool = False
+    ) -> Function:
+        """The same function, and a line for each call of it by a channel."""
+        trace = self._trace
+        here, seen_of = trace.here, trace.seen
+        payload, text = trace.payload, trace.text
+
+        @wraps(function)
+        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+            r = here.recorder
+            if r.method is name and r.channel is channel:
+                return function(channel, *args, **options)
+            seen = seen_of(channel)
+            r.touched[seen.number] = seen
+            outer = r.channel, r.method, r.taken, r.given, r.data
+            rest = failure = ""
+            if given and args:
+                rest = _given(args[0], payload, text)
+            elif name is _HANDLE_ERROR:
+                failure = _failure(sys.exc_info()[1])
+            r.channel, r.method, r.taken, r.given, r.data = channel, name, 0, 0, None
+            r.depth += 1
+            began = now()
+            try:
+                return function(channel, *args, **options)
+            except BaseException as error:
+                failure = _failure(error)
+                raise
+            finally:
+                if rest:
+                    r.data = None
+                head = f'{{"e":"call","do":"{name}","ch":{seen.number}{code}'
+                r.leave(head, began, outer, rest, failure)
+
+        return traced
+
+    def around_given(self, name: str, function: Function, code: str) -> Function:
+        """As around, for a method that is given bytes."""
+        return self.around(name, function, code, given=True)
+
+    def around_recv(self, name: str, function: Function, code: str) -> Function:
+        """Bytes that come are told of by the call that reads them."""
+        here, payload = self._trace.here, self._trace.payload
+
+        def counted(channel: Any, *args: Any, **options: Any) -> Any:
+            r = here.recorder
+            r.said = False
+            data = function(channel, *args, **options)
+            if not r.said and data:
+                r.said = True
+                r.taken += len(data)
+                if r.data is None and payload is not None:
+                    r.data = data
+            return data
+
+        return self._counted(name, function, counted, code)
+
+    def around_send(self, name: str, function: Function, code: str) -> Function:
+        """Bytes that go are told of by the call that sends them."""
+        here, payload = self._trace.here, self._trace.payload
+
+        def counted(channel: Any, data: Any, *args: Any, **options: Any) -> Any:
+            r = here.recorder
+            r.said = False
+            sent = function(channel, data, *args, **options)
+            if not r.said and sent:
+                r.said = True
+                r.given += sent
+                if r.data is None and payload is not None:
+                    r.data = data
+            return sent
+
+        return self._counted(name, function, counted, code)
+
+    def _counted(
+        self, name: str, function: Function, counted: Function, code: str
+    ) -> Function:
+        here = self._trace.here
+        alone = self.around(name, counted, code)
+
+        @wraps(function)
+        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+            if here.recorder.channel is channel:
+                return counted(channel, *args, **options)
+            return alone(channel, *args, **options)
+
+        return traced
+
+    def around_joining(self, name: str, function: Function, code: str) -> Function:
+        """Who joins a map is met."""
+
+        @wraps(function)
+        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+            result = function(channel, *args, **options)
+            fd = getattr(channel, "_fileno", None)
+            if self._trace.seen(channel).fd != fd:
+                self.meet(channel, fd)
+                if not self._trace.here.recorder.depth:
+                    self._trace.here.recorder.settle()
+            return result
+
+        return traced
+
+    def around_touching(self, name: str, function: Function, code: str) -> Function:
+        """What it changes is looked at when the call is over."""
+        trace = self._trace
+
+        @wraps(function)
+        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return function(channel, *args, **options)
+            finally:
+                seen, r = trace.seen(channel), trace.here.recorder
+                if getattr(channel, "_fileno", None) is None:
+                    seen.fd = None
+                r.touched[seen.number] = seen
+                if not r.depth:
+                    r.settle()
+
+        return traced
+
+    # Turns.
+
+    def _watch_selectors(self) -> None:
+        hooks, trace = self, self._trace
+        ask = selector_loop.SelectorLoop._ask
+        wait = selector_loop.SelectorLoop._wait
+
+        def traced_ask(loop: Any, known: Any) -> None:
+            ask(loop, known)
+            r = trace.here.recorder
+            r.asked += 1
+            seen = hooks.find(known.key)
+            if seen is not None:
+                interest = known.interest
+                r.want(seen, (bool(interest & IN), bool(interest & OUT)))
+
+        def traced_wait(loop: Any, timeout: Any, everything: bool) -> Any:
+            r = trace.here.recorder
+            began = r.wait("selectors", timeout, r.asked, ())
+            quiet, ready = wait(loop, timeout, everything)
+            waker = loop._waker
+            woken = waker is not None and ready.get(waker.fileno(), 0)
+            r.woke(began, *hooks._ready(loop, quiet, ready), woken=bool(woken))
+            return quiet, ready
+
+        self._replace(selector_loop.SelectorLoop, "_ask", traced_ask)
+        self._replace(selector_loop.SelectorLoop, "_wait", traced_wait)
+
+    def _ready(
+        self, loop: Any, quiet: list[Any], ready: dict[int, int]
+    ) -> tuple[list[int], list[int], list[int]]:
+        active = [(known, IN) for known in quiet]
+        for fd, events in ready.items():
+            active += (
+                (each, events & each.interest) for each in loop._by_fd.get(fd, ())
+            )
+        active.sort(key=lambda pair: pair[0].number)
+        read, write, urgent = (
+            [
+                seen.number
+                for known, events in active
+                if events & wanted and (seen := self.find(known.key)) is not None
+            ]
+            for wanted in (IN, OUT, PRI)
+        )
+        return read, write, urgent
+
+    def _watch_turns(self) -> None:
+        trace = self._trace
+        patience = schedule.Schedule.patience
+        run_due = schedule.Schedule.run_due
+        call = schedule._call
+
+        def traced_patience(plan: Any, timeout: Any) -> Any:
+            r = trace.here.recorder
+            result = patience(plan, timeout)
+            r.map, r.asking, r.asked, r.shortened = plan.map, now(), 0, ""
+            if result is not None and (timeout is None or result < timeout):
+                r.shortened = "soon" if plan._soon or plan._writers else "timer"
+            return result
+
+        def traced_run_due(plan: Any) -> None:
+            r = trace.here.recorder
+            before, r.due = r.due, _SOON
+            try:
+                run_due(plan)
+            finally:
+                r.due = before
+
+        def traced_call(callback: Any, args: tuple[Any, ...]) -> None:
+            r = trace.here.recorder
+            due, r.due = r.due, None
+            try:
+                if due is not None:
+                    self._due(r, due, callback, call, args)
+                else:
+                    call(callback, args)
+            finally:
+                r.due = due
+
+        self._replace(schedule.Schedule, "patience", traced_patience)
+        self._replace(schedule.Schedule, "run_due", traced_run_due)
+        self._replace(schedule, "_call", traced_call)
+        self._watch_timers()
+
+    def _watch_timers(self) -> None:
+        trace, timers = self._trace, self._timers
+        call_later = schedule.Schedule.call_later
+        run, cancel = schedule.Timer._run, schedule.Timer.cancel
+        numbers = iter(range(1, sys.maxsize))
+
+        def traced_call_later(
+            plan: Any, seconds: Any, callback: Any, *args: Any
+        ) -> Any:
+            timer = call_later(plan, seconds, callback, *args)
+            timers[id(timer)] = number = next(numbers)
+            r = trace.here.recorder
+            code = trace.tell(self._code_of(callback), r)
+            r.event("timer", f',"id":{number},"in":{seconds:.6g},"f":{code}')
+            return timer
+
+        def traced_cancel(timer: Any) -> None:
+            was_pending = timer.pending
+            cancel(timer)
+            number = timers.pop(id(timer), 0)
+            if was_pending and number:
+                trace.here.recorder.event("timer", f',"id":{number},"cancelled":true')
+
+        def traced_run(timer: Any) -> None:
+            r = trace.here.recorder
+            before, r.due = r.due, ("timer", timers.pop(id(timer), 0))
+            try:
+                run(timer)
+            finally:
+                r.due = before
+
+        self._replace(schedule.Schedule, "call_later", traced_call_later)
+        self._replace(schedule.Timer, "cancel", traced_cancel)
+        self._replace(schedule.Timer, "_run", traced_run)
+
+    def _due(
+        self,
+        r: Recorder,
+        due: tuple[str, int],
+        callback: Any,
+        call: Function,
+        args: tuple[Any, ...],
+    ) -> None:
+        """Run what was asked for, as a call that is no channel's."""
+        kind, number = due
+        code = self._trace.tell(self._code_of(callback), r)
+        head = f'{{"e":"call","do":"{kind}","f":{code}'
+        if number:
+            head += f',"id":{number}'
+        outer = r.channel, r.method, r.taken, r.given, r.data
+        failed: list[BaseException] = []
+
+        def observed(*given: Any) -> None:
+            try:
+                callback(*given)
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        r.channel, r.method, r.taken, r.given, r.data = None, kind, 0, 0, None
+        r.depth += 1
+        began = now()
+        try:
+            call(observed, args)
+        finally:
+            r.leave(head, began, outer, "", _failure(failed[0]) if failed else "")
+
+    def _code_of(self, callback: Any) -> Code:
+        function = getattr(callback, "func", callback)
+        function = getattr(function, "__func__", function)
+        name = getattr(function, "__qualname__", repr(function))
+        kind, _, do = name.rpartition(".")
+        return self._trace.code(do, function, kind.removesuffix(".<locals>") or None)
+
+    # Audiences.
+
+    def _watch_audiences(self) -> None:
+        trace = self._trace
+        here = trace.here
+        push = audience.Audience.push
+
+        def traced_send(channel: Any, piece: Any) -> int:
+            r, seen = here.recorder, trace.seen(channel)
+            outer = r.channel, r.method, r.taken, r.given, r.data
+            r.channel, r.method, r.taken, r.given, r.data = channel, "send", 0, 0, None
+            r.depth += 1
+            failure, began = "", now()
+            try:
+                sent: int = channel.socket.send(piece)
+                r.given = sent
+                r.data = None if trace.payload is None else piece
+                if sent < len(piece):
+                    r.touched[seen.number] = seen
+                return sent
+            except BaseException as error:
+                failure = _failure(error)
+                r.touched[seen.number] = seen
+                raise
+            finally:
+                head = f'{{"e":"call","do":"send","ch":{seen.number}'
+                r.leave(head, began, outer, "", failure)
+
+        def traced_push(listeners: Any, data: Any, but: Any = None) -> None:
+            r = here.recorder
+            outer = r.channel, r.method, r.taken, r.given, r.data
+            rest = f',"to":{len(listeners) - (but in listeners)}'
+            if but in listeners:
+                rest += f',"but":{trace.seen(but).number}'
+            rest += _given(data, trace.payload, trace.text)
+            r.channel, r.method, r.taken, r.given, r.data = (
+                listeners,
+                "push",
+                0,
+                0,
+                None,
+            )
+            r.depth += 1
+            began = now()
+            try:
+                push(listeners, data, but)
+            finally:
+                r.leave('{"e":"call","do":"push"', began, outer, rest)
+
+        self._replace(audience.Audience, "push", traced_push)
+        self._replace(audience, "_send", traced_send)
+        self._replace(
+            audience.Audience,
+            "_compat_turn_ends",
+            self._around_turn_end(audience.Audience._compat_turn_ends),
+        )
+        self._replace(
+            chat.async_chat,
+            "_compat_turn_ends",
+            self.around("turn ends", chat.async_chat._compat_turn_ends, ""),
+        )
+
+    def _around_turn_end(self, turn_ends: Function) -> Function:
+        here = self._trace.here
+
+        def traced(listeners: Any) -> None:
+            r = here.recorder
+            outer = r.channel, r.method, r.taken, r.given, r.data
+            r.channel, r.method, r.taken, r.given, r.data = listeners, "", 0, 0, None
+            r.depth += 1
+            began = now()
+            try:
+                turn_ends(listeners)
+            finally:
+                r.leave('{"e":"call","do":"turn ends"', began, outer)
+
+        return traced
+
+
+class Kernel:
+    """What asyncore has for its ``select`` module, while its waits are traced."""
+
+    def __init__(self, real: Any, hooks: Hooks) -> None:
+        self._compat_real = real
+        self._hooks = hooks
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._compat_real, name)
+        return self._poll if name == "poll" else found
+
+    def select(self, r: Any, w: Any, x: Any, timeout: Any = None) -> Any:
+        """As select.select."""
+        recorder = self._hooks._trace.here.recorder
+        began = recorder.wait(
+            "select", timeout, self._asked(recorder), self._interests(recorder, r, w)
+        )
+        result = self._compat_real.select(r, w, x, timeout)
+        ours = _waker_fd()
+        read, write, urgent = ([key for key in keys if key != ours] for keys in result)
+        recorder.woke(
+            began,
+            self._numbers(read),
+            self._numbers(write),
+            self._numbers(urgent),
+            woken=len(read) != len(result[0]),
+        )
+        return result
+
+    def _poll(self) -> Any:
+        return Poller(self._compat_real.poll(), self)
+
+    def _asked(self, recorder: Recorder) -> int:
+        return len(asyncore.socket_map if recorder.map is None else recorder.map)
+
+    def _interests(self, recorder: Recorder, r: Any, w: Any) -> Any:
+        """Who wants something else than before."""
+        # Most turns want what the last one did.
+        lists = (r, w, self._hooks._trace.version)
+        if lists == recorder.known_lists:
+            return
+        before = recorder.known_lists or ((), (), 0)
+        recorder.known_lists = lists
+        reads, writes, ours = set(r), set(w), _waker_fd()
+        for key in (*r, *(key for key in w if key not in reads)):
+            seen = None if key == ours else self._hooks.find(key)
+            if seen is not None:
+                yield seen, (key in reads, key in writes)
+        for key in (*before[0], *before[1]):
+            if key not in reads and key not in writes and key != ours:
+                seen = self._hooks._trace.by_fd.get(key)
+                channel = None if seen is None else seen.channel()
+                if seen is not None and getattr(channel, "_fileno", None) == key:
+                    yield seen, (False, False)
+
+    def _numbers(self, keys: list[Any]) -> list[int]:
+        found = map(self._hooks.find, keys)
+        return [seen.number for seen in found if seen is not None]
+
+
+class Poller:
+    """As select.poll(), and its wait is traced."""
+
+    def __init__(self, real: Any, kernel: Kernel) -> None:
+        self._real = real
+        self._kernel = kernel
+        self._flags: dict[Any, int] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def register(self, fd: Any, *flags: int) -> None:
+        """As the original."""
+        self._real.register(fd, *flags)
+        self._flags[fd] = flags[0] if flags else -1
+
+    def poll(self, timeout: Any = None) -> Any:
+        """As the original; milliseconds."""
+        kernel, flags = self._kernel, self._flags
+        module = kernel._compat_real
+        recorder = kernel._hooks._trace.here.recorder
+        reads = [fd for fd in flags if flags[fd] & module.POLLIN]
+        writes = [fd for fd in flags if flags[fd] & module.POLLOUT]
+        began = recorder.wait(
+            "poll",
+            None if timeout is None else timeout / 1000,
+            kernel._asked(recorder),
+            kernel._interests(recorder, reads, writes),
+        )
+        result = self._real.poll(timeout)
+        ours = _waker_fd()
+        ready = [(fd, events) for fd, events in result if fd != ours]
+        gone = module.POLLHUP | module.POLLERR | module.POLLNVAL
+        read, write, urgent = (
+            kernel._numbers([fd for fd, events in ready if events & wanted])
+            for wanted in (module.POLLIN | gone, module.POLLOUT, module.POLLPRI)
+        )
+        recorder.woke(began, read, write, urgent, woken=len(ready) != len(result))
+        return result
+
+
+def _family(kind: type) -> list[type]:
+    """A class and all that are derived from it."""
+    found: list[type] = [kind]
+    at = 0
+    while at < len(found):
+        found += [sub for sub in found[at].__subclasses__() if sub not in found]
+        at += 1
+    return found
+
+
+def _passing(function: Function) -> Function:
+    # SelectorLoop takes its short way past the methods only where asyncore.read is the
+    # one that asyncore came with.
+    @wraps(function)
+    def passing(obj: Any) -> None:
+        function(obj)
+
+    return passing
+
+
+def _waker_fd() -> int:
+    waker = loops._this_thread._waker
+    return -1 if waker is None else waker._reader.fileno()
+
+
+def _given(data: Any, payload: int | None, text: Callable[[Any], str]) -> str:
+    try:
+        size = len(data)
+    except TypeError:
+        return ""
+    if payload is None or not isinstance(data, bytes | bytearray | memoryview | str):
+        return f',"n":{size}'
+    return f',"n":{size},"data":{text(data)}'
+
+
+def _failure(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    return f',"error":{quote(describe(error))},"where":{quote(place_of(error))}'
+
+
+_SOON = ("soon", 0)
+
+_HANDLE_ERROR = CALLS[CALLS.index("handle_error")]
+
+_MAKERS: dict[str, Callable[[Hooks, str, Function, str], Function]] = {
+    **dict.fromkeys((*CALLS, *EVENTS), Hooks.around),
+    **dict.fromkeys(GIVEN, Hooks.around_given),
+    "recv": Hooks.around_recv,
+    "send": Hooks.around_send,
+    "add_channel": Hooks.around_joining,
+    "del_channel": Hooks.around_touching,
+    "listen": Hooks.around_touching,
+    "set_terminator": Hooks.around_touching,
+}

@@ -1,0 +1,83 @@
+"""What the command lines say about a trace: ``--trace``, and what belongs to it."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+from compat.trace import LARGEST, PAYLOAD, tracing
+from compat.trace.output import LEAST
+
+__all__ = ["Given", "add_options", "traced"]
+
+# The largest number of bytes that an option takes.
+MOST = 1 << 40
+
+UNITS = {"K": 10, "M": 20, "G": 30}
+
+
+class Given(Protocol):
+    """What was given."""
+
+    trace: str | None
+    trace_payload: int | None
+    trace_max: int
+
+
+def add_options(parser: argparse._ActionsContainer) -> None:
+    """Let a parser take them."""
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="write down what the loop does, for python -m compat.trace; "
+        "-: print it on standard error while the program runs",
+    )
+    parser.add_argument(
+        "--trace-payload",
+        type=_payload,
+        default=PAYLOAD,
+        metavar="BYTES",
+        help="that are kept of what is read, said or sent; none: only how many there "
+        "were (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trace-max",
+        type=_size,
+        default=LARGEST,
+        metavar="BYTES",
+        help="of trace, or with K, M or G behind it, after which the program goes on "
+        f"without (default: {LARGEST >> 20}M)",
+    )
+
+
+def traced(given: Given) -> AbstractContextManager[None]:
+    """Trace what follows, if that is asked for.
+
+    Raises:
+        OSError: when it is entered: the file cannot be written.
+    """
+    if given.trace is None:
+        return nullcontext()
+    return tracing(given.trace, given.trace_payload, given.trace_max)
+
+
+def _payload(text: str) -> int | None:
+    if text == "none":
+        return None
+    if not text.isdecimal() or int(text) > MOST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither none nor a whole number of bytes"
+        )
+    return int(text)
+
+
+def _size(text: str) -> int:
+    number, unit = text, 0
+    if text[-1:].upper() in UNITS:
+        number, unit = text[:-1], UNITS[text[-1].upper()]
+    if not number.isdecimal() or not LEAST <= int(number) << unit <= MOST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of bytes from {LEAST} to {MOST}, such as 64M"
+        )
+    return int(number) << unit

@@ -1,0 +1,178 @@
+"""Where the lines of a trace go: a bounded file, or a terminal.
+
+Rule 1: whatever happens to the output, the program that is traced goes on.
+Rule 2: a file is known by its identity, not by its number: a program that closes every
+descriptor gets none of its own overwritten.
+Rule 3: only whole lines are written, so what is there can be read, whenever it ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Protocol, TextIO
+
+from compat.trace.reading import Reader, Turn
+
+__all__ = ["LEAST", "File", "Live", "Sink"]
+
+# Bytes that every trace may have: its header, and the line that says that it is full.
+LEAST = 4096
+
+END = '{"e":"end","t":%d,"why":"%s"}\n'
+
+# For the last line.
+RESERVE = 64
+
+
+class Sink(Protocol):
+    """What takes the lines of a trace, whole ones, in blocks."""
+
+    def write(self, block: bytes, now: int) -> None: ...
+    def close(self, now: int) -> None: ...
+    def abandon(self) -> None: ...
+
+
+class File:
+    """A file of *limit* bytes at most.
+
+    Args:
+        path: written from the start; what was in it is gone.
+        limit: bytes.
+        over: called once, when nothing more is written: the file is full, or gone.
+
+    Raises:
+        OSError: it cannot be opened for writing.
+    """
+
+    def __init__(self, path: str, limit: int, over: Callable[[], None]) -> None:
+        self._path = path
+        self._left = limit - RESERVE
+        self._over = over
+        self._lock = threading.Lock()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0)
+        self._fd = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+        self._file = _identity(self._fd)
+
+    def write(self, block: bytes, now: int) -> None:
+        """Write these lines, as far as there is room.
+
+        Args:
+            now: microseconds since the trace began.
+        """
+        with self._lock:
+            if self._fd < 0:
+                return
+            full = len(block) > self._left
+            if full:
+                # Up to the last line that is whole.
+                block = block[: block.rfind(b"\n", 0, self._left) + 1]
+                block += (END % (now, "full")).encode()
+            self._left -= len(block)
+            why = self._put(block) or ("it is full" if full else "")
+        if why:
+            self._give_up(why)
+
+    def close(self, now: int) -> None:
+        """Write the last line."""
+        with self._lock:
+            if self._fd >= 0:
+                self._put((END % (now, "closed")).encode())
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Write nothing more."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0 and _identity(fd) == self._file:
+            os.close(fd)
+
+    def _put(self, block: bytes) -> str:
+        """Why it could not be written, or nothing."""
+        if _identity(self._fd) != self._file:
+            return "the program has closed it"
+        view = memoryview(block)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            return str(error.strerror)
+        return ""
+
+    def _give_up(self, why: str) -> None:
+        self.abandon()
+        logging.getLogger("compat").warning(
+            "%s: the trace ends here, the program goes on: %s", self._path, why
+        )
+        self._over()
+
+
+class Live:
+    """A terminal, or what stands for it: turn by turn, as text.
+
+    Args:
+        stream: None for standard error, so that what the program prints stays its own.
+        limit: bytes of trace, after which nothing more is printed.
+        over: called once, when that is so, or when nobody reads any more.
+    """
+
+    def __init__(
+        self, limit: int, over: Callable[[], None], stream: TextIO | None = None
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._left = limit
+        self._over = over
+        self._reader = Reader()
+        self._color = self._stream.isatty() and not os.environ.get("NO_COLOR")
+        self._lock = threading.RLock()
+        self._ended = False
+
+    def write(self, block: bytes, now: int) -> None:
+        """Print the turns that these lines complete."""
+        with self._lock:
+            self._left -= len(block)
+            for line in block.splitlines():
+                if not self._ended and (turn := self._reader.feed(line)) is not None:
+                    self._print(turn)
+            if self._left < 0 and not self._ended:
+                self._give_up("it is full")
+
+    def close(self, now: int) -> None:
+        """Print what is left."""
+        with self._lock:
+            if not self._ended:
+                for turn in self._reader.rest():
+                    self._print(turn)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Print nothing more."""
+        self._ended = True
+
+    def _print(self, turn: Turn) -> None:
+        # Here, for most traces go to a file.
+        from compat.trace import text  # type: ignore[attr-defined]
+
+        try:
+            for line in text.lines(turn, self._reader, color=self._color):
+                self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._give_up(str(error))
+
+    def _give_up(self, why: str) -> None:
+        self.abandon()
+        logging.getLogger("compat").warning(
+            "the trace ends here, the program goes on: %s", why
+        )
+        self._over()
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,89 @@
+"""One trace, from its first line to its last.
+
+Rule 1: one at a time in a process, for there is one asyncore in it.
+Rule 2: when it ends, by whatever, nothing of it is left in the classes.
+Rule 3: a forked child is another program: it writes nothing into its parent's file.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import json
+import os
+import platform
+import sys
+import time
+from typing import ClassVar
+
+from compat.origin import version_of
+from compat.trace.hooks import Hooks
+from compat.trace.output import LEAST, File, Live, Sink
+from compat.trace.record import Trace
+
+__all__ = ["Session", "begin"]
+
+
+class Session:
+    """What is traced at the moment."""
+
+    current: ClassVar[Session | None] = None
+
+    def __init__(self, path: str, payload: int | None, max_bytes: int) -> None:
+        self._sink: Sink = (
+            Live(max_bytes, self._over)
+            if path == "-"
+            else File(path, max_bytes, self._over)
+        )
+        self._trace = Trace(self._sink, payload)
+        self._hooks = Hooks(self._trace)
+        self._write_header(payload, max_bytes)
+        self._hooks.set()
+
+    def end(self) -> None:
+        """Look in no more, and write the last line."""
+        self._over()
+        self._trace.here.recorder.settle()
+        self._sink.close(self._trace.now())
+
+    def _over(self) -> None:
+        self._hooks.remove()
+        if Session.current is self:
+            Session.current = None
+
+    def _write_header(self, payload: int | None, max_bytes: int) -> None:
+        header = {
+            "format": "compat-trace",
+            "version": 1,
+            "program": " ".join(sys.argv),
+            "python": f"{platform.python_implementation()} {platform.python_version()}",
+            "asyncore": version_of(asyncore),
+            "payload": payload,
+            "max": max_bytes,
+            "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        self._trace.write(json.dumps(header).encode() + b"\n")
+
+    def _left_in_child(self) -> None:
+        self._over()
+        self._sink.abandon()
+
+
+def begin(path: str, payload: int | None, max_bytes: int) -> Session:
+    """See compat.trace.tracing."""
+    if payload is not None and payload < 0:
+        raise ValueError(f"payload={payload} is negative: None keeps nothing")
+    if max_bytes < LEAST:
+        raise ValueError(f"max_bytes={max_bytes} is too few: at least {LEAST}")
+    if Session.current is not None:
+        raise RuntimeError("something is being traced already: one trace at a time")
+    Session.current = session = Session(path, payload, max_bytes)
+    return session
+
+
+def _after_fork_in_child() -> None:
+    if Session.current is not None:
+        Session.current._left_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
