@@ -153,7 +153,7 @@ class Live:
 
     def _print(self, turn: Turn) -> None:
         # Here, for most traces go to a file.
-        from compat.trace import text  # type: ignore[attr-defined]
+        from compat.trace import text
 
         try:
             for line in text.lines(turn, self._reader, color=self._color):
