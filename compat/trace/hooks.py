@@ -616,12 +616,10 @@ class Poller:
 
 def _family(kind: type) -> list[type]:
     """A class and all that are derived from it."""
-    found: list[type] = [kind]
-    at = 0
-    while at < len(found):
-        found += [sub for sub in found[at].__subclasses__() if sub not in found]
-        at += 1
-    return found
+    found = {kind: None}
+    for sub in kind.__subclasses__():
+        found.update(dict.fromkeys(_family(sub)))
+    return list(found)
 
 
 def _passing(function: Function) -> Function:
