@@ -616,10 +616,11 @@ class Poller:
 
 def _family(kind: type) -> list[type]:
     """A class and all that are derived from it."""
-    found = {kind: None}
-    for sub in kind.__subclasses__():
-        found.update(dict.fromkeys(_family(sub)))
-    return list(found)
+    found = [kind]
+    children: list[type] = kind.__subclasses__()
+    for child in children:
+        found += _family(child)
+    return found
 
 
 def _passing(function: Function) -> Function:

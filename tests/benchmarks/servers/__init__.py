@@ -56,6 +56,8 @@ SERVERS = {
     "legacy-chat selectors": Server("legacy", "selectors", ASYNCORE),
     "legacy-chat poll": Server("legacy", "poll", ASYNCORE),
     "legacy-chat select": Server("legacy", "select", ASYNCORE, SELECT_LIMIT),
+    "legacy-chat traced": Server("legacy", "traced", ASYNCORE),
+    "legacy-chat traced, no payload": Server("legacy", "traced-none", ASYNCORE),
     "pyasyncore select": Server("pyasyncore", "select", ASYNCORE, SELECT_LIMIT),
     "pyasyncore poll": Server("pyasyncore", "poll", ASYNCORE),
     "pyftpdlib": Server("ftpd", needs=(*ASYNCORE, ("pyftpdlib", "pyftpdlib"))),

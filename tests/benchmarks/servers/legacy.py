@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncore
 import socket
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import compat
@@ -12,13 +15,16 @@ from tests.benchmarks.servers import chats, wire
 
 __all__ = ["echo", "room"]
 
+# Bytes of trace, which no benchmark reaches.
+NO_LIMIT = 1 << 40
+
 
 def room(port: int, loop: str) -> None:
     """The room as it is."""
     wire.raise_limit()
     server = ChatServer(wire.BACKLOG, wire.HOST, port=port)
     wire.announce(server.port)
-    compat.loop(loop=loop)
+    turn(loop)
 
 
 class Echo(chats.Echo, compat.async_chat):
@@ -37,4 +43,20 @@ class Door(asyncore.dispatcher):
 def echo(port: int, loop: str) -> None:
     """What comes in goes back."""
     Door(wire.listen(port))
-    compat.loop(loop=loop)
+    turn(loop)
+
+
+def turn(loop: str) -> None:
+    """Turn the channels on a loop of compat, or on selectors, traced."""
+    if not loop.startswith("traced"):
+        compat.loop(loop=loop)
+        return
+    payload = None if loop == "traced-none" else 64
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        path = Path(folder, "trace")
+        stack.enter_context(compat.tracing(path, payload, NO_LIMIT))
+        # A server is killed when it has been measured, and cleans nothing up.
+        path.unlink()
+        Path(folder).rmdir()
+        compat.loop(loop="selectors")
