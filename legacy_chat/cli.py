@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import compat
+from compat.trace.options import add_options, traced
 from legacy_chat import __version__
 from legacy_chat.escapes import parse_bytes
 from legacy_chat.limits import Limits
@@ -74,6 +75,7 @@ examples:
   legacy-chat serve --max-clients 500 --max-per-address 5 --flood-messages 2
   legacy-chat serve --terminator '/quit\\r\\n' --metrics 127.0.0.1:9100
   legacy-chat serve --tls-cert cert.pem --tls-key key.pem
+  legacy-chat serve --trace room.trace       python -m compat.trace text room.trace
 """
 
 CONNECT_EXAMPLES = """\
@@ -150,6 +152,10 @@ def serve(given: argparse.Namespace) -> int:
         server.shut_down(given.grace if len(signals_seen) == 1 else 0.0)
 
     with ExitStack() as stack:
+        try:
+            stack.enter_context(traced(given))
+        except OSError as error:
+            return _refuse(f"cannot write the trace {given.trace}", error)
         # Before anybody can know that the server runs, or a signal could still kill it.
         stack.enter_context(compat.on_signals(_heeded(STOPS), stop))
         stack.enter_context(
@@ -368,6 +374,7 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
         default="text",
         help="lines for people, or JSON (default: %(default)s)",
     )
+    add_options(views)
 
 
 def _add_server_tls(server: argparse.ArgumentParser) -> None:

@@ -82,8 +82,8 @@ class Hooks:
     def set(self) -> None:
         """Look in, from now on."""
         self._watch_all(asyncore.dispatcher)
-        for name in ("read", "write", "_exception"):
-            self._replace(asyncore, name, _passing(getattr(asyncore, name)))
+        # Or SelectorLoop would take its short way, past the methods.
+        self._replace(selector_loop, "_READ", None)
         self._replace(asyncore, "select", Kernel(asyncore.select, self))
         self._watch_selectors()
         self._watch_turns()
@@ -157,23 +157,28 @@ class Hooks:
         self, name: str, function: Function, code: str, given: bool = False
     ) -> Function:
         """The same function, and a line for each call of it by a channel."""
-        trace = self._trace
-        here, seen_of = trace.here, trace.seen
-        payload, text = trace.payload, trace.text
+        here, known, meet = self._trace.here, self._trace.known, self._trace.seen
+        payload = self._trace.payload
+        head = f'{{"e":"call","do":"{name}"{code}'
 
         @wraps(function)
         def traced(channel: Any, *args: Any, **options: Any) -> Any:
             r = here.recorder
             if r.method is name and r.channel is channel:
                 return function(channel, *args, **options)
-            seen = seen_of(channel)
+            seen = known.get(id(channel)) or meet(channel)
             r.touched[seen.number] = seen
-            outer = r.channel, r.method, r.taken, r.given, r.data
-            rest = failure = ""
+            size = data = None
+            failure = ""
             if given and args:
-                rest = _given(args[0], payload, text)
+                data = args[0]
+                if type(data) is bytes and payload is not None:
+                    size, data = len(data), data[:payload]
+                else:
+                    size, data = _given(data, payload)
             elif name is _HANDLE_ERROR:
                 failure = _failure(sys.exc_info()[1])
+            outer = r.channel, r.method, r.taken, r.given, r.data
             r.channel, r.method, r.taken, r.given, r.data = channel, name, 0, 0, None
             r.depth += 1
             began = now()
@@ -183,10 +188,27 @@ class Hooks:
                 failure = _failure(error)
                 raise
             finally:
-                if rest:
-                    r.data = None
-                head = f'{{"e":"call","do":"{name}","ch":{seen.number}{code}'
-                r.leave(head, began, outer, rest, failure)
+                end = now()
+                r.depth = depth = r.depth - 1
+                if size is None:
+                    data = r.data
+                r.entries.append(
+                    (
+                        head,
+                        seen.mark,
+                        began,
+                        end,
+                        depth,
+                        size,
+                        data,
+                        r.taken,
+                        r.given,
+                        failure,
+                    )
+                )
+                r.channel, r.method, r.taken, r.given, r.data = outer
+                if not depth:
+                    r.settle(end)
 
         return traced
 
@@ -198,48 +220,42 @@ class Hooks:
         """Bytes that come are told of by the call that reads them."""
         here, payload = self._trace.here, self._trace.payload
 
-        def counted(channel: Any, *args: Any, **options: Any) -> Any:
+        @wraps(function)
+        def traced(channel: Any, *args: Any, **options: Any) -> Any:
             r = here.recorder
+            if r.channel is not channel:
+                return alone(channel, *args, **options)
             r.said = False
             data = function(channel, *args, **options)
             if not r.said and data:
                 r.said = True
                 r.taken += len(data)
                 if r.data is None and payload is not None:
-                    r.data = data
+                    r.data = _first(data, payload)
             return data
 
-        return self._counted(name, function, counted, code)
+        alone = self.around(name, traced, code)
+        return traced
 
     def around_send(self, name: str, function: Function, code: str) -> Function:
         """Bytes that go are told of by the call that sends them."""
         here, payload = self._trace.here, self._trace.payload
 
-        def counted(channel: Any, data: Any, *args: Any, **options: Any) -> Any:
+        @wraps(function)
+        def traced(channel: Any, data: Any, *args: Any, **options: Any) -> Any:
             r = here.recorder
+            if r.channel is not channel:
+                return alone(channel, data, *args, **options)
             r.said = False
             sent = function(channel, data, *args, **options)
             if not r.said and sent:
                 r.said = True
                 r.given += sent
                 if r.data is None and payload is not None:
-                    r.data = data
+                    r.data = _first(data, payload)
             return sent
 
-        return self._counted(name, function, counted, code)
-
-    def _counted(
-        self, name: str, function: Function, counted: Function, code: str
-    ) -> Function:
-        here = self._trace.here
-        alone = self.around(name, counted, code)
-
-        @wraps(function)
-        def traced(channel: Any, *args: Any, **options: Any) -> Any:
-            if here.recorder.channel is channel:
-                return counted(channel, *args, **options)
-            return alone(channel, *args, **options)
-
+        alone = self.around(name, traced, code)
         return traced
 
     def around_joining(self, name: str, function: Function, code: str) -> Function:
@@ -409,7 +425,6 @@ class Hooks:
         head = f'{{"e":"call","do":"{kind}","f":{code}'
         if number:
             head += f',"id":{number}'
-        outer = r.channel, r.method, r.taken, r.given, r.data
         failed: list[BaseException] = []
 
         def observed(*given: Any) -> None:
@@ -419,13 +434,11 @@ class Hooks:
                 failed.append(error)
                 raise
 
-        r.channel, r.method, r.taken, r.given, r.data = None, kind, 0, 0, None
-        r.depth += 1
-        began = now()
+        outer, began = r.enter(None), now()
         try:
             call(observed, args)
         finally:
-            r.leave(head, began, outer, "", _failure(failed[0]) if failed else "")
+            r.leave(outer, head, began, rest="".join(map(_failure, failed)))
 
     def _code_of(self, callback: Any) -> Code:
         function = getattr(callback, "func", callback)
@@ -438,79 +451,70 @@ class Hooks:
 
     def _watch_audiences(self) -> None:
         trace = self._trace
-        here = trace.here
+        here, payload = trace.here, trace.payload
         push = audience.Audience.push
+        end = audience.Audience._compat_turn_ends
 
         def traced_send(channel: Any, piece: Any) -> int:
-            r, seen = here.recorder, trace.seen(channel)
-            outer = r.channel, r.method, r.taken, r.given, r.data
-            r.channel, r.method, r.taken, r.given, r.data = channel, "send", 0, 0, None
-            r.depth += 1
-            failure, began = "", now()
+            # Short, for what comes between two sends gives their receivers the time to
+            # fall asleep again, and to wake them costs more than all the rest.
+            seen = trace.seen(channel)
+            failure, sent, began = "", 0, now()
             try:
-                sent: int = channel.socket.send(piece)
-                r.given = sent
-                r.data = None if trace.payload is None else piece
-                if sent < len(piece):
-                    r.touched[seen.number] = seen
-                return sent
+                sent = int(channel.socket.send(piece))
             except BaseException as error:
                 failure = _failure(error)
-                r.touched[seen.number] = seen
                 raise
             finally:
-                head = f'{{"e":"call","do":"send","ch":{seen.number}'
-                r.leave(head, began, outer, "", failure)
+                end, r = now(), here.recorder
+                data = None if payload is None or not sent else bytes(piece[:payload])
+                r.entries.append(
+                    (
+                        _SEND,
+                        seen.mark,
+                        began,
+                        end,
+                        r.depth,
+                        None,
+                        data,
+                        0,
+                        sent,
+                        failure,
+                    )
+                )
+                if sent < len(piece):
+                    r.touched[seen.number] = seen
+            return sent
 
         def traced_push(listeners: Any, data: Any, but: Any = None) -> None:
             r = here.recorder
-            outer = r.channel, r.method, r.taken, r.given, r.data
-            rest = f',"to":{len(listeners) - (but in listeners)}'
+            size, first = _given(data, payload)
             if but in listeners:
-                rest += f',"but":{trace.seen(but).number}'
-            rest += _given(data, trace.payload, trace.text)
-            r.channel, r.method, r.taken, r.given, r.data = (
-                listeners,
-                "push",
-                0,
-                0,
-                None,
-            )
-            r.depth += 1
-            began = now()
+                to = f',"to":{len(listeners) - 1},"but":{trace.seen(but).number}'
+            else:
+                to = f',"to":{len(listeners)}'
+            outer, began = r.enter(listeners), now()
             try:
                 push(listeners, data, but)
             finally:
-                r.leave('{"e":"call","do":"push"', began, outer, rest)
+                r.leave(outer, _PUSH, began, size, first, to)
+
+        def traced_end(listeners: Any) -> None:
+            r = here.recorder
+            outer, began = r.enter(listeners), now()
+            try:
+                end(listeners)
+            finally:
+                r.leave(outer, _TURN_ENDS, began)
 
         self._replace(audience.Audience, "push", traced_push)
         self._replace(audience, "_send", traced_send)
-        self._replace(
-            audience.Audience,
-            "_compat_turn_ends",
-            self._around_turn_end(audience.Audience._compat_turn_ends),
-        )
+        self._replace(audience.Audience, "_compat_turn_ends", traced_end)
         self._replace(
             chat.async_chat,
             "_compat_turn_ends",
             self.around("turn ends", chat.async_chat._compat_turn_ends, ""),
         )
-
-    def _around_turn_end(self, turn_ends: Function) -> Function:
-        here = self._trace.here
-
-        def traced(listeners: Any) -> None:
-            r = here.recorder
-            outer = r.channel, r.method, r.taken, r.given, r.data
-            r.channel, r.method, r.taken, r.given, r.data = listeners, "", 0, 0, None
-            r.depth += 1
-            began = now()
-            try:
-                turn_ends(listeners)
-            finally:
-                r.leave('{"e":"call","do":"turn ends"', began, outer)
-
-        return traced
 
 
 class Kernel:
@@ -623,29 +627,24 @@ def _family(kind: type) -> list[type]:
     return found
 
 
-def _passing(function: Function) -> Function:
-    # SelectorLoop takes its short way past the methods only where asyncore.read is the
-    # one that asyncore came with.
-    @wraps(function)
-    def passing(obj: Any) -> None:
-        function(obj)
-
-    return passing
-
-
 def _waker_fd() -> int:
     waker = loops._this_thread._waker
     return -1 if waker is None else waker._reader.fileno()
 
 
-def _given(data: Any, payload: int | None, text: Callable[[Any], str]) -> str:
-    try:
-        size = len(data)
-    except TypeError:
-        return ""
-    if payload is None or not isinstance(data, bytes | bytearray | memoryview | str):
-        return f',"n":{size}'
-    return f',"n":{size},"data":{text(data)}'
+def _given(data: Any, payload: int | None) -> tuple[int | None, bytes | None]:
+    """How many bytes, and the first of them."""
+    if not isinstance(data, bytes | bytearray | memoryview | str):
+        # A mistake of the program's, which it will be told of.
+        return None, None
+    return len(data), None if payload is None else _first(data, payload)
+
+
+def _first(data: Any, payload: int) -> bytes:
+    """The first bytes of what is read, said or sent."""
+    if isinstance(data, str):
+        return data[:payload].encode("utf-8", "surrogateescape")[:payload]
+    return bytes(data[:payload])
 
 
 def _failure(error: BaseException | None) -> str:
@@ -655,6 +654,10 @@ def _failure(error: BaseException | None) -> str:
 
 
 _SOON = ("soon", 0)
+
+_SEND = '{"e":"call","do":"send"'
+_PUSH = '{"e":"call","do":"push"'
+_TURN_ENDS = '{"e":"call","do":"turn ends"'
 
 _HANDLE_ERROR = CALLS[CALLS.index("handle_error")]
 

@@ -4,8 +4,9 @@ Rule 1: a program is traced as it runs: what it gets from its calls, and what th
 raise, is what it would have got.
 Rule 2: what cannot be seen is said in the trace, and stops nothing.
 Rule 3: what is traced is kept alive by nobody here.
-Rule 4: lines are written when a call at depth 0 is over, before a wait and after it, so
-that a program that dies, or hangs, leaves everything but the call that it is in.
+Rule 4: lines are written before a wait and after it, and when a call at depth 0 is over
+and the last lines are a millisecond old: a program that hangs, or dies, leaves all but
+its last millisecond, and says who was ready.
 Rule 5: these lines are made for every call of a busy program. What is short here is
 short for that reason.
 """
@@ -22,7 +23,7 @@ from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from time import perf_counter_ns as now
 from types import CodeType
-from typing import Any
+from typing import Any, TypeAlias
 
 from compat.trace.output import Sink
 
@@ -31,6 +32,17 @@ __all__ = ["Code", "Recorder", "Seen", "Trace", "describe", "is_own", "place_of"
 # Entries of a queue that are added up anew each time; of a longer one, when its length
 # has changed by an eighth.
 FEW = 64
+
+# Nanoseconds that a line may wait to be written, while others are added to it; it does
+# not while the loop waits.
+LATEST = 1_000_000
+
+# A call that is over: how its line begins, whose it is, from when to when, how deep;
+# how many bytes it was given, the first of those that it was given, read or sent, how
+# many it read and sent; what else there is.
+Done: TypeAlias = tuple[
+    str, str, int, int, int, int | None, bytes | None, int, int, str
+]
 
 # Characters of an error, and lines of a function, that are kept.
 LONGEST_ERROR = 200
@@ -43,10 +55,21 @@ NOWHERE = ("", None, b"")
 class Seen:
     """A channel that has a number."""
 
-    __slots__ = ("backlog", "channel", "counted", "fd", "interest", "last", "number")
+    __slots__ = (
+        "backlog",
+        "channel",
+        "counted",
+        "fd",
+        "interest",
+        "last",
+        "mark",
+        "number",
+    )
 
     def __init__(self, number: int, channel: Callable[[], Any]) -> None:
         self.number = number
+        # As it stands in the line of a call.
+        self.mark = f',"ch":{number}'
         # Gives the channel, or None if it is gone.
         self.channel = channel
         # Under which it joined its map; None if it is in none.
@@ -74,6 +97,7 @@ class Recorder:
     """The lines of one thread, and where it is."""
 
     __slots__ = (
+        "_due",
         "_trace",
         "asked",
         "asking",
@@ -81,9 +105,9 @@ class Recorder:
         "data",
         "depth",
         "due",
+        "entries",
         "given",
         "known_lists",
-        "lines",
         "map",
         "method",
         "said",
@@ -99,7 +123,10 @@ class Recorder:
         thread = next(trace.threads)
         # What ends every event.
         self.whose = "}\n" if thread == 1 else f',"th":{thread}}}\n'
-        self.lines: list[str] = []
+        # Lines, and calls that are to become lines.
+        self.entries: list[str | Done] = []
+        # When they are to be written.
+        self._due = 0
         # The call that it is in: whose, which, and what has gone through its socket.
         self.depth = 0
         self.channel: Any = None
@@ -126,48 +153,79 @@ class Recorder:
         """Write a line about this moment."""
         depth = f',"d":{self.depth}' if self.depth else ""
         at = (now() - self._trace.start) // 1000
-        self.lines.append(f'{{"e":"{what}","t":{at}{depth}{rest}{self.whose}')
+        self.entries.append(f'{{"e":"{what}","t":{at}{depth}{rest}{self.whose}')
+
+    def enter(self, channel: Any, method: str = "") -> tuple[Any, ...]:
+        """Be in a call; give what it was in before."""
+        outer = self.channel, self.method, self.taken, self.given, self.data
+        self.channel, self.method, self.taken, self.given = channel, method, 0, 0
+        self.data = None
+        self.depth += 1
+        return outer
 
     def leave(
         self,
+        outer: tuple[Any, ...],
         head: str,
         began: int,
-        outer: tuple[Any, ...],
+        size: int | None = None,
+        data: bytes | None = None,
         rest: str = "",
-        failure: str = "",
     ) -> None:
-        """Write the line of a call that is over, and be in the outer one again."""
-        self.depth = depth = self.depth - 1
-        if self.taken:
-            rest += f',"in":{self.taken}'
-        if self.given:
-            rest += f',"out":{self.given}'
-        if self.data is not None:
-            rest += f',"data":{self._trace.text(self.data)}'
+        """Be in the outer call again; what is over was no channel's."""
         end = now()
-        start = self._trace.start
+        self.depth = depth = self.depth - 1
+        self.entries.append((head, "", began, end, depth, size, data, 0, 0, rest))
         self.channel, self.method, self.taken, self.given, self.data = outer
-        at, us = (began - start) // 1000, (end - began) // 1000
-        if depth:
-            rest += f',"d":{depth}'
-        self.lines.append(f'{head},"t":{at},"us":{us}{rest}{failure}{self.whose}')
         if not depth:
-            self.settle()
+            self.settle(end)
 
-    def settle(self) -> None:
-        """Nothing is called any more: say what became of whom, and write it."""
+    def settle(self, at: int = 0) -> None:
+        """Nothing is called any more: say what became of whom, and write it.
+
+        Args:
+            at: the time, if it was just looked at.
+        """
         if self.touched:
             for seen in self.touched.values():
-                self._look(seen)
+                channel = seen.channel()
+                if channel is not None:
+                    self._look(seen, channel)
             self.touched.clear()
-        self.flush()
+        if (at or now()) > self._due:
+            self.flush()
 
     def flush(self) -> None:
         """Write what has been recorded."""
-        block = "".join(self.lines).encode("ascii", "backslashreplace")
-        self.lines.clear()
-        if block:
-            self._trace.write(block)
+        entries, self.entries = self.entries, []
+        if entries:
+            self._trace.write("".join(self._formatted(entries)).encode())
+        self._due = now() + LATEST
+
+    def _formatted(self, entries: list[str | Done]) -> list[str]:
+        start, whose = self._trace.start, self.whose
+        lines: list[str] = []
+        # The same goes to many channels, and through many calls.
+        texts: dict[bytes | None, str] = {None: ""}
+        for entry in entries:
+            if isinstance(entry, str):
+                lines.append(entry)
+                continue
+            head, mark, began, end, depth, size, data, taken, given, rest = entry
+            text = texts.get(data)
+            if text is None:
+                text = texts[data] = f',"data":{_text(data)}'
+            if size is not None:
+                text = f',"n":{size}{text}'
+            if taken:
+                text = f',"in":{taken}{text}'
+            if given:
+                text = f',"out":{given}{text}'
+            if depth:
+                text = f',"d":{depth}{text}'
+            at, us = (began - start) // 1000, (end - began) // 1000
+            lines.append(f'{head}{mark},"t":{at},"us":{us}{text}{rest}{whose}')
+        return lines
 
     def wait(
         self, by: str, timeout: float | None, channels: int, interests: Iterable[Any]
@@ -185,6 +243,7 @@ class Recorder:
             f',"asked":{asked}',
         )
         self.settle()
+        self.flush()
         return now()
 
     def woke(
@@ -217,10 +276,7 @@ class Recorder:
             reads, writes = ("true" if each else "false" for each in wanted)
             self.event("interest", f',"ch":{seen.number},"r":{reads},"w":{writes}')
 
-    def _look(self, seen: Seen) -> None:
-        channel = seen.channel()
-        if channel is None:
-            return
+    def _look(self, seen: Seen, channel: Any) -> None:
         try:
             fields = _state(seen, channel)
         except Exception as error:
@@ -257,7 +313,8 @@ class Trace:
         self.version = 0
         self._sink = sink
         self._numbers = count(1)
-        self._seen: dict[int, Seen] = {}
+        # By id(). Who is gone has been forgotten before its id is given out again.
+        self.known: dict[int, Seen] = {}
         self._codes: dict[CodeType, Code] = {}
         self._code_numbers = count(1)
 
@@ -270,10 +327,7 @@ class Trace:
 
     def seen(self, channel: Any) -> Seen:
         """The number of a channel; it gets one if it has none."""
-        found = self._seen.get(id(channel))
-        if found is not None and found.channel() is channel:
-            return found
-        return self._meet(channel)
+        return self.known.get(id(channel)) or self._meet(channel)
 
     def joined(self, channel: Any, fd: Any) -> Seen:
         """Write that a channel is in its map now."""
@@ -291,12 +345,6 @@ class Trace:
         )
         r.touched[seen.number] = seen
         return seen
-
-    def text(self, data: Any) -> str:
-        """The first bytes of it, as JSON."""
-        if isinstance(data, str):
-            data = data.encode("utf-8", "surrogateescape")
-        return quote(bytes(data[: self.payload]).decode("utf-8", "surrogateescape"))
 
     def code(self, do: str, function: Any, kind: str | None) -> Code:
         """What a function is called by in the trace; written when it is first met."""
@@ -334,13 +382,13 @@ class Trace:
             def reference() -> Any:
                 return channel
 
-        seen = self._seen[id(channel)] = Seen(next(self._numbers), reference)
+        seen = self.known[id(channel)] = Seen(next(self._numbers), reference)
         return seen
 
     def _forget(self, key: int, gone: Any) -> None:
-        found = self._seen.get(key)
+        found = self.known.get(key)
         if found is not None and found.channel is gone:
-            del self._seen[key]
+            del self.known[key]
 
 
 def describe(error: BaseException | None) -> str:
@@ -362,22 +410,19 @@ def place_of(error: BaseException | None) -> str:
     return f"{_short(traceback.tb_frame.f_code.co_filename)}:{traceback.tb_lineno}"
 
 
+def _text(data: bytes | None) -> str:
+    return quote((data or b"").decode("utf-8", "surrogateescape"))
+
+
 def _state(seen: Seen, channel: Any) -> str:
     """What has changed, as the fields of a line."""
-    variables = vars(channel)
-    fifo = variables.get("_compat_fifo") or variables.get("producer_fifo")
-    if fifo is None:
-        # A dispatcher_with_send has bytes in its place, others have nothing.
-        fifo = [rest] if (rest := variables.get("out_buffer")) else ()
-    held = variables.get("_compat_read")
-    if held is None:
-        held = variables.get("ac_in_buffer", b"")
+    fifo, held = _buffers(channel)
     state = (
         _status(channel, fifo),
         getattr(channel, "terminator", None),
-        len(held) - variables.get("_compat_gone", 0),
-        _backlog(seen, fifo),
-        len(fifo),
+        held,
+        _backlog(seen, fifo) if fifo else 0,
+        len(fifo) if fifo else 0,
     )
     last, seen.last = seen.last or ("new", None, 0, 0, 0), state
     if state == last:
@@ -393,6 +438,20 @@ def _state(seen: Seen, channel: Any) -> str:
         if new != old:
             fields += f',"{name}":{new}'
     return fields
+
+
+def _buffers(channel: Any) -> tuple[Any, int]:
+    """What is queued, and how many bytes have been read and not been collected."""
+    variables = vars(channel)
+    if "_compat_fifo" in variables:
+        # One of ours, which would make a queue if it were asked for it.
+        held = len(channel._compat_read) - channel._compat_gone
+        return channel._compat_fifo, held
+    # A dispatcher_with_send has bytes in the place of a queue, others have nothing.
+    fifo = variables.get("producer_fifo") or [
+        rest for rest in (variables.get("out_buffer"),) if rest
+    ]
+    return fifo, len(variables.get("ac_in_buffer", b""))
 
 
 # What a channel becomes when it gets an address, or another end.
