@@ -53,8 +53,8 @@ class Given:
     loop = "auto"
     which = False
     trace: str | None = None
-    trace_payload: int | None = None
-    trace_max = 0
+    trace_payload: int | None
+    trace_max: int
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,11 +93,14 @@ def _run(program: list[str]) -> int:
 
 
 def _run_traced(program: list[str], given: Given) -> int:
+    # Not above, as with argparse.
+    import shlex
+
     from compat.trace.options import traced
 
     with ExitStack() as stack:
         try:
-            stack.enter_context(traced(given))
+            stack.enter_context(traced(given, shlex.join(program[1:])))
         except OSError as error:
             print(
                 f"{sys.executable}: cannot write the trace {given.trace}: "

@@ -86,11 +86,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["LARGEST", "PAYLOAD", "tracing"]
+__all__ = ["LARGEST", "LEAST", "PAYLOAD", "tracing"]
 
 # Bytes that are kept of what is read, said or sent; bytes of a trace.
 PAYLOAD = 64
 LARGEST = 64 << 20
+
+# Bytes that every trace may have.
+LEAST = 4096
 
 
 @contextmanager
@@ -98,6 +101,7 @@ def tracing(
     path: str | os.PathLike[str],
     payload: int | None = PAYLOAD,
     max_bytes: int = LARGEST,
+    program: str | None = None,
 ) -> Iterator[None]:
     """While this lasts, write down what every asyncore loop of the process does.
 
@@ -105,6 +109,7 @@ def tracing(
         path: a file, which is written anew; "-" prints it as text on standard error.
         payload: bytes that are kept of what is read, said or sent; None for none.
         max_bytes: of the file; then the trace ends, and the program goes on untraced.
+        program: what the header says that it is; None for the command line.
 
     Whose loop it is does not matter: compat's, installed or not, or asyncore's own. A
     forked child is not traced. Tracebacks show a line of compat for each call that is
@@ -118,7 +123,7 @@ def tracing(
     # Here, for most programs are never traced.
     from compat.trace.session import begin
 
-    session = begin(os.fspath(path), payload, max_bytes)
+    session = begin(os.fspath(path), payload, max_bytes, program)
     try:
         yield
     finally:

@@ -6,8 +6,7 @@ import argparse
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from compat.trace import LARGEST, PAYLOAD, tracing
-from compat.trace.output import LEAST
+from compat.trace import LARGEST, LEAST, PAYLOAD, tracing
 
 __all__ = ["Given", "add_options", "traced"]
 
@@ -51,15 +50,18 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def traced(given: Given) -> AbstractContextManager[None]:
+def traced(given: Given, program: str | None = None) -> AbstractContextManager[None]:
     """Trace what follows, if that is asked for.
+
+    Args:
+        program: as for compat.tracing.
 
     Raises:
         OSError: when it is entered: the file cannot be written.
     """
     if given.trace is None:
         return nullcontext()
-    return tracing(given.trace, given.trace_payload, given.trace_max)
+    return tracing(given.trace, given.trace_payload, given.trace_max, program)
 
 
 def _payload(text: str) -> int | None:

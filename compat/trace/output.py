@@ -13,14 +13,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from compat.trace.reading import Reader, Turn
+if TYPE_CHECKING:
+    from compat.trace.reading import Turn
 
-__all__ = ["LEAST", "File", "Live", "Sink"]
-
-# Bytes that every trace may have: its header, and the line that says that it is full.
-LEAST = 4096
+__all__ = ["File", "Live", "Sink"]
 
 END = '{"e":"end","t":%d,"why":"%s"}\n'
 
@@ -124,6 +122,9 @@ class Live:
         self._stream = stream or sys.stderr
         self._left = limit
         self._over = over
+        # Here, for most traces go to a file.
+        from compat.trace.reading import Reader
+
         self._reader = Reader()
         self._color = self._stream.isatty() and not os.environ.get("NO_COLOR")
         self._lock = threading.RLock()
@@ -152,7 +153,6 @@ class Live:
         self._ended = True
 
     def _print(self, turn: Turn) -> None:
-        # Here, for most traces go to a file.
         from compat.trace import text
 
         try:

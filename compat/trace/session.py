@@ -11,13 +11,15 @@ import asyncore
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from typing import ClassVar
 
 from compat.origin import version_of
+from compat.trace import LEAST
 from compat.trace.hooks import Hooks
-from compat.trace.output import LEAST, File, Live, Sink
+from compat.trace.output import File, Live, Sink
 from compat.trace.record import Trace
 
 __all__ = ["Session", "begin"]
@@ -28,7 +30,9 @@ class Session:
 
     current: ClassVar[Session | None] = None
 
-    def __init__(self, path: str, payload: int | None, max_bytes: int) -> None:
+    def __init__(
+        self, path: str, payload: int | None, max_bytes: int, program: str | None
+    ) -> None:
         self._sink: Sink = (
             Live(max_bytes, self._over)
             if path == "-"
@@ -36,7 +40,7 @@ class Session:
         )
         self._trace = Trace(self._sink, payload)
         self._hooks = Hooks(self._trace)
-        self._write_header(payload, max_bytes)
+        self._write_header(payload, max_bytes, program)
         self._hooks.set()
 
     def end(self) -> None:
@@ -50,11 +54,13 @@ class Session:
         if Session.current is self:
             Session.current = None
 
-    def _write_header(self, payload: int | None, max_bytes: int) -> None:
+    def _write_header(
+        self, payload: int | None, max_bytes: int, program: str | None
+    ) -> None:
         header = {
             "format": "compat-trace",
             "version": 1,
-            "program": " ".join(sys.argv),
+            "program": _command_line() if program is None else program,
             "python": f"{platform.python_implementation()} {platform.python_version()}",
             "asyncore": version_of(asyncore),
             "payload": payload,
@@ -68,7 +74,9 @@ class Session:
         self._sink.abandon()
 
 
-def begin(path: str, payload: int | None, max_bytes: int) -> Session:
+def begin(
+    path: str, payload: int | None, max_bytes: int, program: str | None
+) -> Session:
     """See compat.trace.tracing."""
     if payload is not None and payload < 0:
         raise ValueError(f"payload={payload} is negative: None keeps nothing")
@@ -76,8 +84,13 @@ def begin(path: str, payload: int | None, max_bytes: int) -> Session:
         raise ValueError(f"max_bytes={max_bytes} is too few: at least {LEAST}")
     if Session.current is not None:
         raise RuntimeError("something is being traced already: one trace at a time")
-    Session.current = session = Session(path, payload, max_bytes)
+    Session.current = session = Session(path, payload, max_bytes, program)
     return session
+
+
+def _command_line() -> str:
+    name, *args = sys.argv or [""]
+    return shlex.join([os.path.basename(name), *args])
 
 
 def _after_fork_in_child() -> None:
