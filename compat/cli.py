@@ -77,38 +77,31 @@ def main(argv: list[str] | None = None) -> int:
     if len(program) < 2:
         _parser().error("which program? a SCRIPT, -m MODULE or -c CODE")
     install(given.loop)
-    if given.trace is None:
-        return _run(program)
-    return _run_traced(program, given)
-
-
-def _run(program: list[str]) -> int:
     kind, name, *args = program
-    try:
-        PROGRAMS.get(kind, run_script)(name, args)
-    except ProgramError as error:
-        print(f"{sys.executable}: {error}", file=sys.stderr)
-        return error.status
+    with ExitStack() as stack:
+        if given.trace is not None and not _begin_trace(stack, given, program):
+            return 1
+        try:
+            PROGRAMS.get(kind, run_script)(name, args)
+        except ProgramError as error:
+            print(f"{sys.executable}: {error}", file=sys.stderr)
+            return error.status
     return 0
 
 
-def _run_traced(program: list[str], given: Given) -> int:
+def _begin_trace(stack: ExitStack, given: Given, program: list[str]) -> bool:
     # Not above, as with argparse.
     import shlex
 
     from compat.trace.options import traced
 
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(traced(given, shlex.join(program[1:])))
-        except OSError as error:
-            print(
-                f"{sys.executable}: cannot write the trace {given.trace}: "
-                f"{error.strerror}",
-                file=sys.stderr,
-            )
-            return 1
-        return _run(program)
+    try:
+        stack.enter_context(traced(given, shlex.join(program[1:])))
+    except OSError as error:
+        why = f"cannot write the trace {given.trace}: {error.strerror}"
+        print(f"{sys.executable}: {why}", file=sys.stderr)
+        return False
+    return True
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
