@@ -1,0 +1,63 @@
+"""Text in columns, where a Chinese character takes two.
+
+Rule 1: a line is never wider than asked for, unless a single character is.
+Rule 2: Chinese breaks between any two characters, but no line begins with what closes
+or ends with what opens. Other text breaks at its spaces.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+
+from legacy_chat.baseline.text import fitted, width, wrapped
+
+__all__ = ["beside", "filled"]
+
+# A word with the blanks before it, or one wide character; what closes stays with what
+# it closes, and what opens with what it opens.
+_CLOSING = "，。、；：！？）》」』”’…"
+_OPENING = "（《「『“‘"
+_UNIT = re.compile(
+    rf"[ ]*[{_OPENING}]*"
+    rf"(?:`[^`]*`|[\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef]|"
+    rf"[^ `\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef{_OPENING}{_CLOSING}]+)?"
+    rf"[{_CLOSING}]*"
+)
+
+
+def filled(text: str, columns: int, indent: str = "") -> list[str]:
+    """*text* in lines of so many columns at most, *indent* included."""
+    lines, line = [], ""
+    for unit in filter(None, _UNIT.findall(text)):
+        if line and width(indent + line + unit) > columns:
+            lines.append(indent + line)
+            line = ""
+        for piece in wrapped(unit if line else unit.lstrip(), columns - width(indent)):
+            if line and width(indent + line + piece) > columns:
+                lines.append(indent + line)
+                line = ""
+            line += piece
+    return [*lines, indent + line] if line else lines
+
+
+def beside(
+    left: Iterable[str], right: Iterable[str], columns: int, middle: str = " │ "
+) -> Iterator[str]:
+    """Lines of two columns, the left one so wide; what is wider is wrapped."""
+    for a, b in itertools.zip_longest(_fit(left, columns), right, fillvalue=""):
+        yield f"{fitted(a, columns)}{middle}{b}".rstrip()
+
+
+def _fit(lines: Iterable[str], columns: int) -> Iterator[str]:
+    """The lines; what does not fit goes on below, a little further in."""
+    for line in lines:
+        if width(line) <= columns:
+            yield line
+            continue
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        first, *_ = wrapped(line, columns)
+        yield first
+        rest = line[len(first) :]
+        yield from (indent + part for part in wrapped(rest, columns - len(indent)))
