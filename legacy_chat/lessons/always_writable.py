@@ -64,6 +64,7 @@ def be_calm(stage: Stage) -> None:
 def be_in_the_room(stage: Stage) -> None:
     stage.open_room()
     cid = stage.enter("cid")
+    stage.begin()
     stage.turn(timeout=0)
     cid.say("hi")
     stage.turn()
@@ -187,7 +188,7 @@ LESSON = Lesson(
                         "丙说话之前和之后，聊天室都在等待。",
                     ),
                     lambda seen: (
-                        [turn.why for turn in seen.turns[1:]]
+                        [turn.why for turn in seen.turns]
                         == ["timeout", "ready", "timeout"]
                         and seen.heard["cid"] == b"hi"
                     ),

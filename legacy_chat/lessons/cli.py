@@ -29,10 +29,10 @@ from legacy_chat.lessons.stage import StageError
 __all__ = ["main"]
 
 # Lines of the trace that are printed. --trace keeps all of it.
-TRACE_LINES = 40
+TRACE_LINES = 30
 
 # Columns where there is no terminal to ask.
-COLUMNS = 100
+COLUMNS = 110
 
 EXAMPLES = """\
 examples:

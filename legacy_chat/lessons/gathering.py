@@ -86,6 +86,7 @@ def ask(stage: Stage, name: str, kind: type[Waiter]) -> None:
     stage.open_room(session_class=kind)
     peer = stage.enter(name)
     session = stage.session(peer)
+    stage.begin()
     peer.say("menu?")
     stage.turn()
     peer.hear(sum(map(len, MENU)))
@@ -96,6 +97,8 @@ def all_talk(stage: Stage) -> None:
     for kind in (EagerGuest, Guest):
         room = stage.open_room(session_class=kind)
         guests = [stage.enter(f"guest {number + 1}") for number in range(CROWD)]
+        if kind is EagerGuest:
+            stage.begin()
         for guest in guests:
             guest.say("hi")
         sockets = [session.socket for session in room.clients]

@@ -23,6 +23,7 @@ class Hasty(ChatSession):
 def cut_in_a_hasty_room(stage: Stage) -> None:
     stage.open_room(session_class=Hasty)
     ann, bob = stage.enter("ann"), stage.enter("bob")
+    stage.begin()
     ann.say(GREETING[:4])
     stage.turn_until(lambda: stage.session(ann) is None)
     ann.hear_end()
@@ -33,6 +34,7 @@ def cut_in_a_hasty_room(stage: Stage) -> None:
 def cut_in_ours(stage: Stage) -> None:
     stage.open_room()
     cid, dan = stage.enter("cid"), stage.enter("dan")
+    stage.begin()
     cid.say(GREETING[:4])
     stage.turn()
     cid.hear(4)

@@ -15,6 +15,7 @@ __all__ = ["LESSON"]
 def say_hello(stage: Stage) -> None:
     stage.open_room()
     ann, bob = stage.enter("ann"), stage.enter("bob")
+    stage.begin()
     ann.say("hello")
     stage.turn()
     ann.hear("hell")
@@ -43,6 +44,7 @@ def say_out_in_pieces(stage: Stage) -> None:
 
 def say_hellou(stage: Stage) -> None:
     cid = stage.enter("cid")
+    stage.begin()
     cid.say("hellou")
     stage.turn()
     cid.hear("hell")

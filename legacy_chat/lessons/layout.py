@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from legacy_chat.baseline.text import fitted, width, wrapped
 
-__all__ = ["beside", "filled"]
+__all__ = ["beside", "code_wrapped", "filled", "spaced"]
 
 # A word with the blanks before it, or one wide character; what closes stays with what
 # it closes, and what opens with what it opens.
@@ -24,6 +24,11 @@ _UNIT = re.compile(
     rf"(?:`[^`]*`|[\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef]|"
     rf"[^ `\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef{_OPENING}{_CLOSING}]+)?"
     rf"[{_CLOSING}]*"
+)
+
+
+_MEETING = re.compile(
+    r"(?<=[\u4e00-\u9fff])(?=[A-Za-z0-9_])|(?<=[A-Za-z0-9_])(?=[\u4e00-\u9fff])"
 )
 
 
@@ -48,6 +53,26 @@ def beside(
     """Lines of two columns, the left one so wide; what is wider is wrapped."""
     for a, b in itertools.zip_longest(_fit(left, columns), right, fillvalue=""):
         yield f"{fitted(a, columns)}{middle}{b}".rstrip()
+
+
+def code_wrapped(line: str, columns: int) -> list[str]:
+    """A line of code in so many columns: broken where a reader would, if it can be."""
+    if width(line) <= columns:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()) + 8)
+    fits = len(wrapped(line, columns)[0])
+    breaks = [at + 1 for at in range(fits - 1) if line[at] in " ,([.="]
+    at = max((each for each in breaks if each > columns // 2), default=fits)
+    rest = line[at:].lstrip()
+    return [
+        line[:at].rstrip(),
+        *(indent + p for p in wrapped(rest, columns - len(indent))),
+    ]
+
+
+def spaced(text: str) -> str:
+    """With a space wherever Chinese meets a word or a number of another script."""
+    return _MEETING.sub(" ", text)
 
 
 def _fit(lines: Iterable[str], columns: int) -> Iterator[str]:

@@ -145,14 +145,14 @@ class Excerpt:
             OSError: the source is not here.
         """
         source, first = inspect.getsourcelines(self.function)
-        texts = textwrap.dedent("".join(source)).splitlines()
+        texts = "".join(source).splitlines()
         chosen = self._chosen(texts) if self.picks else range(len(texts))
-        lines, before = [], None
-        for at in chosen:
-            if before is not None and at != before + 1:
+        shown = textwrap.dedent("\n".join(texts[at] for at in chosen)).split("\n")
+        lines: list[tuple[int, str]] = []
+        for at, text in zip(chosen, shown, strict=True):
+            if lines and lines[-1][0] != first + at - 1:
                 lines.append((0, "…"))
-            lines.append((first + at, texts[at]))
-            before = at
+            lines.append((first + at, text))
         return lines
 
     def _chosen(self, texts: list[str]) -> list[int]:

@@ -56,6 +56,7 @@ def spin(stage: Stage) -> None:
 def stay(stage: Stage) -> None:
     stage.open_room()
     cid = stage.enter("cid")
+    stage.begin()
     dan = stage.knock("dan")
     with no_descriptor_left():
         stage.turn()

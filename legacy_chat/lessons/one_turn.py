@@ -16,13 +16,13 @@ __all__ = ["LESSON"]
 
 def open_room(stage: Stage) -> None:
     stage.open_room()
-    stage.facts["channels"] = list(stage.map.values())
+    stage.facts["listening"] = [each.accepting for each in stage.map.values()]
 
 
 def let_ann_in(stage: Stage) -> None:
     stage.knock("ann")
     stage.turn()
-    stage.facts["channels"] = list(stage.map.values())
+    stage.facts["listening"] = [each.accepting for each in stage.map.values()]
 
 
 def say_hi(stage: Stage) -> None:
@@ -39,6 +39,7 @@ def say_nothing(stage: Stage) -> None:
 
 def speak_at_once(stage: Stage) -> None:
     bob = stage.enter("bob")
+    stage.begin()
     before = stage.turns
     bob.say("me first")
     stage.peer("ann").say("no, me")
@@ -86,9 +87,7 @@ LESSON = Lesson(
                         "The map has one channel, and that listens.",
                         "map 里只有一个通道，就是正在监听的那个。",
                     ),
-                    lambda seen: (
-                        [each.accepting for each in seen.facts["channels"]] == [True]
-                    ),
+                    lambda seen: seen.facts["listening"] == [True],
                 ),
             ),
         ),
@@ -152,7 +151,7 @@ LESSON = Lesson(
                     ),
                     lambda seen: (
                         len(seen.calls("handle_accept")) == 1
-                        and len(seen.facts["channels"]) == 2
+                        and seen.facts["listening"] == [True, False]
                     ),
                 ),
             ),
@@ -209,7 +208,12 @@ LESSON = Lesson(
                 "0，免得你干等），这一轮就结束了。没人说话的服务器几乎不花 CPU。",
             ),
             say_nothing,
-            (Excerpt(compat.loop, "turn(schedule.patience(timeout))"),),
+            (
+                Excerpt(
+                    compat.loop,
+                    ("while (map or", "turn(schedule.patience(timeout))"),
+                ),
+            ),
             (
                 Claim(
                     Text(

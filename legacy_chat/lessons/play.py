@@ -58,10 +58,8 @@ def play(lesson: Lesson, loop: str, trace: Path) -> list[Scene]:
     scenes: list[Scene] = []
     with Stage(loop) as stage, compat.tracing(trace, payload=PAYLOAD):
         for step in (*lesson.steps, lesson.answer):
-            before = stage.turns
             seen, notes = stage.play(step.act)
-            first = before + 1 if scenes else 0
-            scenes.append(Scene(step, seen, notes, first, stage.turns))
+            scenes.append(Scene(step, seen, notes, stage.begun + 1, stage.turns))
     _hand_out(trace, scenes)
     return scenes
 
@@ -70,6 +68,5 @@ def _hand_out(trace: Path, scenes: list[Scene]) -> None:
     """Give each scene its turns."""
     for turn in read_trace(trace):
         for scene in scenes:
-            # What stands before the first turn is numbered 0, and is none.
-            if max(scene.first, 1) <= turn.number <= scene.last:
+            if scene.first <= turn.number <= scene.last:
                 scene.seen.turns.append(turn)

@@ -15,6 +15,7 @@ QUIT = b"/quit\r\n"
 def shout(stage: Stage) -> None:
     stage.open_room()
     ann, bob = stage.enter("ann"), stage.enter("bob")
+    stage.begin()
     ann.say("I shout")
     stage.turn_until(lambda: stage.session(ann) is None)
     ann.hear_end()
@@ -26,6 +27,7 @@ def shout(stage: Stage) -> None:
 def shout_elsewhere(stage: Stage) -> None:
     stage.open_room(terminator=QUIT)
     cid, dan = stage.enter("cid"), stage.enter("dan")
+    stage.begin()
     cid.say("I shout")
     stage.turn()
     cid.hear("I shout")
@@ -39,6 +41,7 @@ def shout_elsewhere(stage: Stage) -> None:
 def say_more(stage: Stage) -> None:
     stage.open_room()
     eve, fay = stage.enter("eve"), stage.enter("fay")
+    stage.begin()
     eve.say("Log out? No!")
     stage.turn_until(lambda: stage.session(eve) is None)
     eve.hear_end()

@@ -11,28 +11,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from compat.trace.reading import Call, Channel, Event, Turn
-from legacy_chat.baseline.text import readable, width, wrapped
-from legacy_chat.lessons.layout import beside, filled
+from compat.trace.reading import Call, Channel, Entry, Event, Turn
+from compat.trace.words import title
+from legacy_chat.baseline.text import readable, width
+from legacy_chat.lessons.layout import beside, code_wrapped, filled, spaced
 from legacy_chat.lessons.lesson import Excerpt, Lesson, Seen, Text
 from legacy_chat.lessons.play import Scene
-from legacy_chat.lessons.stage import Note
+from legacy_chat.lessons.stage import Note, user_of
 
 __all__ = ["WORDS", "Show"]
 
 # Columns that are used at most, and for what happened.
-WIDEST = 110
-LEFT = 40
+WIDEST = 116
+LEFT = 42
 
 # Below so many columns, code stands under what happened.
 NARROW = 80
 
-# Characters of what somebody says or gets that are shown.
-WORDS_SHOWN = 24
+# Characters of what somebody says or gets that are shown; of more, so many.
+WORDS_SHOWN = 48
+BEGINNING = 9
 
-# Of so many turns, those in the middle are left out; likewise calls in a turn.
-MANY_TURNS = 6
-MANY_CALLS = 12
+# Of more turns, those in the middle are left out; likewise lines of a turn.
+MANY_TURNS = 5
+MANY_CALLS = 20
 
 NAMES = {
     "ann": Text("Ann", "甲"),
@@ -45,11 +47,12 @@ NAMES = {
 }
 
 NOTES = {
-    "comes": Text("{who} connects", "{who} 连接"),
-    "says": Text("{who} says {data}", "{who} 说 {data}"),
-    "hears": Text("{who} gets {data}", "{who} 收到 {data}"),
-    "ends": Text("{who} sees the end", "{who} 看到连接结束"),
-    "drops": Text("{who} hangs up", "{who} 挂断"),
+    "inside": Text("({who} in the room)", "（聊天室里有{who}）"),
+    "comes": Text("{who} connects", "{who}连接"),
+    "says": Text("{who} says {data}", "{who}说 {data}"),
+    "hears": Text("{who} gets {data}", "{who}收到 {data}"),
+    "ends": Text("{who} sees the end", "{who}看到连接结束"),
+    "drops": Text("{who} hangs up", "{who}挂断"),
     "prints": Text("the server prints {data}", "服务器打印 {data}"),
     "logs": Text("the log says {data}", "日志：{data}"),
 }
@@ -58,21 +61,27 @@ WORDS = {
     "lesson": Text("Lesson {number}: {title}", "第 {number} 课：{title}"),
     "loop": Text("on the loop {loop}", "循环：{loop}"),
     "turn": Text("turn {number}: {ready}", "第 {number} 轮：{ready}"),
-    "read": Text("{who} can be read", "{who} 可读"),
-    "write": Text("{who} can be written", "{who} 可写"),
-    "urgent": Text("{who} has urgent data", "{who} 有带外数据"),
+    "read": Text("{who} can be read", "{who}可读"),
+    "write": Text("{who} can be written", "{who}可写"),
+    "urgent": Text("{who} has urgent data", "{who}有带外数据"),
     "nobody": Text("nobody is ready", "没有通道就绪"),
     "raised": Text("raises {error}", "抛出 {error}"),
-    "held": Text("held back: {bytes} bytes", "扣住 {bytes} 字节"),
-    "backlog": Text("backlog: {bytes} bytes", "积压 {bytes} 字节"),
-    "wants": Text("{who} wants to be: {what}", "{who} 关心：{what}"),
+    "held": Text("held back: {count}", "扣住：{count}"),
+    "backlog": Text("backlog: {count}", "积压：{count}"),
+    "of": Text("{who}: {does}", "{who}：{does}"),
+    "turn ends": Text("turn ends", "本轮结束"),
+    "wants": Text("interest of {who}: {what}", "{who}关心：{what}"),
     "wants r": Text("read", "可读"),
-    "wants w": Text("written", "可写"),
-    "wants nothing": Text("left alone", "无"),
+    "wants w": Text("write", "可写"),
+    "wants nothing": Text("none", "无"),
+    "and": Text(" and ", "、"),
+    "comma": Text(", ", "，"),
+    "guest": Text("guest", "客人"),
     "is": Text("{who} is {state}", "{who}：{state}"),
     "more turns": Text("… {count} more turns …", "……中间还有 {count} 轮……"),
     "more calls": Text("… {count} more calls …", "……还有 {count} 次调用……"),
-    "bytes": Text("({count} bytes)", "（共 {count} 字节）"),
+    "byte": Text("{count} byte", "{count} 字节"),
+    "bytes": Text("{count:,} bytes", "{count:,} 字节"),
     "no source": Text("(its source is not installed)", "（没有安装源代码）"),
     "trace": Text("The trace", "跟踪记录"),
     "more trace": Text(
@@ -123,7 +132,7 @@ class Show:
 
     def word(self, name: str, **values: object) -> str:
         """A phrase of WORDS, filled in."""
-        return WORDS[name].said_in(self.lang).format(**values)
+        return self._filled_in(WORDS[name], **values)
 
     def head(self, number: int, lesson: Lesson, loop: str) -> Iterator[str]:
         """The title, and what it is about."""
@@ -184,80 +193,97 @@ class Show:
 
     def _code(self, excerpts: list[Excerpt], columns: int) -> Iterator[str]:
         for excerpt in excerpts:
-            yield from wrapped(excerpt.name, columns)
+            yield from filled(excerpt.name, columns)
             try:
                 lines = excerpt.lines()
             except OSError:
                 yield self.word("no source")
                 continue
             for number, text in lines:
-                first, *rest = wrapped(text, columns - 6)
+                first, *rest = code_wrapped(text, columns - 6)
                 yield f"{number or '':>4}  {first}".rstrip()
                 yield from (" " * 6 + part for part in rest)
+
+    def _filled_in(self, text: Text, **values: object) -> str:
+        said = text.said_in(self.lang).format(**values)
+        # Chinese has no spaces, but where it meets another script.
+        return spaced(said) if self.lang == "zh" else said
 
     # What happened.
 
     def _rows(self, scene: Scene) -> Iterator[Row]:
         """Notes and turns, in their order."""
-        seen, notes = scene.seen, list(scene.notes)
-        turns = seen.turns
-        hidden = range(0)
-        if len(turns) > MANY_TURNS:
-            hidden = range(2, len(turns) - 2)
+        notes, turns = list(scene.notes), scene.seen.turns
+        hidden = _middle(len(turns), MANY_TURNS, 2)
         for at, turn in enumerate(turns):
             before = [note for note in notes if note.turn < turn.number]
             notes = notes[len(before) :]
-            if at in hidden:
-                if at == hidden[0]:
-                    yield Row(self.word("more turns", count=len(hidden)))
-                continue
-            yield from map(self._note, before)
-            yield from self._turn(turn, seen)
-        yield from map(self._note, notes)
+            if at not in hidden:
+                yield from (self._note(note, scene.seen) for note in before)
+                yield from self._turn(turn, scene.seen)
+            elif at == hidden[0]:
+                yield Row(self.word("more turns", count=len(hidden)))
+        yield from (self._note(note, scene.seen) for note in notes)
 
-    def _note(self, note: Note) -> Row:
-        data = self._data(note.data, quoted=note.what not in ("prints", "logs"))
-        said = NOTES[note.what].said_in(self.lang)
-        return Row(said.format(who=self._name(note.who), data=data))
+    def _note(self, note: Note, seen: Seen) -> Row:
+        if note.what in ("prints", "logs"):
+            data = readable(note.data)
+        else:
+            data = self._data(note.data, None, seen)
+        names = self.word("and").join(map(self._name, note.who.split(",")))
+        return Row(self._filled_in(NOTES[note.what], who=names, data=data))
 
     def _turn(self, turn: Turn, seen: Seen) -> Iterator[Row]:
-        yield from (Row("  " + self._interest(event, seen)) for event in turn.interests)
         ready = [
             self.word(how, who=self._who(channel, seen))
             for how in ("read", "write", "urgent")
             for channel in getattr(turn, how)
         ]
-        said = ", ".join(ready) or self.word("nobody")
+        said = self.word("comma").join(ready) or self.word("nobody")
         yield Row(self.word("turn", number=turn.number, ready=said))
-        rows = [row for entry in turn.entries for row in self._entry(entry, seen)]
-        shown = rows[:MANY_CALLS]
-        yield from shown
-        if len(rows) > len(shown):
-            count = len(rows) - len(shown)
-            yield Row("  " + self.word("more calls", count=count))
+        for event in turn.interests:
+            yield Row("  " + self._interest(event, seen))
+        rows = [
+            row
+            for entry in turn.entries
+            if entry.channel not in _made_between(turn)
+            for row in self._entry(entry, None, seen)
+        ]
+        hidden = _middle(len(rows), MANY_CALLS, 6)
+        for at, row in enumerate(rows):
+            if at not in hidden:
+                yield row
+            elif at == hidden[0]:
+                yield Row("    " + self.word("more calls", count=len(hidden)))
 
-    def _entry(self, entry: Call | Event, seen: Seen) -> Iterator[Row]:
+    def _entry(self, entry: Entry, inside: Channel | None, seen: Seen) -> Iterator[Row]:
+        """A call and what happened in it; *inside* is whose call it is in."""
         indent = "  " * (entry.depth + 1)
         if isinstance(entry, Call):
-            yield Row(indent + self._call(entry), entry.do)
+            other = entry.channel is not None and entry.channel is not inside
+            yield Row(indent + self._call(entry, other, seen), entry.do)
             for inner in entry.inside:
-                yield from self._entry(inner, seen)
+                yield from self._entry(inner, entry.channel or inside, seen)
         elif entry.what == "state":
             for said in self._state(entry, seen):
                 yield Row(indent + said)
 
-    def _call(self, call: Call) -> str:
-        parts = [call.do]
-        if call.size is not None and call.data is not None:
-            parts.append(self._data(call.data, call.size))
+    def _call(self, call: Call, other: bool, seen: Seen) -> str:
+        does = self.word(call.do) if call.do in WORDS else title(call)
+        if other and call.channel is not None:
+            does = self.word("of", who=self._who(call.channel, seen), does=does)
+        parts = [does]
+        if call.data:
+            size = call.taken or call.given if call.size is None else call.size
+            parts.append(self._data(call.data, size, seen))
         if call.error:
-            parts.append(self.word("raised", error=call.error))
+            parts.append(self.word("raised", error=call.error.partition(":")[0]))
         return " ".join(parts)
 
     def _state(self, event: Event, seen: Seen) -> Iterator[str]:
         for name in ("held", "backlog"):
             if name in event.fields:
-                yield self.word(name, bytes=event.fields[name])
+                yield self.word(name, count=self._count(event.fields[name]))
         state = STATES.get(event.fields.get("is", ""))
         if state is not None and event.channel is not None:
             who = self._who(event.channel, seen)
@@ -265,19 +291,22 @@ class Show:
 
     def _interest(self, event: Event, seen: Seen) -> str:
         wants = [self.word(f"wants {each}") for each in "rw" if event.fields.get(each)]
-        what = ", ".join(wants) or self.word("wants nothing")
+        what = self.word("and").join(wants) or self.word("wants nothing")
         who = self._who(event.channel, seen) if event.channel else "?"
         return self.word("wants", who=who, what=what)
 
-    def _data(self, data: bytes, size: int | None = None, quoted: bool = True) -> str:
-        size = len(data) if size is None else size
+    def _data(self, data: bytes, size: int | None, seen: Seen) -> str:
+        """Bytes, with names in the place of addresses; the first, if there are many."""
         text = readable(data)
-        if not quoted:
-            return text
-        if len(text) > WORDS_SHOWN or size > len(data):
-            text = text[: WORDS_SHOWN - 1] + "…"
-            return f'"{text}" {self.word("bytes", count=size)}'
-        return f'"{text}"'
+        for name, port in seen.ports.items():
+            text = text.replace(user_of(port), f"用户{{{self._name(name)}}}")
+        size = len(data) if size is None else size
+        if len(text) <= WORDS_SHOWN and size == len(data):
+            return f'"{text}"'
+        return f'"{text[:BEGINNING]}…" ({self._count(size)})'
+
+    def _count(self, size: int) -> str:
+        return self.word("byte" if size == 1 else "bytes", count=size)
 
     def _who(self, channel: Channel, seen: Seen) -> str:
         peer = seen.peer_of(channel)
@@ -286,7 +315,21 @@ class Show:
     def _name(self, who: str) -> str:
         if who in NAMES:
             return NAMES[who].said_in(self.lang)
-        return who.replace("guest", "客人") if self.lang == "zh" else who
+        return who.replace("guest", self.word("guest"))
+
+
+def _made_between(turn: Turn) -> list[Channel]:
+    """What no callback has made: the scenario has, for what comes next."""
+    return [
+        entry.channel
+        for entry in turn.entries
+        if not isinstance(entry, Call) and entry.what == "open" and entry.channel
+    ]
+
+
+def _middle(count: int, most: int, ends: int) -> range:
+    """Which of so many are left out, if they are more than *most*."""
+    return range(ends, count - ends) if count > most else range(0)
 
 
 def _matched(

@@ -27,6 +27,7 @@ def fill_the_kernel(stage: Stage) -> None:
     ann = stage.enter("ann")
     bob = stage.enter("bob", receive_buffer=KERNEL)
     keep_little(stage, bob)
+    stage.begin()
     told = 0
     while not stage.session(bob).backlog:
         say(stage, ann)
@@ -64,6 +65,7 @@ def fall_behind(stage: Stage) -> None:
 def never_hear_the_echo(stage: Stage) -> None:
     cid = stage.enter("cid", receive_buffer=KERNEL)
     keep_little(stage, cid)
+    stage.begin()
     while stage.session(cid) is not None:
         cid.say(PIECE)
         stage.turn()
@@ -191,7 +193,11 @@ LESSON = Lesson(
                 Excerpt(
                     compat.async_chat._compat_look_at_backlog, beside="handle_backlog"
                 ),
-                Excerpt(ChatSession.handle_backlog, beside="handle_backlog"),
+                Excerpt(
+                    ChatSession.handle_backlog,
+                    'close_because("slow")',
+                    beside="handle_backlog",
+                ),
             ),
             (
                 Claim(

@@ -24,7 +24,7 @@ from legacy_chat.lessons.lesson import Seen
 from legacy_chat.server import ChatServer
 from legacy_chat.session import ChatSession
 
-__all__ = ["Note", "Peer", "Stage", "StageError"]
+__all__ = ["Note", "Peer", "Stage", "StageError", "user_of"]
 
 # Seconds that only a scenario waits which does not go as it should.
 PATIENCE = 5.0
@@ -36,12 +36,18 @@ class StageError(Exception):
     """The scenario does not go as it should, or cannot be played here."""
 
 
+def user_of(port: int) -> str:
+    """What the room calls who comes from that port."""
+    return f"用户{HOST}{port}"
+
+
 class Note(NamedTuple):
     """Something that a peer, or the room, did outside of the trace.
 
     Attributes:
         turn: the number of turns before it.
-        what: "comes", "says", "hears", "ends", "drops", "prints" or "logs".
+        who: a peer; or several, with commas between them.
+        what: "comes", "says", "hears", "ends", "drops", "prints", "logs" or "inside".
     """
 
     turn: int
@@ -71,7 +77,7 @@ class Peer:
         self.port = 0
         if sock.family == socket.AF_INET:
             self.port = sock.getsockname()[1]
-        self.user = f"用户{HOST}{self.port}"
+        self.user = user_of(self.port)
 
     def say(self, data: str | bytes) -> None:
         """Send it; return when the room's end has it to read."""
@@ -139,7 +145,7 @@ class Stage:
     Attributes:
         loop: the name of the loop.
         map: the channels. room: the server that was opened last.
-        turns: how many there have been.
+        turns: how many there have been; begun: before what is to be seen of this step.
         notes: what was done and heard outside of the trace, in this step.
         facts: what the scenario has measured so far.
     """
@@ -147,7 +153,7 @@ class Stage:
     def __init__(self, loop: str) -> None:
         self.loop = loop
         self.map: dict[int, Any] = {}
-        self.turns = 0
+        self.turns = self.begun = 0
         self.notes: list[Note] = []
         self.facts: dict[str, Any] = {}
         self.room: ChatServer
@@ -178,7 +184,7 @@ class Stage:
 
     def play(self, act: Callable[[Stage], None]) -> tuple[Seen, list[Note]]:
         """Do one step; return what was seen of it from outside of the trace."""
-        self.notes = []
+        self.notes, self.begun = [], self.turns
         act(self)
         seen = Seen(self.loop, facts=dict(self.facts))
         for note in self.notes:
@@ -196,6 +202,11 @@ class Stage:
     def note(self, who: str, what: str, data: bytes = b"") -> None:
         """Write down what was done or heard."""
         self.notes.append(Note(self.turns, who, what, data))
+
+    def begin(self) -> None:
+        """What was done so far in this step was the setting: nothing to look at."""
+        came = ",".join(note.who for note in self.notes if note.what == "comes")
+        self.notes, self.begun = [Note(self.turns, came, "inside")], self.turns
 
     def at_end(self, undo: Callable[[], object]) -> None:
         """Do that when the stage is left."""
