@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return 0
     except (OSError, StageError) as error:
-        return _refuse(f"lesson {given.number} cannot be played: {error}")
+        return _refuse(f"lesson {given.number}: {error}")
 
 
 def _list(lang: str) -> Iterator[str]:
@@ -94,17 +94,12 @@ def _teach(given: argparse.Namespace, loop: str) -> int:
         trace = Path(given.trace or Path(folder) / "lesson.trace")
         scenes = play(lesson, loop, trace)
         *steps, answer = scenes
+        if given.html:
+            _write_page(trace, Path(given.html), show, given.number)
         _print(show.head(given.number, lesson, loop))
         for number, scene in enumerate(steps, 1):
             _print(show.step(number, scene))
         _print(_trace(trace, show, steps[-1].last))
-        if given.html:
-            title = show.word(
-                "lesson",
-                number=given.number,
-                title=lesson.title.said_in(given.lang).replace("`", ""),
-            )
-            _write_page(trace, Path(given.html), given.lang, title)
     _print(["", f"── {show.word('question')} ──", *show.prose(lesson.question)])
     _let_think(show)
     _print(["", f"── {show.word('answer')} ──", *show.scene(answer)])
@@ -148,14 +143,13 @@ def _trace(trace: Path, show: Show, last: int) -> Iterator[str]:
         yield show.word("more trace", count=left)
 
 
-def _write_page(trace: Path, path: Path, lang: str, title: str) -> None:
+def _write_page(trace: Path, path: Path, show: Show, number: int) -> None:
     from compat.trace.html import page
 
     reader = Reader()
-    path.write_text(
-        page(read_trace(trace, reader), reader, lang=lang, title=title),
-        encoding="utf-8",
-    )
+    title = show.title(number, LESSONS[number - 1]).replace("`", "")
+    text = page(read_trace(trace, reader), reader, lang=show.lang, title=title)
+    path.write_text(text, encoding="utf-8")
 
 
 def _let_think(show: Show) -> None:

@@ -68,6 +68,14 @@ class Impatient(ChatSession):
         self.socket.send(b"second ")
 
 
+class Polite(ChatSession):
+    """Gathers, and uses the channel's own send."""
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.push(b"first ")
+        self.send(b"second ")
+
+
 class EagerImpatient(Impatient):
     """The same, and does not gather."""
 
@@ -93,29 +101,40 @@ def ask(stage: Stage, name: str, kind: type[Waiter]) -> None:
     stage.facts[kind.__name__] = session.socket.sends, peer.got
 
 
-def all_talk(stage: Stage) -> None:
-    for kind in (EagerGuest, Guest):
-        room = stage.open_room(session_class=kind)
-        guests = [stage.enter(f"guest {number + 1}") for number in range(CROWD)]
-        if kind is EagerGuest:
-            stage.begin()
-        for guest in guests:
-            guest.say("hi")
-        sockets = [session.socket for session in room.clients]
-        stage.turn()
-        for guest in guests:
-            others = [each.user for each in guests if each is not guest]
-            guest.hear(sum(len(f"{user} 说:hi".encode()) for user in others) + 2)
-        stage.facts[kind.__name__] = sum(each.sends for each in sockets)
+def talk_eagerly(stage: Stage) -> None:
+    all_talk(stage, EagerGuest)
+
+
+def talk_gathering(stage: Stage) -> None:
+    all_talk(stage, Guest)
+
+
+def all_talk(stage: Stage, kind: type[Guest]) -> None:
+    room = stage.open_room(session_class=kind)
+    guests = [stage.enter(f"guest {number + 1}") for number in range(CROWD)]
+    stage.begin()
+    for guest in guests:
+        guest.say("hi")
+    sockets = [session.socket for session in room.clients]
+    stage.turn()
+    for guest in guests:
+        others = [each.user for each in guests if each is not guest]
+        guest.hear(sum(len(f"{user} 说:hi".encode()) for user in others) + 2)
+    stage.facts[kind.__name__] = sum(each.sends for each in sockets)
 
 
 def write_past(stage: Stage) -> None:
-    for name, kind in (("cid", EagerImpatient), ("dan", Impatient)):
+    kinds = {"cid": EagerImpatient, "dan": Impatient, "eve": Polite}
+    peers = []
+    for name, kind in kinds.items():
         stage.open_room(session_class=kind)
-        peer = stage.enter(name)
+        peers.append(stage.enter(name))
+    stage.begin()
+    for peer in peers:
         peer.say("hi")
         stage.turn()
         peer.hear(len(b"first second "))
+    stage.facts["foreign"] = async_chat.ac_gather
 
 
 LESSON = Lesson(
@@ -200,13 +219,40 @@ LESSON = Lesson(
         ),
         Step(
             Text(
-                f"What a room gains by that: {CROWD} people talk in the same turn, "
-                "first in a room that does not gather, then in one that does. Each "
-                "message is for everybody.",
-                f"聊天室能省下多少？{CROWD} 个人在同一轮里说话，先在不合并的聊天室，"
-                "再在合并的聊天室。每句话都要发给所有人。",
+                f"What it costs a room not to gather: {CROWD} people talk in the same "
+                "turn, and each message is for everybody.",
+                f"聊天室不合并会怎样？{CROWD} 个人在同一轮里说话，"
+                "每句话都要发给所有人。",
             ),
-            all_talk,
+            talk_eagerly,
+            (
+                Excerpt(
+                    audience.Audience._push_to,
+                    ("for member in tuple(members)", "member.push(data)"),
+                    beside="push",
+                ),
+            ),
+            (
+                Claim(
+                    Text(
+                        f"{CROWD} × {CROWD} = {CROWD * CROWD} sends: one for each "
+                        "message and listener.",
+                        f"{CROWD} × {CROWD} = {CROWD * CROWD} 次发送："
+                        "每句话对每个听众发一次。",
+                    ),
+                    lambda seen: seen.facts["EagerGuest"] == CROWD * CROWD,
+                ),
+            ),
+        ),
+        Step(
+            Text(
+                "The same in a room that gathers, as this one does. What was said in "
+                "the turn is written down once, and when it ends, each listener gets "
+                "that in one piece.",
+                "同样的事，换到会合并的聊天室（我们的就是）。一轮里说过的话只记一份，"
+                "轮末一次性发给每个听众。",
+            ),
+            talk_gathering,
             (
                 Excerpt(
                     audience.Audience._compat_turn_ends,
@@ -219,22 +265,17 @@ LESSON = Lesson(
             (
                 Claim(
                     Text(
-                        f"{CROWD} × {CROWD} = {CROWD * CROWD} sends against {CROWD}: "
-                        "one for each message and listener, or one for each listener.",
-                        f"{CROWD} × {CROWD} = {CROWD * CROWD} 次对 {CROWD} 次："
-                        "前者每句话对每个人发一次，后者每个人只发一次。",
+                        f"{CROWD} sends: one for each listener, however much was said.",
+                        f"{CROWD} 次发送：每个听众一次，不管说了多少句。",
                     ),
-                    lambda seen: (
-                        (seen.facts["EagerGuest"], seen.facts["Guest"])
-                        == (CROWD * CROWD, CROWD)
-                    ),
+                    lambda seen: seen.facts["Guest"] == CROWD,
                 ),
             ),
         ),
     ),
     Text(
-        "A handler pushes `first` and then writes `second` to `self.socket` itself. "
-        "What does the peer get, without gathering and with it?",
+        "A handler calls `push` with `first` and then writes `second` to "
+        "`self.socket` itself. What does the peer get, without gathering and with it?",
         "某个处理函数先 `push` 了 `first`，又绕过队列，自己往 `self.socket` 写了 "
         "`second`。不合并时和合并时，对方各收到什么？",
     ),
@@ -260,6 +301,18 @@ LESSON = Lesson(
                 lambda seen: (
                     seen.heard["cid"] == b"first second "
                     and seen.heard["dan"] == b"second first "
+                ),
+            ),
+            Claim(
+                Text(
+                    "Eve's session gathers and uses `self.send`: `first second`. And "
+                    "`ac_gather` is off unless a class turns it on.",
+                    "戊的会话合并，但用的是 `self.send`：`first second`。"
+                    "而 `ac_gather` 默认是关的，要由类自己打开。",
+                ),
+                lambda seen: (
+                    seen.heard["eve"] == b"first second "
+                    and seen.facts["foreign"] is False
                 ),
             ),
         ),

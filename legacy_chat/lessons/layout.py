@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from legacy_chat.baseline.text import fitted, width, wrapped
 
-__all__ = ["beside", "code_wrapped", "filled", "spaced"]
+__all__ = ["beside", "code_wrapped", "filled", "folded", "spaced"]
 
 # A word with the blanks before it, or one wide character; what closes stays with what
 # it closes, and what opens with what it opens.
@@ -51,7 +51,7 @@ def beside(
     left: Iterable[str], right: Iterable[str], columns: int, middle: str = " │ "
 ) -> Iterator[str]:
     """Lines of two columns, the left one so wide; what is wider is wrapped."""
-    for a, b in itertools.zip_longest(_fit(left, columns), right, fillvalue=""):
+    for a, b in itertools.zip_longest(folded(left, columns), right, fillvalue=""):
         yield f"{fitted(a, columns)}{middle}{b}".rstrip()
 
 
@@ -75,8 +75,8 @@ def spaced(text: str) -> str:
     return _MEETING.sub(" ", text)
 
 
-def _fit(lines: Iterable[str], columns: int) -> Iterator[str]:
-    """The lines; what does not fit goes on below, a little further in."""
+def folded(lines: Iterable[str], columns: int) -> Iterator[str]:
+    """The lines in so many columns; what is left of one is below it, further in."""
     for line in lines:
         if width(line) <= columns:
             yield line

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from compat.trace.reading import Call, Channel, Turn
+from compat.trace.reading import Call, Channel, Event, Turn
 
 if TYPE_CHECKING:
     from legacy_chat.lessons.stage import Stage
@@ -69,6 +69,11 @@ class Seen:
             for call in turn.calls()
             if call.do == do and (not of or self.is_of(call.channel, of))
         ]
+
+    def interests(self, of: str) -> list[Event]:
+        """How the interest of such a channel changed."""
+        events = [event for turn in self.turns for event in turn.interests]
+        return [event for event in events if self.is_of(event.channel, of)]
 
     def is_of(self, channel: Channel | None, of: str) -> bool:
         """Is it the channel of that peer, or of that class?"""

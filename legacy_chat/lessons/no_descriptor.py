@@ -115,11 +115,6 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def refusals(lines: list[str]) -> list[str]:
-    """The lines of the log that say so."""
-    return [line for line in lines if line.startswith("cannot accept")]
-
-
 LESSON = Lesson(
     Text("Out of descriptors", "描述符用完了"),
     Text(
@@ -190,7 +185,11 @@ LESSON = Lesson(
                     ('self.refuse(pair[0], "descriptors")', "self._reserve.hold()"),
                     beside="handle_accept",
                 ),
-                Excerpt(Listener.readable, ("return (", ")"), beside="handle_accept"),
+                Excerpt(
+                    Listener.readable,
+                    ("return (", "< self._clients_then"),
+                    beside="handle_accept",
+                ),
             ),
             (
                 Claim(
@@ -205,13 +204,21 @@ LESSON = Lesson(
                 ),
                 Claim(
                     Text(
-                        "In the next turn nobody is ready: it does not spin. The log "
-                        "has one line about it.",
-                        "下一轮没有通道就绪：它没有空转。日志里只有一行记录。",
+                        "In the next turn it has no interest, and nobody is ready: it "
+                        "does not spin. The log has a line about Dan, and one about "
+                        "the room, which tries again every second.",
+                        "下一轮它不关心任何事件，也没有通道就绪：它没有空转。"
+                        "日志里一行说丁，一行说聊天室：它每秒再试一次。",
                     ),
                     lambda seen: (
                         seen.turns[-2].why == "timeout"
-                        and len(refusals(seen.logged)) == 1
+                        and [
+                            event.fields["r"] for event in seen.interests("ChatServer")
+                        ]
+                        == [False]
+                        and [line for line in seen.logged if "cannot accept" in line]
+                        == [line for line in seen.logged if "every 1 s" in line]
+                        and len(seen.logged) == 2
                     ),
                 ),
                 Claim(

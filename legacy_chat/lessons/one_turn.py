@@ -68,10 +68,10 @@ LESSON = Lesson(
         Step(
             Text(
                 "A server is a channel, too: its listening socket, in the map "
-                "`{descriptor: channel}`. Nothing has turned yet, so nothing has "
+                "`{fd: channel}`. Nothing has turned yet, so nothing has "
                 "been called.",
-                "服务器本身也是一个通道：它的监听套接字登记在 map（`{描述符: 通道}`）"
-                "里。循环一轮都还没转，所以什么都没有被回调。",
+                "服务器本身也是一个通道：它的监听套接字登记在 map（描述符到通道的字"
+                "典，`{fd: channel}`）里。循环一轮都还没转，所以什么都没有被回调。",
             ),
             open_room,
             (

@@ -229,14 +229,16 @@ LESSON = Lesson(
                 ),
                 Claim(
                     Text(
-                        "On this loop it is not: a channel is called only while it, "
-                        "and its socket, are the ones that were asked.",
-                        "在这个循环上，不会：只有当通道和它的套接字还是当初问过的那一个"
-                        "时，才会回调。",
+                        "On this loop it is not, nor is Neighbour: a channel is "
+                        "called only while it, and its socket, are the ones that were "
+                        "asked.",
+                        "在这个循环上，不会，Neighbour 也不会："
+                        "只有当通道和它的套接字还是当初问过的那一个时，才会回调。",
                     ),
                     lambda seen: (
                         seen.calls("handle_read", of="Greedy")
                         and not seen.calls("handle_read", of="Newcomer")
+                        and not seen.calls("handle_read", of="Neighbour")
                         and not seen.calls("handle_error", of="Newcomer")
                     ),
                     ("selectors",),

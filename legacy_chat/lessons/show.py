@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from compat.trace.reading import Call, Channel, Entry, Event, Turn
-from compat.trace.words import title
+from compat.trace.words import clip, title
 from legacy_chat.baseline.text import readable, width
-from legacy_chat.lessons.layout import beside, code_wrapped, filled, spaced
+from legacy_chat.lessons.layout import beside, code_wrapped, filled, folded, spaced
 from legacy_chat.lessons.lesson import Excerpt, Lesson, Seen, Text
 from legacy_chat.lessons.play import Scene
 from legacy_chat.lessons.stage import Note, user_of
@@ -35,6 +35,12 @@ BEGINNING = 9
 # Of more turns, those in the middle are left out; likewise lines of a turn.
 MANY_TURNS = 5
 MANY_CALLS = 20
+
+# Of more names, the first and the last are shown.
+MANY_NAMES = 3
+
+# Columns of a line that the room prints, or writes to its log.
+SAID = 72
 
 NAMES = {
     "ann": Text("Ann", "甲"),
@@ -132,13 +138,15 @@ class Show:
 
     def word(self, name: str, **values: object) -> str:
         """A phrase of WORDS, filled in."""
-        return self._filled_in(WORDS[name], **values)
+        return self._filled_in(WORDS[name], "", **values)
+
+    def title(self, number: int, lesson: Lesson) -> str:
+        """What a lesson is called."""
+        return self.word("lesson", number=number, title=lesson.title.said_in(self.lang))
 
     def head(self, number: int, lesson: Lesson, loop: str) -> Iterator[str]:
         """The title, and what it is about."""
-        title = self.word(
-            "lesson", number=number, title=lesson.title.said_in(self.lang)
-        )
+        title = self.title(number, lesson)
         loop = self.word("loop", loop=loop)
         gap = max(2, self.columns - width(title) - width(loop))
         yield f"{title}{' ' * gap}{loop}"
@@ -183,7 +191,7 @@ class Show:
 
     def _block(self, left: list[str], excerpts: list[Excerpt]) -> Iterator[str]:
         if self.columns < NARROW:
-            yield from left
+            yield from folded(left, self.columns)
             yield from (
                 "    " + line for line in self._code(excerpts, self.columns - 4)
             )
@@ -204,10 +212,11 @@ class Show:
                 yield f"{number or '':>4}  {first}".rstrip()
                 yield from (" " * 6 + part for part in rest)
 
-    def _filled_in(self, text: Text, **values: object) -> str:
-        said = text.said_in(self.lang).format(**values)
-        # Chinese has no spaces, but where it meets another script.
-        return spaced(said) if self.lang == "zh" else said
+    def _filled_in(self, text: Text, data: str, **values: object) -> str:
+        """*data* as it is; and in Chinese, spaces where it meets another script."""
+        said = text.said_in(self.lang).format(data="\0", **values)
+        said = spaced(said) if self.lang == "zh" else said
+        return said.replace("\0", data)
 
     # What happened.
 
@@ -227,17 +236,19 @@ class Show:
 
     def _note(self, note: Note, seen: Seen) -> Row:
         if note.what in ("prints", "logs"):
-            data = readable(note.data)
+            data = clip(readable(note.data), SAID)
         else:
             data = self._data(note.data, None, seen)
-        names = self.word("and").join(map(self._name, note.who.split(",")))
-        return Row(self._filled_in(NOTES[note.what], who=names, data=data))
+        who = self._names([self._name(each) for each in note.who.split(",")])
+        return Row(self._filled_in(NOTES[note.what], data, who=who))
 
     def _turn(self, turn: Turn, seen: Seen) -> Iterator[Row]:
         ready = [
-            self.word(how, who=self._who(channel, seen))
+            self.word(
+                how, who=self._names([self._who(each, seen) for each in channels])
+            )
             for how in ("read", "write", "urgent")
-            for channel in getattr(turn, how)
+            if (channels := getattr(turn, how))
         ]
         said = self.word("comma").join(ready) or self.word("nobody")
         yield Row(self.word("turn", number=turn.number, ready=said))
@@ -311,6 +322,11 @@ class Show:
     def _who(self, channel: Channel, seen: Seen) -> str:
         peer = seen.peer_of(channel)
         return self._name(peer) if peer else channel.kind
+
+    def _names(self, names: list[str]) -> str:
+        if len(names) > MANY_NAMES:
+            names = [f"{names[0]} … {names[-1]}"]
+        return self.word("and").join(names)
 
     def _name(self, who: str) -> str:
         if who in NAMES:

@@ -28,11 +28,9 @@ def fill_the_kernel(stage: Stage) -> None:
     bob = stage.enter("bob", receive_buffer=KERNEL)
     keep_little(stage, bob)
     stage.begin()
-    told = 0
-    while not stage.session(bob).backlog:
-        say(stage, ann)
-        told += len(f"{ann.user} 说:".encode()) + len(PIECE)
-    stage.facts["told"] = told
+    stage.repeat(lambda: say(stage, ann), lambda: stage.session(bob).backlog)
+    pieces = len(ann.got) // len(PIECE)
+    stage.facts["told"] = pieces * len(f"{ann.user} 说:".encode() + PIECE)
     stage.facts["backlog"] = stage.session(bob).backlog
     stage.facts["ann's backlog"] = stage.session(ann).backlog
 
@@ -55,8 +53,7 @@ def read_it_all(stage: Stage) -> None:
 
 def fall_behind(stage: Stage) -> None:
     ann, bob = stage.peer("ann"), stage.peer("bob")
-    while stage.session(bob) is not None:
-        say(stage, ann)
+    stage.repeat(lambda: say(stage, ann), lambda: stage.session(bob) is None)
     stage.facts["peak"] = stage.room.counters.backlog_peak
     stage.facts["slow"] = stage.room.counters.closed["slow"]
     say(stage, ann)
@@ -66,9 +63,12 @@ def never_hear_the_echo(stage: Stage) -> None:
     cid = stage.enter("cid", receive_buffer=KERNEL)
     keep_little(stage, cid)
     stage.begin()
-    while stage.session(cid) is not None:
+
+    def talk() -> None:
         cid.say(PIECE)
         stage.turn()
+
+    stage.repeat(talk, lambda: stage.session(cid) is None)
     stage.facts["slow"] = stage.room.counters.closed["slow"]
 
 
@@ -172,11 +172,16 @@ LESSON = Lesson(
                 ),
                 Claim(
                     Text(
-                        "In the last turn nobody was ready: there is no interest in "
-                        "writing without a queue.",
-                        "最后一轮没有通道就绪：队列空了，就不再关心可写。",
+                        "There was interest in writing while there was a queue, and in "
+                        "the last turn there is none: nobody is ready.",
+                        "队列里有数据时，关心可写；到最后一轮就不再关心，"
+                        "没有通道就绪。",
                     ),
-                    lambda seen: seen.turns[-1].why == "timeout",
+                    lambda seen: (
+                        [event.fields["w"] for event in seen.interests("bob")]
+                        == [True, False]
+                        and seen.turns[-1].why == "timeout"
+                    ),
                 ),
             ),
         ),

@@ -268,8 +268,12 @@ class Stage:
         self.turns += 1
         compat.loop(timeout, map=self.map, count=1, loop=self.loop)
 
-    def turn_until(self, holds: Callable[[], object], timeout: float = 0.02) -> None:
-        """Turn until that holds.
+    def turn_until(self, holds: Callable[[], object]) -> None:
+        """Turn until that holds; StageError if it does not, for too long."""
+        self.repeat(lambda: self.turn(0.02), holds)
+
+    def repeat(self, act: Callable[[], object], holds: Callable[[], object]) -> None:
+        """Do that until something holds.
 
         Raises:
             StageError: it does not, for too long.
@@ -277,8 +281,8 @@ class Stage:
         end = time.monotonic() + PATIENCE
         while not holds():
             if time.monotonic() > end:
-                raise StageError(f"after {PATIENCE:g} s it still does not hold")
-            self.turn(timeout)
+                raise StageError(f"after {PATIENCE:g} s nothing has come of it")
+            act()
 
     def wait_for_arrival(self, peer: Peer) -> None:
         """Let what *peer* has sent arrive at the room's end of its connection."""
@@ -305,11 +309,12 @@ class _Printed(io.StringIO):
     def __init__(self, stage: Stage) -> None:
         super().__init__()
         self._stage = stage
+        self._rest = ""
 
     def write(self, text: str) -> int:
-        for line in text.splitlines():
-            if line:
-                self._stage.note("", "prints", line.encode())
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._stage.note("", "prints", line.encode())
         return len(text)
 
 
