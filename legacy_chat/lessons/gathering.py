@@ -150,8 +150,8 @@ LESSON = Lesson(
     (
         Step(
             Text(
-                f"Ann asks a waiter for the menu. It has {LINES} lines, and he pushes "
-                "one after the other. This waiter does not gather.",
+                f"Ann asks a waiter for the menu. It has {LINES} lines, and he calls "
+                "`push` for each. This waiter does not gather.",
                 f"甲向服务员要菜单。菜单有 {LINES} 行，服务员一行一行地 `push`。"
                 "这个服务员不合并发送。",
             ),

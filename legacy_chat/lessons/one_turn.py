@@ -160,7 +160,7 @@ LESSON = Lesson(
             Text(
                 "Ann says `hi`. The same again: now her channel is ready, and the "
                 "listening one is not. What is read goes to `collect_incoming_data`, "
-                "which is where your program begins: it pushes an echo.",
+                "which is where your program begins: it echoes that, with `push`.",
                 "甲说 `hi`。同样的过程再来一遍：这次就绪的是她的通道，监听通道没有就"
                 "绪。读到的数据交给 `collect_incoming_data`，你自己的程序从这里开始："
                 "它用 `push` 把原话发回去。",

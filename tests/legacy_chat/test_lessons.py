@@ -190,13 +190,11 @@ def test_a_stage_leaves_nothing_behind(loop: str) -> None:
     assert count_descriptors() == open_files
 
 
-def test_who_waits_in_vain_is_told_of(
-    loop: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("legacy_chat.lessons.stage.PATIENCE", 0.05)
+def test_who_waits_in_vain_is_told_of(loop: str) -> None:
     with Stage(loop) as stage:
         stage.open_room()
         ann = stage.enter("ann")
+        ann.sock.settimeout(0.05)
         with pytest.raises(StageError, match="ann waited in vain"):
             ann.hear("a word")
 
