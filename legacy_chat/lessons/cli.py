@@ -76,7 +76,10 @@ def main(argv: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 0
-    except (OSError, StageError) as error:
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"lesson {given.number}: {what}{error.strerror or error}")
+    except StageError as error:
         return _refuse(f"lesson {given.number}: {error}")
 
 

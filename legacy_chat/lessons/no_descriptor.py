@@ -120,9 +120,9 @@ LESSON = Lesson(
     Text(
         "A process may have so many descriptors and no more (`ulimit -n`). With one "
         "client too many, `accept` fails with EMFILE; but who has knocked stays in the "
-        "backlog of the listening socket, which stays readable.",
+        "queue of the listening socket, which stays readable.",
         "一个进程能打开的描述符是有限的（`ulimit -n`）。再多来一个客户端，`accept` 就"
-        "以 EMFILE 失败；可是敲了门的人还排在监听套接字的 backlog 里，监听套接字也就一"
+        "以 EMFILE 失败；可是敲了门的人还排在监听套接字的队列里，监听套接字也就一"
         "直可读。",
     ),
     (
@@ -266,10 +266,10 @@ LESSON = Lesson(
     Step(
         Text(
             "Both, one after the other, on the same number: it is free again as soon "
-            "as the first is closed. Who would be left in the backlog would hang "
+            "as the first is closed. Who would be left in that queue would hang "
             "there until his own timeout, and wake the loop in every turn.",
             "两个都会，一个接一个，用的是同一个号码：第一个关闭之后，号码立刻又空出"
-            "来。要是把谁留在 backlog 里，他就一直挂到自己超时为止，还会在每一轮把循环"
+            "来。要是把谁留在那个队列里，他就一直挂到自己超时为止，还会在每一轮把循环"
             "叫醒。",
         ),
         refuse_both,

@@ -283,6 +283,16 @@ def test_what_was_asked_wrongly_is_one_line(
     assert says in err
 
 
+def test_a_file_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "missing" / "lesson.trace"
+    assert main(["lesson", "1", "--trace", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"legacy-chat lesson: lesson 1: {path}: No such file or directory\n"
+
+
 def test_a_system_without_limits_says_why_it_cannot_play(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
