@@ -44,7 +44,8 @@ examples:
 """
 
 LIST = Text(
-    "Nine lessons: legacy-chat lesson NUMBER", "共九课：legacy-chat lesson 编号"
+    f"{len(LESSONS)} lessons: legacy-chat lesson NUMBER",
+    f"共 {len(LESSONS)} 课：legacy-chat lesson 编号",
 )
 
 
