@@ -1,4 +1,4 @@
-"""The command line: ``legacy-chat serve``, ``connect`` and ``baseline``.
+"""The command line: ``legacy-chat serve``, ``connect``, ``baseline``, ``lesson``.
 
 Rule 1: the exit status is 0, 1 (it could not be done) or 2 (it was asked wrongly).
 Rule 2: what goes wrong outside the program is one line on standard error, never a
@@ -107,6 +107,10 @@ def main(argv: list[str] | None = None) -> int:
         from legacy_chat.baseline.cli import main as baseline
 
         return baseline(argv[1:])
+    if argv[:1] == ["lesson"]:
+        from legacy_chat.lessons.cli import main as lesson
+
+        return lesson(argv[1:])
     parser = _parser()
     if not argv or (argv[0].startswith("-") and argv[0] not in _TOP):
         # The tutorial's script took no command: it served.
@@ -300,9 +304,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(
-        required=True, metavar="serve | connect | baseline"
+        required=True, metavar="serve | connect | baseline | lesson"
     )
     commands.add_parser("baseline", help="record and check what a server does")
+    commands.add_parser("lesson", help="see the loop at work")
     server = _command(commands, "serve", serve, "run a room", SERVE_EXAMPLES)
     server.add_argument(
         "--host",

@@ -1,0 +1,220 @@
+"""``legacy-chat lesson``: the list, or one lesson.
+
+Rule 1: the exit status is 0, 1 (it could not be played, or claims what is not true
+here) or 2 (it was asked wrongly), with one line on standard error.
+Rule 2: standard output has the lesson, nothing else.
+Rule 3: a student at a terminal thinks first: the answer comes with Enter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NoReturn
+
+import compat
+from compat.trace.reading import Reader, read_trace
+from legacy_chat.lessons import LESSONS
+from legacy_chat.lessons.lesson import LANGUAGES, Text
+from legacy_chat.lessons.play import Scene, play
+from legacy_chat.lessons.show import Show
+from legacy_chat.lessons.stage import StageError
+
+__all__ = ["main"]
+
+# Lines of the trace that are printed. --trace keeps all of it.
+TRACE_LINES = 30
+
+# Columns where there is no terminal to ask.
+COLUMNS = 110
+
+EXAMPLES = """\
+examples:
+  legacy-chat lesson                         what there is to learn
+  legacy-chat lesson 2                       why hello loses its o
+  legacy-chat lesson 2 --lang zh             the same in Chinese
+  legacy-chat lesson 6 --loop select         on another loop, it ends otherwise
+  legacy-chat lesson 2 --html hello.html     its trace, as a page to step through
+"""
+
+LIST = Text(
+    f"{len(LESSONS)} lessons: legacy-chat lesson NUMBER",
+    f"共 {len(LESSONS)} 课：legacy-chat lesson 编号",
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line; --help has the rest."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line *argv*; return the exit status."""
+    parser = _parser()
+    given = parser.parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        # A terminal without Chinese shows escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        loop = compat.choose(given.loop).name
+    except (compat.UnknownLoopError, compat.MissingLoopError) as error:
+        parser.error(str(error))
+    try:
+        if given.number is None:
+            _print(_list(given.lang))
+            return 0
+        return _teach(given, loop)
+    except BrokenPipeError:
+        # Nobody reads any more. Python would say so again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"lesson {given.number}: {what}{error.strerror or error}")
+    except StageError as error:
+        return _refuse(f"lesson {given.number}: {error}")
+
+
+def _list(lang: str) -> Iterator[str]:
+    yield LIST.said_in(lang)
+    yield ""
+    for number, lesson in enumerate(LESSONS, 1):
+        yield f"  {number}  {lesson.title.said_in(lang)}"
+
+
+def _teach(given: argparse.Namespace, loop: str) -> int:
+    lesson = LESSONS[given.number - 1]
+    show = Show(given.lang, shutil.get_terminal_size((COLUMNS, 24)).columns)
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(given.trace or Path(folder) / "lesson.trace")
+        scenes = play(lesson, loop, trace)
+        *steps, answer = scenes
+        if given.html:
+            _write_page(trace, Path(given.html), show, given.number)
+        _print(show.head(given.number, lesson, loop))
+        for number, scene in enumerate(steps, 1):
+            _print(show.step(number, scene))
+        _print(_trace(trace, show, steps[-1].last))
+    _print(["", f"── {show.word('question')} ──", *show.prose(lesson.question)])
+    _let_think(show)
+    _print(["", f"── {show.word('answer')} ──", *show.scene(answer)])
+    _print(["", f"── {show.word('remember')} ──", *show.prose(lesson.ends)])
+    if given.html:
+        _print(["", show.word("written", what=show.word("page"), path=given.html)])
+    if given.trace:
+        _print(["", show.word("written", what=show.word("trace"), path=given.trace)])
+    if given.number < len(LESSONS):
+        _print(["", show.word("next", number=given.number + 1)])
+    return _judge(given.number, scenes)
+
+
+def _judge(number: int, scenes: list[Scene]) -> int:
+    """1, and a line, if the lesson has said something that is not so."""
+    false = [claim for scene in scenes for claim, holds in scene.claims() if not holds]
+    if not false:
+        return 0
+    return _refuse(
+        f"lesson {number} is wrong here, please report it: {false[0].text.en}"
+    )
+
+
+def _trace(trace: Path, show: Show, last: int) -> Iterator[str]:
+    """The trace of the steps, as text; that of the answer would give it away."""
+    # Here, for the list does not need it.
+    from compat.trace.text import lines
+
+    reader = Reader()
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    text = (
+        line
+        for turn in read_trace(trace, reader)
+        if turn.number <= last
+        for line in lines(turn, reader, color=color)
+    )
+    yield ""
+    yield f"── {show.word('trace')} ──"
+    yield from islice(text, TRACE_LINES)
+    if left := sum(1 for _ in text):
+        yield show.word("more trace", count=left)
+
+
+def _write_page(trace: Path, path: Path, show: Show, number: int) -> None:
+    from compat.trace.html import page
+
+    reader = Reader()
+    title = show.title(number, LESSONS[number - 1]).replace("`", "")
+    text = page(read_trace(trace, reader), reader, lang=show.lang, title=title)
+    path.write_text(text, encoding="utf-8")
+
+
+def _let_think(show: Show) -> None:
+    if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
+        return
+    print()
+    try:
+        input(show.word("enter"))
+    except EOFError:
+        print()
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+    sys.stdout.flush()
+
+
+def _refuse(what: str) -> int:
+    print(f"legacy-chat lesson: {what}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="legacy-chat lesson",
+        description="The loop at work: scenarios that really run, beside the code that "
+        "makes them happen.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "number",
+        nargs="?",
+        type=_lesson,
+        metavar="NUMBER",
+        help=f"1 to {len(LESSONS)}; without it, the list",
+    )
+    parser.add_argument(
+        "--lang",
+        choices=LANGUAGES,
+        default="en",
+        help="English or Chinese (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--loop",
+        default="auto",
+        metavar="NAME",
+        help=f"what turns the channels: auto, {', '.join(compat.LOOPS)} "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--html", metavar="FILE", help="write the trace as a page to step through"
+    )
+    parser.add_argument("--trace", metavar="FILE", help="keep the trace")
+    return parser
+
+
+def _lesson(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= len(LESSONS):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no lesson: there are 1 to {len(LESSONS)}"
+        )
+    return int(text)

@@ -1,0 +1,367 @@
+"""A lesson that has been played, for people: what happened beside what made it happen.
+
+Rule 1: what is printed as having happened comes from the trace, or from what the peers
+got. Code comes from the files that ran.
+Rule 2: what repeats itself is shown twice at the beginning and twice at the end.
+Rule 3: it fits into the columns that there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from compat.trace.reading import Call, Channel, Entry, Event, Turn
+from compat.trace.words import clip, title
+from legacy_chat.baseline.text import readable, width
+from legacy_chat.lessons.layout import beside, code_wrapped, filled, folded, spaced
+from legacy_chat.lessons.lesson import Excerpt, Lesson, Seen, Text
+from legacy_chat.lessons.play import Scene
+from legacy_chat.lessons.stage import Note, user_of
+
+__all__ = ["WORDS", "Show"]
+
+# Columns that are used at most, and for what happened.
+WIDEST = 116
+LEFT = 42
+
+# Below so many columns, code stands under what happened.
+NARROW = 80
+
+# Characters of what somebody says or gets that are shown; of more, so many.
+WORDS_SHOWN = 48
+BEGINNING = 9
+
+# Of more turns, those in the middle are left out; likewise lines of a turn.
+MANY_TURNS = 5
+MANY_CALLS = 20
+
+# Of more names, the first and the last are shown.
+MANY_NAMES = 3
+
+# Columns of a line that the room prints, or writes to its log.
+SAID = 72
+
+NAMES = {
+    "ann": Text("Ann", "甲"),
+    "bob": Text("Bob", "乙"),
+    "cid": Text("Cid", "丙"),
+    "dan": Text("Dan", "丁"),
+    "eve": Text("Eve", "戊"),
+    "fay": Text("Fay", "己"),
+    "gil": Text("Gil", "庚"),
+}
+
+NOTES = {
+    "inside": Text("({who} in the room)", "（聊天室里有{who}）"),
+    "comes": Text("{who} connects", "{who}连接"),
+    "says": Text("{who} says {data}", "{who}说 {data}"),
+    "hears": Text("{who} gets {data}", "{who}收到 {data}"),
+    "ends": Text("{who} sees the end", "{who}看到连接结束"),
+    "drops": Text("{who} hangs up", "{who}挂断"),
+    "prints": Text("the server prints {data}", "服务器打印 {data}"),
+    "logs": Text("the log says {data}", "日志：{data}"),
+}
+
+WORDS = {
+    "lesson": Text("Lesson {number}: {title}", "第 {number} 课：{title}"),
+    "loop": Text("on the loop {loop}", "循环：{loop}"),
+    "turn": Text("turn {number}: {ready}", "第 {number} 轮：{ready}"),
+    "read": Text("{who} can be read", "{who}可读"),
+    "write": Text("{who} can be written", "{who}可写"),
+    "urgent": Text("{who} has urgent data", "{who}有带外数据"),
+    "nobody": Text("nobody is ready", "没有通道就绪"),
+    "raised": Text("raises {error}", "抛出 {error}"),
+    "held": Text("held back: {count}", "扣住：{count}"),
+    "backlog": Text("backlog: {count}", "积压：{count}"),
+    "of": Text("{who}: {does}", "{who}：{does}"),
+    "turn ends": Text("turn ends", "本轮结束"),
+    "wants": Text("interest of {who}: {what}", "{who}关心：{what}"),
+    "wants r": Text("read", "可读"),
+    "wants w": Text("write", "可写"),
+    "wants nothing": Text("none", "无"),
+    "and": Text(" and ", "、"),
+    "comma": Text(", ", "，"),
+    "guest": Text("guest", "客人"),
+    "is": Text("{who} is {state}", "{who}：{state}"),
+    "more turns": Text("… {count} more turns …", "……中间还有 {count} 轮……"),
+    "more calls": Text("… {count} more calls …", "……还有 {count} 次调用……"),
+    "byte": Text("{count} byte", "{count} 字节"),
+    "bytes": Text("{count:,} bytes", "{count:,} 字节"),
+    "no source": Text("(its source is not installed)", "（没有安装源代码）"),
+    "trace": Text("The trace", "跟踪记录"),
+    "more trace": Text(
+        "… {count} more lines: --trace FILE keeps all of it, --html FILE shows it",
+        "……还有 {count} 行：--trace FILE 保存全部，--html FILE 生成网页",
+    ),
+    "question": Text("Question", "提问"),
+    "answer": Text("Answer", "答案"),
+    "enter": Text("[Enter for the answer] ", "［按回车看答案］"),
+    "remember": Text("To remember", "记住"),
+    "next": Text(
+        "Next: legacy-chat lesson {number}", "下一课：legacy-chat lesson {number}"
+    ),
+    "false": Text("NOT TRUE HERE: ", "在这里不成立："),
+    "written": Text("{what}: {path}", "{what}：{path}"),
+    "page": Text("The page", "网页"),
+}
+
+# A channel's state, as the trace has it.
+STATES = {
+    "new": Text("new", "新建"),
+    "connecting": Text("connecting", "正在连接"),
+    "connected": Text("connected", "已连接"),
+    "listening": Text("listening", "正在监听"),
+    "closing": Text("closing", "即将关闭"),
+    "closed": Text("closed", "已关闭"),
+}
+
+
+class Row(NamedTuple):
+    """A line of what happened, and the call that it is."""
+
+    text: str
+    call: str = ""
+
+
+class Show:
+    """How a played lesson is told.
+
+    Args:
+        lang: one of LANGUAGES.
+        columns: of the terminal.
+    """
+
+    def __init__(self, lang: str, columns: int) -> None:
+        self.lang = lang
+        self.columns = min(columns, WIDEST)
+
+    def word(self, name: str, **values: object) -> str:
+        """A phrase of WORDS, filled in."""
+        return self._filled_in(WORDS[name], "", **values)
+
+    def title(self, number: int, lesson: Lesson) -> str:
+        """What a lesson is called."""
+        return self.word("lesson", number=number, title=lesson.title.said_in(self.lang))
+
+    def head(self, number: int, lesson: Lesson, loop: str) -> Iterator[str]:
+        """The title, and what it is about."""
+        title = self.title(number, lesson)
+        loop = self.word("loop", loop=loop)
+        gap = max(2, self.columns - width(title) - width(loop))
+        yield f"{title}{' ' * gap}{loop}"
+        yield "═" * self.columns
+        yield from self.prose(lesson.begins)
+
+    def step(self, number: int, scene: Scene) -> Iterator[str]:
+        """A step, from what is done to what is claimed."""
+        yield ""
+        yield f"── {number} " + "─" * (self.columns - 5)
+        yield from self.scene(scene)
+
+    def scene(self, scene: Scene) -> Iterator[str]:
+        """What is said of a step, what happened, and what is claimed."""
+        yield from self.prose(scene.step.text)
+        yield ""
+        yield from self._happened(scene)
+        yield ""
+        for claim, holds in scene.claims():
+            text = claim.text.said_in(self.lang)
+            text = text if holds else self.word("false") + text
+            first, *rest = filled(text, self.columns - 4)
+            yield f"  {'✓' if holds else '✗'} {first}"
+            yield from ("    " + line for line in rest)
+
+    def prose(self, text: Text) -> Iterator[str]:
+        """A text, in lines."""
+        for at, paragraph in enumerate(text.said_in(self.lang).split("\n\n")):
+            if at:
+                yield ""
+            yield from filled(paragraph, self.columns)
+
+    def _happened(self, scene: Scene) -> Iterator[str]:
+        rows = list(self._rows(scene))
+        code = [
+            excerpt
+            for excerpt in scene.step.code
+            if scene.seen.loop in (excerpt.loops or (scene.seen.loop,))
+        ]
+        for left, excerpts in _matched(rows, code):
+            yield from self._block([row.text for row in left], excerpts)
+
+    def _block(self, left: list[str], excerpts: list[Excerpt]) -> Iterator[str]:
+        if self.columns < NARROW:
+            yield from folded(left, self.columns)
+            yield from (
+                "    " + line for line in self._code(excerpts, self.columns - 4)
+            )
+            return
+        room = self.columns - LEFT - 3
+        yield from beside(left, self._code(excerpts, room), LEFT)
+
+    def _code(self, excerpts: list[Excerpt], columns: int) -> Iterator[str]:
+        for excerpt in excerpts:
+            yield from filled(excerpt.name, columns)
+            try:
+                lines = excerpt.lines()
+            except OSError:
+                yield self.word("no source")
+                continue
+            for number, text in lines:
+                first, *rest = code_wrapped(text, columns - 6)
+                yield f"{number or '':>4}  {first}".rstrip()
+                yield from (" " * 6 + part for part in rest)
+
+    def _filled_in(self, text: Text, data: str, **values: object) -> str:
+        """*data* as it is; and in Chinese, spaces where it meets another script."""
+        said = text.said_in(self.lang).format(data="\0", **values)
+        said = spaced(said) if self.lang == "zh" else said
+        return said.replace("\0", data)
+
+    # What happened.
+
+    def _rows(self, scene: Scene) -> Iterator[Row]:
+        """Notes and turns, in their order."""
+        notes, turns = list(scene.notes), scene.seen.turns
+        hidden = _middle(len(turns), MANY_TURNS, 2)
+        for at, turn in enumerate(turns):
+            before = [note for note in notes if note.turn < turn.number]
+            notes = notes[len(before) :]
+            if at not in hidden:
+                yield from (self._note(note, scene.seen) for note in before)
+                yield from self._turn(turn, scene.seen)
+            elif at == hidden[0]:
+                yield Row(self.word("more turns", count=len(hidden)))
+        yield from (self._note(note, scene.seen) for note in notes)
+
+    def _note(self, note: Note, seen: Seen) -> Row:
+        if note.what in ("prints", "logs"):
+            data = clip(readable(note.data), SAID)
+        else:
+            data = self._data(note.data, None, seen)
+        who = self._names([self._name(each) for each in note.who.split(",")])
+        return Row(self._filled_in(NOTES[note.what], data, who=who))
+
+    def _turn(self, turn: Turn, seen: Seen) -> Iterator[Row]:
+        ready = [
+            self.word(
+                how, who=self._names([self._who(each, seen) for each in channels])
+            )
+            for how in ("read", "write", "urgent")
+            if (channels := getattr(turn, how))
+        ]
+        said = self.word("comma").join(ready) or self.word("nobody")
+        yield Row(self.word("turn", number=turn.number, ready=said))
+        for event in turn.interests:
+            yield Row("  " + self._interest(event, seen))
+        rows = [
+            row
+            for entry in turn.entries
+            if entry.channel not in _made_between(turn)
+            for row in self._entry(entry, None, seen)
+        ]
+        hidden = _middle(len(rows), MANY_CALLS, 6)
+        for at, row in enumerate(rows):
+            if at not in hidden:
+                yield row
+            elif at == hidden[0]:
+                yield Row("    " + self.word("more calls", count=len(hidden)))
+
+    def _entry(self, entry: Entry, inside: Channel | None, seen: Seen) -> Iterator[Row]:
+        """A call and what happened in it; *inside* is whose call it is in."""
+        indent = "  " * (entry.depth + 1)
+        if isinstance(entry, Call):
+            other = entry.channel is not None and entry.channel is not inside
+            yield Row(indent + self._call(entry, other, seen), entry.do)
+            for inner in entry.inside:
+                yield from self._entry(inner, entry.channel or inside, seen)
+        elif entry.what == "state":
+            for said in self._state(entry, seen):
+                yield Row(indent + said)
+
+    def _call(self, call: Call, other: bool, seen: Seen) -> str:
+        does = self.word(call.do) if call.do in WORDS else title(call)
+        if other and call.channel is not None:
+            does = self.word("of", who=self._who(call.channel, seen), does=does)
+        parts = [does]
+        if call.data:
+            size = call.taken or call.given if call.size is None else call.size
+            parts.append(self._data(call.data, size, seen))
+        if call.error:
+            parts.append(self.word("raised", error=call.error.partition(":")[0]))
+        return " ".join(parts)
+
+    def _state(self, event: Event, seen: Seen) -> Iterator[str]:
+        for name in ("held", "backlog"):
+            if name in event.fields:
+                yield self.word(name, count=self._count(event.fields[name]))
+        state = STATES.get(event.fields.get("is", ""))
+        if state is not None and event.channel is not None:
+            who = self._who(event.channel, seen)
+            yield self.word("is", who=who, state=state.said_in(self.lang))
+
+    def _interest(self, event: Event, seen: Seen) -> str:
+        wants = [self.word(f"wants {each}") for each in "rw" if event.fields.get(each)]
+        what = self.word("and").join(wants) or self.word("wants nothing")
+        who = self._who(event.channel, seen) if event.channel else "?"
+        return self.word("wants", who=who, what=what)
+
+    def _data(self, data: bytes, size: int | None, seen: Seen) -> str:
+        """Bytes, with names in the place of addresses; the first, if there are many."""
+        text = readable(data)
+        for name, port in seen.ports.items():
+            text = text.replace(user_of(port), f"用户{{{self._name(name)}}}")
+        size = len(data) if size is None else size
+        if len(text) <= WORDS_SHOWN and size == len(data):
+            return f'"{text}"'
+        return f'"{text[:BEGINNING]}…" ({self._count(size)})'
+
+    def _count(self, size: int) -> str:
+        return self.word("byte" if size == 1 else "bytes", count=size)
+
+    def _who(self, channel: Channel, seen: Seen) -> str:
+        peer = seen.peer_of(channel)
+        return self._name(peer) if peer else channel.kind
+
+    def _names(self, names: list[str]) -> str:
+        if len(names) > MANY_NAMES:
+            names = [f"{names[0]} … {names[-1]}"]
+        return self.word("and").join(names)
+
+    def _name(self, who: str) -> str:
+        if who in NAMES:
+            return NAMES[who].said_in(self.lang)
+        return who.replace("guest", self.word("guest"))
+
+
+def _made_between(turn: Turn) -> list[Channel]:
+    """What no callback has made: the scenario has, for what comes next."""
+    return [
+        entry.channel
+        for entry in turn.entries
+        if not isinstance(entry, Call) and entry.what == "open" and entry.channel
+    ]
+
+
+def _middle(count: int, most: int, ends: int) -> range:
+    """Which of so many are left out, if they are more than *most*."""
+    return range(ends, count - ends) if count > most else range(0)
+
+
+def _matched(
+    rows: list[Row], code: list[Excerpt]
+) -> Iterator[tuple[list[Row], list[Excerpt]]]:
+    """What happened, divided where code belongs beside it."""
+    left = list(code)
+    part: list[Row] = []
+    found = [excerpt for excerpt in left if not excerpt.beside]
+    left = [excerpt for excerpt in left if excerpt.beside]
+    for row in rows:
+        begun = [excerpt for excerpt in left if row.call and excerpt.beside == row.call]
+        if begun:
+            if part or found:
+                yield part, found
+            part, found = [], begun
+            left = [excerpt for excerpt in left if excerpt not in begun]
+        part.append(row)
+    yield part, found + left

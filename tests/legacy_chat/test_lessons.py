@@ -1,0 +1,364 @@
+"""The lessons: what they claim is so, on every loop; and a claim can fail."""
+
+from __future__ import annotations
+
+import asynchat
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import compat
+from compat.selector_loop import Known
+from compat.trace.reading import read_trace
+from legacy_chat import session
+from legacy_chat.baseline.text import width
+from legacy_chat.cli import main
+from legacy_chat.doors import Listener
+from legacy_chat.lessons import LESSONS, always_writable, cli, no_descriptor, show
+from legacy_chat.lessons.layout import beside, code_wrapped, filled
+from legacy_chat.lessons.lesson import LANGUAGES, Claim, Excerpt, Lesson, Text
+from legacy_chat.lessons.play import Scene, play
+from legacy_chat.lessons.show import Show
+from legacy_chat.lessons.stage import Stage, StageError
+from tests.support import OURS
+
+NUMBERS = range(1, len(LESSONS) + 1)
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Scene]]:
+    """A lesson, played once on each loop."""
+    done: dict[tuple[int, str], list[Scene]] = {}
+    folder = tmp_path_factory.mktemp("lessons")
+
+    def played(number: int, loop: str) -> list[Scene]:
+        if (number, loop) not in done:
+            trace = folder / f"{number}-{loop}"
+            done[number, loop] = play(LESSONS[number - 1], loop, trace)
+        return done[number, loop]
+
+    return played
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_what_a_lesson_claims_is_so(number: int, loop: str, played: Any) -> None:
+    for scene in played(number, loop):
+        claims = scene.claims()
+        assert claims
+        assert [claim.text.en for claim, holds in claims if not holds] == []
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_code_is_shown_beside_a_call_that_was_made(
+    number: int, loop: str, played: Any
+) -> None:
+    for scene in played(number, loop):
+        made = {call.do for turn in scene.seen.turns for call in turn.calls()}
+        for excerpt in scene.step.code:
+            if loop in (excerpt.loops or OURS):
+                assert excerpt.lines()
+                assert excerpt.beside in {"", *made}, excerpt.name
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_text_of_a_lesson_names_the_same_things_in_both_languages(
+    number: int,
+) -> None:
+    for text in texts_of(LESSONS[number - 1]):
+        assert not CHINESE.search(re.sub("`[^`]*`", "", text.en)), text.en
+        assert CHINESE.search(text.zh), text.zh
+        named = [set(re.findall("`[^`]*`", each)) for each in text]
+        assert named[0] == named[1]
+
+
+def test_no_phrase_is_missing_in_a_language() -> None:
+    for phrases in (show.WORDS, show.NOTES, show.STATES, show.NAMES):
+        for text in phrases.values():
+            blanks = [sorted(re.findall(r"{\w+", each)) for each in text]
+            assert all(each.strip() for each in text)
+            assert blanks[0] == blanks[1]
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_lesson_fits_into_the_columns_that_there_are(
+    number: int, columns: int, lang: str, played: Any
+) -> None:
+    told = Show(lang, columns)
+    lines = list(told.head(number, LESSONS[number - 1], "select"))
+    for at, scene in enumerate(played(number, "select"), 1):
+        lines += told.step(at, scene)
+        for claim, _ in scene.claims():
+            assert "".join(claim.text.said_in(lang).split()) in "".join(
+                "".join(lines).split()
+            )
+    assert max(map(width, lines)) <= columns
+
+
+def test_what_happened_stands_beside_the_code_that_made_it_happen(
+    loop: str, played: Any
+) -> None:
+    lines = [
+        " ".join(line.split()) for line in Show("en", 110).scene(played(2, loop)[0])
+    ]
+    assert 'Ann says "hello"' in " ".join(lines)
+    (call,) = [line for line in lines if line.startswith("collect_incoming_data")]
+    assert call == (
+        'collect_incoming_data "hell" │ compat/chat.py async_chat._compat_collect'
+    )
+    assert 'Bob gets "用户{Ann} 说:hell"' in " ".join(lines)
+
+
+# A claim can fail: with one thing changed in the code that a lesson is about, it does.
+
+CHANGES: dict[str, tuple[int, Any, str, Any]] = {
+    "nothing is held back": (2, asynchat, "find_prefix_at_end", lambda *_: 0),
+    "out ends nothing": (3, session.ChatSession, "finish", lambda *_: None),
+    "characters are cut": (4, session, "_unfinished", lambda data: 0),
+    "slow readers stay": (5, session.ChatSession, "handle_backlog", lambda self: None),
+    "whoever was ready is called": (6, Known, "is_still_in", lambda *_: True),
+    "the calm one spins": (7, always_writable.Calm, "writable", lambda self: True),
+    "the mute one speaks": (7, always_writable.Mute, "writable", lambda self: True),
+    "there is no reserve": (8, Listener, "_refuse_all_from", lambda *_: None),
+    "the room spins": (8, Listener, "readable", lambda self: True),
+    "nobody gathers": (9, session.ChatSession, "ac_gather", False),
+    "everybody gathers": (9, compat.async_chat, "ac_gather", True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_claim_fails_when_the_code_does_otherwise(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, where, name, what = CHANGES[change]
+    monkeypatch.setattr("legacy_chat.lessons.stage.PATIENCE", 0.3)
+    monkeypatch.setattr(where, name, what)
+    assert is_found_out(number, "selectors", tmp_path / "trace")
+
+
+def test_the_tutorials_way_with_one_message_more_is_found_out(
+    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(self: Any, data: bytes) -> None:
+        self.push(data)
+        self.broadcasting(data)
+        self.broadcasting(data)
+
+    monkeypatch.setattr(session.ChatSession, "collect_incoming_data", twice)
+    assert is_found_out(2, loop, tmp_path / "trace")
+
+
+def test_what_is_not_true_is_said_and_fails_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = Claim(Text("Pigs fly.", "猪会飞。"), lambda seen: False)
+    lesson = LESSONS[1]
+    first = lesson.steps[0]._replace(claims=(wrong,))
+    monkeypatch.setattr(cli, "LESSONS", (lesson._replace(steps=(first,)),))
+    assert main(["lesson", "1"]) == 1
+    out, err = capsys.readouterr()
+    assert "✗ NOT TRUE HERE: Pigs fly." in out
+    assert err.splitlines() == [
+        "legacy-chat lesson: lesson 1 is wrong here, please report it: Pigs fly."
+    ]
+
+
+def test_an_excerpt_that_is_not_there_any_more_is_an_error() -> None:
+    with pytest.raises(LookupError, match="no line with 'goto'"):
+        Excerpt(Listener.readable, "goto").lines()
+
+
+# The stage.
+
+
+def test_a_stage_leaves_nothing_behind(loop: str) -> None:
+    stdout, open_files = sys.stdout, count_descriptors()
+    with Stage(loop) as stage:
+        stage.open_room()
+        stage.enter("ann").say("hi")
+        assert stage.map
+    assert sys.stdout is stdout
+    assert stage.map == {}
+    assert count_descriptors() == open_files
+
+
+def test_who_waits_in_vain_is_told_of(loop: str) -> None:
+    with Stage(loop) as stage:
+        stage.open_room()
+        ann = stage.enter("ann")
+        ann.sock.settimeout(0.05)
+        with pytest.raises(StageError, match="ann waited in vain"):
+            ann.hear("a word")
+
+
+# The layout.
+
+
+def test_chinese_breaks_anywhere_but_before_what_closes() -> None:
+    lines = filled("“就绪”只是提示，不是保证。就绪，就绪。", 10)
+    assert all(width(line) <= 10 for line in lines)
+    assert not any(line[0] in "，。”" for line in lines)
+    assert "".join(lines) == "“就绪”只是提示，不是保证。就绪，就绪。"
+
+
+def test_columns_stand_straight_beside_wide_characters() -> None:
+    lines = list(beside(["甲说", "Ann"], ["a", "b", "c"], 6))
+    assert lines == ["甲说   │ a", "Ann    │ b", "       │ c"]
+
+
+def test_code_is_broken_where_a_reader_would() -> None:
+    assert code_wrapped("    first.second(third, fourth)", 26) == [
+        "    first.second(third,",
+        "            fourth)",
+    ]
+
+
+# The command line.
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_list_has_every_lesson(
+    lang: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lesson", "--lang", lang]) == 0
+    out = capsys.readouterr().out
+    for number, lesson in enumerate(LESSONS, 1):
+        assert f"  {number}  {lesson.title.said_in(lang)}\n" in out
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_lesson_ends_with_its_trace_a_question_and_the_answer(
+    lang: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept.trace"
+    argv = ["lesson", "2", "--lang", lang, "--loop", "poll", "--trace", str(kept)]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    words = ("trace", "question", "answer", "remember")
+    at = [out.index(f"── {show.WORDS[word].said_in(lang)} ──") for word in words]
+    assert at == sorted(at)
+    assert "ChatSession#2.handle_read()" in out[at[0] : at[1]]
+    assert "hellou" not in out[: at[1]]
+    assert any(turn.by == "poll" for turn in read_trace(kept))
+
+
+def test_the_trace_of_a_lesson_is_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("compat.trace.html")
+    page = tmp_path / "lesson.html"
+    assert main(["lesson", "4", "--lang", "zh", "--html", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "半个汉字" in text
+    assert "ChatSession" in text
+    assert str(page) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["10"], "'10' is no lesson: there are 1 to 9"),
+        (["hello"], "'hello' is no lesson: there are 1 to 9"),
+        (["2", "--loop", "epoll"], "loop='epoll' is none of auto, select"),
+        (["2", "--lang", "fr"], "invalid choice: 'fr'"),
+    ],
+)
+def test_what_was_asked_wrongly_is_one_line(
+    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["lesson", *argv])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert says in err
+
+
+def test_a_file_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "missing" / "lesson.trace"
+    assert main(["lesson", "1", "--trace", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"legacy-chat lesson: lesson 1: {path}: No such file or directory\n"
+
+
+def test_a_system_without_limits_says_why_it_cannot_play(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(no_descriptor, "resource", None)
+    assert main(["lesson", "8"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "legacy-chat lesson: lesson 8: this system has no limit on descriptors that "
+        "a program could lower\n"
+    )
+
+
+def test_at_a_terminal_the_answer_waits_for_enter() -> None:
+    pty = pytest.importorskip("pty")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        code = (
+            "from legacy_chat.cli import main; raise SystemExit(main(['lesson', '3']))"
+        )
+        os.execv(sys.executable, [sys.executable, "-W", "ignore", "-c", code])
+    shown = b"".join(read_until(terminal, b"[Enter for the answer] "))
+    assert b"Back in the first kind of room" in shown
+    assert b"It was in the same read" not in shown
+    os.write(terminal, b"\n")
+    answer = b"".join(read_until(terminal, b"Next: legacy-chat lesson 4"))
+    assert b"It was in the same read" in answer
+    # Until it closes the terminal, it could not write what is left.
+    b"".join(read_until(terminal, b"\0"))
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def read_until(terminal: int, wanted: bytes) -> Iterator[bytes]:
+    """What is written to a terminal, up to that, or its end."""
+    seen = b""
+    while wanted not in seen:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:
+            # Linux says so of the end.
+            return
+        if not data:
+            return
+        seen += data
+        yield data
+
+
+def is_found_out(number: int, loop: str, trace: Path) -> bool:
+    """Does a claim of that lesson fail, or the scenario itself?"""
+    try:
+        scenes = play(LESSONS[number - 1], loop, trace)
+    except StageError:
+        return True
+    return not all(holds for scene in scenes for _, holds in scene.claims())
+
+
+def texts_of(lesson: Lesson) -> Iterator[Text]:
+    """All that is said in it."""
+    yield from (lesson.title, lesson.begins, lesson.question, lesson.ends)
+    for step in (*lesson.steps, lesson.answer):
+        yield step.text
+        yield from (claim.text for claim in step.claims)
+
+
+def count_descriptors() -> int:
+    """Of this process, where the system tells."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
