@@ -42,15 +42,32 @@ from collections.abc import Iterable, Iterator
 from importlib import resources
 from typing import Any, TypeAlias
 
-from compat.trace.reading import Call, Channel, Entry, Event, Header, Reader, Turn
+from compat.trace.reading import (
+    Call,
+    Channel,
+    Entry,
+    Event,
+    Header,
+    Reader,
+    State,
+    Turn,
+    walk,
+)
 
 __all__ = ["LANGUAGES", "page"]
 
 LANGUAGES = ("en", "zh")
 
 # In the order in which they build on each other.
-SCRIPTS = ("bytes.js", "model.js", "words.js", "list.js", "time.js", "views.js")
-SCRIPTS += ("page.js",)
+SCRIPTS = (
+    "bytes.js",
+    "model.js",
+    "words.js",
+    "list.js",
+    "time.js",
+    "views.js",
+    "page.js",
+)
 
 # What a state may change, from the lowest bit up; the first three are texts.
 STATE = ("is", "local", "peer", "terminator", "held", "backlog", "queued")
@@ -160,7 +177,7 @@ class _Rows:
         rows += (self._event(each, 0, at) for each in turn.interests)
         if turn.waited is not None:
             rows.append(self._woke(turn, at))
-        for entry, depth in _walk(turn.entries):
+        for entry, depth in _placed(turn.entries):
             if isinstance(entry, Call):
                 rows.append(self._call(entry, depth, at))
             elif row := self._event(entry, depth, at):
@@ -261,14 +278,22 @@ _EVENTS = {
 }
 
 
-def _walk(entries: list[Entry]) -> Iterator[tuple[Entry, int]]:
+def _placed(entries: list[Entry]) -> Iterator[tuple[Entry, int]]:
     """What stands in a tree, each before what is in it, with its depth in the tree.
 
     The depth in the file would be wrong where a trace ends in the middle of a call.
+    What became of channels is written behind the callback that is over; here it is the
+    last that happened in it.
     """
-    waiting = [(entry, 0) for entry in reversed(entries)]
-    while waiting:
-        entry, depth = waiting.pop()
-        yield entry, depth
-        if isinstance(entry, Call):
-            waiting += ((each, depth + 1) for each in reversed(entry.inside))
+    depth, follows = 0, False
+    for entry, begins in walk(entries):
+        if not begins:
+            depth -= 1
+        elif isinstance(entry, Call):
+            yield entry, depth
+            depth += 1
+        else:
+            follows = follows and isinstance(entry, State)
+            yield entry, depth + follows
+            continue
+        follows = not begins

@@ -19,6 +19,9 @@ const INNER_TURN = 8;
 const STATES = ["is", "local", "peer", "terminator", "held", "backlog", "queued"];
 const STATE_TEXTS = 3;
 
+// The part of a trace's time.
+const MOSTLY = 0.9;
+
 const NEW_CHANNEL = {
   is: "new", local: "", peer: "", terminator: null,
   held: 0, heldAt: -1, backlog: 0, queued: 0, reads: false, writes: false,
@@ -121,6 +124,20 @@ class Trace {
     for (let row = 0; row < count; row++) {
       this.duration = Math.max(this.duration, this.over(row));
     }
+  }
+
+  // Whether a picture in which time is to scale would show little but waits.
+  isMostlyWaiting() {
+    let waited = 0;
+    for (const row of this.turns) waited += this.waitOf(row);
+    return waited > MOSTLY * this.duration;
+  }
+
+  waitOf(turn) {
+    for (let row = turn + 1; row <= this.last[turn]; row++) {
+      if (this.kind[row] === WOKE && !this.depth[row]) return this.rows[row][3];
+    }
+    return 0;
   }
 
   // Notes that a row is about a channel, and returns it.

@@ -19,6 +19,7 @@ class Page {
     this.events = new LongList(byId("events"), (place) => this._line(place));
     this.timeLine = new TimeLine(byId("time"), trace, words, (row) => this.select(this._near(row)));
     this.flame = new Flame(byId("flame"), trace, words, pick);
+    this._scale(trace.isMostlyWaiting() ? "events" : "time");
     byId("touched").checked = trace.channels.size > MANY_CHANNELS;
     this._listen();
     this.speak(words.lang);
@@ -137,13 +138,13 @@ class Page {
     return element;
   }
 
-  // A turn says when it was, what is in it how long after that.
+  // A turn says when it was; what happened in it, how long after the wait.
   _clock(row) {
     const { trace, words } = this;
     const turn = trace.turn(row);
     if (row === turn) return words.moment(trace.time[row]);
-    const after = trace.time[row] - trace.time[turn];
-    return after < 0 ? "" : `+${words.span(after)}`;
+    const after = trace.time[row] - trace.time[turn] - trace.waitOf(turn);
+    return after < 0 || trace.kind[row] === WOKE ? "" : `+${words.span(after)}`;
   }
 
   _showChannels() {
@@ -171,7 +172,7 @@ class Page {
   _say(turn) {
     const { words, trace } = this;
     const name = turnName(words, turn);
-    const where = words.say("turn.of", { turn: name, all: this._lastTurn() });
+    const where = words.say("turn.of", { turn: name, all: this._lastTurn(turn.thread) });
     const text = words.say("event.of", { place: this.row + 1, all: trace.length });
     byId("where").textContent = `${where} · ${text}`;
     byId("turn").value = String(turn.number);
@@ -183,9 +184,10 @@ class Page {
     slider.setAttribute("aria-valuetext", `${where}, ${words.moment(trace.time[this.row])}`);
   }
 
-  _lastTurn() {
+  _lastTurn(thread) {
     const { trace } = this;
-    return trace.rows[trace.turns[trace.turns.length - 1]][2];
+    const own = (row) => trace.rows[row][3] === thread;
+    return trace.rows[trace.turns.findLast(own)][2];
   }
 
   _fillChoices() {
@@ -202,7 +204,8 @@ class Page {
     const { words } = this;
     const { program, python, asyncore, began, ended, whole } = this.trace.header;
     const how = ended ? words.say(`end.${ended}`) : words.say(whole ? "end.open" : "end.cut");
-    byId("about").textContent = [program, python, asyncore, began, how].filter(Boolean).join(" · ");
+    const title = document.title === program ? "" : program;
+    byId("about").textContent = [title, python, asyncore, began, how].filter(Boolean).join(" · ");
     byId("empty").hidden = this.trace.length > 0;
     byId("language").textContent = words.say("language.other");
     byId("language").lang = words.lang === "zh" ? "en" : "zh-CN";
@@ -215,7 +218,7 @@ class Page {
     press("theme", () => this.paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
     press("help", () => byId("keys").showModal());
     press("close", () => byId("keys").close());
-    press("by", () => this._changeScale());
+    press("by", () => this._scale(this.timeLine.by === "time" ? "events" : "time"));
     byId("touched").addEventListener("change", () => this._showChannels());
     byId("channel").addEventListener("change", (event) => this.narrow({ channel: Number(event.target.value) }));
     byId("thread").addEventListener("change", (event) => this.narrow({ thread: Number(event.target.value) }));
@@ -240,9 +243,9 @@ class Page {
     this.flame.repaint();
   }
 
-  _changeScale() {
-    this.timeLine.by = this.timeLine.by === "time" ? "events" : "time";
-    byId("by").setAttribute("aria-pressed", String(this.timeLine.by === "events"));
+  _scale(by) {
+    this.timeLine.by = by;
+    byId("by").setAttribute("aria-pressed", String(by === "events"));
     this.timeLine.repaint();
   }
 

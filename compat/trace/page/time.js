@@ -58,7 +58,7 @@ class TimeLine extends Picture {
 
   // Show something else: another scale, channel or theme.
   repaint() {
-    if (!this.width) return;
+    if (!this.width || !this.trace.length) return;
     this.clear();
     const bins = this._bins();
     this._paintWork(bins.work);
@@ -131,8 +131,10 @@ class TimeLine extends Picture {
     if (this.channel && trace.about[row] !== this.channel) return;
     const us = trace.rows[row][3] || 0;
     const scale = this.width / Math.max(1, trace.duration);
-    const wide = this.by === "events" ? 1 : Math.max(1, Math.round(us * scale));
-    for (let at = x; at < Math.min(work.length, x + wide); at++) work[at] += us / wide;
+    const byEvents = this.by === "events";
+    const wide = Math.max(1, Math.round(byEvents ? this.width / trace.length : us * scale));
+    const tall = byEvents ? us : us / wide;
+    for (let at = x; at < Math.min(work.length, x + wide); at++) work[at] += tall;
   }
 
   _moreWaits(row, waits) {

@@ -301,7 +301,7 @@ class ChannelsView {
     const was = channel.at(row - 1) ?? NEW_CHANNEL;
     const touched = this.touched.has(channel.number) ? "touched" : "";
     const about = trace.about[row] === channel.number ? "about" : "";
-    return make("div", { class: `channel ${touched} ${about}`, role: "row", "aria-rowindex": String(place + 2) },
+    return make("div", { class: `row ${touched} ${about}`, role: "row", "aria-rowindex": String(place + 2) },
       this._name(channel, now, was), this._wants(now), this._held(channel, now, was), this._queue(now, was));
   }
 
@@ -321,8 +321,11 @@ class ChannelsView {
 
   _wants(now) {
     const { words } = this;
-    const mark = (is, key) => make("span", { class: `want ${is ? "on" : ""}` }, is ? words.say(key) : "–");
-    return cell("wants", mark(now.reads, "wants.read"), mark(now.writes, "wants.write"));
+    const mark = (key) => make("span", {}, words.say(key));
+    return cell("wants",
+      now.reads ? mark("wants.read") : "",
+      now.writes ? mark("wants.write") : "",
+      now.reads || now.writes ? "" : make("span", { class: "quiet" }, "–"));
   }
 
   _held(channel, now, was) {
@@ -505,7 +508,7 @@ function sourceElement(words, { code, where }) {
   const lines = code.source.map((line, place) => {
     const kind = place === raised ? "raised" : place === definition ? "definition" : "";
     return make("span", { class: `line ${kind}` },
-      make("span", { class: "number" }, String(code.line + place)), `${line}\n`);
+      make("span", { class: "number" }, String(code.line + place)), line || "\u00a0");
   });
   const place = `${code.file}:${code.line + Math.max(0, definition)}`;
   const name = code.kind ? `${code.kind}.${code.name}` : code.name;

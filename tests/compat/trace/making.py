@@ -71,6 +71,7 @@ class Trace:
         self.now = 0
         self.thread = 1
         self._depth = 0
+        self._changed: dict[int, dict[str, Any]] = {}
         self._channels = 0
         self._code = 0
         self._turns: dict[int, int] = {}
@@ -106,12 +107,18 @@ class Trace:
         return number
 
     def state(self, channel: int, **changes: Any) -> None:
-        """What became of a channel; ``status`` for the format's ``is``."""
+        """What became of a channel; ``status`` for the format's ``is``.
+
+        In a call, it is written when the outermost call is over, as the recorder does.
+        """
         if "status" in changes:
             changes["is"] = changes.pop("status")
         if isinstance(changes.get("terminator"), bytes):
             changes["terminator"] = text(changes["terminator"])
-        self.event("state", ch=channel, **changes)
+        if self._depth:
+            self._changed.setdefault(channel, {}).update(changes)
+        else:
+            self.event("state", ch=channel, **changes)
 
     def code(
         self, source: str, kind: str | None = None, file: str = "room.py", line: int = 1
@@ -195,6 +202,8 @@ class Trace:
                 fields["data"] = text(data[: self.payload])
             took = self.now - began
             self.event("call", began, do=do, us=took, **fields)
+            if not self._depth:
+                self._tell_changes()
 
     def calls(self, do: str, channel: int | None = None, **fields: Any) -> None:
         """A call in which nothing happens."""
@@ -220,6 +229,11 @@ class Trace:
         turns = list(read_lines(self.bytes().splitlines(keepends=True), reader))
         return turns, reader
 
+    def _tell_changes(self) -> None:
+        changed, self._changed = self._changed, {}
+        for channel, changes in changed.items():
+            self.event("state", ch=channel, **changes)
+
     def _write(self, fields: dict[str, Any]) -> None:
         self.lines.append(json.dumps(fields, separators=(",", ":")))
 
@@ -236,6 +250,7 @@ class Room:
         self.trace = trace or Trace()
         self.sessions: list[int] = []
         self._slow: set[int] = set()
+        self._waiting: set[int] = set()
         self._held: dict[int, bytes] = {}
         self._queue: dict[int, list[bytes]] = {}
         self._peer: dict[int, str] = {}
@@ -369,8 +384,8 @@ class Room:
             "collect_incoming_data", session, us=8, data=data, given=True, f=code
         ):
             if session not in self._leaving:
-                with trace.call("push", session, us=3, data=data, given=True):
-                    self._queues(session, data)
+                trace.calls("push", session, us=3, data=data, given=True)
+                self._queue[session].append(data)
             self._tells(session, f"用户{self._peer[session]} 说:".encode() + data)
 
     def _finds(self, session: int) -> None:
@@ -392,12 +407,6 @@ class Room:
             for each in others:
                 self._queue[each].append(data)
 
-    def _queues(self, session: int, data: bytes) -> None:
-        queue = self._queue[session]
-        queue.append(data)
-        backlog = sum(map(len, queue))
-        self.trace.state(session, backlog=backlog, queued=len(queue))
-
     def _turn_ends(self) -> None:
         told = [each for each in self.sessions if self._queue[each]]
         told = [each for each in told if each not in self._slow]
@@ -411,6 +420,7 @@ class Room:
                 queue = self._queue[each]
                 backlog = sum(map(len, queue))
                 self.trace.state(each, backlog=backlog, queued=len(queue))
+                self._waiting.add(each)
                 self._wants[each] = True, True
             for each in sorted(self._leaving):
                 self._close(each)
@@ -421,7 +431,9 @@ class Room:
         with trace.call("send", session, us=14, data=data, out=len(data)):
             self._queue[session] = []
             self._wants[session] = True, False
-            trace.state(session, backlog=0, queued=0)
+            if session in self._waiting:
+                self._waiting.discard(session)
+                trace.state(session, backlog=0, queued=0)
 
     def _close(self, session: int) -> None:
         with self.trace.call("close", session, us=12):
