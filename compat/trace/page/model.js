@@ -126,6 +126,15 @@ class Trace {
     }
   }
 
+  // How deep calls are nested, at most.
+  levels() {
+    let most = 1;
+    for (let row = 0; row < this.length; row++) {
+      if (this.kind[row] === CALL && this.depth[row] >= most) most = this.depth[row] + 1;
+    }
+    return most;
+  }
+
   // Whether a picture in which time is to scale would show little but waits.
   isMostlyWaiting() {
     let waited = 0;

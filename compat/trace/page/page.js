@@ -215,7 +215,7 @@ class Page {
     const press = (id, act) => byId(id).addEventListener("click", act);
     for (const [id, act] of Object.entries(STEPS)) press(id, () => act(this));
     press("language", () => this.speak(this.words.lang === "zh" ? "en" : "zh"));
-    press("theme", () => this.paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+    press("theme", () => this._decide());
     press("help", () => byId("keys").showModal());
     press("close", () => byId("keys").close());
     press("by", () => this._scale(this.timeLine.by === "time" ? "events" : "time"));
@@ -234,6 +234,19 @@ class Page {
   goToHash() {
     const found = /^#turn=(\d+)$/.exec(location.hash);
     if (found) this.goTo(Number(found[1]));
+  }
+
+  // From here on, what the system says does not count.
+  _decide() {
+    this.decided = true;
+    this.paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  }
+
+  followSystem() {
+    const dark = window.matchMedia("(prefers-color-scheme: dark)");
+    const follow = () => this.decided || this.paint(dark.matches ? "dark" : "light");
+    dark.addEventListener("change", follow);
+    follow();
   }
 
   paint(theme) {
@@ -260,7 +273,7 @@ class Page {
 
   _key(event) {
     if (event.ctrlKey || event.altKey || event.metaKey || byId("keys").open) return;
-    if (event.target.closest("input, select, textarea, pre")) return;
+    if (event.target.closest("input:not([type=checkbox]), select, pre")) return;
     const act = KEYS[`${event.shiftKey ? "Shift+" : ""}${event.key}`];
     if (!act || !this.trace.length) return;
     event.preventDefault();
@@ -311,9 +324,7 @@ function start() {
   const trace = new Trace(read("trace"));
   byId("trace").remove();
   const page = new Page(trace, new Words(read("words"), document.documentElement.lang));
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  page.paint(dark.matches ? "dark" : "light");
-  dark.addEventListener("change", () => page.paint(dark.matches ? "dark" : "light"));
+  page.followSystem();
   byId("time").setAttribute("aria-valuemax", String(Math.max(1, trace.turns.length)));
   page.goToHash();
   document.documentElement.dataset.state = "ready";

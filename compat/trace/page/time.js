@@ -215,6 +215,8 @@ class Flame extends Picture {
   constructor(canvas, trace, words, pick) {
     super(canvas);
     Object.assign(this, { trace, words, turn: null, row: 0, boxes: [] });
+    // The same for every turn, or all that stands below would jump at each step.
+    canvas.style.height = `${Math.min(FLAME_LEVELS, trace.levels()) * FLAME_ROW}px`;
     canvas.addEventListener("click", (event) => {
       const box = this.boxAt(event.offsetX, event.offsetY);
       if (box) pick(box.row);
@@ -222,14 +224,8 @@ class Flame extends Picture {
   }
 
   show(turn, row) {
-    const same = this.turn === turn;
     Object.assign(this, { turn, row });
-    if (!same) {
-      const levels = turn.calls.map((each) => this.trace.depth[each] + 1);
-      const tall = Math.min(FLAME_LEVELS, levels.reduce((a, b) => Math.max(a, b), 1));
-      this.canvas.style.height = `${tall * FLAME_ROW}px`;
-    }
-    this.resize();
+    this.repaint();
   }
 
   repaint() {
