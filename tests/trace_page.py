@@ -45,7 +45,8 @@ ACTS = {
 
 # Before each: no filter, and the first event.
 RESET = """() => {
-    for (const [id, value, what] of [["channel", "0", "change"], ["text", "", "input"]]) {
+    const usual = [["channel", "0", "change"], ["text", "", "input"]];
+    for (const [id, value, what] of usual) {
         const field = document.getElementById(id);
         field.value = value;
         field.dispatchEvent(new Event(what));

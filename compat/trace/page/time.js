@@ -197,7 +197,7 @@ class TimeLine extends Picture {
     for (let tick = 0; tick <= ticks; tick++) {
       const part = tick / ticks;
       const text = this.by === "events"
-        ? this.words.number(Math.round(part * trace.length))
+        ? `#${this.words.number(Math.round(part * trace.length))}`
         : this.words.span(Math.round(part * trace.duration));
       pen.textAlign = tick === 0 ? "left" : tick === ticks ? "right" : "center";
       pen.fillText(text, part * this.width, this.height - 1);

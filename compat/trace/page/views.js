@@ -11,8 +11,9 @@ const NAMED = 5;
 // Characters of bytes in a line of the list.
 const LINE_BYTES = 48;
 
-// Entries of a queue that are drawn as such.
-const DRAWN_ENTRIES = 24;
+// A queue is cut into its entries if they are no more, and each is no less of the bar.
+const MOST_ENTRIES = 24;
+const NARROWEST_ENTRY = 0.02;
 
 // Names of kinds, for styles and words.
 const KIND_NAMES = ["turn", "woke", "call", "state", "open", "interest", "timer", "end", "turn"];
@@ -374,8 +375,9 @@ function queueElement({ backlog, queued }, most) {
   const bar = make("span", { class: "bar", "aria-hidden": "true" });
   const fill = make("span", { class: "fill" });
   fill.style.width = most ? `${Math.max(backlog ? 3 : 0, (backlog / most) * 100)}%` : "0";
-  const drawn = Math.min(queued, DRAWN_ENTRIES);
-  for (let entry = 0; entry < (backlog ? drawn : 0); entry++) fill.append(make("i"));
+  if (queued <= MOST_ENTRIES && backlog / most >= queued * NARROWEST_ENTRY) {
+    for (let entry = 0; entry < queued; entry++) fill.append(make("i"));
+  }
   bar.append(fill);
   return bar;
 }

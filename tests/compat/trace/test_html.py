@@ -172,6 +172,45 @@ def test_the_script_makes_no_markup_of_text(name: str) -> None:
         assert way not in source
 
 
+# What is written on what, by the names that page.css gives to colours.
+WRITTEN = {
+    "ink": ("paper", "sheet", "soft", "accent-soft", "good-soft", "bad-soft", "call-0"),
+    "quiet": ("paper", "sheet", "soft", "accent-soft"),
+    "accent": ("sheet",),
+    "on-accent": ("accent",),
+    "on-moment": ("moment",),
+    "held": ("held-soft",),
+    "good": ("sheet", "soft", "accent-soft"),
+    "bad": ("sheet", "soft", "accent-soft", "bad-soft"),
+    "queue-text": ("queue-soft",),
+}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_can_be_read_on_what_it_is_written_on(theme: str) -> None:
+    block = re.findall(r":root[^{]*\{(.*?)\}", _part("page.css"), re.DOTALL)
+    names = dict(
+        re.findall(r"--([\w-]+): (#\w+)", block[["light", "dark"].index(theme)])
+    )
+    for ink, papers in WRITTEN.items():
+        for paper in papers:
+            light, dark = sorted(map(luminance, (names[ink], names[paper])))[::-1]
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, paper)
+
+
+def luminance(colour: str) -> float:
+    """Source: WCAG 2.2, relative luminance."""
+    digits = (
+        colour[1:] if len(colour) == 7 else "".join(each * 2 for each in colour[1:])
+    )
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 def test_both_languages_have_the_same_words() -> None:
     words = json.loads(_part("words.json"))
     # Chinese has no forms for one and many.
