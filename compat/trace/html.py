@@ -174,7 +174,7 @@ class _Rows:
         at = turn.at if turn.number else turn.entries[0].at
         figures = [turn.number, turn.thread, self._text(turn.by), turn.timeout]
         rows: list[Row] = [[0, at, *figures, turn.channels, turn.asked]]
-        rows += (self._event(each, 0, at) for each in turn.interests)
+        rows += filter(None, (self._event(each, 0, at) for each in turn.interests))
         if turn.waited is not None:
             rows.append(self._woke(turn, at))
         for entry, depth in _placed(turn.entries):
@@ -215,7 +215,9 @@ class _Rows:
         return row
 
     def _event(self, event: Event, depth: int, at: int) -> Row:
-        """Nothing, if it is an event that the page does not know."""
+        """Nothing, if the page does not know it, or no channel is named that should."""
+        if event.what in _OF_CHANNELS and event.channel is None:
+            return []
         row = _EVENTS.get(event.what, _Rows._nothing)(self, event)
         row[1:1] = (depth, event.at - at)
         return row if len(row) > 2 else []
@@ -266,6 +268,8 @@ class _Rows:
         self.channels.setdefault(channel.number, channel)
         return channel.number
 
+
+_OF_CHANNELS = ("state", "open", "interest")
 
 _EVENTS = {
     "state": _Rows._state,

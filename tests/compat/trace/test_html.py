@@ -299,8 +299,11 @@ def test_calls_of_no_channel_and_events_of_a_later_version_do_no_harm() -> None:
     trace.event("weather", sky="grey")
     with trace.call("soon"):
         trace.event("weather", sky="blue")
+        trace.event("state", held=3)
+    trace.event("interest", r=True)
+    trace.waits()
     _, data = shown(trace)
-    assert [row[0] for row in data["rows"]] == [0, 1, 2]
+    assert [row[0] for row in data["rows"]] == [0, 1, 2, 0]
 
 
 def test_calls_nested_deeper_than_python_recurses() -> None:
