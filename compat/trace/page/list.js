@@ -1,0 +1,96 @@
+// A list of any length, of which only what can be seen is there.
+//
+// Rule 1: the number of elements depends on the height of the list, never on its length.
+// Rule 2: every element says its place and how many there are, for who cannot see that.
+// Rule 3: what is selected is always there, in view or not: a screen reader follows it.
+
+// Rows above and below what can be seen, so that a small scroll finds them there.
+const SPARE = 6;
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "class") element.className = value;
+    else if (name in element && typeof value !== "string") element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+class LongList {
+  // render(place) makes the element of a place; its height is the list's --row.
+  constructor(box, render) {
+    this.box = box;
+    this.render = render;
+    this.count = 0;
+    this.selected = -1;
+    this.there = new Map();
+    this.space = make("div", { class: "space", role: "presentation" });
+    box.replaceChildren(this.space);
+    box.addEventListener("scroll", () => this.draw(), { passive: true });
+    new ResizeObserver(() => this.measure()).observe(box);
+    this.measure();
+  }
+
+  measure() {
+    this.height = this.box.clientHeight;
+    this.row = parseFloat(getComputedStyle(this.box).getPropertyValue("--row"));
+    this.reset(this.count);
+  }
+
+  // Everything is different now.
+  reset(count) {
+    this.count = count;
+    this.space.style.height = `${count * this.row}px`;
+    this.there.clear();
+    this.space.replaceChildren();
+    this.draw();
+  }
+
+  draw() {
+    const first = Math.max(0, Math.floor(this.box.scrollTop / this.row) - SPARE);
+    const end = Math.min(this.count, first + Math.ceil(this.height / this.row) + 2 * SPARE);
+    for (const [place, element] of this.there) {
+      if ((place < first || place >= end) && place !== this.selected) this._drop(place, element);
+    }
+    for (let place = first; place < end; place++) this._ensure(place);
+    if (this.selected >= 0 && this.selected < this.count) this._ensure(this.selected);
+  }
+
+  // Select a place and bring it into view; return its element.
+  select(place) {
+    const before = this.there.get(this.selected);
+    if (before) before.setAttribute("aria-selected", "false");
+    this.selected = place;
+    if (place < 0) return null;
+    this._show(place);
+    this.draw();
+    const element = this.there.get(place);
+    element.setAttribute("aria-selected", "true");
+    return element;
+  }
+
+  _show(place) {
+    const top = place * this.row;
+    const margin = Math.min(this.height / 4, 3 * this.row);
+    const { scrollTop } = this.box;
+    if (top < scrollTop + margin) this.box.scrollTop = top - margin;
+    else if (top + this.row > scrollTop + this.height - margin) {
+      this.box.scrollTop = top + this.row + margin - this.height;
+    }
+  }
+
+  _ensure(place) {
+    if (this.there.has(place)) return;
+    const element = this.render(place);
+    element.style.top = `${place * this.row}px`;
+    this.there.set(place, element);
+    this.space.append(element);
+  }
+
+  _drop(place, element) {
+    this.there.delete(place);
+    element.remove();
+  }
+}

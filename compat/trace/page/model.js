@@ -1,0 +1,430 @@
+// The trace: rows in the order of their beginning, and what every channel was at each.
+//
+// Rule 1: a moment is a row, and means: when that row, and all that happened in it, was
+// over. A turn's row is over when the turn is.
+// Rule 2: whatever is asked about a moment costs no walk through the trace.
+// Rule 3: bytes that were not recorded are not known; nothing here guesses them.
+
+const TURN = 0;
+const WOKE = 1;
+const CALL = 2;
+const STATE = 3;
+const OPEN = 4;
+const INTEREST = 5;
+const TIMER = 6;
+const END = 7;
+const INNER_TURN = 8;
+
+// What a state may change, from the lowest bit up; the first three are texts.
+const STATES = ["is", "local", "peer", "terminator", "held", "backlog", "queued"];
+const STATE_TEXTS = 3;
+
+// The part of a trace's time.
+const MOSTLY = 0.9;
+
+const NEW_CHANNEL = {
+  is: "new", local: "", peer: "", terminator: null,
+  held: 0, heldAt: -1, backlog: 0, queued: 0, reads: false, writes: false,
+};
+
+class Channel {
+  constructor(number, kind, module, fd) {
+    Object.assign(this, { number, kind, module, fd });
+    this.name = `${kind}#${number}`;
+    this.since = -1; // the row in which it was first seen
+    this.until = Infinity; // the row in which it was closed
+    this.rows = []; // that are about it
+    this.takes = []; // those in which it read from its socket
+    this.changed = []; // rows, ascending
+    this.states = []; // what it was after each of them
+  }
+
+  // What it was at a moment; null before it was there.
+  at(row) {
+    const place = lastUpTo(this.changed, row);
+    if (place >= 0) return this.states[place];
+    return this.since >= 0 && this.since <= row ? NEW_CHANNEL : null;
+  }
+
+  change(row, changes) {
+    const last = this.states[this.states.length - 1] || NEW_CHANNEL;
+    this.changed.push(row);
+    this.states.push({ ...last, ...changes });
+    if (changes.is === "closed") this.until = row;
+    else if (changes.is) this.until = Infinity;
+  }
+}
+
+class Trace {
+  constructor(data) {
+    this.header = data.header;
+    this.rows = data.rows;
+    this.strings = data.strings;
+    this.channels = new Map();
+    for (const each of data.channels) this.channels.set(each[0], new Channel(...each));
+    this.code = new Map(data.code.map((each) => [each[0], codeOf(each)]));
+    this.turns = []; // their rows
+    this.mostBacklog = 0;
+    this.threads = new Set();
+    this._lay(data.rows.length);
+    for (let row = 0; row < data.rows.length; row++) this._take(row);
+    this._end();
+  }
+
+  // What is asked of every row often, in columns.
+  _lay(count) {
+    this.kind = new Uint8Array(count);
+    this.depth = new Uint16Array(count);
+    this.time = new Float64Array(count); // microseconds since the trace began
+    this.turnOf = new Int32Array(count); // the place in turns
+    this.last = new Int32Array(count); // the last row that happened in this one
+    this.about = new Int32Array(count); // the channel; 0 for none
+    this._open = []; // rows of whose last nothing is known yet
+  }
+
+  _take(row) {
+    const fields = this.rows[row];
+    this.kind[row] = fields[0];
+    if (fields[0] === TURN) this._beginTurn(row, fields);
+    else this._placeInTurn(row, fields);
+    this.turnOf[row] = this.turns.length - 1;
+    const taker = TAKERS[fields[0]];
+    if (taker) taker(this, row, fields);
+  }
+
+  _beginTurn(row, fields) {
+    this._closeFrom(0, row);
+    this.turns.push(row);
+    this.threads.add(fields[3]);
+    this.time[row] = fields[1];
+  }
+
+  _placeInTurn(row, fields) {
+    const depth = fields[1];
+    this._closeFrom(depth, row);
+    this._open.push(row);
+    this.depth[row] = depth;
+    this.time[row] = this.time[this.turns[this.turns.length - 1]] + fields[2];
+  }
+
+  // Those of at least that depth are over.
+  _closeFrom(depth, row) {
+    while (this._open.length && this.depth[this._open[this._open.length - 1]] >= depth) {
+      this.last[this._open.pop()] = row - 1;
+    }
+  }
+
+  _end() {
+    const count = this.rows.length;
+    this._closeFrom(0, count);
+    this.turns.forEach((row, place) => {
+      this.last[row] = (this.turns[place + 1] ?? count) - 1;
+    });
+    this.duration = 0;
+    for (let row = 0; row < count; row++) {
+      this.duration = Math.max(this.duration, this.over(row));
+    }
+  }
+
+  // How deep calls are nested, at most.
+  levels() {
+    let most = 1;
+    for (let row = 0; row < this.length; row++) {
+      if (this.kind[row] === CALL && this.depth[row] >= most) most = this.depth[row] + 1;
+    }
+    return most;
+  }
+
+  // Whether a picture in which time is to scale would show little but waits.
+  isMostlyWaiting() {
+    let waited = 0;
+    for (const row of this.turns) waited += this.waitOf(row);
+    return waited > MOSTLY * this.duration;
+  }
+
+  waitOf(turn) {
+    for (let row = turn + 1; row <= this.last[turn]; row++) {
+      if (this.kind[row] === WOKE && !this.depth[row]) return this.rows[row][3];
+    }
+    return 0;
+  }
+
+  // Notes that a row is about a channel, and returns it.
+  _tell(row, number) {
+    const channel = this.channels.get(number);
+    if (!channel) return null;
+    this.about[row] = number;
+    channel.rows.push(row);
+    if (channel.since < 0) channel.since = row;
+    return channel;
+  }
+
+  get length() {
+    return this.rows.length;
+  }
+
+  text(number) {
+    return this.strings[number || 0];
+  }
+
+  name(number) {
+    return this.channels.get(number)?.name ?? `#${number}`;
+  }
+
+  // The row of the turn that a row belongs to.
+  turn(row) {
+    return this.turns[this.turnOf[row]];
+  }
+
+  // Microseconds since the trace began at which a row was over.
+  over(row) {
+    const fields = this.rows[row];
+    if (this.kind[row] === CALL) return this.time[row] + (fields[3] || 0);
+    return this.time[row];
+  }
+
+  call(row) {
+    const [, depth, , us = 0, do_, ch = 0, f = 0, data = 0, n = 0, taken = 0, given = 0,
+      error = 0, where = 0, to = 0, but = 0, id = 0] = this.rows[row];
+    return {
+      row, depth, us, ch, to, but, id, taken, given,
+      do: this.text(do_),
+      code: this.code.get(f) || null,
+      data: data || !this.keepsPayload ? this.text(data) : "",
+      size: n ? n - 1 : null,
+      error: this.text(error),
+      where: this.text(where),
+    };
+  }
+
+  get keepsPayload() {
+    return this.header.payload !== null;
+  }
+
+  // What stands in a turn: {turn, woke, calls, rows}, the last two as numbers of rows.
+  turnAt(place) {
+    const row = this.turns[place];
+    const [, at, number, thread, by, timeout, channels, asked] = this.rows[row];
+    const rows = range(row + 1, this.last[row]);
+    const woke = rows.find((each) => this.kind[each] === WOKE && !this.depth[each]);
+    return {
+      row, at, number, thread, timeout, channels, asked, rows,
+      by: this.text(by),
+      woke: woke === undefined ? null : { row: woke, ...this.woke(woke) },
+      interests: rows.filter((each) => this.kind[each] === INTEREST),
+      calls: rows.filter((each) => this.kind[each] === CALL),
+      changes: rows.filter((each) => this.kind[each] === STATE || this.kind[each] === OPEN),
+    };
+  }
+
+  woke(row) {
+    const [, , , waited, why, read, write, urgent] = this.rows[row];
+    return { waited, why: this.text(why), read, write, urgent };
+  }
+
+  // What a state's row says has changed, by name.
+  changes(row) {
+    const [, , , , bits, ...values] = this.rows[row];
+    const changes = {};
+    STATES.forEach((name, place) => {
+      if (!(bits & (1 << place))) return;
+      const value = values.shift();
+      changes[name] = place < STATE_TEXTS ? this.text(value) : value;
+    });
+    return changes;
+  }
+
+  // Channels that are there at a moment, or were closed in its turn.
+  channelsAt(row) {
+    const turn = this.turn(row);
+    const there = (each) => each.since >= 0 && each.since <= row && each.until >= turn;
+    return [...this.channels.values()].filter(there);
+  }
+
+  // The numbers of those that a turn has to do with.
+  touchedIn(turn) {
+    const touched = new Set();
+    for (let row = turn; row <= this.last[turn]; row++) {
+      if (this.about[row]) touched.add(this.about[row]);
+      if (this.kind[row] === WOKE) readyIn(this.rows[row]).forEach((each) => touched.add(each));
+    }
+    return touched;
+  }
+
+  // The bytes that a channel holds back at a moment, as text; null if not recorded.
+  held(channel, row) {
+    const state = channel.at(row);
+    if (!state || !state.held) return "";
+    const bytes = this._lastTaken(channel, state.heldAt, state.held);
+    return bytes && toText(bytes);
+  }
+
+  // The last bytes that had been read by a row; null if not all were recorded.
+  _lastTaken(channel, row, count) {
+    let bytes = [];
+    for (let place = lastUpTo(channel.takes, row); place >= 0; place--) {
+      const taken = this._taken(channel.takes[place]);
+      if (!taken) return null;
+      bytes = taken.concat(bytes);
+      if (bytes.length >= count) return bytes.slice(bytes.length - count);
+    }
+    return null;
+  }
+
+  // The bytes that a call read; null if not all of them were recorded.
+  _taken(row) {
+    const call = this.call(row);
+    const bytes = call.size === null ? toBytes(call.data) : [];
+    return bytes.length === call.taken ? bytes : null;
+  }
+
+  // What became of what a call read: a list of {what, size, text}, in the order of the
+  // bytes; what is "told", "terminator" or "held". Null if it read nothing, or if the
+  // trace does not account for every byte.
+  fate(row) {
+    const channel = this.channels.get(this.about[row]);
+    const reads = channel ? this._within(channel.takes, row) : [];
+    if (!reads.length) return null;
+    const before = channel.at(row)?.held ?? 0;
+    const after = channel.at(this.last[row])?.held ?? 0;
+    const parts = this._parts(channel, row);
+    const taken = reads.reduce((sum, each) => sum + this.call(each).taken, 0);
+    const left = before + taken - parts.reduce((sum, part) => sum + part.size, 0);
+    if (left !== after) return null;
+    if (left) parts.push({ what: "held", size: left });
+    return this._cut(parts, this._stream(channel, row, reads, before));
+  }
+
+  _within(rows, row) {
+    return rows.slice(lastUpTo(rows, row - 1) + 1, lastUpTo(rows, this.last[row]) + 1);
+  }
+
+  _parts(channel, row) {
+    const parts = [];
+    for (const each of this._within(channel.rows, row)) {
+      if (this.kind[each] !== CALL) continue;
+      const call = this.call(each);
+      const { terminator } = channel.at(each) ?? NEW_CHANNEL;
+      if (call.do === "collect_incoming_data") parts.push({ what: "told", size: call.size ?? 0, row: each });
+      else if (call.do === "found_terminator" && typeof terminator === "string") {
+        parts.push({ what: "terminator", size: toBytes(terminator).length, row: each });
+      }
+    }
+    return parts;
+  }
+
+  // The bytes held before, and those read; null if not all were recorded.
+  _stream(channel, row, reads, before) {
+    const state = channel.at(row);
+    const kept = before ? this._lastTaken(channel, state.heldAt, before) : [];
+    const taken = reads.map((each) => this._taken(each));
+    return kept && taken.every(Boolean) ? kept.concat(...taken) : null;
+  }
+
+  _cut(parts, stream) {
+    let at = 0;
+    return parts.map((part) => {
+      const text = stream && toText(stream.slice(at, at + part.size));
+      at += part.size;
+      return { ...part, text };
+    });
+  }
+
+  // The rows that pass a filter: {channel, what, text, thread}, each unset if it is
+  // "" or 0. A turn stays for as long as something in it does.
+  passing({ channel = 0, what = "", text = "", thread = 0 }) {
+    const found = [];
+    const meets = KINDS[what] || (() => true);
+    const said = this._saying(text);
+    const asked = Boolean(channel || text || (what && what !== "turns"));
+    for (const turn of this.turns) {
+      if (thread && this.rows[turn][3] !== thread) continue;
+      const before = found.push(turn);
+      let concerned = !asked;
+      for (let row = turn + 1; row <= this.last[turn]; row++) {
+        if (!this._concerns(row, channel) || !said(row)) continue;
+        if (meets(this, row)) found.push(row);
+        if (what === "turns") concerned = true;
+      }
+      if (!concerned && found.length === before) found.pop();
+    }
+    return Int32Array.from(found);
+  }
+
+  _concerns(row, channel) {
+    if (!channel || this.about[row] === channel) return true;
+    return this.kind[row] === WOKE && readyIn(this.rows[row]).includes(channel);
+  }
+
+  // Whether a row says a text: a name, bytes or an error.
+  _saying(text) {
+    if (!text) return () => true;
+    const wanted = text.toLowerCase();
+    const has = this.strings.map((each) => each.toLowerCase().includes(wanted));
+    const called = new Set();
+    for (const channel of this.channels.values()) {
+      if (channel.name.toLowerCase().includes(wanted)) called.add(channel.number);
+    }
+    return (row) => {
+      if (called.has(this.about[row])) return true;
+      const fields = this.rows[row];
+      if (this.kind[row] === CALL) return [4, 7, 11].some((place) => fields[place] && has[fields[place]]);
+      return this.kind[row] === STATE && Object.values(this.changes(row)).some((value) => String(value).toLowerCase().includes(wanted));
+    };
+  }
+}
+
+// What "show" offers, by name.
+const KINDS = {
+  turns: () => false,
+  calls: (trace, row) => trace.kind[row] === CALL,
+  states: (trace, row) => trace.kind[row] === STATE || trace.kind[row] === OPEN,
+  errors: (trace, row) => trace.kind[row] === CALL && Boolean(trace.rows[row][11]),
+};
+
+// What the model learns of a row, by its kind.
+const TAKERS = {
+  [CALL](trace, row, fields) {
+    const channel = trace._tell(row, fields[5] || 0);
+    if (channel && fields[9]) channel.takes.push(row);
+  },
+  [STATE](trace, row, fields) {
+    const channel = trace._tell(row, fields[3]);
+    const changes = trace.changes(row);
+    if ("held" in changes) changes.heldAt = row;
+    if (changes.backlog > trace.mostBacklog) trace.mostBacklog = changes.backlog;
+    if (channel) channel.change(row, changes);
+  },
+  [OPEN](trace, row, fields) {
+    trace._tell(row, fields[3]);
+  },
+  [INTEREST](trace, row, fields) {
+    const channel = trace._tell(row, fields[3]);
+    const wants = { reads: Boolean(fields[4] & 1), writes: Boolean(fields[4] & 2) };
+    if (channel) channel.change(row, wants);
+  },
+};
+
+function codeOf([number, name, kind, file, line, source]) {
+  return { number, name, kind, file, line, source };
+}
+
+function readyIn([, , , , , read, write, urgent]) {
+  return [...read, ...write, ...urgent];
+}
+
+function range(first, last) {
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, place) => first + place);
+}
+
+// The place of the last that is no greater; -1 if all are.
+function lastUpTo(ascending, value) {
+  let low = 0;
+  let high = ascending.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ascending[middle] <= value) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}

@@ -1,0 +1,334 @@
+// The page: what is selected, what the keys and buttons do, and in which words.
+//
+// Rule 1: one moment is selected; all that is shown follows from it and the filter.
+// Rule 2: whatever a key does, a button does, and the other way round.
+// Rule 3: each step is announced in one sentence.
+
+const byId = (id) => document.getElementById(id);
+
+class Page {
+  constructor(trace, words) {
+    Object.assign(this, { trace, words, row: 0 });
+    this.filter = { channel: 0, what: "", text: "", thread: 0 };
+    this.visible = trace.passing(this.filter);
+    const pick = (row) => this.select(row);
+    this.lines = new Lines(trace, words);
+    this.turnView = new TurnView(byId("phases"), trace, words, this.lines, pick);
+    this.detail = new DetailView(byId("detail"), trace, words, this.lines, pick);
+    this.channels = new ChannelsView(byId("channels"), words, trace, (number) => this.choose(number));
+    this.events = new LongList(byId("events"), (place) => this._line(place));
+    this.timeLine = new TimeLine(byId("time"), trace, words, (row) => this.select(this._near(row)));
+    this.flame = new Flame(byId("flame"), trace, words, pick);
+    this._scale(trace.isMostlyWaiting() ? "events" : "time");
+    byId("touched").checked = trace.channels.size > MANY_CHANNELS;
+    this._listen();
+    this.speak(words.lang);
+  }
+
+  // Select a row, and show that moment everywhere.
+  select(row) {
+    this.row = row;
+    const { trace } = this;
+    const turn = trace.turnAt(trace.turnOf[row]);
+    this._follow();
+    this.turnView.show(turn, row);
+    this.flame.show(turn, row);
+    this.timeLine.show(row);
+    this.detail.show(row);
+    this._showChannels();
+    this._say(turn);
+  }
+
+  // The next or the last before of a kind (null: any) that passes the filter.
+  step(forward, kind) {
+    const by = forward ? 1 : -1;
+    let place = this._place() + (forward || this.visible[this._place()] === this.row ? by : 0);
+    while (place >= 0 && place < this.visible.length) {
+      const row = this.visible[place];
+      if (kind === null || this.trace.kind[row] === kind) return this.select(row);
+      place += by;
+    }
+    return undefined;
+  }
+
+  // To the first or the last row.
+  edge(last) {
+    if (this.visible.length) this.select(this.visible[last ? this.visible.length - 1 : 0]);
+  }
+
+  // To a turn, by its number.
+  goTo(number) {
+    const { trace } = this;
+    const row = trace.turns.find((each) => trace.rows[each][2] === number);
+    if (row !== undefined) this.select(row);
+  }
+
+  // Filter by a channel, or not any more if it is that already.
+  choose(number) {
+    this.narrow({ channel: this.filter.channel === number ? 0 : number });
+  }
+
+  narrow(change) {
+    Object.assign(this.filter, change);
+    this.visible = this.trace.passing(this.filter);
+    byId("channel").value = String(this.filter.channel);
+    this.events.selected = -1;
+    this.events.reset(this.visible.length);
+    this.timeLine.channel = this.filter.channel;
+    this.timeLine.repaint();
+    byId("nothing").hidden = this.visible.length > 0;
+    byId("found").textContent = this._found();
+    this._stay();
+  }
+
+  // Say everything in another language.
+  speak(lang) {
+    const { words } = this;
+    words.use(lang);
+    document.documentElement.lang = lang === "zh" ? "zh-CN" : lang;
+    words.fill(document);
+    this._fillChoices();
+    this._showAbout();
+    this.timeLine.repaint();
+    this.narrow({});
+  }
+
+  _stay() {
+    if (!this.trace.length) return;
+    this.select(this.visible.length ? this._near(this.row) : this.row);
+  }
+
+  _found() {
+    return this.words.say("found", { count: this.visible.length, all: this.trace.length });
+  }
+
+  // The place in the list of what is selected, or of what stands before it.
+  _place() {
+    return lastUpTo(this.visible, this.row);
+  }
+
+  _near(row) {
+    return this.visible[Math.max(0, lastUpTo(this.visible, row))];
+  }
+
+  _follow() {
+    const place = this._place();
+    const here = place >= 0 && this.visible[place] === this.row ? place : -1;
+    const element = this.events.select(here);
+    if (element) byId("events").setAttribute("aria-activedescendant", element.id);
+    else byId("events").removeAttribute("aria-activedescendant");
+  }
+
+  _line(place) {
+    const row = this.visible[place];
+    const { trace } = this;
+    const kind = KIND_NAMES[trace.kind[row]];
+    const failed = trace.kind[row] === CALL && trace.rows[row][11] ? "failed" : "";
+    const element = make("div", {
+      class: `event ${kind} ${failed}`,
+      role: "option",
+      id: `event-${row}`,
+      "aria-selected": String(row === this.row),
+      "aria-setsize": String(this.visible.length),
+      "aria-posinset": String(place + 1),
+    }, ...this.lines.of(row).map(([style, what]) => make("span", { class: style }, what)));
+    element.style.paddingInlineStart = `${indent(trace, row)}px`;
+    element.append(make("span", { class: "time" }, this._clock(row)));
+    element.addEventListener("click", () => this.select(row));
+    return element;
+  }
+
+  // A turn says when it was; what happened in it, how long after the wait.
+  _clock(row) {
+    const { trace, words } = this;
+    const turn = trace.turn(row);
+    if (row === turn) return words.moment(trace.time[row]);
+    const after = trace.time[row] - trace.time[turn] - trace.waitOf(turn);
+    return after < 0 || trace.kind[row] === WOKE ? "" : `+${words.span(after)}`;
+  }
+
+  _showChannels() {
+    const { words, trace } = this;
+    this.channels.show(this.row, byId("touched").checked, this.filter.channel);
+    byId("as-of").textContent = words.say("as.of", { what: this._short(this.row) });
+    byId("flame").setAttribute("aria-label", this._flameText(trace.turnAt(trace.turnOf[this.row])));
+  }
+
+  _short(row) {
+    const { trace, words } = this;
+    if (trace.kind[row] === CALL) return callName(trace, row);
+    if (trace.kind[row] === TURN) return turnName(words, trace.turnAt(trace.turnOf[row]));
+    return this.lines.sentence(row);
+  }
+
+  _flameText({ calls }) {
+    const { words, trace } = this;
+    if (!calls.length) return words.say("flame.none");
+    const longest = calls.reduce((most, each) => (trace.rows[each][3] > (trace.rows[most][3] || 0) ? each : most));
+    const span = words.span(trace.rows[longest][3] || 0);
+    return words.say("flame.text", { count: calls.length, what: callName(trace, longest), span });
+  }
+
+  _say(turn) {
+    const { words, trace } = this;
+    const name = turnName(words, turn);
+    const where = words.say("turn.of", { turn: name, all: this._lastTurn(turn.thread) });
+    const text = words.say("event.of", { place: this.row + 1, all: trace.length });
+    byId("where").textContent = `${where} · ${text}`;
+    byId("turn").value = String(turn.number);
+    byId("said").textContent = this.row === turn.row
+      ? this.lines.sentence(this.row)
+      : `${name}: ${this.lines.sentence(this.row)}`;
+    const slider = byId("time");
+    slider.setAttribute("aria-valuenow", String(trace.turnOf[this.row] + 1));
+    slider.setAttribute("aria-valuetext", `${where}, ${words.moment(trace.time[this.row])}`);
+  }
+
+  _lastTurn(thread) {
+    const { trace } = this;
+    const own = (row) => trace.rows[row][3] === thread;
+    return trace.rows[trace.turns.findLast(own)][2];
+  }
+
+  _fillChoices() {
+    const { trace, words, filter } = this;
+    const channels = [...trace.channels.values()].filter((each) => each.since >= 0);
+    choices(byId("channel"), [["0", words.say("channels.all")], ...channels.map((each) => [String(each.number), each.name])], filter.channel);
+    choices(byId("what"), ["", ...Object.keys(KINDS)].map((what) => [what, words.say(`what.${what || "all"}`)]), filter.what);
+    const threads = [...trace.threads].sort((a, b) => a - b);
+    choices(byId("thread"), [["0", words.say("threads.all")], ...threads.map((n) => [String(n), words.say("thread.n", { n })])], filter.thread);
+    byId("threads").hidden = threads.length < 2;
+  }
+
+  _showAbout() {
+    const { words } = this;
+    const { program, python, asyncore, began, ended, whole } = this.trace.header;
+    const how = ended ? words.say(`end.${ended}`) : words.say(whole ? "end.open" : "end.cut");
+    const title = document.title === program ? "" : program;
+    byId("about").textContent = [title, python, asyncore, began, how].filter(Boolean).join(" · ");
+    byId("empty").hidden = this.trace.length > 0;
+    byId("language").textContent = words.say("language.other");
+    byId("language").lang = words.lang === "zh" ? "en" : "zh-CN";
+  }
+
+  _listen() {
+    const press = (id, act) => byId(id).addEventListener("click", act);
+    for (const [id, act] of Object.entries(STEPS)) press(id, () => act(this));
+    press("language", () => this.speak(this.words.lang === "zh" ? "en" : "zh"));
+    press("theme", () => this._decide());
+    press("help", () => byId("keys").showModal());
+    press("close", () => byId("keys").close());
+    press("by", () => this._scale(this.timeLine.by === "time" ? "events" : "time"));
+    byId("touched").addEventListener("change", () => this._showChannels());
+    byId("channel").addEventListener("change", (event) => this.narrow({ channel: Number(event.target.value) }));
+    byId("thread").addEventListener("change", (event) => this.narrow({ thread: Number(event.target.value) }));
+    byId("what").addEventListener("change", (event) => this.narrow({ what: event.target.value }));
+    byId("text").addEventListener("input", (event) => this.narrow({ text: event.target.value }));
+    byId("turn").addEventListener("change", (event) => this.goTo(Number(event.target.value)));
+    byId("time").addEventListener("keydown", (event) => this._slide(event));
+    document.addEventListener("keydown", (event) => this._key(event));
+    window.addEventListener("hashchange", () => this.goToHash());
+  }
+
+  // As #turn=12 in the page's address says.
+  goToHash() {
+    const found = /^#turn=(\d+)$/.exec(location.hash);
+    if (found) this.goTo(Number(found[1]));
+  }
+
+  // From here on, what the system says does not count.
+  _decide() {
+    this.decided = true;
+    this.paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  }
+
+  followSystem() {
+    const dark = window.matchMedia("(prefers-color-scheme: dark)");
+    const follow = () => this.decided || this.paint(dark.matches ? "dark" : "light");
+    dark.addEventListener("change", follow);
+    follow();
+  }
+
+  paint(theme) {
+    document.documentElement.dataset.theme = theme;
+    byId("theme").setAttribute("aria-pressed", String(theme === "dark"));
+    this.timeLine.repaint();
+    this.flame.repaint();
+  }
+
+  _scale(by) {
+    this.timeLine.by = by;
+    byId("by").setAttribute("aria-pressed", String(by === "events"));
+    this.timeLine.repaint();
+  }
+
+  // On the time line, all arrows go from turn to turn.
+  _slide(event) {
+    const act = { ArrowLeft: "turn-back", ArrowDown: "turn-back", ArrowRight: "turn-on", ArrowUp: "turn-on" }[event.key];
+    if (!act || event.shiftKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    STEPS[act](this);
+  }
+
+  _key(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey || byId("keys").open) return;
+    if (event.target.closest("input:not([type=checkbox]), select, pre")) return;
+    const act = KEYS[`${event.shiftKey ? "Shift+" : ""}${event.key}`];
+    if (!act || !this.trace.length) return;
+    event.preventDefault();
+    STEPS[act](this);
+  }
+}
+
+// With more channels than that, at first only those of the turn are shown.
+const MANY_CHANNELS = 40;
+
+// What the buttons do, by their ids.
+const STEPS = {
+  first: (page) => page.edge(false),
+  "turn-back": (page) => page.step(false, TURN),
+  "call-back": (page) => page.step(false, CALL),
+  "event-back": (page) => page.step(false, null),
+  "event-on": (page) => page.step(true, null),
+  "call-on": (page) => page.step(true, CALL),
+  "turn-on": (page) => page.step(true, TURN),
+  last: (page) => page.edge(true),
+};
+
+// The same for the keys.
+const KEYS = {
+  Home: "first",
+  "Shift+ArrowLeft": "turn-back",
+  PageUp: "turn-back",
+  ArrowLeft: "call-back",
+  ArrowUp: "event-back",
+  ArrowDown: "event-on",
+  ArrowRight: "call-on",
+  "Shift+ArrowRight": "turn-on",
+  PageDown: "turn-on",
+  End: "last",
+};
+
+function indent(trace, row) {
+  return trace.kind[row] === TURN ? 12 : 26 + 14 * Math.min(12, trace.depth[row]);
+}
+
+function choices(select, options, chosen) {
+  select.replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
+  select.value = String(chosen);
+}
+
+function start() {
+  const read = (id) => JSON.parse(byId(id).textContent);
+  const trace = new Trace(read("trace"));
+  byId("trace").remove();
+  const page = new Page(trace, new Words(read("words"), document.documentElement.lang));
+  page.followSystem();
+  byId("time").setAttribute("aria-valuemax", String(Math.max(1, trace.turns.length)));
+  page.goToHash();
+  document.documentElement.dataset.state = "ready";
+  return page;
+}
+
+start();

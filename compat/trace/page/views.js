@@ -1,0 +1,520 @@
+// What is shown of a moment: its event's line, the turn, the channels, the details.
+//
+// Rule 1: what a trace holds becomes text, never markup.
+// Rule 2: how much is shown never depends on how much there is: what is beyond a limit is
+// counted, and found in the list.
+// Rule 3: nothing is said by colour alone.
+
+// Things that are named one by one, before the rest is counted.
+const NAMED = 5;
+
+// Characters of bytes in a line of the list.
+const LINE_BYTES = 48;
+
+// A queue is cut into its entries if they are no more, and each is no less of the bar.
+const MOST_ENTRIES = 24;
+const NARROWEST_ENTRY = 0.02;
+
+// Names of kinds, for styles and words.
+const KIND_NAMES = ["turn", "woke", "call", "state", "open", "interest", "timer", "end", "turn"];
+
+// Bytes, with what cannot be seen set off.
+function bytesElement(text, limit = Infinity) {
+  const element = make("span", { class: "bytes" });
+  let room = limit;
+  for (const [shown, escape] of seen(text)) {
+    if (room <= 0) break;
+    const part = shown.slice(0, room);
+    room -= part.length;
+    element.append(escape ? make("span", { class: "escape" }, part) : part);
+  }
+  if (room <= 0) element.append("…");
+  return element;
+}
+
+// A line of the list for each kind of event, and the sentence that says it.
+class Lines {
+  constructor(trace, words) {
+    Object.assign(this, { trace, words });
+  }
+
+  // The parts of a line: [class, text or element].
+  of(row) {
+    return this[LINES[this.trace.kind[row]]](row).filter(([, what]) => what);
+  }
+
+  // For labels and announcements.
+  sentence(row) {
+    const parts = this.of(row).map(([, what]) => what.textContent ?? what);
+    return parts.join(" ").trim();
+  }
+
+  turn(row) {
+    const { words, trace } = this;
+    const turn = trace.turnAt(trace.turnOf[row]);
+    const told = words.say("calls", { count: turn.calls.length });
+    const thread = turn.thread > 1 ? words.say("thread.n", { n: turn.thread }) : "";
+    return [["name", turnName(words, turn)], ["quiet", thread], ["quiet", told]];
+  }
+
+  innerTurn(row) {
+    return [["name", this.words.say("turn.inner", { n: this.trace.rows[row][3] })]];
+  }
+
+  woke(row) {
+    const { words } = this;
+    const { waited, why, read, write, urgent } = this.trace.woke(row);
+    const count = read.length + write.length + urgent.length;
+    return [
+      ["name", words.say(`why.${why}`)],
+      ["quiet", words.say("after", { span: words.span(waited) })],
+      ["quiet", count ? words.say("ready.count", { count }) : ""],
+    ];
+  }
+
+  call(row) {
+    const call = this.trace.call(row);
+    const size = call.size ?? (call.taken || call.given);
+    return [
+      ["channel", call.ch ? this.trace.name(call.ch) : ""],
+      ["name", this.doing(call)],
+      ["size", size ? this.words.bytes(size) : ""],
+      ["", call.data && bytesElement(call.data, LINE_BYTES)],
+      ["error", call.error],
+    ];
+  }
+
+  doing(call) {
+    if (call.to) return `${call.do} → ${this.words.number(call.to)}`;
+    return call.do;
+  }
+
+  state(row) {
+    const { trace } = this;
+    return [
+      ["channel", trace.name(trace.about[row])],
+      ["", this.words.list(this.changes(trace.changes(row)))],
+    ];
+  }
+
+  // What has changed, one text each.
+  changes(changes) {
+    const { words } = this;
+    const said = [];
+    if (changes.is) said.push(words.say(`is.${changes.is}`));
+    if ("held" in changes) said.push(words.say("held.is", { size: words.bytes(changes.held) }));
+    if ("backlog" in changes) said.push(words.say("queue.is", { size: words.bytes(changes.backlog) }));
+    else if ("queued" in changes) said.push(words.say("entries", { count: changes.queued }));
+    if ("terminator" in changes) said.push(words.say("terminator.is", { what: terminatorText(words, changes.terminator) }));
+    if (changes.peer) said.push(words.say("peer.is", { peer: changes.peer }));
+    if (changes.local && !changes.peer) said.push(changes.local);
+    return said;
+  }
+
+  open(row) {
+    const { trace, words } = this;
+    const channel = trace.channels.get(trace.about[row]);
+    return [["channel", channel.name], ["", words.say("opened", { fd: channel.fd })]];
+  }
+
+  interest(row) {
+    const { trace, words } = this;
+    return [
+      ["channel", trace.name(trace.about[row])],
+      ["", words.say(`wants.${trace.rows[row][4]}`)],
+    ];
+  }
+
+  timer(row) {
+    const [, , , id, seconds] = this.trace.rows[row];
+    const said = seconds === null ? "timer.cancelled" : "timer.set";
+    return [["", this.words.say(said, { id, seconds: seconds ?? 0 })]];
+  }
+
+  end(row) {
+    return [["name", this.words.say(`end.${this.trace.text(this.trace.rows[row][3])}`)]];
+  }
+}
+
+const LINES = ["turn", "woke", "call", "state", "open", "interest", "timer", "end", "innerTurn"];
+
+function turnName(words, turn) {
+  return turn.number ? words.say("turn.n", { n: turn.number }) : words.say("turn.before");
+}
+
+function terminatorText(words, terminator) {
+  if (terminator === null) return words.say("none");
+  return typeof terminator === "number" ? words.bytes(terminator) : `"${seenText(terminator)}"`;
+}
+
+// A turn as what it is: five phases, one after the other, and then again.
+class TurnView {
+  constructor(root, trace, words, lines, pick) {
+    Object.assign(this, { root, trace, words, lines, pick });
+  }
+
+  show(turn, row) {
+    const { words } = this;
+    const phases = [
+      ["asked", turn.row, this._asked(turn)],
+      ["waited", turn.woke?.row ?? turn.row, this._waited(turn)],
+      ["ready", turn.woke?.row ?? turn.row, this._ready(turn)],
+      ["called", turn.calls[0], this._called(turn)],
+      ["became", turn.changes[0], this._became(turn)],
+    ];
+    const here = phaseOf(this.trace, row);
+    this.root.replaceChildren(...phases.map(([name, target, what]) =>
+      this._phase(name, target, what, name === here)));
+    this.root.setAttribute("aria-label", words.say("turn.picture", { turn: turnName(words, turn) }));
+  }
+
+  _phase(name, target, [figure, ...what], here) {
+    const { words } = this;
+    const button = make("button", { type: "button", "data-phase": name, disabled: target === undefined },
+      words.say(`phase.${name}`));
+    if (here) button.setAttribute("aria-current", "step");
+    button.addEventListener("click", () => this.pick(target));
+    return make("li", { class: `phase ${name}` },
+      make("div", { class: "head" }, button, make("span", { class: "figure" }, figure)),
+      make("p", { class: "hint" }, words.say(`phase.${name}.hint`)),
+      ...what);
+  }
+
+  _asked(turn) {
+    const { words, trace, lines } = this;
+    if (!turn.number) return ["–", quiet(words.say("turn.before.hint"))];
+    const news = turn.interests.map((row) => chip(trace.name(trace.about[row]), words.say(`wants.${trace.rows[row][4]}`)));
+    return [
+      words.span(turn.asked),
+      quiet(words.say("asked.count", { count: turn.channels })),
+      this._some(news),
+    ];
+  }
+
+  _waited(turn) {
+    const { words } = this;
+    const limit = turn.timeout === null ? words.say("limit.none") : words.say("limit", { span: words.span(turn.timeout * 1e6) });
+    if (!turn.number) return ["–"];
+    if (!turn.woke) return ["…", quiet(words.say("waiting")), quiet(`${turn.by} · ${limit}`)];
+    return [
+      words.span(turn.woke.waited),
+      make("p", {}, words.say(`why.${turn.woke.why}`)),
+      quiet(`${turn.by} · ${limit}`),
+    ];
+  }
+
+  _ready(turn) {
+    const { words, trace } = this;
+    const { read = [], write = [], urgent = [] } = turn.woke ?? {};
+    const chips = [["read", read], ["write", write], ["urgent", urgent]].flatMap(([how, who]) =>
+      who.map((each) => chip(trace.name(each), words.say(`ready.${how}`))));
+    return [words.number(chips.length), chips.length ? this._some(chips) : quiet(words.say("ready.nobody"))];
+  }
+
+  _called(turn) {
+    const { words, trace } = this;
+    const outer = turn.calls.filter((row) => !trace.depth[row]);
+    const us = outer.reduce((sum, row) => sum + (trace.rows[row][3] || 0), 0);
+    const named = outer.map((row) => {
+      const call = trace.call(row);
+      return chip(call.ch ? trace.name(call.ch) : "", call.do, call.error ? "bad" : "");
+    });
+    const failed = turn.calls.filter((row) => trace.rows[row][11]).length;
+    return [
+      words.span(us),
+      quiet(words.say("calls", { count: turn.calls.length })),
+      this._some(named),
+      failed ? make("p", { class: "error" }, words.say("errors", { count: failed })) : "",
+    ];
+  }
+
+  _became(turn) {
+    const { words, trace } = this;
+    const changed = [...trace.touchedIn(turn.row)].sort((a, b) => a - b)
+      .map((number) => [number, this._difference(number, turn.row)])
+      .filter(([, what]) => what.length);
+    const chips = changed.map(([number, what]) => chip(trace.name(number), words.list(what)));
+    return [words.number(chips.length), chips.length ? this._some(chips) : quiet(words.say("became.nothing"))];
+  }
+
+  // What is different about a channel after a turn.
+  _difference(number, turn) {
+    const channel = this.trace.channels.get(number);
+    const before = channel.at(turn - 1);
+    const after = channel.at(this.trace.last[turn]);
+    if (!after) return [];
+    const was = before ?? NEW_CHANNEL;
+    const changes = {};
+    for (const name of ["is", "held", "backlog"]) if (after[name] !== was[name]) changes[name] = after[name];
+    const said = this.lines.changes(changes);
+    return before ? said : [this.words.say("opened.short"), ...said];
+  }
+
+  _some(chips) {
+    const list = make("ul", { class: "chips" }, ...chips.slice(0, NAMED));
+    const more = chips.length - NAMED;
+    if (more > 0) list.append(make("li", { class: "quiet" }, this.words.say("more", { count: more })));
+    return list;
+  }
+}
+
+function phaseOf(trace, row) {
+  const kind = trace.kind[row];
+  if (kind === INTEREST) return "asked";
+  if (kind === WOKE) return "ready";
+  if (kind === CALL) return "called";
+  return kind === STATE || kind === OPEN ? "became" : "";
+}
+
+function chip(who, what, kind = "") {
+  return make("li", { class: `chip ${kind}` }, make("b", {}, who), who ? " " : "", make("span", {}, what));
+}
+
+function quiet(text) {
+  return make("p", { class: "quiet" }, text);
+}
+
+// The channels at a moment, one row each.
+class ChannelsView {
+  constructor(table, words, trace, choose) {
+    Object.assign(this, { table, words, trace, choose });
+    this.shown = [];
+    this.list = new LongList(table.querySelector(".rows"), (place) => this._row(place));
+  }
+
+  show(row, onlyTouched, chosen) {
+    const turn = this.trace.turn(row);
+    const focused = document.activeElement?.dataset?.channel;
+    Object.assign(this, { row, chosen });
+    this.touched = this.trace.touchedIn(turn);
+    const there = this.trace.channelsAt(this.trace.last[row]);
+    this.shown = onlyTouched ? there.filter((each) => this.touched.has(each.number)) : there;
+    this.table.setAttribute("aria-rowcount", String(this.shown.length + 1));
+    this.table.classList.toggle("empty", !this.shown.length);
+    this.list.reset(this.shown.length);
+    if (focused) this.table.querySelector(`[data-channel="${focused}"]`)?.focus();
+  }
+
+  _row(place) {
+    const { trace, row } = this;
+    const channel = this.shown[place];
+    const now = channel.at(trace.last[row]) ?? NEW_CHANNEL;
+    const was = channel.at(row - 1) ?? NEW_CHANNEL;
+    const touched = this.touched.has(channel.number) ? "touched" : "";
+    const about = trace.about[row] === channel.number ? "about" : "";
+    return make("div", { class: `row ${touched} ${about}`, role: "row", "aria-rowindex": String(place + 2) },
+      this._name(channel, now, was), this._wants(now), this._held(channel, now, was), this._queue(now, was));
+  }
+
+  _name(channel, now, was) {
+    const { words } = this;
+    const button = make("button", {
+      type: "button",
+      "data-channel": String(channel.number),
+      "aria-pressed": String(this.chosen === channel.number),
+      title: words.say("only.this"),
+    }, channel.name);
+    button.addEventListener("click", () => this.choose(channel.number));
+    const status = make("span", { class: `status ${now.is} ${now.is === was.is ? "" : "changed"}` }, words.say(`is.${now.is}`));
+    return cell("who", button, status,
+      make("span", { class: "quiet address" }, now.peer || now.local || `fd ${channel.fd}`));
+  }
+
+  _wants(now) {
+    const { words } = this;
+    const mark = (key) => make("span", {}, words.say(key));
+    return cell("wants",
+      now.reads ? mark("wants.read") : "",
+      now.writes ? mark("wants.write") : "",
+      now.reads || now.writes ? "" : make("span", { class: "quiet" }, "–"));
+  }
+
+  _held(channel, now, was) {
+    const { words, trace, row } = this;
+    const changed = now.held !== was.held;
+    const text = trace.held(channel, trace.last[row]);
+    return cell(`held ${changed ? "changed" : ""}`,
+      now.held ? heldElement(words, text, now.held) : make("span", { class: "quiet" }, "–"),
+      changed ? wasElement(words, words.bytes(was.held)) : "",
+      terminatorElement(words, now.terminator));
+  }
+
+  _queue(now, was) {
+    const { words, trace } = this;
+    const changed = now.backlog !== was.backlog;
+    const said = now.backlog
+      ? `${words.bytes(now.backlog)} · ${words.say("entries", { count: now.queued })}`
+      : words.say("queue.empty");
+    return cell(`queue ${changed ? "changed" : ""}`,
+      queueElement(now, trace.mostBacklog),
+      make("span", { class: now.backlog ? "" : "quiet" }, said),
+      changed ? wasElement(words, words.bytes(was.backlog)) : "");
+  }
+}
+
+function cell(kind, ...children) {
+  return make("div", { class: `cell ${kind}`, role: "cell" }, ...children);
+}
+
+function wasElement(words, what) {
+  return make("span", { class: "was" }, words.say("was", { what }));
+}
+
+function terminatorElement(words, terminator) {
+  if (terminator === null) return "";
+  return make("span", { class: "quiet" }, words.say("terminator.short", { what: terminatorText(words, terminator) }));
+}
+
+function heldElement(words, text, size) {
+  if (text === null) return make("span", { class: "cells unknown" }, words.bytes(size));
+  return make("span", { class: "cells" }, bytesElement(text, 16));
+}
+
+// A bar as long as the queue, against the longest in the trace; cut into its entries.
+function queueElement({ backlog, queued }, most) {
+  const bar = make("span", { class: "bar", "aria-hidden": "true" });
+  const fill = make("span", { class: "fill" });
+  fill.style.width = most ? `${Math.max(backlog ? 3 : 0, (backlog / most) * 100)}%` : "0";
+  if (queued <= MOST_ENTRIES && backlog / most >= queued * NARROWEST_ENTRY) {
+    for (let entry = 0; entry < queued; entry++) fill.append(make("i"));
+  }
+  bar.append(fill);
+  return bar;
+}
+
+// All that is known of the selected event.
+class DetailView {
+  constructor(root, trace, words, lines, pick) {
+    Object.assign(this, { root, trace, words, lines, pick });
+  }
+
+  show(row) {
+    const kind = this.trace.kind[row];
+    const parts = kind === CALL ? this._call(this.trace.call(row)) : this._event(row, kind);
+    this.root.replaceChildren(make("h3", {}, ...this._heading(row)), ...parts.filter(Boolean));
+  }
+
+  _heading(row) {
+    const { trace } = this;
+    if (trace.kind[row] !== CALL) return [this.lines.sentence(row)];
+    const call = trace.call(row);
+    return call.ch ? [make("span", { class: "channel" }, trace.name(call.ch)), ` ${call.do}`] : [call.do];
+  }
+
+  _event(row, kind) {
+    const { words, trace } = this;
+    const hint = `kind.${KIND_NAMES[kind]}.hint`;
+    return [
+      words.has(hint) && make("p", { class: "hint" }, words.say(hint)),
+      facts([[words.say("fact.when"), words.moment(trace.time[row])]]),
+      this._parent(row),
+    ];
+  }
+
+  _call(call) {
+    const { words } = this;
+    const hint = `do.${call.do}`;
+    return [
+      words.has(hint) && make("p", { class: "hint" }, words.say(hint)),
+      this._error(call),
+      this._fate(call),
+      this._data(call),
+      facts(this._facts(call)),
+      this._parent(call.row),
+      call.code && sourceElement(words, call),
+    ];
+  }
+
+  _facts(call) {
+    const { words, trace } = this;
+    const known = [
+      ["when", words.moment(trace.time[call.row])],
+      ["took", words.span(call.us)],
+      ["size", call.size === null ? "" : words.bytes(call.size)],
+      ["in", call.taken && words.bytes(call.taken)],
+      ["out", call.given && words.bytes(call.given)],
+      ["to", call.to && words.say("channels", { count: call.to })],
+      ["but", call.but && trace.name(call.but)],
+      ["timer", call.id && `#${call.id}`],
+    ];
+    return known.filter(([, what]) => what).map(([name, what]) => [words.say(`fact.${name}`), what]);
+  }
+
+  _error(call) {
+    if (!call.error) return null;
+    const where = call.where ? make("p", { class: "quiet" }, call.where) : "";
+    return make("div", { class: "error box" }, make("p", {}, seenText(call.error)), where);
+  }
+
+  // What was read, cut into what became of it.
+  _fate(call) {
+    const { words, trace } = this;
+    const parts = trace.fate(call.row);
+    if (!parts || !parts.length) return null;
+    const list = make("ol", { class: "fate" }, ...parts.map((part) => this._part(part)));
+    return make("section", {}, make("h4", {}, words.say("fate")), list);
+  }
+
+  _part({ what, size, text, row }) {
+    const { words } = this;
+    const shown = text === null ? words.bytes(size) : bytesElement(text, 64);
+    const said = make("span", { class: "said" }, words.say(`fate.${what}`));
+    const item = make("li", { class: what },
+      make("span", { class: "cells" }, shown), said,
+      make("span", { class: "quiet" }, words.bytes(size)));
+    if (row !== undefined) this._leads(item, said, row);
+    return item;
+  }
+
+  _leads(item, said, row) {
+    const link = make("button", { type: "button", class: "link" }, said.textContent);
+    link.addEventListener("click", () => this.pick(row));
+    item.replaceChild(link, said);
+  }
+
+  _data(call) {
+    const { words } = this;
+    if (!call.data) return null;
+    const size = call.size ?? (call.taken || call.given);
+    const more = size - toBytes(call.data).length;
+    return make("section", {}, make("h4", {}, words.say(dataName(call))),
+      make("p", { class: "data" }, bytesElement(call.data),
+        more > 0 ? make("span", { class: "quiet" }, ` ${words.say("data.more", { size: words.bytes(more) })}`) : ""));
+  }
+
+  _parent(row) {
+    const { trace, words, lines } = this;
+    let parent = row;
+    while (parent > 0 && trace.depth[parent] >= trace.depth[row] && trace.kind[parent] !== TURN) parent--;
+    if (!trace.depth[row] || trace.kind[parent] === TURN) return null;
+    const link = make("button", { type: "button", class: "link" }, callName(trace, parent));
+    link.addEventListener("click", () => this.pick(parent));
+    return make("p", { class: "quiet" }, `${words.say("inside")} `, link);
+  }
+}
+
+function dataName(call) {
+  if (call.size !== null) return "data.given";
+  return call.taken ? "data.read" : "data.written";
+}
+
+function facts(pairs) {
+  return make("dl", { class: "facts" }, ...pairs.flatMap(([name, what]) =>
+    [make("dt", {}, name), make("dd", {}, String(what))]));
+}
+
+// The function, with the line that defines it and the one that raised set off.
+function sourceElement(words, { code, where }) {
+  const definition = code.source.findIndex((line) => /^\s*(async\s+)?def\s/.test(line));
+  const raised = where.startsWith(`${code.file}:`) ? Number(where.slice(code.file.length + 1)) - code.line : -1;
+  const lines = code.source.map((line, place) => {
+    const kind = place === raised ? "raised" : place === definition ? "definition" : "";
+    return make("span", { class: `line ${kind}` },
+      make("span", { class: "number" }, String(code.line + place)), line || "\u00a0");
+  });
+  const place = `${code.file}:${code.line + Math.max(0, definition)}`;
+  const name = code.kind ? `${code.kind}.${code.name}` : code.name;
+  return make("section", { class: "source" },
+    make("h4", {}, words.say("source")), make("p", { class: "quiet place" }, `${name} · ${place}`),
+    make("pre", { tabindex: "0", "aria-label": words.say("source.of", { name }) }, make("code", {}, ...lines)));
+}

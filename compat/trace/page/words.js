@@ -1,0 +1,74 @@
+// What the page says, in the language that is chosen.
+//
+// Rule 1: every word stands in words.json, in each language; nothing is said otherwise.
+
+class Words {
+  constructor(all, lang) {
+    this.all = all;
+    this.use(lang);
+  }
+
+  use(lang) {
+    this.lang = lang;
+    this.words = this.all[lang];
+    this.numbers = new Intl.NumberFormat(lang);
+  }
+
+  has(key) {
+    return key in this.words;
+  }
+
+  // The words of a key, with what stands in braces filled in. With one of a thing
+  // ("count" is 1), those of key.one, where the language has them.
+  say(key, values = {}) {
+    const one = values.count === 1 && this.words[`${key}.one`];
+    const words = one || this.words[key] || key;
+    return words.replace(/\{(\w+)\}/g, (_, name) => this._shown(values[name]));
+  }
+
+  _shown(value) {
+    return typeof value === "number" ? this.number(value) : String(value ?? "");
+  }
+
+  number(value) {
+    return this.numbers.format(value);
+  }
+
+  // Microseconds, with three digits that count.
+  span(us) {
+    if (us < 1000) return `${this.number(us)} µs`;
+    if (us < 1e6) return `${digits(us / 1e3)} ms`;
+    return `${digits(us / 1e6)} s`;
+  }
+
+  // When: seconds since the trace began, to the microsecond.
+  moment(us) {
+    return `${(us / 1e6).toFixed(6)} s`;
+  }
+
+  bytes(count) {
+    return this.say("bytes", { count });
+  }
+
+  // Several things in a row.
+  list(things) {
+    return things.join(this.say("comma"));
+  }
+
+  // Fill in what the frame leaves open: text, labels and hints.
+  fill(root) {
+    for (const each of root.querySelectorAll("[data-word]")) {
+      each.textContent = this.say(each.dataset.word);
+    }
+    for (const each of root.querySelectorAll("[data-label]")) {
+      each.setAttribute("aria-label", this.say(each.dataset.label));
+    }
+    for (const each of root.querySelectorAll("[data-hint]")) {
+      each.title = this.say(each.dataset.hint);
+    }
+  }
+}
+
+function digits(value) {
+  return value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
+}

@@ -1,0 +1,417 @@
+"""The page as a person finds it: in a real browser, by keys and by buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compat.trace.html import page
+from tests.browser import chromium, missing, opened, visit
+from tests.compat.trace.making import Room, Trace, hello, large
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a short conversation."""
+    path = tmp_path_factory.mktemp("page") / "hello.html"
+    path.write_text(page(*hello().read()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def one(browser: Any, file: Path) -> Iterator[Any]:
+    with opened(browser) as one:
+        yield visit(one, file)
+
+
+@pytest.fixture(scope="module")
+def another(browser: Any) -> Iterator[Any]:
+    with opened(browser) as another:
+        yield another
+
+
+@pytest.fixture
+def shown(one: Any) -> Any:
+    """The page as it was when it was opened; to open it anew takes long."""
+    one.evaluate(
+        """() => {
+            for (const [id, value] of [["channel", "0"], ["what", ""], ["text", ""]]) {
+                const field = document.getElementById(id);
+                field.value = value;
+                field.dispatchEvent(new Event(id === "text" ? "input" : "change"));
+            }
+            document.getElementById("first").click();
+            document.activeElement.blur();
+            location.hash = "";
+        }"""
+    )
+    return one
+
+
+def show(window: Any, path: Path, trace: Trace) -> Any:
+    """The page of a trace."""
+    path = path / "trace.html"
+    path.write_text(page(*trace.read()), encoding="utf-8")
+    return visit(window, path)
+
+
+def go_to(shown: Any, turn: int) -> None:
+    shown.evaluate(
+        """(turn) => {
+            const field = document.getElementById("turn");
+            field.value = turn;
+            field.dispatchEvent(new Event("change"));
+        }""",
+        str(turn),
+    )
+
+
+def press(shown: Any, selector: str) -> None:
+    """A click, without the wait until nothing moves any more: nothing does here."""
+    shown.locator(selector).first.dispatch_event("click")
+
+
+def said(shown: Any) -> str:
+    """What a screen reader was told last."""
+    return str(shown.inner_text("#said"))
+
+
+def selected(shown: Any) -> str:
+    return str(shown.inner_text('#events [aria-selected="true"] .name'))
+
+
+def is_in_view(shown: Any, selector: str) -> bool:
+    return bool(
+        shown.evaluate(
+            """(selector) => {
+                const inner = document.querySelector(selector).getBoundingClientRect();
+                const outer = document.querySelector("#events").getBoundingClientRect();
+                return inner.top >= outer.top && inner.bottom <= outer.bottom;
+            }""",
+            selector,
+        )
+    )
+
+
+def test_keys_step_through_calls_events_and_turns(shown: Any) -> None:
+    go_to(shown, 3)
+    assert selected(shown) == "Turn 3"
+    for key, name in (
+        ("ArrowRight", "handle_read"),
+        ("ArrowRight", "collect_incoming_data"),
+        ("ArrowDown", "push"),
+        ("ArrowLeft", "collect_incoming_data"),
+        ("ArrowUp", "handle_read"),
+        ("ArrowUp", "woke: ready"),
+        ("Shift+ArrowRight", "Turn 4"),
+        ("PageUp", "Turn 3"),
+        ("Shift+ArrowLeft", "Turn 2"),
+        ("End", "the end"),
+        ("Home", "Before the first turn"),
+        ("ArrowLeft", "Before the first turn"),
+    ):
+        shown.keyboard.press(key)
+        assert selected(shown) == name, key
+        assert is_in_view(shown, '#events [aria-selected="true"]')
+
+
+def test_buttons_do_what_the_keys_do(shown: Any) -> None:
+    go_to(shown, 3)
+    for button, name in (
+        ("call-on", "handle_read"),
+        ("event-on", "collect_incoming_data"),
+        ("call-back", "handle_read"),
+        ("event-back", "woke: ready"),
+        ("turn-on", "Turn 4"),
+        ("turn-back", "Turn 3"),
+        ("last", "the end"),
+        ("first", "Before the first turn"),
+    ):
+        shown.click(f"#{button}")
+        assert selected(shown) == name, button
+
+
+def test_one_turn_back_from_a_call_is_its_own_turn(shown: Any) -> None:
+    go_to(shown, 3)
+    shown.keyboard.press("ArrowRight")
+    shown.keyboard.press("Shift+ArrowLeft")
+    assert selected(shown) == "Turn 3"
+
+
+def test_hello_is_passed_on_as_hell_and_its_o_is_held_back(shown: Any) -> None:
+    go_to(shown, 3)
+    press(shown, "#call-on")
+    told, held = (shown.locator(f".fate .{what}") for what in ("told", "held"))
+    assert told.locator(".cells").inner_text() == "hell"
+    assert held.locator(".cells").inner_text() == "o"
+    assert shown.inner_text(".row.about .cell.held .cells") == "o"
+    assert "was 0 bytes" in shown.inner_text(".row.about .cell.held")
+    press(shown, "#turn-on")
+    assert shown.locator(".rows .cell.held .cells").count() == 0
+
+
+def test_the_fate_of_bytes_leads_to_the_call_that_got_them(shown: Any) -> None:
+    go_to(shown, 9)
+    press(shown, "#call-on")
+    fate = shown.locator(".fate .cells").all_inner_texts()
+    assert fate == ["ab", "out", r"\r\n"]
+    press(shown, ".fate .terminator button")
+    assert selected(shown) == "found_terminator"
+
+
+def test_a_queue_grows_as_it_is_stepped_through(shown: Any) -> None:
+    for turn, what in (
+        (5, "empty"),
+        (6, "33 bytes · 1 entry"),
+        (9, "210 bytes · 7 entries"),
+    ):
+        go_to(shown, turn)
+        row = shown.locator(".rows .row", has_text="ChatSession#4")
+        assert what in row.locator(".queue").inner_text()
+
+
+def test_a_turn_is_shown_as_five_phases(shown: Any) -> None:
+    go_to(shown, 3)
+    texts = [
+        shown.inner_text(f".phase.{name}")
+        for name in ("asked", "waited", "ready", "called", "became")
+    ]
+    for text, what in zip(
+        texts,
+        (
+            "3 channels asked",
+            "woke: ready",
+            "ChatSession#2 to read",
+            "ChatSession#2 handle_read",
+            "ChatSession#2 held back: 1 byte",
+        ),
+        strict=True,
+    ):
+        assert what in text
+    press(shown, ".phase.called button")
+    assert selected(shown) == "handle_read"
+    assert shown.get_attribute(".phase.called button", "aria-current") == "step"
+
+
+def test_the_source_of_a_callback_is_there_with_its_definition_set_off(
+    shown: Any,
+) -> None:
+    go_to(shown, 3)
+    shown.keyboard.press("ArrowRight")
+    shown.keyboard.press("ArrowRight")
+    assert shown.inner_text(".source .definition").endswith(
+        "def collect_incoming_data(self, data):"
+    )
+    assert shown.locator(".source .line").count() == 6
+
+
+def test_an_error_is_said_where_it_was_raised(shown: Any) -> None:
+    shown.select_option("#what", "errors")
+    press(shown, "#events .failed")
+    assert "UnicodeDecodeError" in shown.inner_text("#detail .error")
+    assert "self.push(data)" in shown.inner_text(".source .raised")
+
+
+def test_filtered_by_a_channel_only_what_concerns_it_is_stepped_through(
+    shown: Any,
+) -> None:
+    shown.select_option("#channel", label="ChatSession#4")
+    names = set(shown.locator("#events .call .channel").all_inner_texts())
+    assert names == {"ChatSession#4"}
+    shown.keyboard.press("Home")
+    shown.keyboard.press("ArrowRight")
+    assert shown.inner_text("#detail h3") == "ChatSession#4 handle_write"
+    # The channel's own row takes the filter off again.
+    press(shown, '[data-channel="4"]')
+    assert shown.input_value("#channel") == "0"
+    assert (
+        shown.inner_text("#found").split(" of ")[0]
+        == shown.inner_text("#found").split(" of ")[1]
+    )
+
+
+def test_what_is_looked_for_is_found(shown: Any) -> None:
+    shown.fill("#text", "SHOUT")
+    texts = shown.locator("#events .event:not(.turn)").all_inner_texts()
+    assert len(texts) == 1
+    assert "I shout" in texts[0]
+    shown.fill("#text", "no such thing")
+    assert shown.is_visible("#nothing")
+    shown.fill("#text", "")
+    assert not shown.is_visible("#nothing")
+
+
+def test_a_click_in_the_list_jumps(shown: Any) -> None:
+    press(shown, "#events .event >> nth=5")
+    assert shown.get_attribute("#events .event >> nth=5", "aria-selected") == "true"
+
+
+def test_the_time_line_jumps_by_a_click_and_by_its_keys(shown: Any) -> None:
+    box = shown.locator("#time").bounding_box()
+    shown.mouse.click(box["x"] + box["width"] - 1, box["y"] + 10)
+    assert "13 of 13" in shown.inner_text("#where")
+    shown.press("#time", "ArrowLeft")
+    assert selected(shown) == "Turn 13"
+    shown.press("#time", "ArrowLeft")
+    assert selected(shown) == "Turn 12"
+    assert "Turn 12 of 13" in shown.get_attribute("#time", "aria-valuetext")
+
+
+def test_the_address_names_a_turn(shown: Any) -> None:
+    shown.evaluate("location.hash = '#turn=7'")
+    shown.wait_for_selector('#events [aria-selected="true"]:has-text("Turn 7")')
+
+
+def test_every_word_is_said_in_the_language_that_is_chosen(shown: Any) -> None:
+    go_to(shown, 3)
+    shown.keyboard.press("ArrowRight")
+    press(shown, "#language")
+    assert shown.get_attribute("html", "lang") == "zh-CN"
+    assert shown.inner_text("#events-title") == "事件"
+    assert "暂留" in shown.inner_text(".fate")
+    assert selected(shown) == "handle_read"
+    press(shown, "#language")
+    assert "held back" in shown.inner_text(".fate")
+
+
+def test_the_theme_is_the_systems_until_who_looks_decides(
+    another: Any, file: Path
+) -> None:
+    shown = visit(another, file)
+    papers = set()
+    for theme in ("dark", "light"):
+        shown.emulate_media(color_scheme=theme)
+        shown.wait_for_selector(f"html[data-theme={theme}]", state="attached")
+        papers.add(shown.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(papers) == 2
+    press(shown, "#theme")
+    assert shown.get_attribute("html", "data-theme") == "dark"
+    shown.emulate_media(color_scheme="dark")
+    shown.emulate_media(color_scheme="light")
+    assert shown.get_attribute("html", "data-theme") == "dark"
+
+
+def test_each_step_is_announced(shown: Any) -> None:
+    go_to(shown, 3)
+    assert said(shown) == "Turn 3 7 calls"
+    shown.keyboard.press("ArrowRight")
+    assert said(shown) == "Turn 3: ChatSession#2 handle_read 5 bytes hello"
+    assert shown.get_attribute("#said", "aria-live") == "polite"
+
+
+def test_everything_has_a_name_for_who_cannot_see_it(shown: Any) -> None:
+    nameless = shown.evaluate(
+        """() => {
+            const kinds = "button, input, select, canvas, section, nav, [role]";
+            const named = ["aria-label", "aria-labelledby"];
+            const hasName = (each) => each.textContent.trim() || each.labels?.length
+                || named.some((name) => each.getAttribute(name));
+            return [...document.querySelectorAll(kinds)]
+                .filter((each) => !hasName(each) && each.id !== "said")
+                .map((each) => each.outerHTML);
+        }"""
+    )
+    assert nameless == []
+    here = shown.get_attribute("#events", "aria-activedescendant")
+    assert shown.get_attribute(f"#{here}", "aria-selected") == "true"
+    assert shown.get_attribute(f"#{here}", "aria-setsize") == "131"
+
+
+def test_the_keys_are_told_in_a_dialog(shown: Any) -> None:
+    press(shown, "#help")
+    assert shown.is_visible("#keys")
+    shown.keyboard.press("Escape")
+    assert not shown.is_visible("#keys")
+
+
+def test_bytes_that_cannot_be_seen_are_shown_as_escapes(
+    another: Any, tmp_path: Path
+) -> None:
+    trace = Trace()
+    channel = trace.opens("Session", 7)
+    trace.turn(read=[channel])
+    data = b"\xe4\xbd \xe4\xbd\xa0\x1b\x00\n" + "\u202e\ufeff".encode() + b"<b>"
+    trace.calls("handle_read", channel, data=data, **{"in": len(data)})
+    shown = show(another, tmp_path, trace)
+    shown.keyboard.press("ArrowRight")
+    told = shown.inner_text("#detail .data")
+    assert told == r"\xe4\xbd 你\x1b\0\n\u202e\ufeff<b>"
+
+
+def test_an_end_of_the_script_in_the_data_is_data(another: Any, tmp_path: Path) -> None:
+    trace = Trace(program="</title><script>document.title='evil'</script>")
+    trace.turn()
+    evil = b"</script><script>document.title='evil'</script>"
+    trace.calls("push", data=evil, given=True)
+    shown = show(another, tmp_path, trace)
+    shown.keyboard.press("ArrowRight")
+    assert shown.inner_text("#detail .data") == evil.decode()
+    assert shown.title().startswith("</title>")
+
+
+def test_bytes_that_were_not_kept_are_not_made_up(another: Any, tmp_path: Path) -> None:
+    trace = Trace(payload=3)
+    room = Room(trace)
+    room.says(room.enter(), b"hello")
+    shown = show(another, tmp_path, trace)
+    go_to(shown, 2)
+    shown.keyboard.press("ArrowRight")
+    assert shown.locator(".fate .cells").all_inner_texts() == ["4 bytes", "1 byte"]
+    assert shown.inner_text(".row.about .held .cells") == "1 byte"
+    assert "and 2 bytes that the trace does not keep" in shown.inner_text(".data")
+
+
+def unfinished() -> Trace:
+    trace = hello()
+    trace.lines = [*trace.lines[:70], trace.lines[70][:9]]
+    return trace
+
+
+def threads() -> Trace:
+    trace = Trace(payload=None)
+    for trace.thread in (1, 2):
+        trace.turn(why="wake-up")
+        trace.calls("soon", data=b"left out", given=True)
+    return trace
+
+
+@pytest.mark.parametrize("trace", [Trace, unfinished, threads])
+def test_no_trace_makes_the_page_stumble(
+    another: Any, tmp_path: Path, trace: Callable[[], Trace]
+) -> None:
+    shown = show(another, tmp_path, trace())
+    for key in ("End", "ArrowLeft", "PageUp", "Home", "ArrowRight", "ArrowDown"):
+        shown.keyboard.press(key)
+    press(shown, "#language")
+    press(shown, "#theme")
+
+
+def test_the_number_of_elements_does_not_follow_the_number_of_events(
+    another: Any, tmp_path: Path
+) -> None:
+    shown = show(another, tmp_path, large(3000, clients=100))
+    shown.uncheck("#touched")
+    shown.keyboard.press("End")
+    shown.evaluate("document.querySelector('#events').scrollTop = 9100")
+    shown.wait_for_selector("#event-350")
+    assert shown.locator("#events .event").count() < 100
+    assert shown.locator("#channels .rows .row").count() < 40
+    # Out of view, and still there for a screen reader.
+    assert selected(shown) == "the end: the file had reached its limit"
+
+
+def test_nothing_is_wider_than_the_window(shown: Any) -> None:
+    for width in (320, 800, 1440):
+        shown.set_viewport_size({"width": width, "height": 900})
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
