@@ -36,7 +36,8 @@ the bytes.
 
     open      a channel joined its map
                 ch, fd, class, module (of the class)
-    state     what became of a channel; only what has changed is there
+    state     what became of a channel, by the end of the call at depth 0; only what
+              has changed is there
                 ch
                 is          "new", "connecting", "connected", "listening",
                             "closing" (when its queue is empty) or "closed"
@@ -73,7 +74,7 @@ the bytes.
                 to, but     Audience.push: how many are told, and who is not
                 error       what it raised, "ValueError: …", or, for handle_error,
                             what it was called for
-                where       "file:line" that raised it
+                where       "file:line" that raised it; left out if that is not known
     timer     call_later was called, or a timer cancelled
                 id, in (seconds) or cancelled (true), f. A call "timer" has the id
     end       the last line

@@ -29,6 +29,9 @@ from compat.trace.output import Sink
 
 __all__ = ["Code", "Recorder", "Seen", "Trace", "describe", "is_own", "place_of"]
 
+# Where the functions are that a trace puts around the program's.
+_HERE = os.path.dirname(__file__)
+
 # Entries of a queue that are added up anew each time; of a longer one, when its length
 # has changed by an eighth.
 FEW = 64
@@ -402,12 +405,14 @@ def describe(error: BaseException | None) -> str:
 
 def place_of(error: BaseException | None) -> str:
     """Where it was raised: file and line."""
+    place = ""
     traceback = error.__traceback__ if error is not None else None
-    if traceback is None:
-        return ""
-    while traceback.tb_next is not None:
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if os.path.dirname(file) != _HERE:
+            place = f"{_short(file)}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
-    return f"{_short(traceback.tb_frame.f_code.co_filename)}:{traceback.tb_lineno}"
+    return place
 
 
 def _text(data: bytes | None) -> str:

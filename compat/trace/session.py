@@ -89,8 +89,11 @@ def begin(
 
 
 def _command_line() -> str:
-    name, *args = sys.argv or [""]
-    return shlex.join([os.path.basename(name), *args])
+    path, *args = sys.argv or [""]
+    folder, name = os.path.split(path)
+    if name == "__main__.py":
+        name = f"python -m {os.path.basename(folder)}"
+    return f"{name} {shlex.join(args)}".strip()
 
 
 def _after_fork_in_child() -> None:

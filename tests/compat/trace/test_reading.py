@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.compat.trace.making import Room, Trace
 
 from compat.trace.reading import Call, Reader, State, read_lines, walk
+from tests.compat.trace.making import Room, Trace
 
 
 @pytest.mark.parametrize(
