@@ -650,7 +650,9 @@ def _first(data: Any, payload: int) -> bytes:
 def _failure(error: BaseException | None) -> str:
     if error is None:
         return ""
-    return f',"error":{quote(describe(error))},"where":{quote(place_of(error))}'
+    place = place_of(error)
+    where = f',"where":{quote(place)}' if place else ""
+    return f',"error":{quote(describe(error))}{where}'
 
 
 _SOON = ("soon", 0)
