@@ -266,9 +266,8 @@ class Hooks:
             result = function(channel, *args, **options)
             fd = getattr(channel, "_fileno", None)
             if self._trace.seen(channel).fd != fd:
+                # Its state is looked at later: it is still being made.
                 self.meet(channel, fd)
-                if not self._trace.here.recorder.depth:
-                    self._trace.here.recorder.settle()
             return result
 
         return traced
