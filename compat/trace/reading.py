@@ -262,7 +262,7 @@ class Reader:
         channels, code: by their numbers, all that have been seen so far.
         ended: why the trace ended: "closed", "full", or "" if its end is missing.
         whole: False if the last line was cut off.
-        line: the number of the last line.
+        line: the number of the last line that counts.
     """
 
     def __init__(self) -> None:
@@ -294,6 +294,7 @@ class Reader:
             return None
         if not fields:
             self.whole = False
+            self.line -= 1
             return None
         return self._take(fields)
 
@@ -427,7 +428,7 @@ def _is_sound(fields: dict[str, Any]) -> bool:
             continue
         if not isinstance(value, kind):
             return False
-        if isinstance(value, int) and not -_MOST < value < _MOST:
+        if isinstance(value, int | float) and not -_MOST < value < _MOST:
             return False
         if isinstance(value, str) and _NO_BYTES.search(value):
             return False
@@ -438,7 +439,7 @@ def _is_sound(fields: dict[str, Any]) -> bool:
     return True
 
 
-# No number of a trace is as large; larger ones are more than a float can be.
+# No number of a trace is as large, infinity is; and NaN is less than nothing.
 _MOST = 1 << 63
 
 # Halves of surrogate pairs that surrogateescape does not write.

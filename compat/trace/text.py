@@ -27,6 +27,7 @@ from compat.trace.words import (
     duration,
     happened,
     named,
+    packed,
     place,
     quoted,
     readable,
@@ -215,22 +216,9 @@ def _raised(call: Call, callers: list[Call]) -> list[Part]:
 def _event(event: Event, callers: list[Call], columns: int) -> Iterator[list[Part]]:
     begin = [*_indent(callers), *_whose(event, callers, " ")]
     room = columns - sum(width(part.text) for part in begin)
-    for said in _packed(happened(event), room):
+    for said in packed(happened(event), room):
         held = isinstance(event, State) and bool(event.fields.get("held"))
         yield [*begin, Part(said, "held" if held else "state")]
-
-
-def _packed(phrases: list[str], room: int) -> Iterator[str]:
-    """The phrases, as many on a line as go in."""
-    line = ""
-    for phrase in phrases:
-        longer = f"{line}; {phrase}" if line else phrase
-        if line and width(longer) > room:
-            yield line
-            longer = phrase
-        line = longer
-    if line:
-        yield line
 
 
 def _whose(entry: Entry, callers: list[Call], between: str = ".") -> list[Part]:

@@ -9,6 +9,7 @@ here as ``\\xff``, so what leaves here can be encoded.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from pathlib import PurePosixPath, PureWindowsPath
 
 from compat.trace.reading import Call, Channel, Code, Event, State
@@ -21,6 +22,7 @@ __all__ = [
     "duration",
     "happened",
     "named",
+    "packed",
     "place",
     "quoted",
     "readable",
@@ -201,6 +203,19 @@ def wanted(reads: object, writes: object) -> str:
 def named(channel: Channel) -> str:
     """A channel's name, which a program may have made of anything."""
     return readable(channel.name)
+
+
+def packed(phrases: list[str], room: int, between: str = "; ") -> Iterator[str]:
+    """The phrases, as many on a line as go in *room* columns."""
+    line = ""
+    for phrase in phrases:
+        longer = f"{line}{between}{phrase}" if line else phrase
+        if line and width(longer) > room:
+            yield line
+            longer = phrase
+        line = longer
+    if line:
+        yield line
 
 
 def _status(state: State) -> str:
