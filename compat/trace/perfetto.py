@@ -57,7 +57,7 @@ class _Track:
     """The slices of a thread.
 
     Attributes:
-        now: where the next slice may begin, in microseconds.
+        now: before this, in microseconds, nothing more may be.
     """
 
     def __init__(self, thread: int) -> None:
@@ -83,7 +83,8 @@ class _Track:
             elif begins:
                 name = title(entry)
                 if entry.channel is not None:
-                    name = f"{named(entry.channel)}.{name}"
+                    between = "." if entry.do.isidentifier() else ": "
+                    name = f"{named(entry.channel)}{between}{name}"
                 yield self._open(name, "call", entry.at, entry.end, _of_call(entry))
             else:
                 self._close()
@@ -108,7 +109,7 @@ class _Track:
         return slice
 
     def _event(self, event: Event) -> Iterator[Fields]:
-        at = self._moved(event.at)
+        at = self.now = self._moved(event.at)
         if event.channel is not None:
             for what in ("backlog", "held"):
                 size = 0 if event.fields.get("is") == "closed" else None

@@ -92,9 +92,11 @@ def width(text: str) -> int:
 
 
 def clip(text: str, columns: int) -> str:
-    """*text*, or its beginning and ``…`` in so many columns."""
+    """*text*, or its beginning and ``…`` in so many columns; "" in none."""
     if width(text) <= columns:
         return text
+    if columns < 1:
+        return ""
     used = 0
     for at, each in enumerate(text):
         used += _columns(each)
@@ -167,6 +169,8 @@ def became(state: State) -> list[str]:
         said.append(_held(fields["held"], state.terminator))
     if "backlog" in fields or "queued" in fields:
         said.append(_backlog(fields))
+    if "unseen" in fields:
+        said.append(f"cannot be looked at: {readable(fields['unseen'])}")
     return said
 
 
@@ -261,7 +265,11 @@ def _end(reason: str) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # No bytes were ever so: a program may set anything.
+        return text.encode("utf-8", "backslashreplace")
 
 
 def _base(file: str) -> str:
