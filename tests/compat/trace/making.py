@@ -1,0 +1,499 @@
+"""Traces without a loop: the lines that a recorder would have written.
+
+Rule 1: the same calls make the same lines; the clock here moves only when told to.
+Rule 2: what is written keeps compat.trace's promises: a call is written when it ends,
+after what happened in it, and code before the first call of it.
+Rule 3: Room plays the tutorial's chat room, and reads as asynchat does: what may begin
+the terminator is held back.
+
+    >>> room = Room()
+    >>> anna, bert = room.enter(), room.enter()
+    >>> room.says(anna, b"hello")
+    >>> turns, reader = room.trace.read()
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from compat.trace.reading import Reader, Turn, read_lines
+
+__all__ = ["Room", "Trace", "hello", "large"]
+
+TERMINATOR = b"out"
+
+ACCEPTED = """\
+def handle_accepted(self, sock, addr):
+    if self.entrance is not None:
+        self.entrance.begin(sock, addr)
+    else:
+        self.let_in(sock, addr)
+"""
+
+COLLECT = """\
+def collect_incoming_data(self, data):
+    if not data:
+        return
+    # The echo, then everybody else.
+    self.push(data)
+    self.broadcasting(data)
+"""
+
+FOUND = """\
+def found_terminator(self):
+    self.close_when_done()
+    self.clients.remove(self)
+    self.broadcasting(f"{self.user}退出聊天".encode())
+"""
+
+ERROR = """\
+def handle_error(self):
+    logger.exception("%s: closing after an error", self.user)
+    self.close()
+"""
+
+
+class Trace:
+    """The lines of a trace, in the order in which they were written.
+
+    Attributes:
+        lines: without their newlines; the header is the first.
+        now: microseconds since the trace began.
+        thread: who writes.
+    """
+
+    def __init__(self, payload: int | None = 64, **header: Any) -> None:
+        self.payload = payload
+        self.now = 0
+        self.thread = 1
+        self._depth = 0
+        self._channels = 0
+        self._code = 0
+        self._turns: dict[int, int] = {}
+        usual = {
+            "program": "room.py 19528",
+            "python": "CPython 3.13.0",
+            "asyncore": "pyasyncore 1.0.5",
+            "payload": payload,
+            "max": 1 << 26,
+            "began": "2026-11-24T08:00:00Z",
+        }
+        self.lines: list[str] = []
+        self._write({"format": "compat-trace", "version": 1, **usual, **header})
+
+    def passes(self, microseconds: int) -> None:
+        """Let time pass."""
+        self.now += microseconds
+
+    def event(self, what: str, at: int | None = None, **fields: Any) -> None:
+        """Write any event, at the depth of the calls that are open."""
+        line: dict[str, Any] = {"e": what, "t": self.now if at is None else at}
+        if self._depth:
+            line["d"] = self._depth
+        if self.thread > 1:
+            line["th"] = self.thread
+        self._write(line | fields)
+
+    def opens(self, kind: str, fd: int, module: str = "room") -> int:
+        """A channel joins its map; return its number."""
+        self._channels += 1
+        number = self._channels
+        self.event("open", ch=number, fd=fd, **{"class": kind}, module=module)
+        return number
+
+    def state(self, channel: int, **changes: Any) -> None:
+        """What became of a channel; ``status`` for the format's ``is``."""
+        if "status" in changes:
+            changes["is"] = changes.pop("status")
+        if isinstance(changes.get("terminator"), bytes):
+            changes["terminator"] = text(changes["terminator"])
+        self.event("state", ch=channel, **changes)
+
+    def code(
+        self, source: str, kind: str | None = None, file: str = "room.py", line: int = 1
+    ) -> int:
+        """A function, by its source; return its number."""
+        self._code += 1
+        lines = source.splitlines()
+        names = [each for each in lines if each.lstrip().startswith("def ")]
+        do = names[0].split("(")[0].removeprefix("def ").strip()
+        where = {"file": file, "line": line, "source": lines[:40]}
+        self.event("code", f=self._code, do=do, **{"class": kind}, **where)
+        return self._code
+
+    def turn(
+        self,
+        *,
+        read: Collection[int] = (),
+        write: Collection[int] = (),
+        urgent: Collection[int] = (),
+        wants: dict[int, tuple[bool, bool]] | None = None,
+        why: str = "ready",
+        waited: int = 250,
+        timeout: float | None = 30.0,
+        channels: int = 0,
+        asked: int = 8,
+        by: str = "selectors",
+    ) -> None:
+        """Ask everybody and wait; *wants* are the interests that are new."""
+        self.waits(wants, timeout, channels, asked, by)
+        self.passes(waited)
+        ready = {"read": read, "write": write, "urgent": urgent}
+        found = {name: list(who) for name, who in ready.items() if who}
+        self.event("woke", why=why, waited=waited, **found)
+
+    def waits(
+        self,
+        wants: dict[int, tuple[bool, bool]] | None = None,
+        timeout: float | None = 30.0,
+        channels: int = 0,
+        asked: int = 8,
+        by: str = "selectors",
+    ) -> None:
+        """As turn, of a wait that is not over."""
+        for channel, (r, w) in (wants or {}).items():
+            self.event("interest", ch=channel, r=r, w=w)
+        self.passes(asked)
+        number = self._turns[self.thread] = self._turns.get(self.thread, 0) + 1
+        figures = {"timeout": timeout, "channels": channels, "asked": asked}
+        self.event("turn", n=number, by=by, **figures)
+
+    @contextmanager
+    def call(
+        self,
+        do: str,
+        channel: int | None = None,
+        *,
+        us: int = 6,
+        data: bytes | None = None,
+        given: bool = False,
+        **fields: Any,
+    ) -> Iterator[None]:
+        """A call, and in it what is written meanwhile.
+
+        Args:
+            us: microseconds beside those of the calls in it.
+            data: what it was given, with *given*, or what it read or wrote.
+        """
+        began = self.now
+        self._depth += 1
+        self.passes(us - us // 2)
+        try:
+            yield
+        finally:
+            self.passes(us // 2)
+            self._depth -= 1
+            if channel is not None:
+                fields["ch"] = channel
+            if given and data is not None:
+                fields["n"] = len(data)
+            if data is not None and self.payload is not None:
+                fields["data"] = text(data[: self.payload])
+            took = self.now - began
+            self.event("call", began, do=do, us=took, **fields)
+
+    def calls(self, do: str, channel: int | None = None, **fields: Any) -> None:
+        """A call in which nothing happens."""
+        with self.call(do, channel, **fields):
+            pass
+
+    def end(self, why: str = "closed") -> None:
+        """The last line."""
+        self.event("end", why=why)
+
+    def bytes(self) -> bytes:
+        """The file."""
+        return "".join(f"{line}\n" for line in self.lines).encode("ascii")
+
+    def save(self, path: Path) -> Path:
+        """Write the file; return its path."""
+        path.write_bytes(self.bytes())
+        return path
+
+    def read(self) -> tuple[list[Turn], Reader]:
+        """What the reader makes of it."""
+        reader = Reader()
+        turns = list(read_lines(self.bytes().splitlines(keepends=True), reader))
+        return turns, reader
+
+    def _write(self, fields: dict[str, Any]) -> None:
+        self.lines.append(json.dumps(fields, separators=(",", ":")))
+
+
+class Room:
+    """The chat room: a listener, and sessions that gather what they are told.
+
+    Attributes:
+        trace: what it writes into.
+        sessions: the channels of those who are in.
+    """
+
+    def __init__(self, trace: Trace | None = None) -> None:
+        self.trace = trace or Trace()
+        self.sessions: list[int] = []
+        self._slow: set[int] = set()
+        self._held: dict[int, bytes] = {}
+        self._queue: dict[int, list[bytes]] = {}
+        self._peer: dict[int, str] = {}
+        self._wants: dict[int, tuple[bool, bool]] = {}
+        self._known: dict[int, tuple[bool, bool]] = {}
+        self._leaving: set[int] = set()
+        self._code: dict[str, int] = {}
+        self._waited = 250
+        self._listen()
+
+    def quiet(self, microseconds: int) -> None:
+        """Nobody says anything for so long: the next turn waits."""
+        self._waited += microseconds
+
+    def enter(self, slow: bool = False) -> int:
+        """A client comes in; return its channel. A *slow* one takes nothing."""
+        trace = self.trace
+        self._turn(read=[self.listener])
+        code = self._learn(ACCEPTED, "ChatServer", 120)
+        with (
+            trace.call("handle_accept", self.listener, us=9),
+            trace.call("handle_accepted", self.listener, f=code, us=31),
+        ):
+            session = trace.opens("ChatSession", 6 + len(self._peer), "room")
+            self._peer[session] = f"127.0.0.1:{40000 + 7 * session}"
+            trace.state(
+                session,
+                status="connected",
+                local="127.0.0.1:19528",
+                peer=self._peer[session],
+                terminator=TERMINATOR,
+            )
+        self.sessions.append(session)
+        self._held[session], self._queue[session] = b"", []
+        self._wants[session] = True, False
+        if slow:
+            self._slow.add(session)
+        self._turn_ends()
+        return session
+
+    def says(self, session: int, data: bytes) -> None:
+        """A client's bytes arrive, in a turn of their own."""
+        self.say_together({session: data})
+
+    def say_together(self, said: dict[int, bytes]) -> None:
+        """Several clients' bytes arrive in one turn."""
+        self._turn(read=list(said))
+        for session, data in said.items():
+            self._reads(session, data)
+        self._turn_ends()
+
+    def leaves(self, session: int) -> None:
+        """A client closes its connection."""
+        trace = self.trace
+        self._turn(read=[session])
+        with (
+            trace.call("handle_read", session, us=7),
+            trace.call("handle_close", session, us=9),
+        ):
+            self._close(session)
+        self._turn_ends()
+
+    def fails(self, session: int, data: bytes, error: str = "ValueError: no") -> None:
+        """What a client says raises in its handler, and costs it its connection."""
+        trace = self.trace
+        self._turn(read=[session])
+        collect = self._learn(COLLECT, "ChatSession", 40)
+        code = self._learn(ERROR, "ChatSession", 90)
+        with trace.call("handle_read", session, us=7, data=data, **{"in": len(data)}):
+            trace.calls(
+                "collect_incoming_data",
+                session,
+                data=data,
+                given=True,
+                f=collect,
+                error=error,
+                where="room.py:44",
+            )
+            with trace.call("handle_error", session, f=code, error=error):
+                self._close(session)
+        self._turn_ends()
+
+    def takes(self, session: int) -> None:
+        """A slow client takes all that waits for it."""
+        self._slow.discard(session)
+        self._turn(write=[session])
+        with self.trace.call("handle_write", session, us=5):
+            self._send(session)
+
+    def stops_taking(self, session: int) -> None:
+        """From now on a client is slow."""
+        self._slow.add(session)
+
+    def _listen(self) -> None:
+        trace = self.trace
+        self.listener = trace.opens("ChatServer", 4)
+        local = "0.0.0.0:19528"
+        trace.passes(40)
+        trace.state(self.listener, status="listening", local=local)
+        self._wants[self.listener] = True, False
+
+    def _turn(self, **ready: Any) -> None:
+        now, before = self._wants, self._known
+        wants = {each: what for each, what in now.items() if before.get(each) != what}
+        self._known = dict(now)
+        channels = 1 + len(self.sessions)
+        figures = {"channels": channels, "asked": 3 + channels, "waited": self._waited}
+        self._waited = 250
+        self.trace.turn(wants=wants, **figures, **ready)
+
+    def _reads(self, session: int, data: bytes) -> None:
+        trace = self.trace
+        with trace.call("handle_read", session, us=11, data=data, **{"in": len(data)}):
+            before = self._held[session]
+            rest = before + data
+            while rest:
+                said, found, rest = _cut(rest)
+                if said:
+                    self._collects(session, said)
+                if not found:
+                    break
+                self._finds(session)
+            self._held[session] = rest
+            if len(rest) != len(before):
+                trace.state(session, held=len(rest))
+
+    def _collects(self, session: int, data: bytes) -> None:
+        trace = self.trace
+        code = self._learn(COLLECT, "ChatSession", 40)
+        with trace.call(
+            "collect_incoming_data", session, us=8, data=data, given=True, f=code
+        ):
+            if session not in self._leaving:
+                with trace.call("push", session, us=3, data=data, given=True):
+                    self._queues(session, data)
+            self._tells(session, f"用户{self._peer[session]} 说:".encode() + data)
+
+    def _finds(self, session: int) -> None:
+        if session in self._leaving:
+            return
+        trace = self.trace
+        code = self._learn(FOUND, "ChatSession", 70)
+        with trace.call("found_terminator", session, us=10, f=code):
+            self._leaving.add(session)
+            trace.calls("close_when_done", session, us=2)
+            trace.state(session, status="closing")
+            self._tells(session, f"用户{self._peer[session]}退出聊天".encode())
+
+    def _tells(self, session: int, data: bytes) -> None:
+        staying = [each for each in self.sessions if each not in self._leaving]
+        others = [each for each in staying if each != session]
+        to = len(others)
+        with self.trace.call("push", us=4, data=data, given=True, to=to, but=session):
+            for each in others:
+                self._queue[each].append(data)
+
+    def _queues(self, session: int, data: bytes) -> None:
+        queue = self._queue[session]
+        queue.append(data)
+        backlog = sum(map(len, queue))
+        self.trace.state(session, backlog=backlog, queued=len(queue))
+
+    def _turn_ends(self) -> None:
+        told = [each for each in self.sessions if self._queue[each]]
+        told = [each for each in told if each not in self._slow]
+        slow = [each for each in self._slow if self._queue[each]]
+        if not told and not slow and not self._leaving:
+            return
+        with self.trace.call("turn ends", us=4):
+            for each in told:
+                self._send(each)
+            for each in sorted(slow):
+                queue = self._queue[each]
+                backlog = sum(map(len, queue))
+                self.trace.state(each, backlog=backlog, queued=len(queue))
+                self._wants[each] = True, True
+            for each in sorted(self._leaving):
+                self._close(each)
+
+    def _send(self, session: int) -> None:
+        data = b"".join(self._queue[session])
+        trace = self.trace
+        with trace.call("send", session, us=14, data=data, out=len(data)):
+            self._queue[session] = []
+            self._wants[session] = True, False
+            trace.state(session, backlog=0, queued=0)
+
+    def _close(self, session: int) -> None:
+        with self.trace.call("close", session, us=12):
+            self.trace.state(session, status="closed")
+        self.sessions.remove(session)
+        self._slow.discard(session)
+        self._leaving.discard(session)
+        self._wants.pop(session, None)
+
+    def _learn(self, source: str, kind: str, line: int) -> int:
+        if source not in self._code:
+            self._code[source] = self.trace.code(source, kind, "room.py", line)
+        return self._code[source]
+
+
+def _cut(data: bytes) -> tuple[bytes, bool, bytes]:
+    """What goes on, whether the terminator stands behind it, and what is left."""
+    said, found, rest = data.partition(TERMINATOR)
+    if found:
+        return said, True, rest
+    for size in range(len(TERMINATOR) - 1, 0, -1):
+        if data.endswith(TERMINATOR[:size]):
+            return data[:-size], False, data[-size:]
+    return data, False, b""
+
+
+def text(data: bytes) -> str:
+    """Bytes as the format has them."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def hello() -> Trace:
+    """Three clients, one of them slow; a conversation with all that can happen."""
+    room = Room()
+    anna, bert = room.enter(), room.enter()
+    room.says(anna, b"hello")
+    room.quiet(400_000)
+    room.says(anna, b" world")
+    carl = room.enter(slow=True)
+    room.quiet(900_000)
+    room.says(bert, "你好!".encode())
+    room.says(bert, "好".encode()[:1])
+    room.says(bert, "好".encode()[1:])
+    room.quiet(250_000)
+    room.say_together({anna: b"about\r\n", bert: b"\x1b[1mno\x00"})
+    room.quiet(1_200_000)
+    room.takes(carl)
+    room.trace.turn(why="timer", waited=30_000, channels=4)
+    with room.trace.call("timer", us=3, id=1):
+        room.trace.event("timer", id=2, **{"in": 30.0})
+    room.quiet(600_000)
+    room.says(bert, b"I shout")
+    room.fails(carl, b"!", "UnicodeDecodeError: invalid start byte")
+    room.trace.end()
+    return room.trace
+
+
+def large(events: int, clients: int = 60) -> Trace:
+    """A busy room: that many lines, or a few more."""
+    room = Room()
+    slow = {3, 17}
+    inside = [room.enter(slow=each in slow) for each in range(clients)]
+    said = 0
+    while len(room.trace.lines) < events:
+        said += 1
+        speaker = inside[said * 7 % clients]
+        others = [inside[(said * 13 + each) % clients] for each in range(said % 3)]
+        words = f"message {said} to the room".encode()
+        room.say_together(dict.fromkeys([speaker, *others], words))
+        if said % 200 == 0:
+            room.takes(inside[3])
+            room.stops_taking(inside[3])
+        room.quiet(said % 50 * 100)
+    room.trace.end("full")
+    return room.trace
