@@ -5,7 +5,7 @@ Rule: what is kept stands where it stood: the calls around it are kept too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from compat.trace.reading import Channel, Entry, Event, Turn, walk
@@ -25,12 +25,15 @@ class Choice:
 
     first: int = 0
     last: int | None = None
-    channels: Collection[int] = ()
+    channels: frozenset[int] = frozenset()
     calls_only: bool = False
 
 
 def chosen(turns: Iterable[Turn], choice: Choice) -> Iterator[Turn]:
     """The turns that *choice* leaves something of, with what it leaves."""
+    if choice == Choice():
+        yield from turns
+        return
     for turn in turns:
         if turn.number < choice.first:
             continue

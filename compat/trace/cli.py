@@ -156,7 +156,10 @@ def _document(
             _stdout("utf-8").writelines(pieces)
         else:
             _save(given, _begun(pieces))
-    _warn(given.file, reader)
+        is_read = next(turns, None) is None
+    # A diagram has a limit, and may leave the rest unread.
+    if is_read:
+        _warn(given.file, reader)
     return SHOWN
 
 

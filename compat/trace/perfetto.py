@@ -23,6 +23,8 @@ __all__ = ["chunks"]
 # All is one process.
 PROCESS = 1
 
+ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 Fields = dict[str, Any]
 
 
@@ -36,7 +38,7 @@ def chunks(turns: Iterable[Turn], reader: Reader) -> Iterator[str]:
     yield '{"displayTimeUnit":"ms","traceEvents":[\n'
     before = ""
     for event in _events(turns, reader):
-        yield before + json.dumps(event, separators=(",", ":"))
+        yield before + ENCODER.encode(event)
         before = ",\n"
     yield "\n]}\n"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import PurePosixPath, PureWindowsPath
 
 from compat.trace.reading import Call, Channel, Code, Event, State
@@ -80,7 +81,7 @@ def counted(data: bytes, size: int | None = None, columns: int = 1 << 30) -> str
     """As quoted, with its size where that cannot be seen: ``"用户", 6 bytes``."""
     size = len(data) if size is None else size
     text = quoted(data, size)
-    if data.isascii() and len(data) >= size and width(text) <= columns:
+    if data.isascii() and size <= len(data) and len(text) <= columns:
         return text
     after = f", {count(size, 'byte')}"
     return quoted(data, size, columns - len(after)) + after
@@ -93,7 +94,8 @@ def width(text: str) -> int:
 
 def clip(text: str, columns: int) -> str:
     """*text*, or its beginning and ``…`` in so many columns; "" in none."""
-    if width(text) <= columns:
+    # No character takes more than two.
+    if 2 * len(text) <= columns or width(text) <= columns:
         return text
     if columns < 1:
         return ""
@@ -282,6 +284,7 @@ def _decimals(thousands: float) -> int:
     return 2 if thousands < 10_000 else 1 if thousands < 100_000 else 0
 
 
+@lru_cache(4096)
 def _columns(character: str) -> int:
     if unicodedata.combining(character) or unicodedata.category(character) == "Cf":
         return 0

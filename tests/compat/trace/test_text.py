@@ -134,9 +134,9 @@ def test_whatever_is_in_a_trace_its_lines_are_lines(file: bytes, columns: int) -
             assert width(line) <= max(columns, 40)
 
 
-@given(files(), st.integers(0, 2), st.sets(st.integers(1, 4), max_size=2))
+@given(files(), st.integers(0, 2), st.frozensets(st.integers(1, 4), max_size=2))
 def test_a_choice_leaves_calls_where_they_stood(
-    file: bytes, first: int, channels: set[int]
+    file: bytes, first: int, channels: frozenset[int]
 ) -> None:
     choice = Choice(first, None, channels, calls_only=True)
     turns = list(read_lines(io.BytesIO(file)))
@@ -153,7 +153,7 @@ def test_a_choice_leaves_calls_where_they_stood(
 
 def test_what_has_to_do_with_a_channel_is_shown_with_the_calls_around_it() -> None:
     turns, reader = hello().read()
-    (turn,) = chosen(turns, Choice(3, 3, {3}))
+    (turn,) = chosen(turns, Choice(3, 3, frozenset({3})))
     told = "\n".join(lines(turn, reader))
     assert "turn ends" in told
     assert "ChatSession#3.send()" in told

@@ -132,6 +132,15 @@ def test_a_trace_without_an_end_and_a_full_one_are_said(
     assert "it is full; there was more" in capsys.readouterr().err
 
 
+def test_what_a_diagram_leaves_unread_is_not_missed(
+    trace: Path, capsys: Capture
+) -> None:
+    assert run("mermaid", "--limit", "3", trace) == 0
+    said = capsys.readouterr()
+    assert "more is left out, from turn 1 on" in said.out
+    assert said.err == ""
+
+
 def test_documents_are_written_where_they_are_asked_for(
     trace: Path, tmp_path: Path, capsys: Capture
 ) -> None:
