@@ -262,7 +262,7 @@ class Reader:
         channels, code: by their numbers, all that have been seen so far.
         ended: why the trace ended: "closed", "full", or "" if its end is missing.
         whole: False if the last line was cut off.
-        line: the number of the last line.
+        line: the number of the last line that counts.
     """
 
     def __init__(self) -> None:
@@ -294,6 +294,7 @@ class Reader:
             return None
         if not fields:
             self.whole = False
+            self.line -= 1
             return None
         return self._take(fields)
 
@@ -420,42 +421,47 @@ class Reader:
 
 
 def _is_sound(fields: dict[str, Any]) -> bool:
-    """Whether everything that is known here has the type that it has to have."""
-    for name, value in fields.items():
-        kind = _KINDS.get(name)
-        if kind is None:
-            continue
-        if not isinstance(value, kind):
-            return False
-        if isinstance(value, int) and not -_MOST < value < _MOST:
-            return False
-        if isinstance(value, str) and _NO_BYTES.search(value):
-            return False
-        if isinstance(value, list) and not all(
-            isinstance(each, _IN_LISTS[name]) for each in value
-        ):
-            return False
-    return True
+    """Whether everything that is known here is of the kind that it has to be."""
+    return all(_fits(name, value) for name, value in fields.items())
 
 
-# No number of a trace is as large; larger ones are more than a float can be.
+def _fits(name: str, value: Any) -> bool:
+    kind = _KINDS.get(name)
+    if kind is None:
+        return True
+    if not isinstance(value, kind):
+        return False
+    if isinstance(value, int | float):
+        least = 0 if name in _COUNTED else -_MOST
+        return name == "terminator" or least <= value < _MOST
+    if isinstance(value, list):
+        return all(isinstance(each, _IN_LISTS[name]) for each in value)
+    return not (name == "data" and _NO_BYTES.search(str(value)))
+
+
+# No number of a trace is as large, infinity is; and NaN is less than no number. A
+# terminator is whatever the program has set.
 _MOST = 1 << 63
 
 # Halves of surrogate pairs that surrogateescape does not write.
 _NO_BYTES = re.compile("[\\ud800-\\udc7f\\udd00-\\udfff]")
 
+# What is never less than nothing.
+_COUNTED = frozenset(
+    ("t", "d", "th", "ch", "f", "us", "waited", "asked", "channels", "line")
+)
+
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("e", "do", "data", "error", "where", "file", "why"), str),
-    **dict.fromkeys(("is", "local", "peer", "module", "by"), str),
+    **dict.fromkeys(("is", "local", "peer", "module", "by", "unseen"), str),
     **dict.fromkeys(("program", "python", "asyncore", "began"), str),
-    **dict.fromkeys(("t", "d", "th", "ch", "fd", "f", "us", "out", "line"), int),
-    **dict.fromkeys(("held", "backlog", "queued", "channels", "asked"), int),
-    **dict.fromkeys(("waited", "max", "id"), int),
+    **dict.fromkeys((*_COUNTED, "fd", "out", "held", "backlog", "queued"), int),
+    **dict.fromkeys(("max", "id"), int),
     "class": (str, type(None)),
-    "terminator": (str, int, type(None)),
-    "timeout": (int, float, type(None)),
     "n": (int, type(None)),
     "payload": (int, type(None)),
+    "terminator": (str, int, type(None)),
+    "timeout": (int, float, type(None)),
     "in": (int, float),
     **dict.fromkeys(("read", "write", "urgent", "source"), list),
 }

@@ -27,6 +27,7 @@ from compat.trace.words import (
     duration,
     happened,
     named,
+    packed,
     place,
     quoted,
     readable,
@@ -156,33 +157,35 @@ def _entries(
             callers.append(entry)
         else:
             if entry.error and entry.do != "handle_error":
-                yield _raised(entry, callers)
+                yield _raised(entry, callers, columns)
             callers.pop()
 
 
 def _call(call: Call, callers: list[Call], reader: Reader, columns: int) -> list[Part]:
-    parts = [*_indent(callers), *_whose(call, callers), Part(title(call))]
-    after = _told(call, reader)
+    is_method = call.do.isidentifier()
+    whose = _whose(call, callers, "." if is_method else ": ")
+    parts = [*_indent(callers), *whose, Part(title(call))]
+    after = _told(call, callers, reader)
     timing = f"{duration(call.us):>{DURATION}}"
     right = f"  {clip(place(call.code), columns // 3)} {timing}"
     used = sum(width(part.text) for part in (*parts, *after)) + width(right)
-    parts += _payload(call, columns - used)
+    parts += _payload(call, "()" if is_method else "", columns - used)
     parts += after
     return [*parts, Part("\t"), Part(right, "faint")]
 
 
-def _payload(call: Call, room: int) -> list[Part]:
+def _payload(call: Call, empty: str, room: int) -> list[Part]:
     """What it was given, in parentheses; what went through the socket, behind."""
     went = traffic(call)
     if call.size is not None:
-        room -= len("()") + (len(went) + 2 if went else 0)
-        given = _data(call.data, call.size, room)
-        return [Part("("), given, Part(f")  {went}" if went else ")")]
+        after = f")  {went}" if went else ")"
+        given = _data(call.data, call.size, room - len("(") - len(after))
+        return [Part("("), given, Part(after)]
     if not went:
-        return [Part("()")]
+        return [Part(empty)]
     if call.data is None:
-        return [Part(f"()  {went}")]
-    told = f"()  {went}: "
+        return [Part(f"{empty}  {went}")]
+    told = f"{empty}  {went}: "
     data = quoted(call.data, call.taken or call.given, room - len(told))
     return [Part(told), Part(data, "data")]
 
@@ -193,47 +196,37 @@ def _data(data: bytes | None, size: int, room: int) -> Part:
     return Part(counted(data, size, room), "data")
 
 
-def _told(call: Call, reader: Reader) -> list[Part]:
+def _told(call: Call, callers: list[Call], reader: Reader) -> list[Part]:
     """What is said behind a call: to whom it goes, or what it is called for."""
     told, to, but = "", call.fields.get("to"), call.fields.get("but")
     if isinstance(to, int):
         told = f" to {to:,}"
-        if isinstance(but, int) and but in reader.channels:
-            told += f", not {named(reader.channels[but])}"
+        channel = reader.channels.get(but) if isinstance(but, int) else None
+        if callers and channel is not None and callers[-1].channel is channel:
+            told += " others" if to != 1 else " other"
+        elif channel is not None:
+            told += f", not {named(channel)}"
     parts = [Part(told, "who")] if told else []
     if call.do == "handle_error" and call.error:
         parts.append(Part(f" for {clip(readable(call.error), 36)}", "error"))
     return parts
 
 
-def _raised(call: Call, callers: list[Call]) -> list[Part]:
+def _raised(call: Call, callers: list[Call], columns: int) -> list[Part]:
     error = Part(f"raises {readable(call.error)}", "error")
-    at = f"  {where(call.where)}" if call.where else ""
+    at = f"  {clip(where(call.where), columns // 3)}" if call.where else ""
     return [*_indent(callers), error, Part("\t"), Part(at, "faint")]
 
 
 def _event(event: Event, callers: list[Call], columns: int) -> Iterator[list[Part]]:
     begin = [*_indent(callers), *_whose(event, callers, " ")]
     room = columns - sum(width(part.text) for part in begin)
-    for said in _packed(happened(event), room):
+    for said in packed(happened(event), room):
         held = isinstance(event, State) and bool(event.fields.get("held"))
         yield [*begin, Part(said, "held" if held else "state")]
 
 
-def _packed(phrases: list[str], room: int) -> Iterator[str]:
-    """The phrases, as many on a line as go in."""
-    line = ""
-    for phrase in phrases:
-        longer = f"{line}; {phrase}" if line else phrase
-        if line and width(longer) > room:
-            yield line
-            longer = phrase
-        line = longer
-    if line:
-        yield line
-
-
-def _whose(entry: Entry, callers: list[Call], between: str = ".") -> list[Part]:
+def _whose(entry: Entry, callers: list[Call], between: str) -> list[Part]:
     """The channel's name, unless the call around it is the same channel's."""
     channel = entry.channel
     if channel is None or (callers and callers[-1].channel is channel):

@@ -9,6 +9,8 @@ here as ``\\xff``, so what leaves here can be encoded.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import PurePosixPath, PureWindowsPath
 
 from compat.trace.reading import Call, Channel, Code, Event, State
@@ -21,6 +23,7 @@ __all__ = [
     "duration",
     "happened",
     "named",
+    "packed",
     "place",
     "quoted",
     "readable",
@@ -78,7 +81,7 @@ def counted(data: bytes, size: int | None = None, columns: int = 1 << 30) -> str
     """As quoted, with its size where that cannot be seen: ``"用户", 6 bytes``."""
     size = len(data) if size is None else size
     text = quoted(data, size)
-    if data.isascii() and len(data) >= size and width(text) <= columns:
+    if data.isascii() and size <= len(data) and len(text) <= columns:
         return text
     after = f", {count(size, 'byte')}"
     return quoted(data, size, columns - len(after)) + after
@@ -90,9 +93,12 @@ def width(text: str) -> int:
 
 
 def clip(text: str, columns: int) -> str:
-    """*text*, or its beginning and ``…`` in so many columns."""
-    if width(text) <= columns:
+    """*text*, or its beginning and ``…`` in so many columns; "" in none."""
+    # No character takes more than two.
+    if 2 * len(text) <= columns or width(text) <= columns:
         return text
+    if columns < 1:
+        return ""
     used = 0
     for at, each in enumerate(text):
         used += _columns(each)
@@ -165,6 +171,8 @@ def became(state: State) -> list[str]:
         said.append(_held(fields["held"], state.terminator))
     if "backlog" in fields or "queued" in fields:
         said.append(_backlog(fields))
+    if "unseen" in fields:
+        said.append(f"cannot be looked at: {readable(fields['unseen'])}")
     return said
 
 
@@ -201,6 +209,19 @@ def wanted(reads: object, writes: object) -> str:
 def named(channel: Channel) -> str:
     """A channel's name, which a program may have made of anything."""
     return readable(channel.name)
+
+
+def packed(phrases: list[str], room: int, between: str = "; ") -> Iterator[str]:
+    """The phrases, as many on a line as go in *room* columns."""
+    line = ""
+    for phrase in phrases:
+        longer = f"{line}{between}{phrase}" if line else phrase
+        if line and width(longer) > room:
+            yield line
+            longer = phrase
+        line = longer
+    if line:
+        yield line
 
 
 def _status(state: State) -> str:
@@ -246,7 +267,11 @@ def _end(reason: str) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # No bytes were ever so: a program may set anything.
+        return text.encode("utf-8", "backslashreplace")
 
 
 def _base(file: str) -> str:
@@ -259,6 +284,7 @@ def _decimals(thousands: float) -> int:
     return 2 if thousands < 10_000 else 1 if thousands < 100_000 else 0
 
 
+@lru_cache(4096)
 def _columns(character: str) -> int:
     if unicodedata.combining(character) or unicodedata.category(character) == "Cf":
         return 0

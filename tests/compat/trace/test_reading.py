@@ -18,6 +18,8 @@ from tests.compat.trace.making import Room, Trace
         b'{"e": "call", "do": "push", "d": "1"}\n',
         b'{"e": "call", "do": "push", "us": %d}\n' % 10**400,
         b'{"e": "call", "do": "push", "data": "\\ud800"}\n',
+        b'{"e": "call", "do": "push", "ch": -1}\n',
+        b'{"e": "timer", "in": NaN}\n',
         b'{"e": "woke", "read": ["1"]}\n',
         b"[" * 100_000 + b"\n",
     ],

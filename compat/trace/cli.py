@@ -1,0 +1,323 @@
+"""``python -m compat.trace VIEW FILE``: text, mermaid, perfetto.
+
+Rule 1: the exit status is 0, 1 if what was looked for was found, or 2 if it could not
+be done, with one line on standard error that says why.
+Rule 2: a trace that was cut off is shown as far as it goes, and standard error says so.
+Rule 3: standard output has what was asked for and nothing else. With -o, nothing of a
+file is touched before there is something to write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, TextIO, TypeVar
+
+from compat.trace import mermaid, perfetto, text
+from compat.trace.choosing import Choice, chosen
+from compat.trace.reading import Reader, TraceError, Turn, read_lines
+from compat.trace.words import readable
+
+__all__ = ["followed", "main"]
+
+PROGRAM = "python -m compat.trace"
+SHOWN, FOUND, COULD_NOT = 0, 1, 2
+
+# Seconds between two looks at a file that has not grown.
+PAUSE = 0.1
+
+EXAMPLES = """\
+examples:
+  python -m compat.trace text room.trace | less
+  python -m compat.trace text --follow room.trace      while the program runs
+  python -m compat.trace text --channel 3 room.trace   what became of ChatSession#3
+  python -m compat.trace mermaid --turns 5-9 room.trace -o talk.mmd
+  python -m compat.trace perfetto room.trace -o room.json
+
+A trace is written by: python -m compat --trace FILE SCRIPT. FILE may be -, standard
+input. The exit status is 0, or 2 if it could not be done.
+"""
+
+
+T = TypeVar("T")
+
+
+class CannotError(Exception):
+    """What is asked cannot be done; why, for people."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m compat.trace`` with *argv*; return the exit status."""
+    given = _parser().parse_args(argv)
+    try:
+        status: int = given.run(given)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads any more. Python would say so again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return COULD_NOT
+    except KeyboardInterrupt:
+        return _refuse("interrupted")
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename is not None else ""
+        return _refuse(f"{name}{error.strerror or error}")
+    except (TraceError, CannotError) as error:
+        return _refuse(f"{given.file}: {error}")
+    return status
+
+
+def show_text(given: argparse.Namespace) -> int:
+    """Turn by turn, in a terminal."""
+    stdout = _stdout("")
+    colour = _is_coloured(given.color, stdout)
+    columns = shutil.get_terminal_size().columns if stdout.isatty() else text.COLUMNS
+    reader = Reader()
+
+    def show(turns: Iterable[Turn]) -> None:
+        for turn in chosen(turns, _choice(given)):
+            for line in text.lines(turn, reader, color=colour, columns=columns):
+                stdout.write(line + "\n")
+            if given.follow:
+                stdout.flush()
+
+    if not given.follow:
+        with _opened(given.file) as file:
+            show(read_lines(file, reader))
+        _warn(given.file, reader)
+        return SHOWN
+    try:
+        show(read_lines(followed(given.file, reader, _pause), reader))
+    except KeyboardInterrupt:
+        if reader.header is not None:
+            show(reader.rest())
+    if not reader.whole:
+        _warn(given.file, reader)
+    return SHOWN
+
+
+def show_mermaid(given: argparse.Namespace) -> int:
+    """A sequence diagram, for a page."""
+    return _document(
+        given,
+        lambda turns, reader: [mermaid.diagram(turns, reader, limit=given.limit)],
+    )
+
+
+def show_perfetto(given: argparse.Namespace) -> int:
+    """JSON for ui.perfetto.dev and chrome://tracing."""
+    return _document(given, perfetto.chunks)
+
+
+def followed(name: str, reader: Reader, pause: Callable[[], object]) -> Iterator[bytes]:
+    """The whole lines of a file that is still written, until *reader* has its end.
+
+    Args:
+        name: a file that may not be there yet, or "-".
+        reader: what is fed with the lines.
+        pause: called when there is nothing new.
+
+    Raises:
+        CannotError: the file has become shorter.
+    """
+    while name != "-" and not os.path.exists(name):
+        pause()
+    with _opened(name) as file:
+        line = b""
+        while not reader.ended:
+            line += file.readline()
+            if line.endswith(b"\n"):
+                yield line
+                line = b""
+            elif not file.seekable():
+                return
+            elif os.fstat(file.fileno()).st_size < file.tell():
+                raise CannotError("it was begun anew while it was followed")
+            else:
+                pause()
+
+
+def _document(
+    given: argparse.Namespace,
+    made: Callable[[Iterable[Turn], Reader], Iterable[str]],
+) -> int:
+    """Write what *made* makes of the turns to -o, or to standard output."""
+    reader = Reader()
+    with _opened(given.file) as file:
+        turns = _begun(read_lines(file, reader))
+        pieces = iter(made(chosen(turns, _choice(given)), reader))
+        if given.output in (None, "-"):
+            _stdout("utf-8").writelines(pieces)
+        else:
+            _save(given, _begun(pieces))
+        is_read = next(turns, None) is None
+    # A diagram has a limit, and may leave the rest unread.
+    if is_read:
+        _warn(given.file, reader)
+    return SHOWN
+
+
+def _save(given: argparse.Namespace, pieces: Iterable[str]) -> None:
+    output = Path(given.output)
+    if given.file != "-" and output.exists() and output.samefile(given.file):
+        raise CannotError("this is the trace: name another file after -o")
+    with output.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(pieces)
+
+
+def _begun(things: Iterable[T]) -> Iterator[T]:
+    """The same, the first of them made already: what is wrong is raised here."""
+    rest = iter(things)
+    return itertools.chain(list(itertools.islice(rest, 1)), rest)
+
+
+def _opened(name: str) -> BinaryIO:
+    if name == "-":
+        return os.fdopen(os.dup(0), "rb")
+    return open(name, "rb")
+
+
+def _stdout(encoding: str) -> TextIO:
+    """Standard output, in an encoding, "" for its own, that takes everything."""
+    if sys.stdout is None:
+        raise CannotError("standard output is closed")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(
+            encoding=encoding or sys.stdout.encoding, errors="backslashreplace"
+        )
+    return sys.stdout
+
+
+def _is_coloured(wish: str, stream: TextIO) -> bool:
+    if wish == "auto":
+        return stream.isatty() and not os.environ.get("NO_COLOR")
+    return wish == "always"
+
+
+def _pause() -> None:
+    time.sleep(PAUSE)
+
+
+def _warn(name: str, reader: Reader) -> None:
+    """Say on standard error what a trace has not."""
+    if not reader.whole:
+        _say(f"{name}: it is cut off or damaged behind line {reader.line:,}")
+    elif reader.ended == "full":
+        _say(f"{name}: it is full; there was more")
+    elif not reader.ended:
+        _say(f"{name}: it has no end: the program still ran, or was killed")
+
+
+def _refuse(what: str) -> int:
+    _say(what)
+    return COULD_NOT
+
+
+def _say(what: str) -> None:
+    if sys.stderr is not None:
+        print(f"{PROGRAM}: {readable(what)}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Show what a loop did, from the trace that it has written.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    views = parser.add_subparsers(required=True, metavar="VIEW", dest="view")
+    _text_parser(views.add_parser("text", help=show_text.__doc__))
+    drawing = views.add_parser("mermaid", help=show_mermaid.__doc__)
+    _document_parser(drawing, show_mermaid)
+    drawing.add_argument(
+        "--limit",
+        type=_number,
+        default=mermaid.LIMIT,
+        metavar="N",
+        help="messages and notes (default: %(default)s); of any, 50,000 characters",
+    )
+    _document_parser(
+        views.add_parser("perfetto", help=show_perfetto.__doc__), show_perfetto
+    )
+    return parser
+
+
+def _text_parser(parser: argparse.ArgumentParser) -> None:
+    _view_parser(parser, show_text)
+    parser.add_argument(
+        "-f",
+        "--follow",
+        action="store_true",
+        help="wait for more until the trace has its end, or for Ctrl-C",
+    )
+    parser.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="auto (default): on a terminal, unless NO_COLOR is set",
+    )
+
+
+def _document_parser(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]
+) -> None:
+    _view_parser(parser, run)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="default: standard output"
+    )
+
+
+def _view_parser(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]
+) -> None:
+    parser.set_defaults(run=run)
+    parser.add_argument("file", metavar="FILE", help="a trace; - for standard input")
+    parser.add_argument(
+        "--turns",
+        type=_turns,
+        default=(0, None),
+        metavar="A-B",
+        help="these turns alone; A, A- for all from it on",
+    )
+    parser.add_argument(
+        "--channel",
+        type=_channel,
+        action="append",
+        default=[],
+        metavar="N",
+        help="what has to do with this channel; may be given again",
+    )
+    parser.add_argument(
+        "--calls-only", action="store_true", help="calls, and turns that have some"
+    )
+
+
+def _choice(given: argparse.Namespace) -> Choice:
+    first, last = given.turns
+    return Choice(first, last, frozenset(given.channel), given.calls_only)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _turns(text: str) -> tuple[int, int | None]:
+    first, dash, last = text.partition("-")
+    begin = _number(first)
+    end = _number(last) if last else None if dash else begin
+    if end is not None and end < begin:
+        raise argparse.ArgumentTypeError(f"{text!r} ends before it begins")
+    return begin, end
+
+
+def _channel(text: str) -> int:
+    # People copy ChatSession#3.
+    return _number(text.rpartition("#")[2])

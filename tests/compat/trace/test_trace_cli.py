@@ -1,0 +1,270 @@
+"""``python -m compat.trace``, as people call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compat.trace.cli import followed, main
+from compat.trace.reading import Reader, TraceError, read_lines
+from tests.compat.trace.making import Room, hello
+from tests.support import DEADLINE, ROOT
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    return hello().save(tmp_path / "room.trace")
+
+
+def run(*argv: object) -> int:
+    try:
+        return main([str(each) for each in argv])
+    except SystemExit as error:
+        return int(error.code or 0)
+
+
+def test_a_trace_is_shown_without_colour_where_no_terminal_is(
+    trace: Path, capsys: Capture
+) -> None:
+    assert run("text", trace) == 0
+    said = capsys.readouterr()
+    assert 'holds back "o": it may begin the terminator "out"' in said.out
+    assert "\x1b[" not in said.out
+    assert said.err == ""
+
+
+def test_colour_is_had_for_the_asking(trace: Path, capsys: Capture) -> None:
+    assert run("text", "--color", "always", trace) == 0
+    assert "\x1b[1;33m" in capsys.readouterr().out
+
+
+def test_turns_and_channels_can_be_chosen(trace: Path, capsys: Capture) -> None:
+    assert run("text", trace, "--turns", "3-4", "--channel", "ChatSession#2") == 0
+    told = capsys.readouterr().out
+    assert [line[:6] for line in told.splitlines() if line.startswith("turn")] == [
+        "turn 3",
+        "turn 4",
+    ]
+    assert "ChatSession#3" not in told
+
+
+def test_calls_alone_can_be_chosen(trace: Path, capsys: Capture) -> None:
+    assert run("text", "--calls-only", trace) == 0
+    told = capsys.readouterr().out
+    assert "handle_read" in told
+    assert "holds back" not in told
+
+
+@pytest.mark.parametrize("view", ["text", "mermaid", "perfetto"])
+def test_what_is_no_trace_is_one_line_and_status_2(
+    tmp_path: Path, capsys: Capture, view: str
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("hello\n")
+    empty = tmp_path / "empty"
+    empty.write_text("")
+    for name, why in [
+        (other, "this is no trace: its first line is not a trace's header"),
+        (empty, "this is no trace: it is empty"),
+        (tmp_path / "missing", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+    ]:
+        assert run(view, name) == 2
+        said = capsys.readouterr()
+        assert said.err == f"python -m compat.trace: {name}: {why}\n"
+        assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--turns", "5-3"],
+        ["--turns", "x"],
+        ["--turns", "-3"],
+        ["--channel", "0"],
+        ["--color", "red"],
+        [],
+    ],
+)
+def test_what_is_asked_wrongly_is_status_2(
+    wrong: list[str], trace: Path, capsys: Capture
+) -> None:
+    assert run("text", *(wrong or ["--follow"]), *([trace] if wrong else [])) == 2
+    said = capsys.readouterr()
+    assert "python -m compat.trace text: error: " in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("view", ["text", "mermaid", "perfetto"])
+def test_a_trace_that_was_cut_off_is_shown_as_far_as_it_goes(
+    trace: Path, capsys: Capture, view: str
+) -> None:
+    whole = trace.read_bytes()
+    trace.write_bytes(whole[: whole.index(b"collect") + 3])
+    assert run(view, trace) == 0
+    said = capsys.readouterr()
+    assert "ChatSession" in said.out
+    line = whole[: whole.index(b"collect")].count(b"\n")
+    why = f"it is cut off or damaged behind line {line}"
+    assert said.err == f"python -m compat.trace: {trace}: {why}\n"
+
+
+def test_a_trace_without_an_end_and_a_full_one_are_said(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    room = Room()
+    path = room.trace.save(tmp_path / "room.trace")
+    assert run("perfetto", path) == 0
+    assert "it has no end: the program still ran, or was killed" in (
+        capsys.readouterr().err
+    )
+    room.trace.end("full")
+    room.trace.save(path)
+    assert run("perfetto", path) == 0
+    assert "it is full; there was more" in capsys.readouterr().err
+
+
+def test_what_a_diagram_leaves_unread_is_not_missed(
+    trace: Path, capsys: Capture
+) -> None:
+    assert run("mermaid", "--limit", "3", trace) == 0
+    said = capsys.readouterr()
+    assert "more is left out, from turn 1 on" in said.out
+    assert said.err == ""
+
+
+def test_documents_are_written_where_they_are_asked_for(
+    trace: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    page = tmp_path / "out"
+    assert run("perfetto", trace, "-o", page) == 0
+    assert json.loads(page.read_text())["traceEvents"]
+    assert run("mermaid", trace, "--turns", "3", "-o", page) == 0
+    assert page.read_text(encoding="utf-8").startswith("sequenceDiagram\n")
+    assert run("mermaid", trace, "--turns", "3") == 0
+    assert capsys.readouterr().out == page.read_text(encoding="utf-8")
+
+
+def test_a_document_does_not_take_the_place_of_its_trace(
+    trace: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    before = trace.read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(trace)
+    for name in (trace, link):
+        assert run("mermaid", trace, "-o", name) == 2
+        assert "name another file after -o" in capsys.readouterr().err
+    assert trace.read_bytes() == before
+
+
+def test_what_cannot_be_made_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    other, page = tmp_path / "other", tmp_path / "page"
+    other.write_text("no trace")
+    page.write_text("as it was")
+    assert run("perfetto", other, "-o", page) == 2
+    assert page.read_text() == "as it was"
+
+
+def growing(path: Path, pieces: list[bytes]) -> Callable[[], None]:
+    """What adds the next piece to a file, where others wait for it."""
+    left = iter(pieces)
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            file.write(next(left))
+
+    return grow
+
+
+def test_a_file_is_followed_in_whatever_pieces_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "room.trace"
+    whole = hello().bytes()
+    pieces = [whole[at : at + 53] for at in range(0, len(whole), 53)]
+    reader = Reader()
+    turns = list(read_lines(followed(str(path), reader, growing(path, pieces)), reader))
+    again = Reader()
+    assert turns == list(read_lines(whole.splitlines(True), again))
+    assert reader.ended == again.ended == "closed"
+
+
+def test_a_file_is_followed_as_far_as_it_is_a_trace(tmp_path: Path) -> None:
+    path = tmp_path / "room.trace"
+    reader = Reader()
+    grow = growing(path, [b"hello", b"\nmore\n"])
+    with pytest.raises(TraceError):
+        list(read_lines(followed(str(path), reader, grow), reader))
+
+
+def test_a_file_that_is_begun_anew_is_not_followed_further(
+    trace: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = trace.read_bytes().splitlines(True)[:-1]
+    trace.write_bytes(b"".join(lines))
+    monkeypatch.setattr("compat.trace.cli._pause", lambda: trace.write_bytes(b""))
+    assert run("text", "--follow", trace) == 2
+    assert "it was begun anew while it was followed" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_following_and_shows_the_turn_that_it_is_in(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room()
+    room.says(room.enter(), b"hello")
+    path = room.trace.save(tmp_path / "room.trace")
+
+    def pause() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compat.trace.cli._pause", pause)
+    assert run("text", "--follow", path) == 0
+    said = capsys.readouterr()
+    assert said.out.count("turn 2 ") == 1
+    assert "holds back" in said.out
+    assert said.err == ""
+    assert run("text", "--follow", tmp_path / "missing") == 0
+
+
+def test_what_is_followed_is_shown_at_once_and_a_pipe_may_close(trace: Path) -> None:
+    whole = trace.read_bytes()
+    middle = whole.index(b'"n":5')
+    begun = whole[: whole.rindex(b"\n", 0, middle) + 1]
+    trace.write_bytes(begun)
+    argv = [sys.executable, "-m", "compat.trace", "text", "--follow", str(trace)]
+    with subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if b"turn 3 " in line:
+                break
+        process.stdout.close()
+        with trace.open("ab") as file:
+            file.write(whole[len(begun) :])
+        assert process.stderr.read() == b""
+        assert process.wait(DEADLINE) == 2
+
+
+def test_a_trace_may_come_from_standard_input(trace: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "compat.trace", "mermaid", "-"],
+        input=trace.read_bytes(),
+        capture_output=True,
+        cwd=ROOT,
+        check=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert "用户" in done.stdout.decode("utf-8")
+    assert done.stderr == b""
