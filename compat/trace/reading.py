@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 
+# Bytes that are remembered of what a channel has read: longer terminators are rare.
+TAIL = 256
+
+
 class TraceError(ValueError):
     """This is no trace, or one of a version that is not known here."""
 
@@ -127,9 +131,12 @@ class State(Event):
 
     Attributes:
         terminator: what the channel waited for then, changed or not.
+        holds: the bytes that it held back then; None if the trace does not tell, as
+            when what was read has been cut.
     """
 
     terminator: str | int | None = None
+    holds: bytes | None = None
 
 
 @dataclass
@@ -273,6 +280,8 @@ class Reader:
         self.whole = True
         self.line = 0
         self._threads: dict[int, _Thread] = {}
+        # The end of what each channel has read, as far as it is known.
+        self._tails: dict[int, bytes] = {}
 
     def feed(self, line: str | bytes) -> Turn | None:
         """Read the next line; return the turn that is over by that, if one is.
@@ -370,6 +379,15 @@ class Reader:
         call.inside = thread.open[at:]
         thread.open[at:] = [call]
 
+        if call.taken and call.channel is not None:
+            self._has_read(call, call.channel.number)
+
+    def _has_read(self, call: Call, number: int) -> None:
+        data = call.data or b""
+        whole = call.size is None and len(data) == call.taken
+        tail = self._tails.get(number, b"") + data
+        self._tails[number] = tail[-TAIL:] if whole else b""
+
     def _call(self, fields: dict[str, Any], thread: int) -> Call:
         data = fields.get("data")
         return Call(
@@ -405,7 +423,10 @@ class Reader:
             self.ended = fields.get("why", "")
         event = (self.line, what, at, fields.get("d", 0), thread, channel, fields)
         if what == "state" and channel is not None:
-            return State(*event, channel.terminator)
+            tail = self._tails.get(channel.number, b"")
+            known = 0 < channel.held <= len(tail)
+            holds = tail[-channel.held :] if known else None
+            return State(*event, channel.terminator, holds)
         return Event(*event)
 
     def _learn(self, fields: dict[str, Any]) -> None:

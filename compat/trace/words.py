@@ -168,7 +168,7 @@ def became(state: State) -> list[str]:
     if "terminator" in fields:
         said.append(f"waits for {_awaited(fields['terminator'])}")
     if "held" in fields:
-        said.append(_held(fields["held"], state.terminator))
+        said.append(_held(state))
     if "backlog" in fields or "queued" in fields:
         said.append(_backlog(fields))
     if "unseen" in fields:
@@ -239,14 +239,15 @@ def _awaited(terminator: str | int | None) -> str:
     return count(terminator, "byte") if terminator else "no terminator"
 
 
-def _held(size: int, terminator: str | int | None) -> str:
+def _held(state: State) -> str:
+    size, terminator = state.fields["held"], state.terminator
     if not size:
         return "holds nothing back any more"
+    what = count(size, "byte") if state.holds is None else quoted(state.holds)
     whole = _bytes(terminator) if isinstance(terminator, str) else b""
-    if 0 < size < len(whole):
-        begin, end = quoted(whole[:size]), quoted(whole)
-        return f"holds back {begin}: it may begin the terminator {end}"
-    return f"holds back {count(size, 'byte')}"
+    if state.holds is None or not whole.startswith(state.holds):
+        return f"holds back {what}"
+    return f"holds back {what}: it may begin the terminator {quoted(whole)}"
 
 
 def _backlog(fields: dict[str, int]) -> str:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from compat.trace.reading import Call, Reader, State, read_lines, walk
-from tests.compat.trace.making import Room, Trace
+from tests.compat.trace.making import Trace
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,37 @@ def test_a_walk_comes_back_to_a_call_after_what_is_in_it() -> None:
     ]
 
 
-def test_a_state_knows_what_its_channel_waited_for_then() -> None:
-    room = Room()
-    anna = room.enter()
-    room.says(anna, b"hello")
-    room.trace.state(anna, terminator=10)
-    turns, _ = room.trace.read()
-    states = [
-        (entry.fields.get("held"), entry.terminator)
-        for entry, _ in walk(turns[-1].entries)
+def states(trace: Trace) -> list[State]:
+    return [
+        entry
+        for turn in trace.read()[0]
+        for entry, _ in walk(turn.entries)
         if isinstance(entry, State)
     ]
-    assert (1, "out") in states
-    assert states[-1] == (None, 10)
+
+
+def test_a_state_knows_what_its_channel_waited_for_then() -> None:
+    trace = Trace()
+    anna = trace.opens("Session", 6)
+    trace.state(anna, terminator=b"out")
+    trace.state(anna, backlog=1)
+    trace.state(anna, terminator=10)
+    assert [each.terminator for each in states(trace)] == ["out", "out", 10]
+
+
+def test_what_is_held_back_is_the_end_of_what_was_read() -> None:
+    trace = Trace()
+    anna = trace.opens("Session", 6)
+    for data in (b"a\r", b"\n", b"b"):
+        trace.calls("handle_read", anna, data=data, **{"in": len(data)})
+        trace.state(anna, held=2)
+    assert [each.holds for each in states(trace)] == [b"a\r", b"\r\n", b"\nb"]
+
+
+def test_what_is_held_back_of_a_read_that_was_cut_is_not_known() -> None:
+    trace = Trace(payload=2)
+    anna = trace.opens("Session", 6)
+    for data in (b"ho", b"hello"):
+        trace.calls("handle_read", anna, data=data, **{"in": len(data)})
+        trace.state(anna, held=1)
+    assert [each.holds for each in states(trace)] == [b"o", None]

@@ -71,6 +71,15 @@ def test_what_is_held_back_is_said_with_the_terminator_of_that_moment() -> None:
     assert "waits for 12 bytes" in told
 
 
+def test_what_an_error_has_left_unread_is_not_taken_for_a_terminator() -> None:
+    trace = Trace()
+    anna = trace.opens("Session", 6)
+    trace.state(anna, terminator=b"out")
+    trace.calls("handle_read", anna, data=b"\xe5", error="ValueError: no", **{"in": 1})
+    trace.state(anna, held=1)
+    assert shown(trace)[-1] == r'  Session#1 holds back "\xe5"'
+
+
 def test_payloads_that_were_left_out_are_sizes() -> None:
     room = Room(Trace(payload=None))
     room.says(room.enter(), b"hello")
