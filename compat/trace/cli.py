@@ -1,4 +1,4 @@
-"""``python -m compat.trace VIEW FILE``: text, mermaid, perfetto.
+"""``python -m compat.trace VIEW FILE``: text, mermaid, html, perfetto.
 
 Rule 1: the exit status is 0, 1 if what was looked for was found, or 2 if it could not
 be done, with one line on standard error that says why.
@@ -38,6 +38,7 @@ examples:
   python -m compat.trace text --follow room.trace      while the program runs
   python -m compat.trace text --channel 3 room.trace   what became of ChatSession#3
   python -m compat.trace mermaid --turns 5-9 room.trace -o talk.mmd
+  python -m compat.trace html room.trace -o room.html
   python -m compat.trace perfetto room.trace -o room.json
 
 A trace is written by: python -m compat --trace FILE SCRIPT. FILE may be -, standard
@@ -107,6 +108,17 @@ def show_mermaid(given: argparse.Namespace) -> int:
     return _document(
         given,
         lambda turns, reader: [mermaid.diagram(turns, reader, limit=given.limit)],
+    )
+
+
+def show_html(given: argparse.Namespace) -> int:
+    """A page to step through, complete in itself."""
+    # Here, for no other view needs it.
+    from compat.trace.html import page
+
+    return _document(
+        given,
+        lambda turns, reader: [page(turns, reader, given.lang, given.title)],
     )
 
 
@@ -241,6 +253,17 @@ def _parser() -> argparse.ArgumentParser:
         default=mermaid.LIMIT,
         metavar="N",
         help="messages and notes (default: %(default)s); of any, 50,000 characters",
+    )
+    reading = views.add_parser("html", help=show_html.__doc__)
+    _document_parser(reading, show_html)
+    reading.add_argument(
+        "--lang",
+        choices=("en", "zh"),
+        default="en",
+        help="what the page begins with (default: %(default)s)",
+    )
+    reading.add_argument(
+        "--title", default="", help="of the page; default: the program's name"
     )
     _document_parser(
         views.add_parser("perfetto", help=show_perfetto.__doc__), show_perfetto

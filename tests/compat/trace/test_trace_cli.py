@@ -63,7 +63,7 @@ def test_calls_alone_can_be_chosen(trace: Path, capsys: Capture) -> None:
     assert "holds back" not in told
 
 
-@pytest.mark.parametrize("view", ["text", "mermaid", "perfetto"])
+@pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto"])
 def test_what_is_no_trace_is_one_line_and_status_2(
     tmp_path: Path, capsys: Capture, view: str
 ) -> None:
@@ -103,7 +103,7 @@ def test_what_is_asked_wrongly_is_status_2(
     assert said.out == ""
 
 
-@pytest.mark.parametrize("view", ["text", "mermaid", "perfetto"])
+@pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto"])
 def test_a_trace_that_was_cut_off_is_shown_as_far_as_it_goes(
     trace: Path, capsys: Capture, view: str
 ) -> None:
@@ -149,6 +149,9 @@ def test_documents_are_written_where_they_are_asked_for(
     assert json.loads(page.read_text())["traceEvents"]
     assert run("mermaid", trace, "--turns", "3", "-o", page) == 0
     assert page.read_text(encoding="utf-8").startswith("sequenceDiagram\n")
+    assert run("html", trace, "--lang", "zh", "--title", "a < b", "-o", page) == 0
+    assert "a &lt; b" in page.read_text(encoding="utf-8")
+    assert run("mermaid", trace, "--turns", "3", "-o", page) == 0
     assert run("mermaid", trace, "--turns", "3") == 0
     assert capsys.readouterr().out == page.read_text(encoding="utf-8")
 
