@@ -527,7 +527,7 @@ def read_lines(lines: Iterable[bytes], reader: Reader | None = None) -> Iterator
         if not reader.whole:
             break
     if reader.header is None:
-        raise TraceError("this is no trace: it is empty")
+        raise TraceError("this is no trace: it has no whole line")
     yield from reader.rest()
 
 

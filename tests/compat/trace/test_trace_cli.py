@@ -73,7 +73,7 @@ def test_what_is_no_trace_is_one_line_and_status_2(
     empty.write_text("")
     for name, why in [
         (other, "this is no trace: its first line is not a trace's header"),
-        (empty, "this is no trace: it is empty"),
+        (empty, "this is no trace: it has no whole line"),
         (tmp_path / "missing", "No such file or directory"),
         (tmp_path, "Is a directory"),
     ]:
