@@ -1,0 +1,69 @@
+"""What is wrong with a program, by its trace: findings, worst first.
+
+    >>> reader = Reader()
+    >>> for line in report(examine(read_trace("room.trace", reader), reader)):
+    ...     print(line)
+
+Rule 1: a finding is certain. What a healthy program also does, however busy it is, is
+none; every threshold stands in findings.Limits, with its unit and its reason.
+Rule 2: what has happened ten thousand times is one finding, with a count, where it was
+first or worst, and one sentence that says what to do.
+Rule 3: one turn is held at a time, and of a channel a few numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from compat.trace.findings import LIMITS, Finding, Limits, Severity
+from compat.trace.reading import Reader, Turn
+from compat.trace.rules import RULES
+from compat.trace.seen import Walk, Whole
+
+__all__ = ["Finding", "Limits", "Severity", "examine", "report"]
+
+
+def examine(
+    turns: Iterable[Turn], reader: Reader, limits: Limits = LIMITS
+) -> list[Finding]:
+    """Say what is wrong, worst first. An empty list: nothing that is certain.
+
+    Args:
+        turns: as read_trace gives them, with *reader*; they are walked through once.
+        reader: what knows why the trace has ended.
+        limits: other thresholds than the usual ones.
+    """
+    rules = [rule(limits) for rule in RULES]
+    whole = Whole()
+    walk = Walk()
+    for turn in turns:
+        seen = walk.through(turn)
+        whole.add(seen)
+        for rule in rules:
+            rule.look(seen)
+    whole.ended = reader.ended
+    found = [finding for rule in rules for finding in rule.findings(whole)]
+    return sorted(found, key=lambda finding: (finding.severity, -finding.weight))
+
+
+def report(findings: Iterable[Finding]) -> Iterator[str]:
+    """The findings as lines of text, for people."""
+    count = 0
+    for count, finding in enumerate(findings, 1):
+        yield f"{count}. {finding.severity.name.lower()}: {finding.what}"
+        yield f"   look at: {', '.join(_places(finding))}"
+        for more in finding.more:
+            yield f"   {more}"
+        yield f"   do: {finding.advice}"
+        yield ""
+    yield ("nothing found", "1 finding")[count] if count < 2 else f"{count} findings"
+
+
+def _places(finding: Finding) -> Iterator[str]:
+    thread = f" of thread {finding.thread}" if finding.thread > 1 else ""
+    yield f"turn {finding.turn}{thread}"
+    if finding.channel:
+        yield finding.channel
+    if finding.where:
+        yield finding.where
+    yield f"line {finding.line} of the trace"

@@ -1,0 +1,789 @@
+"""What can be wrong with a program: a class for each rule, and a table of them.
+
+Rule 1: a rule knows no other rule. It looks at turn after turn, and says in the end
+what it has found: one finding for all that is alike.
+Rule 2: it is certain, or it is silent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from compat.trace.findings import Finding, Limits, Place, Severity
+from compat.trace.reading import Call, Channel, Event
+from compat.trace.seen import Made, Seen, Whole
+from compat.trace.words import count as many
+from compat.trace.words import duration, readable
+
+__all__ = ["RULES", "Rule"]
+
+
+class Rule:
+    """Looks at turn after turn, and says in the end what it has found."""
+
+    name = ""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+
+    def look(self, seen: Seen) -> None:
+        """Another turn is over."""
+        raise NotImplementedError
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        """What was found."""
+        raise NotImplementedError
+
+
+# The rules, in the order of the table.
+
+
+class LeftTheLoop(Rule):
+    """An exception went through the loop, and it was not meant to end it."""
+
+    name = "left-the-loop"
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        # By thread: what it raised last, if it has made no turn since.
+        self._last: dict[int, tuple[Call, Place]] = {}
+
+    def look(self, seen: Seen) -> None:
+        thread = seen.turn.thread
+        self._last.pop(thread, None)
+        calls = [each for each in seen.turn.entries if isinstance(each, Call)]
+        if calls and self._left(calls[-1]):
+            self._last[thread] = (
+                calls[-1],
+                seen.place(calls[-1].channel, calls[-1].line),
+            )
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        for call, place in self._last.values():
+            yield Finding(
+                self.name,
+                Severity.STOPPED,
+                1,
+                f"{_error(call)} left the loop through {_do(call)}",
+                1,
+                place,
+                "Nothing is served after that: catch it where it is raised, and let "
+                "handle_error itself never raise.",
+                readable(call.where) or _where(call),
+            )
+
+    def _left(self, call: Call) -> bool:
+        # handle_error's is what it was called for. What a program itself asked for
+        # outside of the loop, it may have caught there.
+        return (
+            call.do.startswith(("handle_", "collect_", "found_"))
+            and call.do != "handle_error"
+            and bool(call.error)
+            and not call.error.startswith(MEANT)
+        )
+
+
+class SlowCallbacks(Rule):
+    """While a callback runs, nobody else is served."""
+
+    name = "slow-callback"
+
+    @dataclass
+    class Group:
+        call: Call
+        place: Place
+        worst: int = 0
+        us: int = 0
+        count: int = 0
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._groups: dict[str, SlowCallbacks.Group] = {}
+
+    def look(self, seen: Seen) -> None:
+        for entry in seen.turn.entries:
+            if isinstance(entry, Call) and entry.us >= self.limits.slow_us:
+                self._slow(seen, entry)
+
+    def _slow(self, seen: Seen, call: Call) -> None:
+        us = _busy(call)
+        if us < self.limits.slow_us:
+            return
+        blamed = _blamed(call)
+        place = seen.place(blamed.channel or call.channel, blamed.line)
+        key = f"{_do(blamed)} {_where(blamed)}"
+        group = self._groups.setdefault(key, self.Group(blamed, place))
+        group.count += 1
+        group.us += us
+        if us > group.worst:
+            group.worst, group.call, group.place = us, blamed, place
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        for group in self._groups.values():
+            if not self._is_certain(group):
+                continue
+            calls = sum(isinstance(each, Call) for each in group.call.inside)
+            yield Finding(
+                self.name,
+                Severity.STALLS,
+                group.us,
+                f"{_do(group.call)} blocks everybody: {_times(group.count)} for "
+                f"{duration(self.limits.slow_us)} or more, {duration(group.worst)} at "
+                f"worst, {whole.part(group.us)} in all",
+                group.count,
+                group.place,
+                "No other channel is served meanwhile: do it in pieces (call_later "
+                "with 0 seconds), or in a thread that hands its result over with "
+                "call_soon_threadsafe.",
+                _where(group.call),
+                [f"the worst one made {calls:,} calls"] if calls > 1 else [],
+            )
+
+    def _is_certain(self, group: Group) -> bool:
+        return (
+            group.count >= self.limits.slow_times
+            or group.worst >= self.limits.slow_once_us
+        )
+
+
+def _busy(call: Call) -> int:
+    """Microseconds of a call, without the waits of a loop that it has turned."""
+    return call.us - sum(
+        _number(event.fields.get("waited"))
+        for each in call.calls()
+        for event in each.inside
+        if isinstance(event, Event) and event.what == "woke"
+    )
+
+
+def _blamed(call: Call) -> Call:
+    """The innermost call that takes at least half of it, and whose code is known."""
+    known = call
+    while True:
+        inner = [each for each in call.inside if isinstance(each, Call)]
+        slowest = max(inner, key=_busy, default=None)
+        if slowest is None or _busy(slowest) * 2 < _busy(call):
+            return known
+        call = slowest
+        if call.code is not None or known.code is None:
+            known = call
+
+
+@dataclass
+class Streak:
+    """Turns in a row in which a channel was ready and nothing came of it."""
+
+    begin: Place
+    turns: int = 0
+    us: int = 0
+
+
+@dataclass
+class Spin:
+    """All the long streaks of a class's channels; a turn of several counts once."""
+
+    longest: Streak
+    channels: set[int] = field(default_factory=set)
+    turns: int = 0
+    us: int = 0
+    error: str = ""
+
+
+class Spins(Rule):
+    """A channel is ready, nothing comes of it, and so it is ready again at once."""
+
+    advice = ""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        # By thread: the channels that were idle in its last turn.
+        self._streaks: dict[int, dict[int, Streak]] = {}
+        self._spins: dict[str, Spin] = {}
+
+    def idle(self, seen: Seen) -> Iterable[Channel]:
+        """The channels that were ready in vain in this turn."""
+        raise NotImplementedError
+
+    def says(self, kind: str) -> str:
+        """What is wrong with the channels of that class."""
+        raise NotImplementedError
+
+    def look(self, seen: Seen) -> None:
+        turn = seen.turn
+        spun = turn.waited is not None and turn.waited < self.limits.idle_wait_us
+        before = self._streaks.get(turn.thread, {})
+        now = self._streaks[turn.thread] = {}
+        spinning: dict[str, Streak] = {}
+        for channel in self.idle(seen) if spun else ():
+            streak = before.get(channel.number) or Streak(seen.place(channel))
+            streak.turns += 1
+            streak.us += seen.us
+            now[channel.number] = streak
+            if streak.turns >= self.limits.idle_turns:
+                self._note(seen, channel, streak)
+                longest = spinning.setdefault(channel.kind, streak)
+                if streak.turns > longest.turns:
+                    spinning[channel.kind] = streak
+        for kind, streak in spinning.items():
+            self._count(self._spins[kind], streak, seen.us)
+
+    def _note(self, seen: Seen, channel: Channel, streak: Streak) -> None:
+        spin = self._spins.setdefault(channel.kind, Spin(streak))
+        spin.channels.add(channel.number)
+        spin.error = seen.errors.get(channel.number, spin.error)
+        if streak.turns > spin.longest.turns:
+            spin.longest = streak
+
+    def _count(self, spin: Spin, longest: Streak, us: int) -> None:
+        # From its beginning, if it is a streak only now.
+        first = longest.turns == self.limits.idle_turns
+        spin.turns += longest.turns if first else 1
+        spin.us += longest.us if first else us
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        for kind, spin in self._spins.items():
+            yield Finding(
+                self.name,
+                Severity.STALLS,
+                spin.us,
+                f"{self.says(readable(kind))}: {spin.turns:,} turns for nothing, "
+                f"{whole.part(spin.us)}",
+                spin.turns,
+                spin.longest.begin,
+                self.advice,
+                more=list(self._more(spin)),
+            )
+
+    def _more(self, spin: Spin) -> Iterator[str]:
+        yield f"{spin.longest.turns:,} in a row, from that turn on"
+        if len(spin.channels) > 1:
+            yield f"{len(spin.channels):,} channels did so"
+        if spin.error:
+            yield f"the last error: {readable(spin.error)}"
+
+
+class SpinningListener(Spins):
+    """A connection waits, and cannot be accepted: no descriptor is left."""
+
+    name = "spinning-listener"
+    advice = (
+        "Who waits stays ready until it is accepted: keep one descriptor in reserve, "
+        "close it on EMFILE, accept and close the one who waits, and open it again; "
+        "and raise the limit (ulimit -n)."
+    )
+
+    def idle(self, seen: Seen) -> Iterator[Channel]:
+        for channel in seen.turn.read:
+            number = channel.number
+            if (
+                seen.status.get(number) == "listening"
+                and number in seen.errors
+                and number not in seen.parents
+            ):
+                yield channel
+
+    def says(self, kind: str) -> str:
+        return f"{kind} is ready and accepts nobody"
+
+
+class IgnoredEnd(Spins):
+    """Its peer is gone, handle_close says so in every turn, and it stays open."""
+
+    name = "ignored-end"
+    advice = (
+        "A socket at its end is readable for ever: handle_close has to call close(), "
+        "or readable() has to be false from then on."
+    )
+
+    def idle(self, seen: Seen) -> Iterator[Channel]:
+        for channel in _untouched(seen, seen.turn.read):
+            if channel.number in seen.ends:
+                yield channel
+
+    def says(self, kind: str) -> str:
+        return f"{kind}.handle_close does not close"
+
+
+class IdleReader(Spins):
+    """Something has arrived for it, and it does not read it."""
+
+    name = "idle-reader"
+    advice = (
+        "What is not read stays ready: let handle_read call recv() before anything "
+        "that may raise, or let readable() be false while it cannot read."
+    )
+
+    def idle(self, seen: Seen) -> Iterator[Channel]:
+        for channel in _untouched(seen, seen.turn.read):
+            number = channel.number
+            if seen.status.get(number) != "listening" and number not in seen.ends:
+                yield channel
+
+    def says(self, kind: str) -> str:
+        return f"{kind} is ready to be read, and reads nothing"
+
+
+class BusyWriter(Spins):
+    """writable() is true, and there is nothing to write: the loop never waits."""
+
+    name = "busy-writer"
+    advice = (
+        "A socket can nearly always be written to: writable() has to be false unless "
+        "something is queued (dispatcher's own is always true)."
+    )
+
+    def idle(self, seen: Seen) -> Iterator[Channel]:
+        return _untouched(seen, seen.turn.write)
+
+    def says(self, kind: str) -> str:
+        return f"{kind}.writable() is true with nothing to send"
+
+
+class UrgentSpin(Spins):
+    """Urgent data has arrived, and nobody takes it."""
+
+    name = "urgent-spin"
+    advice = (
+        "Urgent data stays ready until it is taken: let handle_expt call "
+        "self.socket.recv(1, socket.MSG_OOB), or close."
+    )
+
+    def idle(self, seen: Seen) -> Iterator[Channel]:
+        return _untouched(seen, seen.turn.urgent)
+
+    def says(self, kind: str) -> str:
+        return f"{kind}.handle_expt leaves urgent data where it is"
+
+
+def _untouched(seen: Seen, ready: Iterable[Channel]) -> Iterator[Channel]:
+    """Those that nothing came from or went to, and that are what they were."""
+    touched = seen.moved | seen.changed | seen.parents | seen.hidden
+    return (channel for channel in ready if channel.number not in touched)
+
+
+@dataclass
+class Grown:
+    """A backlog since it was last empty: bytes, and in how many turns it has grown."""
+
+    begin: Place
+    now: int = 0
+    peak: int = 0
+    added: int = 0
+    taken: int = 0
+    turns: int = 0
+    queued: int = 0
+
+    def becomes(self, backlog: int, queued: int) -> None:
+        """So much waits when a turn is over, in so many entries of the queue."""
+        self.added += max(0, backlog - self.now)
+        self.taken += max(0, self.now - backlog)
+        # The bytes of a long queue are added up now and then, its entries always.
+        self.turns += backlog > self.now or queued > self.queued
+        self.peak = max(self.peak, backlog)
+        self.now, self.queued = backlog, queued
+
+
+class GrowingBacklog(Rule):
+    """More is queued for a peer than it takes, turn after turn."""
+
+    name = "growing-backlog"
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._open: dict[int, Grown] = {}
+        # Of a class's channels that have closed with too much: how many, the worst.
+        self._gone: dict[str, tuple[int, Grown]] = {}
+
+    def look(self, seen: Seen) -> None:
+        became: dict[int, tuple[Channel, dict[str, object]]] = {}
+        for event in seen.events:
+            channel = event.channel
+            if event.what != "state" or channel is None:
+                continue
+            number = channel.number
+            if event.fields.get("is") == "closed":
+                became.pop(number, None)
+                self._close(channel)
+            elif seen.status.get(number) != "closed":
+                before = became.get(number, (channel, {}))[1]
+                became[number] = channel, {**before, **event.fields}
+        for channel, fields in became.values():
+            if "backlog" in fields or "queued" in fields:
+                self._becomes(seen, channel, fields)
+
+    def _becomes(self, seen: Seen, channel: Channel, fields: dict[str, object]) -> None:
+        grown = self._open.get(channel.number) or Grown(seen.place(channel))
+        # Only what has changed is there.
+        grown.becomes(
+            _number(fields.get("backlog", grown.now)),
+            _number(fields.get("queued", grown.queued)),
+        )
+        if grown.now:
+            self._open[channel.number] = grown
+        else:
+            self._open.pop(channel.number, None)
+
+    def _close(self, channel: Channel) -> None:
+        grown = self._open.pop(channel.number, None)
+        if grown and grown.now >= self.limits.backlog_closed and self._is_bad(grown):
+            self._add(self._gone, channel.kind, grown)
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        found = dict(self._gone)
+        for grown in self._open.values():
+            if self._is_bad(grown) and grown.begin.channel is not None:
+                self._add(found, grown.begin.channel.kind, grown)
+        for kind, (count, worst) in found.items():
+            yield Finding(
+                self.name,
+                Severity.LEAKS,
+                worst.now,
+                f"{readable(kind)}: what is queued for {many(count, 'peer')} only "
+                f"grows, to {_size(worst.now)} at worst",
+                count,
+                worst.begin,
+                "The peer reads too slowly, or not at all, and the queue has no limit: "
+                "close it at a limit (ac_gather, ac_backlog_limit and handle_backlog), "
+                "or stop what feeds it.",
+                more=[
+                    f"it grew in {worst.turns:,} turns from that one on; "
+                    f"{_size(worst.added)} came, {_size(worst.taken)} were taken"
+                ],
+            )
+
+    def _add(self, to: dict[str, tuple[int, Grown]], kind: str, grown: Grown) -> None:
+        count, worst = to.get(kind, (0, grown))
+        to[kind] = count + 1, max(worst, grown, key=lambda each: each.now)
+
+    def _is_bad(self, grown: Grown) -> bool:
+        limits = self.limits
+        return (
+            grown.turns >= limits.backlog_turns
+            and grown.now >= limits.backlog
+            and grown.now >= grown.peak * limits.backlog_left
+            and grown.taken <= grown.added * limits.backlog_taken
+        )
+
+
+@dataclass
+class Ghost:
+    """A channel that is spoken to after it has closed."""
+
+    first: Place
+    where: str
+    times: int = 0
+    size: int = 0
+
+
+class Ghosts(Rule):
+    """A channel has closed, and somebody who still has it goes on speaking to it."""
+
+    name = "ghosts"
+
+    SPEAKS = ("push", "push_with_producer", "send", "close_when_done")
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._ghosts: dict[str, dict[int, Ghost]] = {}
+
+    def look(self, seen: Seen) -> None:
+        for made in seen.made:
+            if made.late and self._is_said(made):
+                self._spoken_to(seen, made)
+        for event in seen.events:
+            if event.what == "open" and event.channel is not None:
+                # It has been opened again, and what was queued can be sent.
+                self._ghosts.get(event.channel.kind, {}).pop(event.channel.number, None)
+
+    def _is_said(self, made: Made) -> bool:
+        channel = made.call.channel
+        return made.call.do in self.SPEAKS and not any(
+            each.channel is channel and each.do in self.SPEAKS for each in made.outer
+        )
+
+    def _spoken_to(self, seen: Seen, made: Made) -> None:
+        channel = made.call.channel
+        assert channel is not None
+        ghosts = self._ghosts.setdefault(channel.kind, {})
+        if channel.number not in ghosts:
+            speaker = _where(*reversed(made.outer))
+            place = seen.place(channel, made.call.line)
+            ghosts[channel.number] = Ghost(place, speaker)
+        ghosts[channel.number].times += 1
+        ghosts[channel.number].size += made.call.size or 0
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        for kind, ghosts in self._ghosts.items():
+            if ghosts:
+                yield self._finding(kind, list(ghosts.values()))
+
+    def _finding(self, kind: str, ghosts: list[Ghost]) -> Finding:
+        size = sum(each.size for each in ghosts)
+        times = sum(each.times for each in ghosts)
+        worst = max(ghosts, key=lambda each: each.size)
+        return Finding(
+            self.name,
+            Severity.LEAKS,
+            size,
+            f"{readable(kind)}: {many(len(ghosts), 'closed channel')} still spoken to, "
+            f"{_times(times)}, {_size(size)} queued for nobody",
+            times,
+            worst.first,
+            "Something still holds it, and what is queued for it is never freed: "
+            "override handle_close, take the channel out of every list there, then "
+            "close().",
+            worst.where,
+            [f"the worst one: {_times(worst.times)}, {_size(worst.size)}"],
+        )
+
+
+class HiddenErrors(Rule):
+    """An exception went to handle_error, or to the log, and the program went on."""
+
+    name = "hidden-error"
+
+    @dataclass
+    class Group:
+        call: Call
+        first: Place
+        count: int = 0
+        open: int = 0
+        channels: set[int] = field(default_factory=set)
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._groups: dict[tuple[str, str], HiddenErrors.Group] = {}
+
+    def look(self, seen: Seen) -> None:
+        for call, outer, _ in seen.made:
+            if call.do == "handle_error" or (call.error and self._is_logged(call)):
+                self._hidden(seen, call, outer)
+
+    def _is_logged(self, call: Call) -> bool:
+        return call.do in ("timer", "soon") and not call.error.startswith(MEANT)
+
+    def _hidden(self, seen: Seen, call: Call, outer: tuple[Call, ...]) -> None:
+        if outer and outer[-1].do == "handle_error":
+            # It calls the one that it overrides.
+            return
+        key = call.error.partition(":")[0], call.where
+        place = seen.place(call.channel, call.line)
+        group = self._groups.setdefault(key, self.Group(call, place))
+        group.count += 1
+        if call.channel is not None:
+            group.channels.add(call.channel.number)
+            group.open += seen.status.get(call.channel.number) != "closed"
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        for group in self._groups.values():
+            handler = "handle_error" if group.channels else "the log"
+            yield Finding(
+                self.name,
+                Severity.HIDDEN,
+                group.count,
+                f"{_error(group.call)}: {_times(group.count)}, swallowed by {handler}",
+                group.count,
+                group.first,
+                "Mend what raises it, or catch it there; let handle_error write a "
+                "traceback to the log and close the channel.",
+                readable(group.call.where) or _where(group.call),
+                list(self._more(group)),
+            )
+
+    def _more(self, group: Group) -> Iterator[str]:
+        if len(group.channels) > 1:
+            yield f"{len(group.channels):,} channels had it"
+        if group.open:
+            yield f"the channel stayed open {_times(group.open)}"
+
+
+class CostlyAsking(Rule):
+    """readable() and writable() take longer than all that is done."""
+
+    name = "costly-asking"
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._kinds: Counter[str] = Counter()
+        self._asked = self._channels = self._turns = self._work = 0
+        self._worst = 0
+        self._place = Place(0, 1, 0, None)
+        self._there: Counter[str] = Counter()
+
+    def look(self, seen: Seen) -> None:
+        turn = seen.turn
+        for event in seen.events:
+            if event.channel is not None:
+                self._kinds[event.channel.kind] += _joins(event)
+        if not turn.channels:
+            return
+        if seen.asked > self._worst:
+            self._worst, self._place = seen.asked, seen.place(None)
+            self._there = +self._kinds
+        self._asked += seen.asked
+        self._channels += turn.channels
+        self._turns += 1
+        self._work += sum(each.us for each in turn.entries if isinstance(each, Call))
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        limits, asked, turns = self.limits, self._asked, self._turns
+        least = max(self._work, whole.us * limits.asked_part)
+        if turns < limits.asked_turns or asked <= least:
+            return
+        each = asked / max(1, self._channels)
+        if each >= limits.asked_each_us:
+            advice = (
+                "They are called in every turn, for every channel: let them look at a "
+                "flag, and do the work where that changes."
+            )
+        elif asked >= limits.asked_us * turns:
+            advice = (
+                "Most channels have nothing to do, and all are asked: the loop "
+                "selectors asks those of compat's async_chat only when they announce."
+            )
+        else:
+            return
+        yield Finding(
+            self.name,
+            Severity.WASTE,
+            asked,
+            f"readable() and writable() cost {whole.part(asked)}; "
+            f"all that was called, {duration(self._work)}",
+            turns,
+            self._place,
+            advice,
+            more=[
+                f"{duration(asked // turns)} a turn, {each:.3g} µs for each channel "
+                f"that was asked; {duration(self._worst)} in that turn",
+                f"in the map then: {_kinds(self._there)}",
+            ],
+        )
+
+
+class SelectsLimit(Rule):
+    """select takes descriptors up to 1,023, and the next one ends the loop."""
+
+    name = "selects-limit"
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._highest = -1
+        self._place = Place(0, 1, 0, None)
+        self._selects = False
+
+    def look(self, seen: Seen) -> None:
+        self._selects = self._selects or seen.turn.by == "select"
+        for event in seen.events:
+            fd = _number(event.fields.get("fd")) if event.what == "open" else -1
+            if fd > self._highest:
+                self._highest, self._place = fd, seen.place(event.channel, event.line)
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        if self._selects and self._highest >= self.limits.select_fd:
+            yield Finding(
+                self.name,
+                Severity.LEAKS,
+                self._highest,
+                f"descriptor {self._highest}: select ends at 1,023, and one beyond "
+                "raises out of the loop",
+                1,
+                self._place,
+                "Use the loop poll or selectors, which have no such limit, or accept "
+                "fewer.",
+            )
+
+
+class CutShort(Rule):
+    """The trace is full: what came later is not in it."""
+
+    name = "full"
+
+    def look(self, seen: Seen) -> None:
+        """Nothing: the reader knows."""
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        if whole.ended == "full":
+            yield Finding(
+                self.name,
+                Severity.NOTE,
+                1,
+                f"the trace is full: it has the first {duration(whole.us)}, and the "
+                "program went on",
+                1,
+                whole.last,
+                "Let it be larger, or keep no payloads; what is wrong later is not "
+                "found here.",
+            )
+
+
+def _joins(event: Event) -> int:
+    """How many channels more there are after it."""
+    if event.what == "open":
+        return 1
+    return -(event.what == "state" and event.fields.get("is") == "closed")
+
+
+# Words for people.
+
+
+def _do(call: Call) -> str:
+    code = call.code
+    if code is None:
+        kind, do = call.channel.kind if call.channel else "", call.do
+    else:
+        kind, do = code.kind or "", code.do
+    return readable(f"{kind}.{do}" if kind else do)
+
+
+def _error(call: Call) -> str:
+    return readable(call.error) or "an exception"
+
+
+def _where(*calls: Call) -> str:
+    """Where the code of the first of them is that is known."""
+    for call in calls:
+        if call.code is not None:
+            return f"{readable(call.code.file)}:{call.code.line}"
+    return ""
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _size(size: int) -> str:
+    for unit, least in (("MB", 10**6), ("kB", 10**3)):
+        if size >= least:
+            return f"{size / least:,.1f} {unit}"
+    return many(size, "byte")
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def _kinds(kinds: Counter[str]) -> str:
+    few = [f"{count:,} {readable(kind)}" for kind, count in kinds.most_common(5)]
+    return ", ".join(few) or "nobody"
+
+
+# Raised by those who want the loop to end.
+MEANT = ("ExitNow", "KeyboardInterrupt", "SystemExit")
+
+RULES: tuple[Callable[[Limits], Rule], ...] = (
+    LeftTheLoop,
+    SpinningListener,
+    IgnoredEnd,
+    IdleReader,
+    BusyWriter,
+    UrgentSpin,
+    SlowCallbacks,
+    Ghosts,
+    GrowingBacklog,
+    SelectsLimit,
+    HiddenErrors,
+    CostlyAsking,
+    CutShort,
+)

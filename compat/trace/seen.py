@@ -1,0 +1,171 @@
+"""A turn as the doctor's rules look at it: walked through once for all of them.
+
+Rule 1: what stands here is of the turn that is over. What a reader knows of a channel
+may be of later.
+Rule 2: of what is past, a few numbers for each channel are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from compat.trace.findings import Place
+from compat.trace.reading import Call, Channel, Entry, Event, Turn
+from compat.trace.words import duration
+
+__all__ = ["Made", "Seen", "Walk", "Whole"]
+
+
+class Made(NamedTuple):
+    """A call as it was made: in which calls, outermost first; and its channel's end.
+
+    ``late`` says that the channel had closed in an earlier turn than this one.
+    """
+
+    call: Call
+    outer: tuple[Call, ...]
+    late: bool
+
+
+@dataclass
+class Seen:
+    """A turn, walked through once for all the rules.
+
+    Attributes:
+        made: its calls in the order in which they began.
+        events: everything else, in order.
+        moved: channels (their numbers) that bytes came from or went to.
+        parents: channels in whose calls others were opened or told of.
+        hidden: channels whose code goes past recv() and send(), to the socket itself,
+            which a trace does not see.
+        changed: channels that became something else: connected, closed.
+        errors: what handle_error was called for, by channel.
+        ends: channels whose handle_close was called.
+        status: what every channel is when the turn is over, by its number. (What the
+            reader knows of it may be of later.)
+        asked: microseconds that asking took, without what was called before it (a
+            trace of asyncore's own loop does not tell them apart).
+        us: microseconds from the asking to the end.
+    """
+
+    turn: Turn
+    status: dict[int, str]
+    made: list[Made] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    moved: set[int] = field(default_factory=set)
+    parents: set[int] = field(default_factory=set)
+    hidden: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
+    errors: dict[int, str] = field(default_factory=dict)
+    ends: set[int] = field(default_factory=set)
+    asked: int = 0
+    us: int = 0
+
+    def place(self, channel: Channel | None, line: int = 0) -> Place:
+        """Where this is."""
+        turn = self.turn
+        return Place(turn.number, turn.thread, line or turn.line, channel)
+
+
+@dataclass
+class Whole:
+    """The trace as a whole.
+
+    Attributes:
+        us: microseconds from its first event to its last.
+        turns: how many there are.
+        last: the place of its last event.
+        ended: "closed", "full", or "" if its end is missing.
+    """
+
+    us: int = 0
+    turns: int = 0
+    last: Place = field(default_factory=lambda: Place(0, 1, 1, None))
+    ended: str = ""
+
+    def add(self, seen: Seen) -> None:
+        """Another turn is over."""
+        self.turns += bool(seen.turn.number)
+        self.us = max(self.us, seen.turn.end)
+        self.last = seen.place(None)
+
+    def part(self, us: int) -> str:
+        """A time, and what part of the whole it is."""
+        return (
+            f"{duration(us)}, {us / self.us:.0%} of the time"
+            if self.us
+            else duration(us)
+        )
+
+
+class Walk:
+    """Walks through a turn, in the order in which things began."""
+
+    def __init__(self) -> None:
+        # When a channel closed: microseconds, and in which thread.
+        self._closed: dict[int, tuple[int, int]] = {}
+        self._status: dict[int, str] = {}
+        # By thread: when its last turn was over.
+        self._ends: dict[int, int] = {}
+
+    def through(self, turn: Turn) -> Seen:
+        since = self._ends.get(turn.thread, 0)
+        asked = max(0, min(turn.asked, turn.at - since))
+        seen = Seen(turn, self._status, asked=asked)
+        self._ends[turn.thread] = turn.end
+        if turn.number:
+            seen.us = turn.end - turn.at + asked
+        for entry in turn.entries:
+            self._step(seen, entry, ())
+        return seen
+
+    def _step(self, seen: Seen, entry: Entry, outer: tuple[Call, ...]) -> None:
+        if isinstance(entry, Event):
+            self._event(seen, entry, outer)
+            return
+        late = self._is_late(seen.turn, entry)
+        seen.made.append(Made(entry, outer, late))
+        if entry.channel is not None:
+            _note(seen, entry, entry.channel.number)
+        for inner in entry.inside:
+            self._step(seen, inner, (*outer, entry))
+
+    def _event(self, seen: Seen, event: Event, outer: tuple[Call, ...]) -> None:
+        seen.events.append(event)
+        if event.channel is None:
+            return
+        number = event.channel.number
+        if event.what == "open":
+            self._closed.pop(number, None)
+            seen.parents.update(call.channel.number for call in outer if call.channel)
+        elif event.what == "state" and "is" in event.fields:
+            seen.changed.add(number)
+            self._status[number] = event.fields["is"]
+            if event.fields["is"] == "closed":
+                self._closed[number] = event.at, event.thread
+
+    def _is_late(self, turn: Turn, call: Call) -> bool:
+        if call.channel is None or call.channel.number not in self._closed:
+            return False
+        at, thread = self._closed[call.channel.number]
+        # In the turn in which it closed, others may not know yet.
+        return call.at > at and (thread != call.thread or at < turn.at)
+
+
+def _note(seen: Seen, call: Call, number: int) -> None:
+    if call.code is not None and any(map(_PAST.search, call.code.source)):
+        seen.hidden.add(number)
+    if call.taken or call.given:
+        seen.moved.add(number)
+    elif call.do in ("handle_accepted", "handle_connect"):
+        seen.parents.add(number)
+    elif call.do == "handle_error":
+        seen.errors[number] = call.error
+    elif call.do == "handle_close":
+        seen.ends.add(number)
+
+
+# What code says that reads or writes without the channel's recv() and send().
+_PAST = re.compile(r"\.sock(et)?\b(?!\.error)|recvfrom|sendto|os\.(read|write)")

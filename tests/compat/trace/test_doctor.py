@@ -1,0 +1,377 @@
+"""The doctor finds each disease, and nothing in a healthy room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from compat.trace import doctor
+from compat.trace.doctor import Finding, Limits, Severity
+from tests.compat.trace.making import Room, Trace, large
+
+TOO_MANY = "OSError: [Errno 24] Too many open files"
+
+
+def examine(trace: Trace, **limits: Any) -> list[Finding]:
+    return doctor.examine(*trace.read(), Limits(**limits))
+
+
+def only(trace: Trace, **limits: Any) -> Finding:
+    """The one finding that there is."""
+    (finding,) = examine(trace, **limits)
+    return finding
+
+
+def session(trace: Trace, kind: str = "Session") -> int:
+    channel = trace.opens(kind, 7)
+    trace.state(channel, status="connected", peer="127.0.0.1:40000")
+    return channel
+
+
+def listener(trace: Trace) -> int:
+    channel = trace.opens("Server", 4)
+    trace.state(channel, status="listening", local="0.0.0.0:19528")
+    return channel
+
+
+def test_a_busy_room_is_healthy() -> None:
+    room = large(20_000)
+    assert [each.rule for each in examine(room)] == ["full"]
+
+
+def test_a_busy_room_without_slow_readers_is_healthy() -> None:
+    room = Room()
+    inside = [room.enter() for _ in range(40)]
+    for said in range(300):
+        room.say_together(dict.fromkeys(inside[:: 1 + said % 7], b"hello" * said))
+    for each in inside[::2]:
+        room.says(each, b"I shout")
+    for each in inside[1::2]:
+        room.leaves(each)
+    room.trace.end()
+    assert examine(room.trace) == []
+
+
+def test_a_slow_callback_is_the_innermost_one_whose_code_is_known() -> None:
+    trace = Trace()
+    channel = session(trace)
+    code = trace.code(
+        "def collect_incoming_data(self, data): ...", "Session", "a.py", 8
+    )
+    for us in (99_000, 400_000, 150_000, 150_000):
+        trace.turn(read=[channel])
+        with (
+            trace.call("handle_read", channel),
+            trace.call("collect_incoming_data", channel, f=code),
+        ):
+            trace.calls("push", channel, us=us)
+    finding = only(trace)
+    assert finding.rule == "slow-callback"
+    assert finding.what.startswith(
+        "Session.collect_incoming_data blocks everybody: 3 times for 100 ms or more, "
+        "400 ms at worst"
+    )
+    assert (finding.count, finding.turn, finding.where) == (3, 2, "a.py:8")
+    assert finding.channel == "Session#1 (127.0.0.1:40000)"
+
+
+def test_a_handler_that_does_many_quick_things_is_slow_itself() -> None:
+    trace = Trace()
+    channel = session(trace)
+    code = trace.code("def handle_read(self): ...", "Session", "a.py", 8)
+    trace.turn(read=[channel])
+    with trace.call("handle_read", channel, f=code):
+        for _ in range(1_000):
+            trace.calls("push", channel, us=1_000)
+    finding = only(trace)
+    assert finding.where == "a.py:8"
+    assert finding.more == ["the worst one made 1,000 calls"]
+
+
+def test_the_waits_of_a_loop_in_a_handler_block_nobody() -> None:
+    trace = Trace()
+    channel = session(trace)
+    trace.turn(read=[channel])
+    with trace.call("handle_read", channel, **{"in": 1}):
+        trace.turn(waited=900_000, why="timeout")
+    assert examine(trace) == []
+
+
+def test_writable_that_is_always_true_is_a_busy_writer() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for _ in range(10_000):
+        trace.turn(write=[channel], waited=3, asked=2)
+        trace.calls("handle_write", channel)
+    finding = only(trace)
+    assert finding.rule == "busy-writer"
+    assert (finding.count, finding.turn) == (10_000, 1)
+    assert finding.what == (
+        "Session.writable() is true with nothing to send: 10,000 turns for nothing, "
+        "110 ms, 100% of the time"
+    )
+
+
+def test_who_writes_in_each_turn_is_no_busy_writer() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for _ in range(200):
+        trace.turn(write=[channel], waited=3)
+        trace.calls("handle_write", channel, out=100)
+    assert examine(trace) == []
+
+
+def test_several_that_spin_in_one_turn_count_once() -> None:
+    trace = Trace()
+    channels = [session(trace) for _ in range(5)]
+    for turn in range(100):
+        trace.turn(write=channels[: 1 + turn // 10], waited=3)
+    finding = only(trace)
+    assert finding.count == 100
+    assert finding.more == ["100 in a row, from that turn on", "5 channels did so"]
+
+
+def test_a_turn_that_has_waited_spins_not() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for _ in range(200):
+        trace.turn(read=[channel], waited=20_000)
+    assert examine(trace) == []
+
+
+def test_a_listener_without_descriptors_spins() -> None:
+    trace = Trace()
+    channel = listener(trace)
+    for _ in range(80):
+        trace.turn(read=[channel], waited=2)
+        trace.calls("handle_accept", channel, error=TOO_MANY, where="server.py:20")
+        trace.calls("handle_error", channel, error=TOO_MANY, where="server.py:20")
+    spin, hidden = examine(trace)
+    assert (spin.rule, spin.count) == ("spinning-listener", 80)
+    assert f"the last error: {TOO_MANY}" in spin.more
+    assert (hidden.rule, hidden.count) == ("hidden-error", 80)
+
+
+def test_a_listener_that_accepts_in_each_turn_is_healthy() -> None:
+    trace = Trace()
+    channel = listener(trace)
+    for _ in range(200):
+        trace.turn(read=[channel], waited=2)
+        with trace.call("handle_accept", channel):
+            session(trace)
+    assert examine(trace) == []
+
+
+def test_handle_close_that_does_not_close_is_an_ignored_end() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for _ in range(60):
+        trace.turn(read=[channel], waited=2)
+        with trace.call("handle_read", channel):
+            trace.calls("handle_close", channel)
+    finding = only(trace)
+    assert finding.rule == "ignored-end"
+    assert finding.what.startswith("Session.handle_close does not close: 60 turns")
+
+
+def test_who_is_ready_and_does_not_read_is_an_idle_reader() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for _ in range(60):
+        trace.turn(read=[channel], waited=2)
+        trace.calls("handle_read", channel)
+    assert only(trace).rule == "idle-reader"
+
+
+def test_urgent_data_that_nobody_takes_spins() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for _ in range(60):
+        trace.turn(urgent=[channel], waited=2)
+        trace.calls("handle_expt", channel)
+    assert only(trace).rule == "urgent-spin"
+
+
+def ghosts(turns: int) -> Iterator[Trace]:
+    """One of two clients closes; the other goes on, one turn after the other."""
+    trace = Trace()
+    gone, there = session(trace), session(trace)
+    code = trace.code("def broadcasting(self, msg): ...", "Session", "room.py", 77)
+    trace.turn(read=[gone])
+    with trace.call("handle_close", gone):
+        trace.state(gone, status="closed")
+        # Not known to the others yet, and no ghost.
+        trace.calls("push", gone, data=b"bye", given=True)
+    yield trace
+    for _ in range(turns):
+        trace.turn(read=[there])
+        with (
+            trace.call("handle_read", there, **{"in": 5}),
+            trace.call("collect_incoming_data", there, f=code),
+            trace.call("push", gone, data=b"hello", given=True),
+        ):
+            trace.calls("send", gone, data=b"hello")
+    yield trace
+
+
+def test_a_closed_channel_that_is_pushed_to_is_a_ghost() -> None:
+    trace = list(ghosts(turns=100))[-1]
+    finding = only(trace)
+    assert finding.rule == "ghosts"
+    assert finding.what == (
+        "Session: 1 closed channel still spoken to, 100 times, 500 bytes queued for "
+        "nobody"
+    )
+    assert (finding.turn, finding.where) == (2, "room.py:77")
+
+
+def test_what_the_turn_of_its_closing_says_makes_no_ghost() -> None:
+    assert examine(next(ghosts(turns=0))) == []
+
+
+def test_a_channel_that_is_opened_again_is_no_ghost() -> None:
+    trace = list(ghosts(turns=3))[-1]
+    trace.event("open", ch=1, fd=7, **{"class": "Session"}, module="room")
+    assert examine(trace) == []
+
+
+def growing(trace: Trace, backlogs: list[int]) -> int:
+    channel = session(trace)
+    for backlog in backlogs:
+        trace.turn(why="timeout")
+        trace.state(channel, backlog=backlog)
+    return channel
+
+
+def test_a_backlog_that_only_grows_is_found() -> None:
+    trace = Trace()
+    growing(trace, [0, 5000, 0, *range(10_000, 1_000_000, 10_000)])
+    finding = only(trace)
+    assert finding.rule == "growing-backlog"
+    assert finding.what.endswith("1 peer only grows, to 990.0 kB at worst")
+    assert (finding.turn, finding.severity) == (4, Severity.LEAKS)
+    assert finding.more == [
+        "it grew in 99 turns from that one on; 990.0 kB came, 0 bytes were taken"
+    ]
+
+
+@pytest.mark.parametrize(
+    "backlogs",
+    [
+        pytest.param(
+            [10_000_000, *range(9_900_000, 9_000_000, -10_000)], id="one push"
+        ),
+        pytest.param([*range(0, 900_000, 10_000), 0], id="taken in the end"),
+        pytest.param([*range(0, 60_000, 1_000)], id="few bytes"),
+        pytest.param([n % 3 * 200_000 + n for n in range(90)], id="up and down"),
+    ],
+)
+def test_a_peer_that_is_behind_for_a_while_is_healthy(backlogs: list[int]) -> None:
+    trace = Trace()
+    growing(trace, backlogs)
+    assert examine(trace) == []
+
+
+def test_a_slow_reader_that_is_closed_is_healthy_but_not_after_many_megabytes() -> None:
+    for step, rules in ((10_000, []), (1_000_000, ["growing-backlog"])):
+        trace = Trace()
+        channel = growing(trace, [*range(step, 100 * step, step)])
+        trace.state(channel, status="closed")
+        assert [each.rule for each in examine(trace)] == rules
+
+
+def test_an_error_that_is_swallowed_ten_thousand_times_is_one_finding() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for _ in range(1_000):
+        trace.turn(read=[channel])
+        trace.calls("handle_read", channel, error="ValueError: no", **{"in": 3})
+        error = {"error": "ValueError: no", "where": "a.py:3"}
+        with trace.call("handle_error", channel, **error):
+            trace.calls("handle_error", channel, **error)
+    finding = only(trace)
+    assert (finding.rule, finding.count) == ("hidden-error", 1_000)
+    assert finding.what == "ValueError: no: 1,000 times, swallowed by handle_error"
+    assert (finding.turn, finding.where) == (1, "a.py:3")
+    assert finding.more == ["the channel stayed open 1,000 times"]
+
+
+def test_a_timers_error_is_hidden_in_the_log() -> None:
+    trace = Trace()
+    trace.turn(why="timer")
+    trace.calls("timer", error="KeyError: 3", where="a.py:3")
+    assert only(trace).what == "KeyError: 3: once, swallowed by the log"
+
+
+def test_asking_that_costs_more_than_the_work_is_found() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for asked in range(500, 700, 5):
+        trace.turn(read=[channel], asked=asked, channels=2)
+        trace.calls("handle_read", channel, us=60, **{"in": 3})
+    finding = only(trace)
+    assert (finding.rule, finding.turn) == ("costly-asking", 40)
+    assert "299 µs for each channel that was asked" in finding.more[0]
+    assert finding.more[1] == "in the map then: 1 Session"
+
+
+def test_asking_a_few_hundred_idle_channels_is_healthy() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for _ in range(40):
+        trace.turn(read=[channel], asked=300, channels=300)
+        trace.calls("handle_read", channel, us=60, **{"in": 3})
+    assert examine(trace) == []
+
+
+def test_selects_limit_is_told_of_before_it_is_reached() -> None:
+    for by, rules in (("select", ["selects-limit"]), ("poll", [])):
+        trace = Trace()
+        trace.turn(by=by)
+        trace.opens("Session", 1_001)
+        assert [each.rule for each in examine(trace)] == rules
+
+
+def test_an_exception_that_left_the_loop_is_worst() -> None:
+    trace = list(ghosts(turns=9))[-1]
+    trace.turn(read=[2])
+    trace.calls("handle_read", 2, error="SystemError: no", **{"in": 3})
+    left, ghost = examine(trace)
+    assert (left.rule, left.severity) == ("left-the-loop", Severity.STOPPED)
+    assert ghost.rule == "ghosts"
+
+
+def test_who_ends_the_loop_on_purpose_is_healthy() -> None:
+    trace = Trace()
+    channel = session(trace)
+    trace.turn(read=[channel])
+    trace.calls("handle_read", channel, error="ExitNow: bye", **{"in": 3})
+    trace.end()
+    assert examine(trace) == []
+
+
+def test_the_report_says_where_to_look_and_what_to_do() -> None:
+    trace = list(ghosts(turns=100))[-1]
+    assert list(doctor.report(examine(trace))) == [
+        "1. leaks: Session: 1 closed channel still spoken to, 100 times, "
+        "500 bytes queued for nobody",
+        "   look at: turn 2, Session#1 (127.0.0.1:40000), room.py:77, "
+        "line 15 of the trace",
+        "   the worst one: 100 times, 500 bytes",
+        "   do: Something still holds it, and what is queued for it is never freed: "
+        "override handle_close, take the channel out of every list there, then "
+        "close().",
+        "",
+        "1 finding",
+    ]
+    assert list(doctor.report([])) == ["nothing found"]
+
+
+def test_the_turns_are_walked_through_once_and_not_kept() -> None:
+    turns, reader = large(2_000).read()
+    waiting = iter(turns)
+    doctor.examine(islice(waiting, 5), reader)
+    assert len(list(waiting)) == len(turns) - 5
