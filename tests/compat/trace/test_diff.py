@@ -1,0 +1,223 @@
+"""Two traces of one scenario: what is a difference, and what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from compat.trace.diff import Difference, first_difference
+from tests.compat.trace.making import Room, Trace
+
+
+def diff(a: Trace, b: Trace, **options: Any) -> Difference | None:
+    return first_difference(a.read()[0], b.read()[0], **options)
+
+
+def found(a: Trace, b: Trace, **options: Any) -> Difference:
+    difference = diff(a, b, **options)
+    assert difference is not None
+    return difference
+
+
+def trace(
+    *said: tuple[str, bytes], port: int = 40_000, end: str = "closed", **kinds: Any
+) -> Trace:
+    """Two sessions; what is said is (whose and which method, the bytes)."""
+    made = Trace(**kinds)
+    sessions = {name: made.opens("Session", 7) for name in "ab"}
+    for place, channel in enumerate(sessions.values()):
+        peer = f"127.0.0.1:{port + place}"
+        made.state(channel, status="connected", peer=peer)
+    for name, data in said:
+        made.turn(read=[sessions[name[0]]])
+        made.calls(name[2:], sessions[name[0]], data=data, given=True)
+    if end:
+        made.end(end)
+    return made
+
+
+COLLECT, PUSH = "a.collect_incoming_data", "b.push"
+HELLO = (COLLECT, b"hello"), (PUSH, b"hello")
+
+
+def test_the_same_calls_in_other_turns_are_the_same() -> None:
+    a, b = Trace(), Trace()
+    for made, apart in ((a, True), (b, False)):
+        channels = [made.opens("Session", 7 + apart), made.opens("Session", 9 - apart)]
+        made.turn(by="select" if apart else "selectors", read=channels)
+        for channel in channels:
+            if apart:
+                made.turn(why="timeout", waited=99, asked=3)
+            made.passes(1000 * apart)
+            made.calls("collect_incoming_data", channel, data=b"hi", given=True)
+            for _ in range(1 + apart):
+                made.calls("handle_write", channel, out=2 - apart)
+        made.end()
+    assert diff(a, b) is None
+    assert diff(b, a) is None
+
+
+def test_the_order_between_channels_counts_only_strictly() -> None:
+    a, b = trace(*HELLO), trace(*reversed(HELLO))
+    assert diff(a, b) is None
+    strictly = found(a, b, strict=True)
+    assert (strictly.what, strictly.key, strictly.number) == (
+        "channel",
+        ("Session", 1),
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        ((COLLECT, b"hell"), "bytes"),
+        ((COLLECT, b"jello"), "bytes"),
+        (("a.found_terminator", b"hello"), "method"),
+    ],
+)
+def test_a_call_that_differs_is_found(other: tuple[str, bytes], what: str) -> None:
+    same = (COLLECT, b"1"), (PUSH, b"1"), (COLLECT, b"2")
+    difference = found(trace(*same, *HELLO), trace(*same, other, HELLO[1]))
+    assert (difference.what, difference.key, difference.number) == (
+        what,
+        ("Session", 1),
+        3,
+    )
+    assert [step.data for step, _ in difference.before] == [b"1", b"2"]
+    assert difference.a is not None
+    assert (difference.a.turn, difference.a.data) == (4, b"hello")
+
+
+def test_the_first_difference_is_the_first_in_time_not_the_first_channels() -> None:
+    a = trace((PUSH, b"1"), (COLLECT, b"2"))
+    b = trace((PUSH, b"x"), (COLLECT, b"y"))
+    assert found(a, b).key == ("Session", 2)
+
+
+def test_a_call_that_one_of_them_does_not_have_is_found() -> None:
+    a, b = trace(*HELLO), trace(HELLO[0])
+    assert (found(a, b).what, found(a, b).key) == ("missing", ("Session", 2))
+    assert (found(b, a).what, found(b, a).key) == ("more", ("Session", 2))
+
+
+def test_what_only_one_has_comes_first_if_it_is_first() -> None:
+    a = trace((COLLECT, b"1"), (COLLECT, b"2"))
+    b = trace((COLLECT, b"1"), (PUSH, b"1"), (COLLECT, b"3"))
+    assert found(a, b).what == "more"
+    assert found(b, a).what == "missing"
+
+
+@pytest.mark.parametrize("end", ["", "full"])
+def test_what_a_trace_that_is_cut_short_does_not_have_is_no_difference(
+    end: str,
+) -> None:
+    a, b = trace(*HELLO), trace(HELLO[0], end=end)
+    assert diff(a, b) is None
+    assert diff(b, a) is None
+
+
+def told(a: int, b: int = 0) -> bytes:
+    return f"用户127.0.0.1{a} 说:hello".encode() + (str(b).encode() if b else b"")
+
+
+def test_ports_that_stand_for_each_other_are_the_same() -> None:
+    a = trace((PUSH, told(40_000, 40_001)), (PUSH, told(40_001)))
+    b = trace((PUSH, told(5_000, 5_001)), (PUSH, told(5_001)), port=5_000)
+    assert diff(a, b) is None
+
+
+def test_ports_that_stand_for_others_are_a_difference() -> None:
+    a = trace((PUSH, told(40_000)), (PUSH, told(40_000)))
+    b = trace((PUSH, told(5_000)), (PUSH, told(5_001)), port=5_000)
+    assert (found(a, b).what, found(a, b).number) == ("bytes", 2)
+
+
+def test_a_number_that_is_no_port_is_what_it_is() -> None:
+    a = trace((PUSH, b"costs 40000"))
+    b = trace((PUSH, b"costs 7777"), port=5_000)
+    assert found(a, b).what == "bytes"
+
+
+def test_ports_are_found_where_the_payload_is_cut_in_them() -> None:
+    a = trace((PUSH, told(40_000)), payload=18)
+    b = trace((PUSH, told(50_000)), payload=18, port=50_000)
+    assert diff(a, b) is None
+
+
+def test_without_payloads_the_sizes_are_compared() -> None:
+    a = trace((PUSH, b"hello"), payload=None)
+    assert diff(a, trace((PUSH, b"jello"), payload=None)) is None
+    assert found(a, trace((PUSH, b"hell"), payload=None)).what == "bytes"
+
+
+def test_what_is_raised_counts_but_not_where_in_memory() -> None:
+    def failing(error: str) -> Trace:
+        made = Trace()
+        channel = made.opens("Session", 7)
+        made.turn(read=[channel])
+        made.calls("handle_close", channel, error=error)
+        made.end()
+        return made
+
+    one = failing("TypeError: <Session at 0x7f0011223344> is odd")
+    assert diff(one, failing("TypeError: <Session at 0x7f99aabbccdd> is odd")) is None
+    assert found(one, failing("TypeError: it is odd")).what == "error"
+    assert found(one, failing("")).what == "error"
+
+
+def test_asyncores_own_reading_is_none_but_a_programs_is() -> None:
+    def reading(times: int, own: bool) -> Trace:
+        made = Trace()
+        channel = made.opens("Session", 7)
+        code = made.code("def handle_read(self): ...", "Session")
+        f = {} if own else {"f": code}
+        for _ in range(times):
+            made.turn(read=[channel])
+            made.calls("handle_read", channel, data=b"hi", **{"in": 2}, **f)
+        made.end()
+        return made
+
+    assert diff(reading(1, own=True), reading(2, own=True)) is None
+    assert found(reading(1, own=False), reading(2, own=False)).what == "more"
+
+
+def rooms(change: Callable[[Room, int], None]) -> list[Trace]:
+    """Two runs of one conversation, the second of which ends otherwise."""
+    traces = []
+    for end in (lambda room, who: room.says(who, b"bye"), change):
+        room = Room()
+        anna, bert = room.enter(), room.enter()
+        for said in range(50):
+            room.say_together({anna: b"%d" % said, bert: b"hello"})
+        end(room, anna)
+        room.leaves(bert)
+        room.trace.end()
+        traces.append(room.trace)
+    return traces
+
+
+def test_how_many_an_audience_has_is_a_difference_in_whose_words_it_heard() -> None:
+    a, b = rooms(lambda room, who: (room.enter(), room.says(who, b"bye"))[0])
+    difference = found(a, b)
+    assert (difference.what, difference.key) == ("more", ("ChatServer", 1))
+
+
+def test_the_lines_say_what_differs_and_what_came_before() -> None:
+    a, b = rooms(lambda room, who: room.says(who, b"I shout"))
+    assert list(found(a, b).lines()) == [
+        "ChatSession 1, call 151: other bytes",
+        '  a: turn 53, line 676: collect_incoming_data "bye"',
+        '  b: turn 53, line 676: collect_incoming_data "I sh"',
+        "the calls before it, the same in both:",
+        '  turn 52 in a, turn 52 in b: collect_incoming_data "49"',
+        '  turn 52 in a, turn 52 in b: push "49"',
+        '  turn 52 in a, turn 52 in b: push "用户127.0.0.1:40014 说:49", 31 bytes to 1',
+    ]
+
+
+def test_two_runs_of_the_same_are_the_same_strictly() -> None:
+    a, b = rooms(lambda room, who: room.says(who, b"bye"))
+    assert diff(a, b, strict=True) is None
