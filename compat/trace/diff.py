@@ -11,7 +11,8 @@ takes, how long, and who waits for what; descriptors, addresses and ports, also 
 of what is said; how often a channel may write, how much of it goes at once, and when
 what was gathered does (handle_write, send, "turn ends"); how often asyncore's own
 handle_read has read, for what it found is in collect_incoming_data; when timers run,
-and calls from other threads, though not what they do to channels.
+and calls from other threads, though not what they do to channels; and that asyncore's
+poll calls handle_close once more, when a channel has read its end and is hung up.
 Rule 2: everything else is one: which method, how many bytes and which, the terminator,
 what it raised. The same bytes cut otherwise are another conversation.
 Rule 3: strictly, it is every call of a channel, in one order for all. It is right for
@@ -157,9 +158,12 @@ class _Side:
         self._strict = strict
         self._keys: dict[int, Key] = {}
         self._kinds: Counter[str] = Counter()
+        # Whose handle_close has been called in this turn.
+        self._closed: set[Key] = set()
 
     def take(self, turn: Turn) -> None:
         """Another turn of it."""
+        self._closed.clear()
         for entry in turn.entries:
             self._walk(turn, entry, NOBODY)
 
@@ -168,6 +172,10 @@ class _Side:
         if isinstance(entry, Event):
             self._learn(entry)
             return
+        if entry.do == "handle_close" and not self._strict:
+            if key in self._closed:
+                return
+            self._closed.add(key)
         if self._counts(entry, key):
             steps = self.steps.setdefault(NOBODY if self._strict else key, deque())
             steps.append(_step(turn, entry, key))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncore
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import compat
 from compat.trace.diff import Difference, first_difference
+from compat.trace.reading import Turn, read_trace
+from legacy_chat import ChatSession
 from tests.compat.trace.making import Room, Trace
+from tests.legacy_chat.rooms import original_room, our_room
+from tests.support import ORIGINALS, OURS, Peer
 
 
 def diff(a: Trace, b: Trace, **options: Any) -> Difference | None:
@@ -168,6 +176,23 @@ def test_what_is_raised_counts_but_not_where_in_memory() -> None:
     assert found(one, failing("")).what == "error"
 
 
+def test_polls_second_handle_close_is_none_but_a_later_one_is() -> None:
+    def closing(turns: int, times: int) -> Trace:
+        made = Trace()
+        channel = made.opens("Session", 7)
+        for _ in range(turns):
+            made.turn(read=[channel])
+            for _ in range(times):
+                with made.call("handle_close", channel):
+                    made.calls("close", channel)
+        made.end()
+        return made
+
+    assert diff(closing(1, 1), closing(1, 2)) is None
+    assert found(closing(1, 1), closing(1, 2), strict=True).what == "more"
+    assert found(closing(1, 1), closing(2, 1)).what == "more"
+
+
 def test_asyncores_own_reading_is_none_but_a_programs_is() -> None:
     def reading(times: int, own: bool) -> Trace:
         made = Trace()
@@ -214,10 +239,63 @@ def test_the_lines_say_what_differs_and_what_came_before() -> None:
         "the calls before it, the same in both:",
         '  turn 52 in a, turn 52 in b: collect_incoming_data "49"',
         '  turn 52 in a, turn 52 in b: push "49"',
-        '  turn 52 in a, turn 52 in b: push "用户127.0.0.1:40014 说:49", 31 bytes to 1',
+        '  turn 52 in a, turn 52 in b: push "用户127.0.0.1:40014 说:49", 28 bytes to 1',
     ]
 
 
 def test_two_runs_of_the_same_are_the_same_strictly() -> None:
     a, b = rooms(lambda room, who: room.says(who, b"bye"))
     assert diff(a, b, strict=True) is None
+
+
+def conversation(room: Any) -> None:
+    """Three peers who wait for each other; what the tutorial is known for."""
+    a, b, c = (room.join() for _ in range(3))
+    for words, heard in (("hello", "hell"), (" world", "o wor"), ("你好!", "你好!")):
+        a.send(words)
+        room.until(lambda heard=heard: _all_have(heard, a, b, c))
+        b.send(f"{heard}?")
+        room.until(lambda heard=heard: _all_have(f"{heard}?", a, b, c))
+    c.send("I shout")
+    room.until(lambda: c.ended and _all_have("退出聊天", a, b))
+    a.close()
+    room.until(lambda: len(asyncore.socket_map) == 2)
+
+
+def _all_have(words: str, *peers: Peer) -> bool:
+    return all(words.encode() in peer.got for peer in peers)
+
+
+def recorded(path: Path, entered: AbstractContextManager[Any]) -> list[Turn]:
+    with compat.tracing(path), entered as room:
+        conversation(room)
+    return list(read_trace(path))
+
+
+def test_one_room_makes_the_same_calls_on_each_loop(tmp_path: Path) -> None:
+    one, *others = [recorded(tmp_path / loop, our_room(loop)) for loop in OURS]
+    assert [first_difference(one, each) for each in others] == [None] * len(others)
+    assert first_difference(one, others[-1], strict=True) is None
+
+
+def test_the_originals_room_makes_the_same_calls_on_each_loop(tmp_path: Path) -> None:
+    one, *others = [
+        recorded(tmp_path / loop, original_room(loop)) for loop in (*ORIGINALS, *OURS)
+    ]
+    assert [first_difference(one, each) for each in others] == [None] * len(others)
+
+
+def test_a_program_that_was_changed_differs_where_it_was(tmp_path: Path) -> None:
+    class Loud(ChatSession):
+        def collect_incoming_data(self, data: bytes) -> None:
+            super().collect_incoming_data(data.replace(b"world", b"worms"))
+
+    Loud.__name__ = "ChatSession"
+    one = recorded(tmp_path / "one", our_room("select"))
+    other = recorded(tmp_path / "other", our_room("selectors", session_class=Loud))
+    difference = first_difference(one, other)
+    assert difference is not None
+    assert (difference.what, difference.key) == ("bytes", ("ChatSession", 1))
+    assert difference.a is not None
+    assert difference.b is not None
+    assert (difference.a.do, difference.b.data) == ("push", b"o worms")
