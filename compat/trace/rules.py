@@ -395,8 +395,11 @@ class GrowingBacklog(Rule):
         self._open: dict[int, Grown] = {}
         # Of a class's channels that have closed with too much: how many, the worst.
         self._gone: dict[str, tuple[int, Grown]] = {}
+        # Those that close in the last turn are closed because the program ends.
+        self._closing: list[Grown] = []
 
     def look(self, seen: Seen) -> None:
+        self._closing.clear()
         became: dict[int, tuple[Channel, dict[str, object]]] = {}
         for event in seen.events:
             channel = event.channel
@@ -427,12 +430,16 @@ class GrowingBacklog(Rule):
 
     def _close(self, channel: Channel) -> None:
         grown = self._open.pop(channel.number, None)
-        if grown and grown.now >= self.limits.backlog_closed and self._is_bad(grown):
+        if grown is None or not self._is_bad(grown):
+            return
+        if grown.now < self.limits.backlog_closed:
+            self._closing.append(grown)
+        else:
             self._add(self._gone, channel.kind, grown)
 
     def findings(self, whole: Whole) -> Iterator[Finding]:
         found = dict(self._gone)
-        for grown in self._open.values():
+        for grown in (*self._open.values(), *self._closing):
             if self._is_bad(grown) and grown.begin.channel is not None:
                 self._add(found, grown.begin.channel.kind, grown)
         for kind, (count, worst) in found.items():
