@@ -41,24 +41,26 @@ class Rule:
 
 
 class LeftTheLoop(Rule):
-    """An exception went through the loop, and it was not meant to end it."""
+    """handle_error raised an exception of its own, and the loop was over.
+
+    Any other exception goes to handle_error. That a handler's was the last thing before
+    the end says nothing: Ctrl-C may have come in between.
+    """
 
     name = "left-the-loop"
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        # By thread: what it raised last, if it has made no turn since.
+        # By thread, if it has made no turn since.
         self._last: dict[int, tuple[Call, Place]] = {}
 
     def look(self, seen: Seen) -> None:
         thread = seen.turn.thread
         self._last.pop(thread, None)
         calls = [each for each in seen.turn.entries if isinstance(each, Call)]
-        if calls and self._left(calls[-1]):
-            self._last[thread] = (
-                calls[-1],
-                seen.place(calls[-1].channel, calls[-1].line),
-            )
+        if len(calls) > 1 and self._raised(*calls[-2:]):
+            last = calls[-1]
+            self._last[thread] = last, seen.place(last.channel, last.line)
 
     def findings(self, whole: Whole) -> Iterator[Finding]:
         for call, place in self._last.values():
@@ -69,18 +71,17 @@ class LeftTheLoop(Rule):
                 f"{_error(call)} left the loop through {_do(call)}",
                 1,
                 place,
-                "Nothing is served after that: catch it where it is raised, and let "
-                "handle_error itself never raise.",
+                "Nothing is served after that: handle_error must never raise.",
                 readable(call.where) or _where(call),
             )
 
-    def _left(self, call: Call) -> bool:
-        # handle_error's is what it was called for. What a program itself asked for
-        # outside of the loop, it may have caught there.
+    def _raised(self, before: Call, call: Call) -> bool:
+        # Or its error is the one that it was called for.
         return (
-            call.do.startswith(("handle_", "collect_", "found_"))
-            and call.do != "handle_error"
-            and bool(call.error)
+            call.do == "handle_error"
+            and before.channel is call.channel
+            and bool(before.error)
+            and before.error != call.error
             and not call.error.startswith(MEANT)
         )
 
@@ -565,11 +566,15 @@ class HiddenErrors(Rule):
 
     def look(self, seen: Seen) -> None:
         for call, outer, _ in seen.made:
-            if call.do == "handle_error" or (call.error and self._is_logged(call)):
+            if self._is_swallowed(call):
                 self._hidden(seen, call, outer)
 
-    def _is_logged(self, call: Call) -> bool:
-        return call.do in ("timer", "soon") and not call.error.startswith(MEANT)
+    def _is_swallowed(self, call: Call) -> bool:
+        if call.error.startswith(MEANT):
+            return False
+        return call.do == "handle_error" or (
+            call.do in ("timer", "soon") and bool(call.error)
+        )
 
     def _hidden(self, seen: Seen, call: Call, outer: tuple[Call, ...]) -> None:
         if outer and outer[-1].do == "handle_error":

@@ -344,22 +344,44 @@ def test_selects_limit_is_told_of_before_it_is_reached() -> None:
         assert [each.rule for each in examine(trace)] == rules
 
 
+def failing(trace: Trace, error: str, then: str = "") -> None:
+    """A session's handler raises, and perhaps its handle_error, too."""
+    trace.turn(read=[2])
+    trace.calls("handle_read", 2, error=error, **{"in": 3})
+    if then:
+        trace.calls("handle_error", 2, error=then, where="room.py:90")
+
+
 def test_an_exception_that_left_the_loop_is_worst() -> None:
     trace = list(ghosts(turns=9))[-1]
-    trace.turn(read=[2])
-    trace.calls("handle_read", 2, error="SystemError: no", **{"in": 3})
-    left, ghost = examine(trace)
-    assert (left.rule, left.severity) == ("left-the-loop", Severity.STOPPED)
-    assert ghost.rule == "ghosts"
-
-
-def test_who_ends_the_loop_on_purpose_is_healthy() -> None:
-    trace = Trace()
-    channel = session(trace)
-    trace.turn(read=[channel])
-    trace.calls("handle_read", channel, error="ExitNow: bye", **{"in": 3})
+    failing(trace, "ValueError: no", then="NameError: log")
     trace.end()
-    assert examine(trace) == []
+    left, *others = examine(trace)
+    assert (left.rule, left.severity) == ("left-the-loop", Severity.STOPPED)
+    assert [each.rule for each in others] == ["ghosts", "hidden-error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "then"),
+    [
+        ("ExitNow: bye", ""),
+        # Ctrl-C came before handle_error was called, or while it was.
+        ("ValueError: no", ""),
+        ("ValueError: no", "KeyboardInterrupt: "),
+    ],
+)
+def test_who_ends_the_loop_on_purpose_is_not_accused(error: str, then: str) -> None:
+    trace = list(ghosts(turns=0))[-1]
+    failing(trace, error, then)
+    trace.end()
+    assert [each.rule for each in examine(trace)] == []
+
+
+def test_an_error_of_handle_error_that_did_not_end_the_loop_is_hidden() -> None:
+    trace = list(ghosts(turns=0))[-1]
+    failing(trace, "ValueError: no", then="NameError: log")
+    trace.turn()
+    assert only(trace).rule == "hidden-error"
 
 
 def test_the_report_says_where_to_look_and_what_to_do() -> None:

@@ -107,6 +107,11 @@ class Raises(Quiet):
         pass
 
 
+class RaisesTwice(Raises):
+    def handle_error(self) -> None:
+        raise NameError("there is no log")
+
+
 class PastTheTrace(Quiet):
     def handle_read(self) -> None:
         self.socket.recv(1)
@@ -182,6 +187,16 @@ def test_an_exception_that_is_swallowed_is_found(
     assert finding.what.startswith("ValueError: cannot read b'x': 20 times")
     assert Path(finding.where.rpartition(":")[0]).name == Path(__file__).name
     assert finding.more == ["the channel stayed open 20 times"]
+
+
+def test_handle_error_that_raises_is_worst(any_loop: str, patient: Patient) -> None:
+    with traced(patient, RaisesTwice) as (_, peer):
+        peer.send(b"x")
+        with pytest.raises(NameError):
+            turn(any_loop)
+    left, _ = patient.findings()
+    assert left.rule == "left-the-loop"
+    assert left.what.startswith("NameError: there is no log left the loop")
 
 
 def test_a_callback_that_reckons_is_slow(any_loop: str, patient: Patient) -> None:
