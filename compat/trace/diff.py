@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeAlias
 
-from compat.trace.reading import Call, Channel, Entry, Event, Turn
+from compat.trace.reading import Call, Channel, Event, Turn, walk
 from compat.trace.words import counted, readable
 
 __all__ = ["CONTEXT", "Difference", "Step", "first_difference"]
@@ -164,23 +164,29 @@ class _Side:
     def take(self, turn: Turn) -> None:
         """Another turn of it."""
         self._closed.clear()
-        for entry in turn.entries:
-            self._walk(turn, entry, NOBODY)
+        # Whose calls these are, the innermost last; None in a call that is passed over.
+        keys: list[Key | None] = [NOBODY]
+        for entry, begins in walk(turn.entries):
+            key = keys[-1]
+            if key is not None and entry.channel is not None:
+                key = self._key(entry.channel)
+            if isinstance(entry, Event):
+                self._learn(entry)
+            elif not begins:
+                keys.pop()
+            else:
+                keys.append(None if key is None else self._take(turn, entry, key))
 
-    def _walk(self, turn: Turn, entry: Entry, outer: Key) -> None:
-        key = self._key(entry.channel) if entry.channel is not None else outer
-        if isinstance(entry, Event):
-            self._learn(entry)
-            return
-        if entry.do == "handle_close" and not self._strict:
+    def _take(self, turn: Turn, call: Call, key: Key) -> Key | None:
+        """Note a call; give whose calls are inside of it."""
+        if call.do == "handle_close" and not self._strict:
             if key in self._closed:
-                return
+                return None
             self._closed.add(key)
-        if self._counts(entry, key):
+        if self._counts(call, key):
             steps = self.steps.setdefault(NOBODY if self._strict else key, deque())
-            steps.append(_step(turn, entry, key))
-        for inner in entry.inside:
-            self._walk(turn, inner, key)
+            steps.append(_step(turn, call, key))
+        return key
 
     def _learn(self, event: Event) -> None:
         self.whole = self.whole or event.fields.get("why") == "closed"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from compat.trace.findings import Finding, Limits, Place, Severity
-from compat.trace.reading import Call, Channel, Event
+from compat.trace.reading import Call, Channel, Event, walk
 from compat.trace.seen import Made, Seen, Whole
 from compat.trace.words import count as many
 from compat.trace.words import duration, readable
@@ -109,10 +109,11 @@ class SlowCallbacks(Rule):
                 self._slow(seen, entry)
 
     def _slow(self, seen: Seen, call: Call) -> None:
-        us = _busy(call)
+        busy = _busy(call)
+        us = busy[call.line]
         if us < self.limits.slow_us:
             return
-        blamed = _blamed(call)
+        blamed = _blamed(call, busy)
         place = seen.place(blamed.channel or call.channel, blamed.line)
         key = f"{_do(blamed)} {_where(blamed)}"
         group = self._groups.setdefault(key, self.Group(blamed, place))
@@ -149,23 +150,30 @@ class SlowCallbacks(Rule):
         )
 
 
-def _busy(call: Call) -> int:
-    """Microseconds of a call, without the waits of a loop that it has turned."""
-    return call.us - sum(
-        _number(event.fields.get("waited"))
-        for each in call.calls()
-        for event in each.inside
-        if isinstance(event, Event) and event.what == "woke"
-    )
+def _busy(call: Call) -> dict[int, int]:
+    """Microseconds of a call and of those in it, by line, without the waits of loops
+    that they have turned.
+    """
+    busy: dict[int, int] = {}
+    # What has been waited so far; what it was when a call began.
+    waited, before = 0, []
+    for entry, begins in walk([call]):
+        if isinstance(entry, Event):
+            waited += _number(entry.fields.get("waited"))
+        elif begins:
+            before.append(waited)
+        else:
+            busy[entry.line] = entry.us - (waited - before.pop())
+    return busy
 
 
-def _blamed(call: Call) -> Call:
+def _blamed(call: Call, busy: dict[int, int]) -> Call:
     """The innermost call that takes at least half of it, and whose code is known."""
     known = call
     while True:
         inner = [each for each in call.inside if isinstance(each, Call)]
-        slowest = max(inner, key=_busy, default=None)
-        if slowest is None or _busy(slowest) * 2 < _busy(call):
+        slowest = max(inner, key=lambda each: busy[each.line], default=None)
+        if slowest is None or busy[slowest.line] * 2 < busy[call.line]:
             return known
         call = slowest
         if call.code is not None or known.code is None:
@@ -508,7 +516,7 @@ class Ghosts(Rule):
     def _is_said(self, made: Made) -> bool:
         channel = made.call.channel
         return made.call.do in self.SPEAKS and not any(
-            each.channel is channel and each.do in self.SPEAKS for each in made.outer
+            each.channel is channel and each.do in self.SPEAKS for each in made.around()
         )
 
     def _spoken_to(self, seen: Seen, made: Made) -> None:
@@ -516,7 +524,7 @@ class Ghosts(Rule):
         assert channel is not None
         ghosts = self._ghosts.setdefault(channel.kind, {})
         if channel.number not in ghosts:
-            speaker = _where(*reversed(made.outer))
+            speaker = _where(*made.around())
             place = seen.place(channel, made.call.line)
             ghosts[channel.number] = Ghost(place, speaker)
         ghosts[channel.number].times += 1
@@ -566,8 +574,10 @@ class HiddenErrors(Rule):
 
     def look(self, seen: Seen) -> None:
         for call, outer, _ in seen.made:
-            if self._is_swallowed(call):
-                self._hidden(seen, call, outer)
+            # A handle_error may call the one that it overrides.
+            again = outer is not None and outer.call.do == "handle_error"
+            if self._is_swallowed(call) and not again:
+                self._hidden(seen, call)
 
     def _is_swallowed(self, call: Call) -> bool:
         if call.error.startswith(MEANT):
@@ -576,10 +586,7 @@ class HiddenErrors(Rule):
             call.do in ("timer", "soon") and bool(call.error)
         )
 
-    def _hidden(self, seen: Seen, call: Call, outer: tuple[Call, ...]) -> None:
-        if outer and outer[-1].do == "handle_error":
-            # It calls the one that it overrides.
-            return
+    def _hidden(self, seen: Seen, call: Call) -> None:
         key = call.error.partition(":")[0], call.where
         place = seen.place(call.channel, call.line)
         group = self._groups.setdefault(key, self.Group(call, place))

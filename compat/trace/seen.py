@@ -8,25 +8,35 @@ Rule 2: of what is past, a few numbers for each channel are kept.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from compat.trace.findings import Place
-from compat.trace.reading import Call, Channel, Entry, Event, Turn
+from compat.trace.reading import Call, Channel, Event, Turn, walk
 from compat.trace.words import duration
 
 __all__ = ["Made", "Seen", "Walk", "Whole"]
 
 
 class Made(NamedTuple):
-    """A call as it was made: in which calls, outermost first; and its channel's end.
+    """A call as it was made.
 
-    ``late`` says that the channel had closed in an earlier turn than this one.
+    Attributes:
+        outer: what it was made in, None if that is the loop.
+        late: had its channel closed in an earlier turn than this one?
     """
 
     call: Call
-    outer: tuple[Call, ...]
+    outer: Made | None
     late: bool
+
+    def around(self) -> Iterator[Call]:
+        """The calls that it was made in, the innermost first."""
+        made = self.outer
+        while made is not None:
+            yield made.call
+            made = made.outer
 
 
 @dataclass
@@ -117,29 +127,32 @@ class Walk:
         self._ends[turn.thread] = turn.end
         if turn.number:
             seen.us = turn.end - turn.at + asked
-        for entry in turn.entries:
-            self._step(seen, entry, ())
+        outer: Made | None = None
+        for entry, begins in walk(turn.entries):
+            if isinstance(entry, Event):
+                self._event(seen, entry, outer)
+            elif begins:
+                outer = self._call(seen, entry, outer)
+            elif outer is not None:
+                outer = outer.outer
         return seen
 
-    def _step(self, seen: Seen, entry: Entry, outer: tuple[Call, ...]) -> None:
-        if isinstance(entry, Event):
-            self._event(seen, entry, outer)
-            return
-        late = self._is_late(seen.turn, entry)
-        seen.made.append(Made(entry, outer, late))
-        if entry.channel is not None:
-            _note(seen, entry, entry.channel.number)
-        for inner in entry.inside:
-            self._step(seen, inner, (*outer, entry))
+    def _call(self, seen: Seen, call: Call, outer: Made | None) -> Made:
+        made = Made(call, outer, self._is_late(seen.turn, call))
+        seen.made.append(made)
+        if call.channel is not None:
+            _note(seen, call, call.channel.number)
+        return made
 
-    def _event(self, seen: Seen, event: Event, outer: tuple[Call, ...]) -> None:
+    def _event(self, seen: Seen, event: Event, outer: Made | None) -> None:
         seen.events.append(event)
         if event.channel is None:
             return
         number = event.channel.number
         if event.what == "open":
             self._closed.pop(number, None)
-            seen.parents.update(call.channel.number for call in outer if call.channel)
+            if outer is not None:
+                _note_parents(seen, outer)
         elif event.what == "state" and "is" in event.fields:
             seen.changed.add(number)
             self._status[number] = event.fields["is"]
@@ -152,6 +165,12 @@ class Walk:
         at, thread = self._closed[call.channel.number]
         # In the turn in which it closed, others may not know yet.
         return call.at > at and (thread != call.thread or at < turn.at)
+
+
+def _note_parents(seen: Seen, outer: Made) -> None:
+    for call in (outer.call, *outer.around()):
+        if call.channel is not None:
+            seen.parents.add(call.channel.number)
 
 
 def _note(seen: Seen, call: Call, number: int) -> None:

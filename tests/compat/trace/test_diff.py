@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncore
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 import compat
 from compat.trace.diff import Difference, first_difference
-from compat.trace.reading import Turn, read_trace
+from compat.trace.reading import TraceError, Turn, read_lines, read_trace
 from legacy_chat import ChatSession
+from tests.compat.trace.anything import files
 from tests.compat.trace.making import Room, Trace
 from tests.legacy_chat.rooms import original_room, our_room
 from tests.support import ORIGINALS, OURS, Peer
@@ -299,3 +302,18 @@ def test_a_program_that_was_changed_differs_where_it_was(tmp_path: Path) -> None
     assert difference.a is not None
     assert difference.b is not None
     assert (difference.a.do, difference.b.data) == ("push", b"o worms")
+
+
+@given(files(), files())
+def test_any_two_traces_can_be_compared(a: bytes, b: bytes) -> None:
+    def turns(file: bytes) -> Iterator[Turn]:
+        return read_lines(file.splitlines(keepends=True))
+
+    for strict in (False, True):
+        with contextlib.suppress(TraceError):
+            difference = first_difference(turns(a), turns(b), strict=strict)
+            for line in difference.lines() if difference else ():
+                line.encode()
+                assert line.isprintable()
+        with contextlib.suppress(TraceError):
+            assert first_difference(turns(a), turns(a), strict=strict) is None

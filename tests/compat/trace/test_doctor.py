@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import fields
 from itertools import islice
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 from compat.trace import doctor
+from compat.trace.diff import first_difference
 from compat.trace.doctor import Finding, Limits, Severity
+from compat.trace.reading import Reader, TraceError, read_lines
+from tests.compat.trace.anything import files
 from tests.compat.trace.making import Room, Trace, large
 
 TOO_MANY = "OSError: [Errno 24] Too many open files"
@@ -406,3 +413,26 @@ def test_the_turns_are_walked_through_once_and_not_kept() -> None:
     waiting = iter(turns)
     doctor.examine(islice(waiting, 5), reader)
     assert len(list(waiting)) == len(turns) - 5
+
+
+def test_calls_that_are_deep_in_each_other_are_walked_through() -> None:
+    trace = Trace()
+    channel = session(trace)
+    trace.turn(read=[channel])
+    with ExitStack() as stack:
+        for _ in range(2_000):
+            stack.enter_context(trace.call("handle_read", channel, us=900))
+    trace.end()
+    assert only(trace).rule == "slow-callback"
+    assert first_difference(trace.read()[0], trace.read()[0]) is None
+
+
+@given(files())
+def test_any_trace_can_be_examined(file: bytes) -> None:
+    reader = Reader()
+    lowest = Limits(**{field.name: 0 for field in fields(Limits)})
+    with contextlib.suppress(TraceError):
+        turns = read_lines(file.splitlines(keepends=True), reader)
+        for line in doctor.report(doctor.examine(turns, reader, lowest)):
+            line.encode()
+            assert line.isprintable()
