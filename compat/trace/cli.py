@@ -1,4 +1,4 @@
-"""``python -m compat.trace VIEW FILE``: text, mermaid, html, perfetto.
+"""``python -m compat.trace VIEW FILE``: text, mermaid, html, perfetto, doctor, diff.
 
 Rule 1: the exit status is 0, 1 if what was looked for was found, or 2 if it could not
 be done, with one line on standard error that says why.
@@ -40,9 +40,12 @@ examples:
   python -m compat.trace mermaid --turns 5-9 room.trace -o talk.mmd
   python -m compat.trace html room.trace -o room.html
   python -m compat.trace perfetto room.trace -o room.json
+  python -m compat.trace doctor room.trace
+  python -m compat.trace diff select.trace selectors.trace
 
 A trace is written by: python -m compat --trace FILE SCRIPT. FILE may be -, standard
-input. The exit status is 0, or 2 if it could not be done.
+input. The exit status is 0; 1 if doctor or diff has found something; 2 if it could not
+be done.
 """
 
 
@@ -127,6 +130,40 @@ def show_perfetto(given: argparse.Namespace) -> int:
     return _document(given, perfetto.chunks)
 
 
+def show_doctor(given: argparse.Namespace) -> int:
+    """What is wrong, worst first, and what to do about it."""
+    # Here, as for the next one: no other view needs it.
+    from compat.trace import doctor
+
+    reader = Reader()
+    findings = doctor.examine(_turns_of(given, given.file, reader), reader)
+    stdout = _stdout("")
+    for line in doctor.report(findings):
+        stdout.write(line + "\n")
+    _warn(given.file, reader)
+    return FOUND if findings else SHOWN
+
+
+def show_diff(given: argparse.Namespace) -> int:
+    """The first call that differs between two traces of one scenario."""
+    from compat.trace.diff import first_difference
+
+    if given.file == given.other == "-":
+        raise CannotError("both traces cannot be standard input")
+    one, other = Reader(), Reader()
+    difference = first_difference(
+        _turns_of(given, given.file, one),
+        _turns_of(given, given.other, other),
+        strict=given.strict,
+    )
+    stdout = _stdout("")
+    for line in difference.lines() if difference else ["no difference"]:
+        stdout.write(line + "\n")
+    _warn(given.file, one)
+    _warn(given.other, other)
+    return FOUND if difference else SHOWN
+
+
 def followed(name: str, reader: Reader, pause: Callable[[], object]) -> Iterator[bytes]:
     """The whole lines of a file that is still written, until *reader* has its end.
 
@@ -181,6 +218,16 @@ def _save(given: argparse.Namespace, pieces: Iterable[str]) -> None:
         raise CannotError("this is the trace: name another file after -o")
     with output.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(pieces)
+
+
+def _turns_of(given: argparse.Namespace, name: str, reader: Reader) -> Iterator[Turn]:
+    with _opened(name) as file:
+        try:
+            yield from read_lines(file, reader)
+        except TraceError:
+            # Of two, main() is to name the right one.
+            given.file = name
+            raise
 
 
 def _begun(things: Iterable[T]) -> Iterator[T]:
@@ -267,6 +314,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     _document_parser(
         views.add_parser("perfetto", help=show_perfetto.__doc__), show_perfetto
+    )
+    finding = views.add_parser("doctor", help=show_doctor.__doc__)
+    finding.set_defaults(run=show_doctor)
+    finding.add_argument("file", metavar="FILE", help="a trace; - for standard input")
+    comparing = views.add_parser("diff", help=show_diff.__doc__)
+    comparing.set_defaults(run=show_diff)
+    comparing.add_argument("file", metavar="A", help="a trace; - for standard input")
+    comparing.add_argument("other", metavar="B", help="another one")
+    comparing.add_argument(
+        "--strict",
+        action="store_true",
+        help="every call counts, and the order between channels does, too: for two "
+        "runs of one loop, or for select and selectors",
     )
     return parser
 

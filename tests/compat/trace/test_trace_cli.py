@@ -271,3 +271,55 @@ def test_a_trace_may_come_from_standard_input(trace: Path) -> None:
     )
     assert "用户" in done.stdout.decode("utf-8")
     assert done.stderr == b""
+
+
+def test_the_doctor_has_found_nothing_in_a_short_talk(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    room = Room()
+    room.says(room.enter(), b"hello")
+    room.trace.end()
+    assert run("doctor", room.trace.save(tmp_path / "room.trace")) == 0
+    assert capsys.readouterr() == ("nothing found\n", "")
+
+
+def test_the_doctors_status_says_that_something_was_found(
+    trace: Path, capsys: Capture
+) -> None:
+    assert run("doctor", trace) == 1
+    said = capsys.readouterr()
+    assert "UnicodeDecodeError" in said.out
+    assert said.out.endswith("\n1 finding\n")
+    assert said.err == ""
+
+
+def test_a_trace_does_not_differ_from_itself(trace: Path, capsys: Capture) -> None:
+    assert run("diff", "--strict", trace, trace) == 0
+    assert capsys.readouterr() == ("no difference\n", "")
+
+
+def test_a_difference_is_shown_and_is_the_status(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    files = []
+    for said in (b"hello", b"hella"):
+        room = Room()
+        room.says(room.enter(), said)
+        room.trace.end()
+        files.append(room.trace.save(tmp_path / said.decode()))
+    assert run("diff", *files) == 1
+    assert "ChatSession 1, call 1: other bytes" in capsys.readouterr().out
+
+
+def test_the_one_of_two_that_is_no_trace_is_named(
+    tmp_path: Path, trace: Path, capsys: Capture
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("hello\n")
+    assert run("diff", trace, other) == 2
+    said = capsys.readouterr()
+    assert said.err == (
+        f"python -m compat.trace: {other}: this is no trace: its first line is not a "
+        "trace's header\n"
+    )
+    assert run("diff", "-", "-") == 2
