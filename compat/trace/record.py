@@ -13,6 +13,7 @@ short for that reason.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -197,6 +198,8 @@ class Recorder:
             self.touched.clear()
         if (at or now()) > self._due:
             self.flush()
+        # For a loop that does not say when it begins to ask.
+        self.asking = now()
 
     def flush(self) -> None:
         """Write what has been recorded."""
@@ -239,7 +242,8 @@ class Recorder:
             self.want(seen, wanted)
         began = now()
         asked = (began - self.asking) // 1000 if self.asking else 0
-        limit = "null" if timeout is None else f"{timeout:.6g}"
+        unlimited = timeout is None or timeout == math.inf
+        limit = "null" if unlimited else f"{timeout:.6g}"
         self.event(
             "turn",
             f',"n":{self.turn},"by":"{by}","timeout":{limit},"channels":{channels}'
@@ -270,7 +274,7 @@ class Recorder:
                 rest += f',"{name}":[{",".join(map(str, numbers))}]'
         self.event("woke", rest)
         self.flush()
-        self.asking, self.shortened, self.asked = now(), "", 0
+        self.asking, self.shortened, self.asked, self.map = now(), "", 0, None
 
     def want(self, seen: Seen, wanted: tuple[bool, bool]) -> None:
         """Write what a channel wants, if that is new."""
