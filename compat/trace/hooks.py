@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from json.encoder import encode_basestring_ascii as quote
+from operator import attrgetter
 from time import perf_counter_ns as now
 from types import FunctionType
 from typing import Any
@@ -321,18 +322,18 @@ class Hooks:
     def _ready(
         self, loop: Any, quiet: list[Any], ready: dict[int, int]
     ) -> tuple[list[int], list[int], list[int]]:
-        active = [(known, IN) for known in quiet]
-        for fd, events in ready.items():
-            active += (
-                (each, events & each.interest) for each in loop._by_fd.get(fd, ())
-            )
-        active.sort(key=lambda pair: pair[0].number)
+        number_of = self._trace.seen
+        if quiet:
+            quiet = sorted(quiet, key=_PLACE)
+            return [number_of(known.channel).number for known in quiet], [], []
+        active = [
+            (known.number, number_of(known.channel).number, events & known.interest)
+            for fd, events in ready.items()
+            for known in loop._by_fd.get(fd, ())
+        ]
+        active.sort()
         read, write, urgent = (
-            [
-                seen.number
-                for known, events in active
-                if events & wanted and (seen := self.find(known.key)) is not None
-            ]
+            [number for _, number, events in active if events & wanted]
             for wanted in (IN, OUT, PRI)
         )
         return read, write, urgent
@@ -488,10 +489,11 @@ class Hooks:
         def traced_push(listeners: Any, data: Any, but: Any = None) -> None:
             r = here.recorder
             size, first = _given(data, payload)
-            if but in listeners:
-                to = f',"to":{len(listeners) - 1},"but":{trace.seen(but).number}'
+            members = listeners._members
+            if but in members:
+                to = f',"to":{len(members) - 1},"but":{trace.seen(but).number}'
             else:
-                to = f',"to":{len(listeners)}'
+                to = f',"to":{len(members)}'
             outer, began = r.enter(listeners), now()
             try:
                 push(listeners, data, but)
@@ -653,6 +655,8 @@ def _failure(error: BaseException | None) -> str:
     where = f',"where":{quote(place)}' if place else ""
     return f',"error":{quote(describe(error))}{where}'
 
+
+_PLACE = attrgetter("number")
 
 _SOON = ("soon", 0)
 

@@ -430,12 +430,11 @@ def _state(seen: Seen, channel: Any) -> str:
         _status(channel, fifo),
         getattr(channel, "terminator", None),
         held,
-        _backlog(seen, fifo) if fifo else 0,
-        len(fifo) if fifo else 0,
+        *((_backlog(seen, fifo), len(fifo)) if fifo else _NOTHING),
     )
-    last, seen.last = seen.last or ("new", None, 0, 0, 0), state
-    if state == last:
+    if state == seen.last:
         return ""
+    last, seen.last = seen.last or ("new", None, 0, 0, 0), state
     fields = ""
     if state[0] != last[0]:
         fields = f',"is":"{state[0]}"'
@@ -465,6 +464,9 @@ def _buffers(channel: Any) -> tuple[Any, int]:
 
 # What a channel becomes when it gets an address, or another end.
 _ADDRESSED = ("listening", "connecting", "connected")
+
+# Bytes, and entries.
+_NOTHING = (0, 0)
 
 _COUNTS = ("held", "backlog", "queued")
 
