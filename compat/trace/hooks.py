@@ -193,19 +193,17 @@ class Hooks:
                 r.depth = depth = r.depth - 1
                 if size is None:
                     data = r.data
-                r.entries.append(
-                    (
-                        head,
-                        seen.mark,
-                        began,
-                        end,
-                        depth,
-                        size,
-                        data,
-                        r.taken,
-                        r.given,
-                        failure,
-                    )
+                r.entries += (
+                    head,
+                    seen.mark,
+                    began,
+                    end,
+                    depth,
+                    size,
+                    data,
+                    r.taken,
+                    r.given,
+                    failure,
                 )
                 r.channel, r.method, r.taken, r.given, r.data = outer
                 if not depth:
@@ -468,19 +466,17 @@ class Hooks:
             finally:
                 end, r = now(), here.recorder
                 data = None if payload is None or not sent else bytes(piece[:payload])
-                r.entries.append(
-                    (
-                        _SEND,
-                        seen.mark,
-                        began,
-                        end,
-                        r.depth,
-                        None,
-                        data,
-                        0,
-                        sent,
-                        failure,
-                    )
+                r.entries += (
+                    _SEND,
+                    seen.mark,
+                    began,
+                    end,
+                    r.depth,
+                    None,
+                    data,
+                    0,
+                    sent,
+                    failure,
                 )
                 if sent < len(piece):
                     r.touched[seen.number] = seen

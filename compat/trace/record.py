@@ -24,7 +24,7 @@ from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from time import perf_counter_ns as now
 from types import CodeType
-from typing import Any, TypeAlias
+from typing import Any
 
 from compat.trace.output import Sink
 
@@ -41,12 +41,14 @@ FEW = 64
 # not while the loop waits.
 LATEST = 1_000_000
 
-# A call that is over: how its line begins, whose it is, from when to when, how deep;
-# how many bytes it was given, the first of those that it was given, read or sent, how
-# many it read and sent; what else there is.
-Done: TypeAlias = tuple[
-    str, str, int, int, int, int | None, bytes | None, int, int, str
-]
+# What is recorded of a call that is over: how its line begins, whose it is, from when
+# to when, how deep; how many bytes it was given, the first of those that it was given,
+# read or sent, how many it read and sent; what else there is. One after the other in
+# one list, for tuples that are kept would be walked through by the garbage collector.
+FIELDS = 10
+
+# Behind a line that is one already.
+NO_CALL = (None,) * (FIELDS - 1)
 
 # Characters of an error, and lines of a function, that are kept.
 LONGEST_ERROR = 200
@@ -61,6 +63,7 @@ class Seen:
 
     __slots__ = (
         "backlog",
+        "calm",
         "channel",
         "counted",
         "fd",
@@ -79,8 +82,9 @@ class Seen:
         # Under which it joined its map; None if it is in none.
         self.fd: Any = None
         self.interest: tuple[bool, bool] = (False, False)
-        # What was written of its state.
+        # What was written of its state, and what that depended on.
         self.last: tuple[Any, ...] = ()
+        self.calm: tuple[Any, ...] | None = None
         # Of its queue: bytes, and how many entries they were counted in.
         self.backlog = self.counted = 0
 
@@ -127,8 +131,8 @@ class Recorder:
         thread = next(trace.threads)
         # What ends every event.
         self.whose = "}\n" if thread == 1 else f',"th":{thread}}}\n'
-        # Lines, and calls that are to become lines.
-        self.entries: list[str | Done] = []
+        # Calls, and lines: FIELDS for each.
+        self.entries: list[Any] = []
         # When they are to be written.
         self._due = 0
         # The call that it is in: whose, which, and what has gone through its socket.
@@ -157,7 +161,8 @@ class Recorder:
         """Write a line about this moment."""
         depth = f',"d":{self.depth}' if self.depth else ""
         at = (now() - self._trace.start) // 1000
-        self.entries.append(f'{{"e":"{what}","t":{at}{depth}{rest}{self.whose}')
+        line = f'{{"e":"{what}","t":{at}{depth}{rest}{self.whose}'
+        self.entries += (line, *NO_CALL)
 
     def enter(self, channel: Any, method: str = "") -> tuple[Any, ...]:
         """Be in a call; give what it was in before."""
@@ -179,7 +184,7 @@ class Recorder:
         """Be in the outer call again; what is over was no channel's."""
         end = now()
         self.depth = depth = self.depth - 1
-        self.entries.append((head, "", began, end, depth, size, data, 0, 0, rest))
+        self.entries += (head, "", began, end, depth, size, data, 0, 0, rest)
         self.channel, self.method, self.taken, self.given, self.data = outer
         if not depth:
             self.settle(end)
@@ -208,16 +213,18 @@ class Recorder:
             self._trace.write("".join(self._formatted(entries)).encode())
         self._due = now() + LATEST
 
-    def _formatted(self, entries: list[str | Done]) -> list[str]:
+    def _formatted(self, entries: list[Any]) -> list[str]:
         start, whose = self._trace.start, self.whose
-        lines: list[str] = []
         # The same goes to many channels, and through many calls.
         texts: dict[bytes | None, str] = {None: ""}
-        for entry in entries:
-            if isinstance(entry, str):
-                lines.append(entry)
+        lines: list[str] = []
+        fields = iter(entries)
+        for head, mark, began, end, depth, size, data, taken, given, rest in zip(
+            *[fields] * FIELDS, strict=True
+        ):
+            if mark is None:
+                lines.append(head)
                 continue
-            head, mark, began, end, depth, size, data, taken, given, rest = entry
             text = texts.get(data)
             if text is None:
                 text = texts[data] = f',"data":{_text(data)}'
@@ -229,8 +236,10 @@ class Recorder:
                 text = f',"out":{given}{text}'
             if depth:
                 text = f',"d":{depth}{text}'
-            at, us = (began - start) // 1000, (end - began) // 1000
-            lines.append(f'{head}{mark},"t":{at},"us":{us}{text}{rest}{whose}')
+            lines.append(
+                f'{head}{mark},"t":{(began - start) // 1000}'
+                f',"us":{(end - began) // 1000}{text}{rest}{whose}'
+            )
         return lines
 
     def wait(
@@ -341,7 +350,7 @@ class Trace:
         seen = self.seen(channel)
         self.by_fd[fd] = seen
         self.version += 1
-        seen.fd, seen.last, seen.interest = fd, (), (False, False)
+        seen.fd, seen.last, seen.calm, seen.interest = fd, (), None, (False, False)
         kind = type(channel)
         r = self.here.recorder
         number = fd if isinstance(fd, int) else -1
@@ -425,6 +434,10 @@ def _text(data: bytes | None) -> str:
 
 def _state(seen: Seen, channel: Any) -> str:
     """What has changed, as the fields of a line."""
+    calm = _calm(channel)
+    if calm is not None and calm == seen.calm:
+        return ""
+    seen.calm = calm
     fifo, held = _buffers(channel)
     state = (
         _status(channel, fifo),
@@ -446,6 +459,17 @@ def _state(seen: Seen, channel: Any) -> str:
         if new != old:
             fields += f',"{name}":{new}'
     return fields
+
+
+def _calm(channel: Any) -> tuple[Any, ...] | None:
+    """All that the state of one of ours depends on, if nothing is queued.
+
+    So are most channels after most calls.
+    """
+    if vars(channel).get("_compat_fifo", True):
+        return None
+    held = len(channel._compat_read) - channel._compat_gone
+    return channel._fileno, channel.connected, held, channel.terminator
 
 
 def _buffers(channel: Any) -> tuple[Any, int]:
