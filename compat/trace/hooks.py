@@ -162,7 +162,7 @@ class Hooks:
         head = f'{{"e":"call","do":"{name}"{code}'
 
         @wraps(function)
-        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             r = here.recorder
             if r.method is name and r.channel is channel:
                 return function(channel, *args, **options)
@@ -170,8 +170,8 @@ class Hooks:
             r.touched[seen.number] = seen
             size = data = None
             failure = ""
-            if given and args:
-                data = args[0]
+            if given:
+                data = args[0] if args else options.get("data")
                 if type(data) is bytes and payload is not None:
                     size, data = len(data), data[:payload]
                 else:
@@ -221,14 +221,14 @@ class Hooks:
         here, payload = self._trace.here, self._trace.payload
 
         @wraps(function)
-        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             r = here.recorder
             if r.channel is not channel:
                 return alone(channel, *args, **options)
-            r.said = False
+            before = r.taken
             data = function(channel, *args, **options)
-            if not r.said and data:
-                r.said = True
+            # If the base class's has not counted them; a program's own gives anything.
+            if r.taken == before and isinstance(data, _BYTES):
                 r.taken += len(data)
                 if r.data is None and payload is not None:
                     r.data = _first(data, payload)
@@ -242,17 +242,17 @@ class Hooks:
         here, payload = self._trace.here, self._trace.payload
 
         @wraps(function)
-        def traced(channel: Any, data: Any, *args: Any, **options: Any) -> Any:
+        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             r = here.recorder
             if r.channel is not channel:
-                return alone(channel, data, *args, **options)
-            r.said = False
-            sent = function(channel, data, *args, **options)
-            if not r.said and sent:
-                r.said = True
+                return alone(channel, *args, **options)
+            before = r.given
+            sent = function(channel, *args, **options)
+            if r.given == before and type(sent) is int and sent > 0:
                 r.given += sent
                 if r.data is None and payload is not None:
-                    r.data = _first(data, payload)
+                    data = args[0] if args else options.get("data")
+                    r.data = _given(data, payload)[1]
             return sent
 
         alone = self.around(name, traced, code)
@@ -262,7 +262,7 @@ class Hooks:
         """Who joins a map is met."""
 
         @wraps(function)
-        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             result = function(channel, *args, **options)
             fd = getattr(channel, "_fileno", None)
             if self._trace.seen(channel).fd != fd:
@@ -277,7 +277,7 @@ class Hooks:
         trace = self._trace
 
         @wraps(function)
-        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             try:
                 return function(channel, *args, **options)
             finally:
@@ -633,17 +633,23 @@ def _waker_fd() -> int:
 
 def _given(data: Any, payload: int | None) -> tuple[int | None, bytes | None]:
     """How many bytes, and the first of them."""
-    if not isinstance(data, bytes | bytearray | memoryview | str):
+    if not isinstance(data, _GIVEN):
         # A mistake of the program's, which it will be told of.
         return None, None
-    return len(data), None if payload is None else _first(data, payload)
+    try:
+        size = data.nbytes if isinstance(data, memoryview) else len(data)
+        return size, None if payload is None else _first(data, payload)
+    except Exception:
+        # A view that has been released, or a class with a length of its own: whoever
+        # uses it raises what is to be raised.
+        return None, None
 
 
 def _first(data: Any, payload: int) -> bytes:
     """The first bytes of what is read, said or sent."""
     if isinstance(data, str):
-        return data[:payload].encode("utf-8", "surrogateescape")[:payload]
-    return bytes(data[:payload])
+        return data[:payload].encode("utf-8", "surrogatepass")[:payload]
+    return bytes(data[:payload])[:payload]
 
 
 def _failure(error: BaseException | None) -> str:
@@ -653,6 +659,9 @@ def _failure(error: BaseException | None) -> str:
     where = f',"where":{quote(place)}' if place else ""
     return f',"error":{quote(describe(error))}{where}'
 
+
+_BYTES = (bytes, bytearray)
+_GIVEN = (bytes, bytearray, memoryview, str)
 
 _SOON = ("soon", 0)
 

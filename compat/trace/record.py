@@ -114,7 +114,6 @@ class Recorder:
         "known_lists",
         "map",
         "method",
-        "said",
         "shortened",
         "taken",
         "touched",
@@ -137,8 +136,6 @@ class Recorder:
         self.method = ""
         self.taken = self.given = 0
         self.data: Any = None
-        # Has a recv or a send inside of the present one been counted?
-        self.said = False
         # Whose state may have changed since the last look.
         self.touched: dict[int, Seen] = {}
         self.turn = 0

@@ -376,3 +376,72 @@ def test_bytes_are_counted_once_however_recv_and_send_are_overridden(
     assert read.taken == 4
     (push,) = trace.calls("push")
     assert push.given == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (bytearray(b"abc"), 3),
+        (memoryview(b"abc"), 3),
+        (memoryview(b"abcd").cast("H"), 4),
+        (b"", 0),
+    ],
+)
+def test_what_is_pushed_may_be_any_bytes(data: Any, size: int, tmp_path: Path) -> None:
+    with recorded(tmp_path) as trace:
+        line = Line()
+        line.push(data)
+        line.push(data=b"named")
+        got = line.peer.take_what_is_there()
+        line.close()
+    assert got == bytes(data) + b"named"
+    first, second = trace.calls("push")
+    assert (first.size, first.data) == (size, bytes(data))
+    assert (second.size, second.data) == (5, b"named")
+
+
+def test_a_datagram_is_read_as_it_was(any_loop: str, tmp_path: Path) -> None:
+    class Datagrams(asyncore.dispatcher):
+        got: Any = None
+
+        def recv(self, size: int) -> Any:
+            return self.socket.recvfrom(size)
+
+        def send(self, data: bytes, to: Any = None, *, channel: str = "") -> Any:
+            return self.socket.sendto(data, to), channel
+
+        def writable(self) -> bool:
+            return False
+
+        def handle_read(self) -> None:
+            self.got = self.recv(100)
+
+    with recorded(tmp_path) as trace:
+        ours = Datagrams()
+        ours.create_socket(type=socket.SOCK_DGRAM)
+        ours.bind(("127.0.0.1", 0))
+        address = ours.socket.getsockname()
+        assert ours.send(b"hello", to=address, channel="x") == (5, "x")
+        turn_until(any_loop, lambda: ours.got)
+        ours.close()
+    assert ours.got == (b"hello", address)
+    assert trace.calls("handle_read")
+    assert trace.calls("send")
+
+
+def test_a_push_of_something_else_is_the_programs_error(tmp_path: Path) -> None:
+    odd: list[Any] = [None, "\ud800", 3, object()]
+
+    def errors() -> list[str]:
+        line, said = Line(), []
+        for data in odd:
+            try:
+                line.push(data)
+            except Exception as error:
+                said.append(repr(error))
+        line.close()
+        return said
+
+    plain = errors()
+    with recorded(tmp_path):
+        assert errors() == plain
