@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncore
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from json.encoder import encode_basestring_ascii as quote
 from time import perf_counter_ns as now
@@ -29,6 +29,7 @@ from compat.trace.record import (
     Trace,
     describe,
     is_own,
+    number_of,
     place_of,
 )
 
@@ -96,24 +97,27 @@ class Hooks:
             if vars(where).get(name) is ours:
                 setattr(where, name, before)
 
-    def find(self, key: Any) -> Seen | None:
-        """Who is in the map under that key, as far as can be seen."""
-        seen = self._trace.by_fd.get(key)
-        if seen is not None:
-            channel = seen.channel()
-            if channel is not None and getattr(channel, "_fileno", key) == key:
-                return seen
-        r = self._trace.here.recorder
-        channel = (asyncore.socket_map if r.map is None else r.map).get(key)
-        if channel is None:
-            return None
+    def find(self, key: Any, channel: Any) -> Seen:
+        """Who is in a map under that key."""
+        seen = self._trace.known.get(id(channel))
+        if seen is None:
+            return self.meet(channel, key)
+        if seen.fd == key or self._trace.by_fd.get(number_of(key)) is seen:
+            return seen
         return self.meet(channel, key)
 
     def meet(self, channel: Any, key: Any) -> Seen:
         """Take notice of who has come into a map."""
-        if not isinstance(channel, schedule.Waker):
-            self._watch_all(type(channel))
+        self._watch_all(type(channel))
         return self._trace.joined(channel, key)
+
+    def _meet_called(self, channel: Any) -> Seen | None:
+        """Take notice of who is called before it was seen in a map; None if it is
+        no channel: what is mixed into a channel's class may serve others too.
+        """
+        if not issubclass(type(channel), asyncore.dispatcher):
+            return None
+        return self._trace.seen(channel)
 
     # Classes.
 
@@ -154,10 +158,15 @@ class Hooks:
         self._put.append((where, name, before, ours))
 
     def around(
-        self, name: str, function: Function, code: str, given: bool = False
+        self,
+        name: str,
+        function: Function,
+        code: str,
+        given: bool = False,
+        original: Function | None = None,
     ) -> Function:
         """The same function, and a line for each call of it by a channel."""
-        here, known, meet = self._trace.here, self._trace.known, self._trace.seen
+        here, known, meet = self._trace.here, self._trace.known, self._meet_called
         payload = self._trace.payload
         head = f'{{"e":"call","do":"{name}"{code}'
 
@@ -167,6 +176,8 @@ class Hooks:
             if r.method is name and r.channel is channel:
                 return function(channel, *args, **options)
             seen = known.get(id(channel)) or meet(channel)
+            if seen is None:
+                return (original or function)(channel, *args, **options)
             r.touched[seen.number] = seen
             size = data = None
             failure = ""
@@ -234,7 +245,7 @@ class Hooks:
                     r.data = _first(data, payload)
             return data
 
-        alone = self.around(name, traced, code)
+        alone = self.around(name, traced, code, original=function)
         return traced
 
     def around_send(self, name: str, function: Function, code: str) -> Function:
@@ -255,7 +266,7 @@ class Hooks:
                     r.data = _given(data, payload)[1]
             return sent
 
-        alone = self.around(name, traced, code)
+        alone = self.around(name, traced, code, original=function)
         return traced
 
     def around_joining(self, name: str, function: Function, code: str) -> Function:
@@ -264,8 +275,9 @@ class Hooks:
         @wraps(function)
         def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             result = function(channel, *args, **options)
-            fd = getattr(channel, "_fileno", None)
-            if self._trace.seen(channel).fd != fd:
+            seen = self._meet_called(channel)
+            fd = None if seen is None else vars(channel).get("_fileno")
+            if seen is not None and seen.fd != fd:
                 # Its state is looked at later: it is still being made.
                 self.meet(channel, fd)
             return result
@@ -281,12 +293,13 @@ class Hooks:
             try:
                 return function(channel, *args, **options)
             finally:
-                seen, r = trace.seen(channel), trace.here.recorder
-                if getattr(channel, "_fileno", None) is None:
-                    seen.fd = None
-                r.touched[seen.number] = seen
-                if not r.depth:
-                    r.settle()
+                seen, r = self._meet_called(channel), trace.here.recorder
+                if seen is not None:
+                    if vars(channel).get("_fileno") is None:
+                        seen.fd = None
+                    r.touched[seen.number] = seen
+                    if not r.depth:
+                        r.settle()
 
         return traced
 
@@ -301,10 +314,11 @@ class Hooks:
             ask(loop, known)
             r = trace.here.recorder
             r.asked += 1
-            seen = hooks.find(known.key)
-            if seen is not None:
-                interest = known.interest
-                r.want(seen, (bool(interest & IN), bool(interest & OUT)))
+            interest = known.interest
+            r.want(
+                hooks.find(known.key, known.channel),
+                (bool(interest & IN), bool(interest & OUT)),
+            )
 
         def traced_wait(loop: Any, timeout: Any, everything: bool) -> Any:
             r = trace.here.recorder
@@ -329,9 +343,9 @@ class Hooks:
         active.sort(key=lambda pair: pair[0].number)
         read, write, urgent = (
             [
-                seen.number
+                self.find(known.key, known.channel).number
                 for known, events in active
-                if events & wanted and (seen := self.find(known.key)) is not None
+                if events & wanted
             ]
             for wanted in (IN, OUT, PRI)
         )
@@ -346,7 +360,7 @@ class Hooks:
         def traced_patience(plan: Any, timeout: Any) -> Any:
             r = trace.here.recorder
             result = patience(plan, timeout)
-            r.map, r.asking, r.asked, r.shortened = plan.map, now(), 0, ""
+            r.asking, r.asked, r.shortened = now(), 0, ""
             if result is not None and (timeout is None or result < timeout):
                 r.shortened = "soon" if plan._soon or plan._writers else "timer"
             return result
@@ -529,51 +543,48 @@ class Kernel:
 
     def select(self, r: Any, w: Any, x: Any, timeout: Any = None) -> Any:
         """As select.select."""
+        map = _turned_map()
+        if map is None:
+            return self._compat_real.select(r, w, x, timeout)
         recorder = self._hooks._trace.here.recorder
         began = recorder.wait(
-            "select", timeout, self._asked(recorder), self._interests(recorder, r, w)
+            "select", timeout, len(map), self._interests(recorder, map, r, w)
         )
         result = self._compat_real.select(r, w, x, timeout)
-        ours = _waker_fd()
-        read, write, urgent = ([key for key in keys if key != ours] for keys in result)
-        recorder.woke(
-            began,
-            self._numbers(read),
-            self._numbers(write),
-            self._numbers(urgent),
-            woken=len(read) != len(result[0]),
-        )
+        read, write, urgent = (self._numbers(map, keys) for keys in result)
+        recorder.woke(began, read, write, urgent, woken=_is_woken(map, result[0]))
         return result
 
     def _poll(self) -> Any:
         return Poller(self._compat_real.poll(), self)
 
-    def _asked(self, recorder: Recorder) -> int:
-        return len(asyncore.socket_map if recorder.map is None else recorder.map)
-
-    def _interests(self, recorder: Recorder, r: Any, w: Any) -> Any:
+    def _interests(self, recorder: Recorder, map: Any, r: Any, w: Any) -> Any:
         """Who wants something else than before."""
         # Most turns want what the last one did.
-        lists = (r, w, self._hooks._trace.version)
+        lists = (r, w, id(map), self._hooks._trace.version)
         if lists == recorder.known_lists:
             return
-        before = recorder.known_lists or ((), (), 0)
-        recorder.known_lists = lists
-        reads, writes, ours = set(r), set(w), _waker_fd()
+        before = recorder.known_lists or ((), (), 0, 0)
+        reads, writes = set(r), set(w)
+        # An object that is a key is kept for nobody.
+        recorder.known_lists = (
+            lists if all(type(key) is int for key in (*r, *w)) else None
+        )
         for key in (*r, *(key for key in w if key not in reads)):
-            seen = None if key == ours else self._hooks.find(key)
-            if seen is not None:
+            if (channel := map.get(key)) is not None:
+                seen = self._hooks.find(key, channel)
                 yield seen, (key in reads, key in writes)
         for key in (*before[0], *before[1]):
-            if key not in reads and key not in writes and key != ours:
-                seen = self._hooks._trace.by_fd.get(key)
-                channel = None if seen is None else seen.channel()
-                if seen is not None and getattr(channel, "_fileno", None) == key:
-                    yield seen, (False, False)
+            channel = None if key in reads or key in writes else map.get(key)
+            if channel is not None:
+                yield self._hooks.find(key, channel), (False, False)
 
-    def _numbers(self, keys: list[Any]) -> list[int]:
-        found = map(self._hooks.find, keys)
-        return [seen.number for seen in found if seen is not None]
+    def _numbers(self, map: Any, keys: list[Any]) -> list[int]:
+        return [
+            self._hooks.find(key, channel).number
+            for key in keys
+            if (channel := map.get(key)) is not None
+        ]
 
 
 class Poller:
@@ -594,6 +605,9 @@ class Poller:
 
     def poll(self, timeout: Any = None) -> Any:
         """As the original; milliseconds."""
+        map = _turned_map()
+        if map is None:
+            return self._real.poll(timeout)
         kernel, flags = self._kernel, self._flags
         module = kernel._compat_real
         recorder = kernel._hooks._trace.here.recorder
@@ -602,18 +616,17 @@ class Poller:
         began = recorder.wait(
             "poll",
             None if timeout is None else timeout / 1000,
-            kernel._asked(recorder),
-            kernel._interests(recorder, reads, writes),
+            len(map),
+            kernel._interests(recorder, map, reads, writes),
         )
         result = self._real.poll(timeout)
-        ours = _waker_fd()
-        ready = [(fd, events) for fd, events in result if fd != ours]
         gone = module.POLLHUP | module.POLLERR | module.POLLNVAL
         read, write, urgent = (
-            kernel._numbers([fd for fd, events in ready if events & wanted])
+            kernel._numbers(map, [fd for fd, events in result if events & wanted])
             for wanted in (module.POLLIN | gone, module.POLLOUT, module.POLLPRI)
         )
-        recorder.woke(began, read, write, urgent, woken=len(ready) != len(result))
+        woken = _is_woken(map, [fd for fd, _ in result])
+        recorder.woke(began, read, write, urgent, woken=woken)
         return result
 
 
@@ -626,9 +639,26 @@ def _family(kind: type) -> list[type]:
     return found
 
 
-def _waker_fd() -> int:
+def _turned_map() -> Any:
+    """The map that asyncore.poll is turning, who has called who calls this.
+
+    None, if that is no poll: a program that asks what asyncore calls ``select`` for
+    purposes of its own.
+    """
+    names = sys._getframe(2).f_locals
+    map = names.get("map")
+    if type(names) is dict:
+        # Before 3.13 these are copies, which the frame would keep alive.
+        names.clear()
+    if isinstance(map, loops._WithWaker):
+        map = map._map
+    return map if isinstance(map, Mapping) else None
+
+
+def _is_woken(map: Any, read: list[Any]) -> bool:
     waker = loops._this_thread._waker
-    return -1 if waker is None else waker._reader.fileno()
+    ours = -1 if waker is None else waker._reader.fileno()
+    return ours in read and ours not in map
 
 
 def _given(data: Any, payload: int | None) -> tuple[int | None, bytes | None]:

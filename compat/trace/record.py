@@ -28,7 +28,16 @@ from typing import Any, TypeAlias
 
 from compat.trace.output import Sink
 
-__all__ = ["Code", "Recorder", "Seen", "Trace", "describe", "is_own", "place_of"]
+__all__ = [
+    "Code",
+    "Recorder",
+    "Seen",
+    "Trace",
+    "describe",
+    "is_own",
+    "number_of",
+    "place_of",
+]
 
 # Where the functions are that a trace puts around the program's.
 _HERE = os.path.dirname(__file__)
@@ -51,6 +60,9 @@ Done: TypeAlias = tuple[
 # Characters of an error, and lines of a function, that are kept.
 LONGEST_ERROR = 200
 LONGEST_SOURCE = 40
+
+# No system has as many descriptors.
+MANY = 1 << 31
 
 # What names all the ends of a socket that has no name.
 NOWHERE = ("", None, b"")
@@ -77,7 +89,7 @@ class Seen:
         # Gives the channel, or None if it is gone.
         self.channel = channel
         # Under which it joined its map; None if it is in none.
-        self.fd: Any = None
+        self.fd: int | None = None
         self.interest: tuple[bool, bool] = (False, False)
         # What was written of its state.
         self.last: tuple[Any, ...] = ()
@@ -112,7 +124,6 @@ class Recorder:
         "entries",
         "given",
         "known_lists",
-        "map",
         "method",
         "shortened",
         "taken",
@@ -139,9 +150,8 @@ class Recorder:
         # Whose state may have changed since the last look.
         self.touched: dict[int, Seen] = {}
         self.turn = 0
-        # Of the turn that is being prepared: which map, since when, how many were
-        # asked, and what made the wait shorter than the program's timeout.
-        self.map: Any = None
+        # Of the turn that is being prepared: since when, how many were asked, and what
+        # made the wait shorter than the program's timeout.
         self.asking = 0
         self.asked = 0
         self.shortened = ""
@@ -271,7 +281,7 @@ class Recorder:
                 rest += f',"{name}":[{",".join(map(str, numbers))}]'
         self.event("woke", rest)
         self.flush()
-        self.asking, self.shortened, self.asked, self.map = now(), "", 0, None
+        self.asking, self.shortened, self.asked = now(), "", 0
 
     def want(self, seen: Seen, wanted: tuple[bool, bool]) -> None:
         """Write what a channel wants, if that is new."""
@@ -312,7 +322,7 @@ class Trace:
         self.threads = count(1)
         self.here = _Here(self)
         # Who was last seen under which descriptor.
-        self.by_fd: dict[Any, Seen] = {}
+        self.by_fd: dict[int, Seen] = {}
         # Counts whenever that changes.
         self.version = 0
         self._sink = sink
@@ -333,15 +343,15 @@ class Trace:
         """The number of a channel; it gets one if it has none."""
         return self.known.get(id(channel)) or self._meet(channel)
 
-    def joined(self, channel: Any, fd: Any) -> Seen:
+    def joined(self, channel: Any, key: Any) -> Seen:
         """Write that a channel is in its map now."""
-        seen = self.seen(channel)
+        seen, fd = self.seen(channel), number_of(key)
         self.by_fd[fd] = seen
         self.version += 1
         seen.fd, seen.last, seen.interest = fd, (), (False, False)
         kind = type(channel)
         r = self.here.recorder
-        number = fd if isinstance(fd, int) else -1
+        number = key if type(key) is int and 0 <= key < MANY else -1
         r.event(
             "open",
             f',"ch":{seen.number},"fd":{number},"class":{quote(kind.__name__)}'
@@ -386,13 +396,13 @@ class Trace:
             def reference() -> Any:
                 return channel
 
-        seen = self.known[id(channel)] = Seen(next(self._numbers), reference)
-        return seen
+        # Two threads may meet it at once.
+        return self.known.setdefault(id(channel), Seen(next(self._numbers), reference))
 
     def _forget(self, key: int, gone: Any) -> None:
         found = self.known.get(key)
         if found is not None and found.channel is gone:
-            del self.known[key]
+            self.known.pop(key, None)
 
 
 def describe(error: BaseException | None) -> str:
@@ -416,13 +426,22 @@ def place_of(error: BaseException | None) -> str:
     return place
 
 
+def number_of(key: Any) -> int:
+    """What a key of a map is known by here, where it is not kept alive."""
+    return key if type(key) is int else id(key)
+
+
 def _text(data: bytes | None) -> str:
     return quote((data or b"").decode("utf-8", "surrogateescape"))
 
 
 def _state(seen: Seen, channel: Any) -> str:
     """What has changed, as the fields of a line."""
-    fifo, held = _buffers(channel)
+    variables = vars(channel)
+    if "_fileno" not in variables:
+        # It is no dispatcher, or not yet one.
+        return ""
+    fifo, held = _buffers(channel, variables)
     state = (
         _status(channel, fifo),
         getattr(channel, "terminator", None),
@@ -446,9 +465,8 @@ def _state(seen: Seen, channel: Any) -> str:
     return fields
 
 
-def _buffers(channel: Any) -> tuple[Any, int]:
+def _buffers(channel: Any, variables: dict[str, Any]) -> tuple[Any, int]:
     """What is queued, and how many bytes have been read and not been collected."""
-    variables = vars(channel)
     if "_compat_fifo" in variables:
         # One of ours, which would make a queue if it were asked for it.
         held = len(channel._compat_read) - channel._compat_gone

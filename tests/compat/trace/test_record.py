@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncore
 import socket
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -445,3 +446,104 @@ def test_a_push_of_something_else_is_the_programs_error(tmp_path: Path) -> None:
     plain = errors()
     with recorded(tmp_path):
         assert errors() == plain
+
+
+def test_a_channel_of_a_map_of_its_own_is_met(any_loop: str, tmp_path: Path) -> None:
+    map: dict[Any, Any] = {}
+    line = Line(map)
+    with recorded(tmp_path) as trace:
+        line.hears(any_loop, b"x", map)
+        line.close()
+    number = trace.number("Line")
+    assert [each.number for each in trace.turns[-1].read] == [number]
+    assert trace.turns[-1].channels == 1
+
+
+def test_an_object_that_is_no_dispatcher(any_loop: str, tmp_path: Path) -> None:
+    class Plain:
+        """All that a loop needs."""
+
+        accepting = False
+        connected = True
+
+        def __init__(self, sock: socket.socket) -> None:
+            self.sock = sock
+            self.got = b""
+
+        def __getattr__(self, name: str) -> Any:
+            return {}[name]
+
+        def __eq__(self, other: object) -> bool:
+            raise NotImplementedError
+
+        def __hash__(self) -> int:
+            raise NotImplementedError
+
+        def readable(self) -> bool:
+            return True
+
+        def writable(self) -> bool:
+            return False
+
+        def handle_read_event(self) -> None:
+            self.got += self.sock.recv(100)
+
+        def handle_close(self) -> None:
+            """Nothing to close."""
+
+        def handle_error(self) -> None:
+            raise  # noqa: PLE0704
+
+    ours, theirs = socket.socketpair()
+    with recorded(tmp_path) as trace, ours, theirs:
+        plain = Plain(ours)
+        map = {ours.fileno(): plain}
+        theirs.send(b"x")
+        turn_until(any_loop, lambda: plain.got, map)
+    number = trace.number("Plain")
+    (read,) = trace.calls("handle_read_event", number)
+    assert read.code is not None
+    assert read.code.kind == "Plain"
+
+
+def test_maps_that_take_turns_keep_what_their_channels_want(
+    any_loop: str, tmp_path: Path
+) -> None:
+    maps: list[dict[Any, Any]] = [{}, {}]
+    with recorded(tmp_path) as trace:
+        lines = [Line(map) for map in maps]
+        for _ in range(3):
+            for map in maps:
+                turn_once(any_loop, map, timeout=0)
+        for line in lines:
+            line.close()
+    wants = [
+        (event.fields["r"], event.fields["w"]) for event in trace.events("interest")
+    ]
+    assert wants == [(True, False)] * 2
+
+
+# poll() gives numbers back, which are no keys of such a map.
+@pytest.mark.parametrize("name", ["asyncore.poll", "select", "selectors"])
+def test_a_key_may_be_an_object_and_is_not_kept_alive(
+    name: str, tmp_path: Path
+) -> None:
+    class Key:
+        def fileno(self) -> int:
+            return line.fd
+
+    with recorded(tmp_path) as trace:
+        line = Line({})
+        key = Key()
+        map = {key: line}
+        for _ in range(3):
+            line.hears(name, b"x", map)
+        line.close()
+        gone = weakref.ref(key)
+        del map, key
+        assert gone() is None
+    assert len(trace.events("open")) == 2
+    number = trace.number("Line")
+    assert len(trace.calls("handle_read", number)) == 3
+    reads = [channel.number for turn in trace.turns for channel in turn.read]
+    assert reads == [number] * 3
