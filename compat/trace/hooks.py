@@ -14,20 +14,20 @@ from __future__ import annotations
 import asyncore
 import sys
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from json.encoder import encode_basestring_ascii as quote
 from time import perf_counter_ns as now
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from compat import audience, chat, loops, schedule, selector_loop
 from compat.backends import IN, OUT, PRI
 from compat.trace.record import (
-    Code,
     Recorder,
     Seen,
     Trace,
     describe,
+    in_seconds,
     is_own,
     number_of,
     place_of,
@@ -75,9 +75,12 @@ class Hooks:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
+        self._over = False
         self._kinds: set[type] = set()
         # Where, under which name, what was there (or not), and what is there now.
         self._put: list[tuple[Any, str, Any, Any]] = []
+        # By the id of what is there now.
+        self._originals: dict[int, Any] = {}
         self._timers: dict[int, int] = {}
 
     def set(self) -> None:
@@ -92,8 +95,9 @@ class Hooks:
 
     def remove(self) -> None:
         """Look no more."""
-        put, self._put = self._put, []
-        for where, name, before, ours in reversed(put):
+        self._over = True
+        while self._put:
+            where, name, before, ours = self._put.pop()
             if vars(where).get(name) is ours:
                 setattr(where, name, before)
 
@@ -134,8 +138,9 @@ class Hooks:
                 self._watch_methods(each)
 
     def _watch_methods(self, kind: type) -> None:
-        for name, function in list(vars(kind).items()):
+        for name, found in list(vars(kind).items()):
             make = _MAKERS.get(name)
+            function = self._originals.get(id(found), found)
             if make is None or not isinstance(function, FunctionType):
                 continue
             if name in EVENTS and is_own(function):
@@ -143,19 +148,25 @@ class Hooks:
             code = ""
             if not is_own(function):
                 # Now, and not in its first call, whose time is measured.
-                found = self._trace.code(name, function, kind.__name__)
-                number = self._trace.tell(found, self._trace.here.recorder)
+                r = self._trace.here.recorder
+                number = self._trace.code(name, function, kind.__name__, r)
                 code = f',"f":{number}'
             self._replace(kind, name, make(self, name, function, code))
 
     def _replace(self, where: Any, name: str, ours: Any) -> None:
         before = vars(where)[name]
+        # A class that was made meanwhile may have taken ours from another one.
+        before = self._originals.get(id(before), before)
         try:
             setattr(where, name, ours)
-        except TypeError:
-            # A class that was not written in Python.
+        except Exception:
+            # A class that was not written in Python, or does not want to be changed.
             return
+        self._originals[id(ours)] = before
         self._put.append((where, name, before, ours))
+        if self._over:
+            # Another thread has ended the trace meanwhile.
+            self.remove()
 
     def around(
         self,
@@ -401,8 +412,8 @@ class Hooks:
             timer = call_later(plan, seconds, callback, *args)
             timers[id(timer)] = number = next(numbers)
             r = trace.here.recorder
-            code = trace.tell(self._code_of(callback), r)
-            r.event("timer", f',"id":{number},"in":{seconds:.6g},"f":{code}')
+            code = self._code_of(callback, r)
+            r.event("timer", f',"id":{number},"in":{in_seconds(seconds)},"f":{code}')
             return timer
 
         def traced_cancel(timer: Any) -> None:
@@ -434,31 +445,28 @@ class Hooks:
     ) -> None:
         """Run what was asked for, as a call that is no channel's."""
         kind, number = due
-        code = self._trace.tell(self._code_of(callback), r)
+        code = self._code_of(callback, r)
         head = f'{{"e":"call","do":"{kind}","f":{code}'
         if number:
             head += f',"id":{number}'
-        failed: list[BaseException] = []
-
-        def observed(*given: Any) -> None:
-            try:
-                callback(*given)
-            except BaseException as error:
-                failed.append(error)
-                raise
-
-        outer, began = r.enter(None), now()
+        observed, began = _Observed(callback), now()
+        outer = r.enter(None)
         try:
             call(observed, args)
         finally:
-            r.leave(outer, head, began, rest="".join(map(_failure, failed)))
+            r.leave(outer, head, began, rest=observed.failure)
 
-    def _code_of(self, callback: Any) -> Code:
-        function = getattr(callback, "func", callback)
-        function = getattr(function, "__func__", function)
-        name = getattr(function, "__qualname__", repr(function))
-        kind, _, do = name.rpartition(".")
-        return self._trace.code(do, function, kind.removesuffix(".<locals>") or None)
+    def _code_of(self, callback: Any, r: Recorder) -> int:
+        function = callback
+        while isinstance(function, partial):
+            function = function.func
+        if isinstance(function, MethodType):
+            function = function.__func__
+        function = self._originals.get(id(function), function)
+        if not isinstance(function, FunctionType | BuiltinFunctionType):
+            function = type(function)
+        kind, _, do = function.__qualname__.rpartition(".")
+        return self._trace.code(do, function, kind.removesuffix(".<locals>") or None, r)
 
     # Audiences.
 
@@ -615,9 +623,10 @@ class Poller:
         writes = [fd for fd in flags if flags[fd] & module.POLLOUT]
         began = recorder.wait(
             "poll",
-            None if timeout is None else timeout / 1000,
+            timeout,
             len(map),
             kernel._interests(recorder, map, reads, writes),
+            unit=1000,
         )
         result = self._real.poll(timeout)
         gone = module.POLLHUP | module.POLLERR | module.POLLNVAL
@@ -628,6 +637,24 @@ class Poller:
         woken = _is_woken(map, [fd for fd, _ in result])
         recorder.woke(began, read, write, urgent, woken=woken)
         return result
+
+
+class _Observed:
+    """A callback, and what it raised. It looks like itself, for it may be logged."""
+
+    def __init__(self, callback: Any) -> None:
+        self._callback = callback
+        self.failure = ""
+
+    def __call__(self, *args: Any) -> None:
+        try:
+            self._callback(*args)
+        except BaseException as error:
+            self.failure = _failure(error)
+            raise
+
+    def __repr__(self) -> str:
+        return repr(self._callback)
 
 
 def _family(kind: type) -> list[type]:
@@ -685,13 +712,19 @@ def _first(data: Any, payload: int) -> bytes:
 def _failure(error: BaseException | None) -> str:
     if error is None:
         return ""
-    place = place_of(error)
-    where = f',"where":{quote(place)}' if place else ""
-    return f',"error":{quote(describe(error))}{where}'
+    try:
+        place = place_of(error)
+        where = f',"where":{quote(place)}' if place else ""
+        return f',"error":{quote(describe(error))}{where}'
+    except RecursionError:
+        # No room is left for a look at it.
+        return _TOO_DEEP
 
 
 _BYTES = (bytes, bytearray)
 _GIVEN = (bytes, bytearray, memoryview, str)
+
+_TOO_DEEP = ',"error":"RecursionError"'
 
 _SOON = ("soon", 0)
 

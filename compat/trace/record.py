@@ -13,23 +13,25 @@ short for that reason.
 
 from __future__ import annotations
 
+import linecache
 import math
 import os
 import sys
+import textwrap
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
+from contextlib import suppress
+from functools import lru_cache, partial
 from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from time import perf_counter_ns as now
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, TypeAlias
 
 from compat.trace.output import Sink
 
 __all__ = [
-    "Code",
     "Recorder",
     "Seen",
     "Trace",
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 # Where the functions are that a trace puts around the program's.
-_HERE = os.path.dirname(__file__)
+_HOOKS = os.path.join(os.path.dirname(__file__), "hooks.py")
 
 # Entries of a queue that are added up anew each time; of a longer one, when its length
 # has changed by an eighth.
@@ -61,8 +63,9 @@ Done: TypeAlias = tuple[
 LONGEST_ERROR = 200
 LONGEST_SOURCE = 40
 
-# No system has as many descriptors.
+# No system has as many descriptors, and no peer sends as many bytes.
 MANY = 1 << 31
+MOST = (1 << 63) - 1
 
 # What names all the ends of a socket that has no name.
 NOWHERE = ("", None, b"")
@@ -95,18 +98,6 @@ class Seen:
         self.last: tuple[Any, ...] = ()
         # Of its queue: bytes, and how many entries they were counted in.
         self.backlog = self.counted = 0
-
-
-class Code:
-    """A function that is called; its line is written before its first call."""
-
-    __slots__ = ("do", "function", "kind", "number")
-
-    def __init__(self, do: str, function: Any, kind: str | None) -> None:
-        self.do = do
-        self.function = function
-        self.kind = kind
-        self.number = 0
 
 
 class Recorder:
@@ -241,20 +232,27 @@ class Recorder:
         return lines
 
     def wait(
-        self, by: str, timeout: float | None, channels: int, interests: Iterable[Any]
+        self,
+        by: str,
+        timeout: Any,
+        channels: int,
+        interests: Iterable[Any],
+        unit: int = 1,
     ) -> int:
-        """Begin a wait; give the time."""
+        """Begin a wait; give the time.
+
+        Args:
+            unit: so many of what *timeout* is are a second.
+        """
         self.turn += 1
         for seen, wanted in interests:
             self.want(seen, wanted)
         began = now()
         asked = (began - self.asking) // 1000 if self.asking else 0
-        unlimited = timeout is None or timeout == math.inf
-        limit = "null" if unlimited else f"{timeout:.6g}"
         self.event(
             "turn",
-            f',"n":{self.turn},"by":"{by}","timeout":{limit},"channels":{channels}'
-            f',"asked":{asked}',
+            f',"n":{self.turn},"by":"{by}","timeout":{in_seconds(timeout, unit)}'
+            f',"channels":{channels},"asked":{asked}',
         )
         self.settle()
         self.flush()
@@ -329,7 +327,7 @@ class Trace:
         self._numbers = count(1)
         # By id(). Who is gone has been forgotten before its id is given out again.
         self.known: dict[int, Seen] = {}
-        self._codes: dict[CodeType, Code] = {}
+        self._codes: dict[Any, tuple[int, CodeType | None]] = {}
         self._code_numbers = count(1)
 
     def write(self, block: bytes) -> None:
@@ -355,36 +353,32 @@ class Trace:
         r.event(
             "open",
             f',"ch":{seen.number},"fd":{number},"class":{quote(kind.__name__)}'
-            f',"module":{quote(kind.__module__)}',
+            f',"module":{quote(_sound(str(kind.__module__)))}',
         )
         r.touched[seen.number] = seen
         return seen
 
-    def code(self, do: str, function: Any, kind: str | None) -> Code:
-        """What a function is called by in the trace; written when it is first met."""
-        plain = getattr(function, "__code__", None)
-        found = self._codes.get(plain) if plain is not None else None
-        if found is None:
-            found = Code(do, function, kind)
+    def code(self, do: str, function: Any, kind: str | None, r: Recorder) -> int:
+        """The number of a piece of code; its line is written, if it has none."""
+        plain = function.__code__ if isinstance(function, FunctionType) else None
+        key: Any = (kind, do) if plain is None else id(plain)
+        if key not in self._codes:
+            # The code is kept, for its id; the function, and what it knows, is not.
+            number, _ = self._codes[key] = next(self._code_numbers), plain
+            file, line = ("?", 0) if plain is None else (plain.co_filename, 0)
+            source: list[str] = []
             if plain is not None:
-                self._codes[plain] = found
-        return found
-
-    def tell(self, code: Code, r: Recorder) -> int:
-        """Write the line of a piece of code, if it has none; give its number."""
-        if not code.number:
-            code.number = next(self._code_numbers)
-            plain = getattr(code.function, "__code__", None)
-            file = plain.co_filename if plain is not None else "?"
-            line = plain.co_firstlineno if plain is not None else 0
-            kind = "null" if code.kind is None else quote(code.kind)
-            source = ",".join(map(quote, _source(code.function)))
+                line, source = plain.co_firstlineno, _source(function)
+            in_class = "null" if kind is None else quote(_sound(kind))
             r.event(
                 "code",
-                f',"f":{code.number},"do":{quote(code.do)},"class":{kind}'
-                f',"file":{quote(_short(file))},"line":{line},"source":[{source}]',
+                f',"f":{number},"do":{quote(_sound(do))},"class":{in_class}'
+                f',"file":{quote(_short(file))},"line":{line}'
+                f',"source":[{",".join(map(quote, source))}]',
             )
-        return code.number
+            # Another thread may be about to call it.
+            r.flush()
+        return self._codes[key][0]
 
     def _meet(self, channel: Any) -> Seen:
         try:
@@ -411,24 +405,39 @@ def describe(error: BaseException | None) -> str:
         said = f"{type(error).__name__}: {error}"
     except Exception:
         said = f"{type(error).__name__}, which cannot be printed"
-    return said[:LONGEST_ERROR]
+    return _sound(said[:LONGEST_ERROR])
 
 
 def place_of(error: BaseException | None) -> str:
     """Where it was raised: file and line."""
-    place = ""
+    place: tuple[str, int] | None = None
     traceback = error.__traceback__ if error is not None else None
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
-        if os.path.dirname(file) != _HERE:
-            place = f"{_short(file)}:{traceback.tb_lineno}"
+        if file != _HOOKS:
+            place = file, traceback.tb_lineno
         traceback = traceback.tb_next
-    return place
+    return f"{_short(place[0])}:{place[1]}" if place else ""
 
 
 def number_of(key: Any) -> int:
     """What a key of a map is known by here, where it is not kept alive."""
     return key if type(key) is int else id(key)
+
+
+def in_seconds(given: Any, unit: int = 1) -> str:
+    """What was given as a number of seconds; null if it is none, or has no end."""
+    try:
+        seconds = float(given) / unit
+    except Exception:
+        # None, or a mistake, which whoever takes it will tell of.
+        return "null"
+    return f"{seconds:.6g}" if math.isfinite(seconds) else "null"
+
+
+def _sound(text: str) -> str:
+    """The same, if all of it can be written as UTF-8; otherwise with escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _text(data: bytes | None) -> str:
@@ -532,30 +541,46 @@ def _terminator(terminator: Any) -> str:
     if isinstance(terminator, bytes):
         return quote(terminator.decode("utf-8", "surrogateescape"))
     if isinstance(terminator, int) and not isinstance(terminator, bool):
-        return str(terminator)
-    return "null" if terminator is None else quote(str(terminator))
+        return str(max(-MOST, min(terminator, MOST)))
+    return "null" if terminator is None else quote(_sound(str(terminator)))
 
 
-def _source(function: Any) -> list[str]:
-    # Not above: they are large, and a program without an error of its own, or a view
-    # of its trace, may never need them.
-    import inspect
-    import textwrap
+def _source(function: FunctionType) -> list[str]:
+    """The lines of a function, if they can be found. Nothing is imported for that."""
+    code = function.__code__
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    lines = lines[code.co_firstlineno - 1 :][:LONGEST_SOURCE]
+    last = _last_line(code) - code.co_firstlineno + 1
+    # A docstring, or a comment, has no code.
+    while lines[last:] and _indent(lines[last]) > _indent(lines[0]):
+        last += 1
+    text = textwrap.dedent("".join(lines[:last]))
+    return [_sound(line) for line in text.splitlines()]
 
-    try:
-        lines, _ = inspect.getsourcelines(function)
-    except (OSError, TypeError):
-        # It was typed in, or made by something.
-        return []
-    return textwrap.dedent("".join(lines[:LONGEST_SOURCE])).splitlines()
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
+def _last_line(code: CodeType) -> int:
+    ends = [end or 0 for _, end, _, _ in code.co_positions()]
+    ends += [line or 0 for _, _, line in code.co_lines()]
+    ends += [_last_line(each) for each in code.co_consts if isinstance(each, CodeType)]
+    return max(ends)
+
+
+@lru_cache
 def _short(file: str) -> str:
     """A file's path from where the program is, or from where it is imported."""
-    for folder in (os.getcwd(), *sorted(sys.path, key=len, reverse=True)):
+    folders = [folder for folder in sys.path if isinstance(folder, str)]
+    folders.sort(key=len, reverse=True)
+    # Where the program is may have been removed.
+    with suppress(OSError):
+        folders.insert(0, os.getcwd())
+    for folder in folders:
         if folder and file.startswith(folder.rstrip(os.sep) + os.sep):
-            return file[len(folder.rstrip(os.sep)) + 1 :]
-    return file
+            return _sound(file[len(folder.rstrip(os.sep)) + 1 :])
+    return _sound(file)
 
 
 def is_own(function: Any) -> bool:

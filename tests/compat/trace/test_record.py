@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncore
+import gc
+import logging
 import socket
+import sys
 import threading
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -547,3 +551,217 @@ def test_a_key_may_be_an_object_and_is_not_kept_alive(
     assert len(trace.calls("handle_read", number)) == 3
     reads = [channel.number for turn in trace.turns for channel in turn.read]
     assert reads == [number] * 3
+
+
+def test_odd_terminators(tmp_path: Path) -> None:
+    with recorded(tmp_path) as trace:
+        line = Line()
+        for terminator in (1 << 80, "text \ud800", True, None, 0, b"\xff"):
+            line.set_terminator(terminator)  # type: ignore[arg-type]
+        line.close()
+    assert trace.reader.channels[trace.number("Line")].status == "closed"
+
+
+def test_odd_errors(tmp_path: Path) -> None:
+    class OddError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    class Fails(Line):
+        def handle_connect(self) -> None:
+            raise self.error
+
+    with recorded(tmp_path) as trace:
+        line = Fails()
+        for line.error in (
+            OddError(),
+            ValueError("\ud800\x00\n"),
+            ValueError("x" * 10_000),
+        ):
+            with pytest.raises(type(line.error)):
+                line.handle_connect()
+        line.close()
+    said = [call.error for call in trace.calls("handle_connect")]
+    assert said[0] == "OddError, which cannot be printed"
+    assert said[1].startswith("ValueError: \\ud800")
+    assert len(said[2]) == 200
+
+
+def test_a_callback_that_fails_is_logged_as_itself(
+    loop: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Reminder:
+        def __call__(self) -> None:
+            raise ValueError("too late")
+
+        def __repr__(self) -> str:
+            return "<the reminder>"
+
+    with recorded(tmp_path) as trace:
+        compat.call_later(0, Reminder())
+        compat.loop(0, count=1, loop=loop, wait_for_timers=True)
+    assert "<the reminder> raised" in caplog.text
+    (call,) = trace.calls("timer")
+    assert call.error == "ValueError: too late"
+    assert call.code is not None
+    assert call.code.do == "Reminder"
+
+
+def test_a_callback_that_has_failed_is_not_kept_alive(
+    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kept:
+        """What a closure holds."""
+
+    def remind() -> None:
+        kept = Kept()
+        gone.append(weakref.ref(kept))
+        raise ValueError
+
+    monkeypatch.setattr(logging.getLogger("compat"), "disabled", True)
+    gone: list[Any] = []
+    with recorded(tmp_path):
+        kept = Kept()
+        gone.append(weakref.ref(kept))
+        compat.call_later(0, lambda kept: None, kept)
+        compat.call_later(0, remind)
+        del kept
+        gc.disable()
+        compat.loop(0, count=1, loop=loop, wait_for_timers=True)
+        assert [each() for each in gone] == [None, None]
+        gc.enable()
+
+
+def test_a_timer_that_calls_a_method_names_that_method(
+    loop: str, tmp_path: Path
+) -> None:
+    with recorded(tmp_path) as trace:
+        line = Line()
+        compat.call_later(0, line.announce)
+        compat.call_later(0, partial(line.push, b"x"))
+        compat.call_later(0, line.close)
+        turn_until(loop, lambda: line._fileno is None)
+    names = [call.code and call.code.do for call in trace.calls("timer")]
+    assert names == ["announce", "push", "close"]
+    assert [call.code and call.code.kind for call in trace.calls("timer")] == [
+        "async_chat",
+        "async_chat",
+        "Line",
+    ]
+
+
+def test_equal_functions_of_two_files_are_two(tmp_path: Path) -> None:
+    source = "class Twin(Line):\n    def handle_connect(self): self.ends += 1\n"
+    twins: list[Any] = []
+    for folder in ("a", "b"):
+        names: dict[str, Any] = {"Line": Line, "__name__": folder}
+        file = tmp_path / f"{folder}.py"
+        file.write_text(source)
+        exec(compile(source, str(file), "exec"), names)
+        twins.append(names["Twin"])
+    with recorded(tmp_path) as trace:
+        for twin in twins:
+            line = twin()
+            line.handle_connect()
+            line.close()
+    files = [call.code and call.code.file for call in trace.calls("handle_connect")]
+    assert [Path(file or "").name for file in files] == ["a.py", "b.py"]
+
+
+def test_the_whole_of_a_function_is_its_source(tmp_path: Path) -> None:
+    class Long(Line):
+        def handle_connect(self) -> None:
+            def inner() -> None:
+                self.ends += 1
+
+            self.set_terminator(
+                b"x",
+            )
+
+        def handle_expt(self) -> None:
+            """What follows is not it."""
+
+        def handle_accept(self) -> None:
+            self.ends += 1
+
+    with recorded(tmp_path) as trace:
+        line = Long()
+        line.handle_connect()
+        line.handle_expt()
+        line.close()
+    connect, expt = (
+        call.code.source
+        for call in trace.calls()
+        if call.code is not None and call.do in ("handle_connect", "handle_expt")
+    )
+    assert connect[0] == "def handle_connect(self) -> None:"
+    assert connect[-2:] == ['        b"x",', "    )"]
+    assert len(connect) == 7
+    assert expt == [
+        "def handle_expt(self) -> None:",
+        '    """What follows is not it."""',
+    ]
+
+
+def test_an_error_where_the_folder_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fails(Line):
+        def handle_connect(self) -> None:
+            raise ValueError("still this one")
+
+    there = tmp_path / "there"
+    there.mkdir()
+    monkeypatch.chdir(there)
+    monkeypatch.setattr(sys, "path", [there, *sys.path])
+    there.rmdir()
+    with recorded(tmp_path) as trace:
+        line = Fails()
+        with pytest.raises(ValueError, match="still this one"):
+            line.handle_connect()
+        line.close()
+    (call,) = trace.calls("handle_connect")
+    assert "test_record.py:" in call.where
+
+
+@pytest.mark.parametrize("timeout", ["1", float("nan"), float("inf"), -1])
+def test_an_odd_timeout_is_the_programs_error(
+    any_loop: str, tmp_path: Path, timeout: Any
+) -> None:
+    def turned() -> str:
+        line = Line()
+        line.peer.send(b"x")
+        try:
+            turn_once(any_loop, timeout=timeout)
+        except Exception as error:
+            return repr(error)
+        finally:
+            line.close()
+        return ""
+
+    plain = turned()
+    with recorded(tmp_path):
+        assert turned() == plain
+
+
+def test_as_deep_as_it_goes(tmp_path: Path) -> None:
+    class Deep(Line):
+        depth = 0
+
+        def handle_connect(self) -> None:
+            self.handle_expt()
+
+        def handle_expt(self) -> None:
+            self.depth += 1
+            self.handle_connect()
+
+    with recorded(tmp_path) as trace:
+        line = Deep()
+        with pytest.raises(RecursionError):
+            line.handle_connect()
+        line.push(b"x")
+        line.close()
+    assert line.depth > 100
+    assert [turn.entries[-1].depth for turn in trace.turns] == [0]
+    (push,) = trace.calls("push")
+    assert push.depth == 0
