@@ -13,23 +13,24 @@ from __future__ import annotations
 
 import asyncore
 import sys
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
 from json.encoder import encode_basestring_ascii as quote
 from operator import attrgetter
 from time import perf_counter_ns as now
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from compat import audience, chat, loops, schedule, selector_loop
 from compat.backends import IN, OUT, PRI
 from compat.trace.record import (
-    Code,
     Recorder,
     Seen,
     Trace,
     describe,
+    in_seconds,
     is_own,
+    number_of,
     place_of,
 )
 
@@ -75,9 +76,12 @@ class Hooks:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
+        self._over = False
         self._kinds: set[type] = set()
         # Where, under which name, what was there (or not), and what is there now.
         self._put: list[tuple[Any, str, Any, Any]] = []
+        # By the id of what is there now.
+        self._originals: dict[int, Any] = {}
         self._timers: dict[int, int] = {}
 
     def set(self) -> None:
@@ -92,29 +96,33 @@ class Hooks:
 
     def remove(self) -> None:
         """Look no more."""
-        put, self._put = self._put, []
-        for where, name, before, ours in reversed(put):
+        self._over = True
+        while self._put:
+            where, name, before, ours = self._put.pop()
             if vars(where).get(name) is ours:
                 setattr(where, name, before)
 
-    def find(self, key: Any) -> Seen | None:
-        """Who is in the map under that key, as far as can be seen."""
-        seen = self._trace.by_fd.get(key)
-        if seen is not None:
-            channel = seen.channel()
-            if channel is not None and getattr(channel, "_fileno", key) == key:
-                return seen
-        r = self._trace.here.recorder
-        channel = (asyncore.socket_map if r.map is None else r.map).get(key)
-        if channel is None:
-            return None
+    def find(self, key: Any, channel: Any) -> Seen:
+        """Who is in a map under that key."""
+        seen = self._trace.known.get(id(channel))
+        if seen is None:
+            return self.meet(channel, key)
+        if seen.fd == key or self._trace.by_fd.get(number_of(key)) is seen:
+            return seen
         return self.meet(channel, key)
 
     def meet(self, channel: Any, key: Any) -> Seen:
         """Take notice of who has come into a map."""
-        if not isinstance(channel, schedule.Waker):
-            self._watch_all(type(channel))
+        self._watch_all(type(channel))
         return self._trace.joined(channel, key)
+
+    def _meet_called(self, channel: Any) -> Seen | None:
+        """Take notice of who is called before it was seen in a map; None if it is
+        no channel: what is mixed into a channel's class may serve others too.
+        """
+        if not issubclass(type(channel), asyncore.dispatcher):
+            return None
+        return self._trace.seen(channel)
 
     # Classes.
 
@@ -131,8 +139,9 @@ class Hooks:
                 self._watch_methods(each)
 
     def _watch_methods(self, kind: type) -> None:
-        for name, function in list(vars(kind).items()):
+        for name, found in list(vars(kind).items()):
             make = _MAKERS.get(name)
+            function = self._originals.get(id(found), found)
             if make is None or not isinstance(function, FunctionType):
                 continue
             if name in EVENTS and is_own(function):
@@ -140,39 +149,53 @@ class Hooks:
             code = ""
             if not is_own(function):
                 # Now, and not in its first call, whose time is measured.
-                found = self._trace.code(name, function, kind.__name__)
-                number = self._trace.tell(found, self._trace.here.recorder)
+                r = self._trace.here.recorder
+                number = self._trace.code(name, function, kind.__name__, r)
                 code = f',"f":{number}'
             self._replace(kind, name, make(self, name, function, code))
 
     def _replace(self, where: Any, name: str, ours: Any) -> None:
         before = vars(where)[name]
+        # A class that was made meanwhile may have taken ours from another one.
+        before = self._originals.get(id(before), before)
         try:
             setattr(where, name, ours)
-        except TypeError:
-            # A class that was not written in Python.
+        except Exception:
+            # A class that was not written in Python, or does not want to be changed.
             return
+        self._originals[id(ours)] = before
         self._put.append((where, name, before, ours))
+        if self._over:
+            # Another thread has ended the trace meanwhile.
+            self.remove()
 
     def around(
-        self, name: str, function: Function, code: str, given: bool = False
+        self,
+        name: str,
+        function: Function,
+        code: str,
+        given: bool = False,
+        original: Function | None = None,
     ) -> Function:
         """The same function, and a line for each call of it by a channel."""
-        here, known, meet = self._trace.here, self._trace.known, self._trace.seen
+        here, known, meet = self._trace.here, self._trace.known, self._meet_called
         payload = self._trace.payload
         head = f'{{"e":"call","do":"{name}"{code}'
 
         @wraps(function)
-        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             r = here.recorder
             if r.method is name and r.channel is channel:
                 return function(channel, *args, **options)
             seen = known.get(id(channel)) or meet(channel)
-            r.touched[seen.number] = seen
+            if seen is None:
+                return (original or function)(channel, *args, **options)
+            if r.channel is not channel:
+                r.touched[seen.number] = seen
             size = data = None
             failure = ""
-            if given and args:
-                data = args[0]
+            if given:
+                data = args[0] if args else options.get("data")
                 if type(data) is bytes and payload is not None:
                     size, data = len(data), data[:payload]
                 else:
@@ -220,20 +243,20 @@ class Hooks:
         here, payload = self._trace.here, self._trace.payload
 
         @wraps(function)
-        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             r = here.recorder
             if r.channel is not channel:
                 return alone(channel, *args, **options)
-            r.said = False
+            before = r.taken
             data = function(channel, *args, **options)
-            if not r.said and data:
-                r.said = True
+            # If the base class's has not counted them; a program's own gives anything.
+            if r.taken == before and isinstance(data, _BYTES):
                 r.taken += len(data)
                 if r.data is None and payload is not None:
                     r.data = _first(data, payload)
             return data
 
-        alone = self.around(name, traced, code)
+        alone = self.around(name, traced, code, original=function)
         return traced
 
     def around_send(self, name: str, function: Function, code: str) -> Function:
@@ -241,30 +264,31 @@ class Hooks:
         here, payload = self._trace.here, self._trace.payload
 
         @wraps(function)
-        def traced(channel: Any, data: Any, *args: Any, **options: Any) -> Any:
+        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             r = here.recorder
             if r.channel is not channel:
-                return alone(channel, data, *args, **options)
-            r.said = False
-            sent = function(channel, data, *args, **options)
-            if not r.said and sent:
-                r.said = True
+                return alone(channel, *args, **options)
+            before = r.given
+            sent = function(channel, *args, **options)
+            if r.given == before and type(sent) is int and sent > 0:
                 r.given += sent
                 if r.data is None and payload is not None:
-                    r.data = _first(data, payload)
+                    data = args[0] if args else options.get("data")
+                    r.data = _given(data, payload)[1]
             return sent
 
-        alone = self.around(name, traced, code)
+        alone = self.around(name, traced, code, original=function)
         return traced
 
     def around_joining(self, name: str, function: Function, code: str) -> Function:
         """Who joins a map is met."""
 
         @wraps(function)
-        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             result = function(channel, *args, **options)
-            fd = getattr(channel, "_fileno", None)
-            if self._trace.seen(channel).fd != fd:
+            seen = self._meet_called(channel)
+            fd = None if seen is None else vars(channel).get("_fileno")
+            if seen is not None and seen.fd != fd:
                 # Its state is looked at later: it is still being made.
                 self.meet(channel, fd)
             return result
@@ -276,16 +300,17 @@ class Hooks:
         trace = self._trace
 
         @wraps(function)
-        def traced(channel: Any, *args: Any, **options: Any) -> Any:
+        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             try:
                 return function(channel, *args, **options)
             finally:
-                seen, r = trace.seen(channel), trace.here.recorder
-                if getattr(channel, "_fileno", None) is None:
-                    seen.fd = None
-                r.touched[seen.number] = seen
-                if not r.depth:
-                    r.settle()
+                seen, r = self._meet_called(channel), trace.here.recorder
+                if seen is not None:
+                    if vars(channel).get("_fileno") is None:
+                        seen.fd = None
+                    r.touched[seen.number] = seen
+                    if not r.depth:
+                        r.settle()
 
         return traced
 
@@ -300,10 +325,11 @@ class Hooks:
             ask(loop, known)
             r = trace.here.recorder
             r.asked += 1
-            seen = hooks.find(known.key)
-            if seen is not None:
-                interest = known.interest
-                r.want(seen, (bool(interest & IN), bool(interest & OUT)))
+            interest = known.interest
+            r.want(
+                hooks.find(known.key, known.channel),
+                (bool(interest & IN), bool(interest & OUT)),
+            )
 
         def traced_wait(loop: Any, timeout: Any, everything: bool) -> Any:
             r = trace.here.recorder
@@ -345,7 +371,7 @@ class Hooks:
         def traced_patience(plan: Any, timeout: Any) -> Any:
             r = trace.here.recorder
             result = patience(plan, timeout)
-            r.map, r.asking, r.asked, r.shortened = plan.map, now(), 0, ""
+            r.asking, r.asked, r.shortened = now(), 0, ""
             if result is not None and (timeout is None or result < timeout):
                 r.shortened = "soon" if plan._soon or plan._writers else "timer"
             return result
@@ -386,8 +412,8 @@ class Hooks:
             timer = call_later(plan, seconds, callback, *args)
             timers[id(timer)] = number = next(numbers)
             r = trace.here.recorder
-            code = trace.tell(self._code_of(callback), r)
-            r.event("timer", f',"id":{number},"in":{seconds:.6g},"f":{code}')
+            code = self._code_of(callback, r)
+            r.event("timer", f',"id":{number},"in":{in_seconds(seconds)},"f":{code}')
             return timer
 
         def traced_cancel(timer: Any) -> None:
@@ -419,31 +445,28 @@ class Hooks:
     ) -> None:
         """Run what was asked for, as a call that is no channel's."""
         kind, number = due
-        code = self._trace.tell(self._code_of(callback), r)
+        code = self._code_of(callback, r)
         head = f'{{"e":"call","do":"{kind}","f":{code}'
         if number:
             head += f',"id":{number}'
-        failed: list[BaseException] = []
-
-        def observed(*given: Any) -> None:
-            try:
-                callback(*given)
-            except BaseException as error:
-                failed.append(error)
-                raise
-
-        outer, began = r.enter(None), now()
+        observed, began = _Observed(callback), now()
+        outer = r.enter(None)
         try:
             call(observed, args)
         finally:
-            r.leave(outer, head, began, rest="".join(map(_failure, failed)))
+            r.leave(outer, head, began, rest=observed.failure)
 
-    def _code_of(self, callback: Any) -> Code:
-        function = getattr(callback, "func", callback)
-        function = getattr(function, "__func__", function)
-        name = getattr(function, "__qualname__", repr(function))
-        kind, _, do = name.rpartition(".")
-        return self._trace.code(do, function, kind.removesuffix(".<locals>") or None)
+    def _code_of(self, callback: Any, r: Recorder) -> int:
+        function = callback
+        while isinstance(function, partial):
+            function = function.func
+        if isinstance(function, MethodType):
+            function = function.__func__
+        function = self._originals.get(id(function), function)
+        if not isinstance(function, FunctionType | BuiltinFunctionType):
+            function = type(function)
+        kind, _, do = function.__qualname__.rpartition(".")
+        return self._trace.code(do, function, kind.removesuffix(".<locals>") or None, r)
 
     # Audiences.
 
@@ -527,51 +550,48 @@ class Kernel:
 
     def select(self, r: Any, w: Any, x: Any, timeout: Any = None) -> Any:
         """As select.select."""
+        map = _turned_map()
+        if map is None:
+            return self._compat_real.select(r, w, x, timeout)
         recorder = self._hooks._trace.here.recorder
         began = recorder.wait(
-            "select", timeout, self._asked(recorder), self._interests(recorder, r, w)
+            "select", timeout, len(map), self._interests(recorder, map, r, w)
         )
         result = self._compat_real.select(r, w, x, timeout)
-        ours = _waker_fd()
-        read, write, urgent = ([key for key in keys if key != ours] for keys in result)
-        recorder.woke(
-            began,
-            self._numbers(read),
-            self._numbers(write),
-            self._numbers(urgent),
-            woken=len(read) != len(result[0]),
-        )
+        read, write, urgent = (self._numbers(map, keys) for keys in result)
+        recorder.woke(began, read, write, urgent, woken=_is_woken(map, result[0]))
         return result
 
     def _poll(self) -> Any:
         return Poller(self._compat_real.poll(), self)
 
-    def _asked(self, recorder: Recorder) -> int:
-        return len(asyncore.socket_map if recorder.map is None else recorder.map)
-
-    def _interests(self, recorder: Recorder, r: Any, w: Any) -> Any:
+    def _interests(self, recorder: Recorder, map: Any, r: Any, w: Any) -> Any:
         """Who wants something else than before."""
         # Most turns want what the last one did.
-        lists = (r, w, self._hooks._trace.version)
+        lists = (r, w, id(map), self._hooks._trace.version)
         if lists == recorder.known_lists:
             return
-        before = recorder.known_lists or ((), (), 0)
-        recorder.known_lists = lists
-        reads, writes, ours = set(r), set(w), _waker_fd()
+        before = recorder.known_lists or ((), (), 0, 0)
+        reads, writes = set(r), set(w)
+        # An object that is a key is kept for nobody.
+        recorder.known_lists = (
+            lists if all(type(key) is int for key in (*r, *w)) else None
+        )
         for key in (*r, *(key for key in w if key not in reads)):
-            seen = None if key == ours else self._hooks.find(key)
-            if seen is not None:
+            if (channel := map.get(key)) is not None:
+                seen = self._hooks.find(key, channel)
                 yield seen, (key in reads, key in writes)
         for key in (*before[0], *before[1]):
-            if key not in reads and key not in writes and key != ours:
-                seen = self._hooks._trace.by_fd.get(key)
-                channel = None if seen is None else seen.channel()
-                if seen is not None and getattr(channel, "_fileno", None) == key:
-                    yield seen, (False, False)
+            channel = None if key in reads or key in writes else map.get(key)
+            if channel is not None:
+                yield self._hooks.find(key, channel), (False, False)
 
-    def _numbers(self, keys: list[Any]) -> list[int]:
-        found = map(self._hooks.find, keys)
-        return [seen.number for seen in found if seen is not None]
+    def _numbers(self, map: Any, keys: list[Any]) -> list[int]:
+        return [
+            self._hooks.find(key, channel).number
+            for key in keys
+            if (channel := map.get(key)) is not None
+        ]
 
 
 class Poller:
@@ -592,6 +612,9 @@ class Poller:
 
     def poll(self, timeout: Any = None) -> Any:
         """As the original; milliseconds."""
+        map = _turned_map()
+        if map is None:
+            return self._real.poll(timeout)
         kernel, flags = self._kernel, self._flags
         module = kernel._compat_real
         recorder = kernel._hooks._trace.here.recorder
@@ -599,20 +622,38 @@ class Poller:
         writes = [fd for fd in flags if flags[fd] & module.POLLOUT]
         began = recorder.wait(
             "poll",
-            None if timeout is None else timeout / 1000,
-            kernel._asked(recorder),
-            kernel._interests(recorder, reads, writes),
+            timeout,
+            len(map),
+            kernel._interests(recorder, map, reads, writes),
+            unit=1000,
         )
         result = self._real.poll(timeout)
-        ours = _waker_fd()
-        ready = [(fd, events) for fd, events in result if fd != ours]
         gone = module.POLLHUP | module.POLLERR | module.POLLNVAL
         read, write, urgent = (
-            kernel._numbers([fd for fd, events in ready if events & wanted])
+            kernel._numbers(map, [fd for fd, events in result if events & wanted])
             for wanted in (module.POLLIN | gone, module.POLLOUT, module.POLLPRI)
         )
-        recorder.woke(began, read, write, urgent, woken=len(ready) != len(result))
+        woken = _is_woken(map, [fd for fd, _ in result])
+        recorder.woke(began, read, write, urgent, woken=woken)
         return result
+
+
+class _Observed:
+    """A callback, and what it raised. It looks like itself, for it may be logged."""
+
+    def __init__(self, callback: Any) -> None:
+        self._callback = callback
+        self.failure = ""
+
+    def __call__(self, *args: Any) -> None:
+        try:
+            self._callback(*args)
+        except BaseException as error:
+            self.failure = _failure(error)
+            raise
+
+    def __repr__(self) -> str:
+        return repr(self._callback)
 
 
 def _family(kind: type) -> list[type]:
@@ -624,35 +665,66 @@ def _family(kind: type) -> list[type]:
     return found
 
 
-def _waker_fd() -> int:
+def _turned_map() -> Any:
+    """The map that asyncore.poll is turning, who has called who calls this.
+
+    None, if that is no poll: a program that asks what asyncore calls ``select`` for
+    purposes of its own.
+    """
+    names = sys._getframe(2).f_locals
+    map = names.get("map")
+    if type(names) is dict:
+        # Before 3.13 these are copies, which the frame would keep alive.
+        names.clear()
+    if isinstance(map, loops._WithWaker):
+        map = map._map
+    return map if isinstance(map, Mapping) else None
+
+
+def _is_woken(map: Any, read: list[Any]) -> bool:
     waker = loops._this_thread._waker
-    return -1 if waker is None else waker._reader.fileno()
+    ours = -1 if waker is None else waker._reader.fileno()
+    return ours in read and ours not in map
 
 
 def _given(data: Any, payload: int | None) -> tuple[int | None, bytes | None]:
     """How many bytes, and the first of them."""
-    if not isinstance(data, bytes | bytearray | memoryview | str):
+    if not isinstance(data, _GIVEN):
         # A mistake of the program's, which it will be told of.
         return None, None
-    return len(data), None if payload is None else _first(data, payload)
+    try:
+        size = data.nbytes if isinstance(data, memoryview) else len(data)
+        return size, None if payload is None else _first(data, payload)
+    except Exception:
+        # A view that has been released, or a class with a length of its own: whoever
+        # uses it raises what is to be raised.
+        return None, None
 
 
 def _first(data: Any, payload: int) -> bytes:
     """The first bytes of what is read, said or sent."""
     if isinstance(data, str):
-        return data[:payload].encode("utf-8", "surrogateescape")[:payload]
-    return bytes(data[:payload])
+        return data[:payload].encode("utf-8", "surrogatepass")[:payload]
+    return bytes(data[:payload])[:payload]
 
 
 def _failure(error: BaseException | None) -> str:
     if error is None:
         return ""
-    place = place_of(error)
-    where = f',"where":{quote(place)}' if place else ""
-    return f',"error":{quote(describe(error))}{where}'
+    try:
+        place = place_of(error)
+        where = f',"where":{quote(place)}' if place else ""
+        return f',"error":{quote(describe(error))}{where}'
+    except RecursionError:
+        # No room is left for a look at it.
+        return _TOO_DEEP
 
 
 _PLACE = attrgetter("number")
+_BYTES = (bytes, bytearray)
+_GIVEN = (bytes, bytearray, memoryview, str)
+
+_TOO_DEEP = ',"error":"RecursionError"'
 
 _SOON = ("soon", 0)
 

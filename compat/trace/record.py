@@ -13,25 +13,36 @@ short for that reason.
 
 from __future__ import annotations
 
+import linecache
 import math
 import os
 import sys
+import textwrap
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
+from contextlib import suppress
+from functools import lru_cache, partial
 from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from time import perf_counter_ns as now
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from compat.trace.output import Sink
 
-__all__ = ["Code", "Recorder", "Seen", "Trace", "describe", "is_own", "place_of"]
+__all__ = [
+    "Recorder",
+    "Seen",
+    "Trace",
+    "describe",
+    "is_own",
+    "number_of",
+    "place_of",
+]
 
 # Where the functions are that a trace puts around the program's.
-_HERE = os.path.dirname(__file__)
+_HOOKS = os.path.join(os.path.dirname(__file__), "hooks.py")
 
 # Entries of a queue that are added up anew each time; of a longer one, when its length
 # has changed by an eighth.
@@ -53,6 +64,10 @@ NO_CALL = (None,) * (FIELDS - 1)
 # Characters of an error, and lines of a function, that are kept.
 LONGEST_ERROR = 200
 LONGEST_SOURCE = 40
+
+# No system has as many descriptors, and no peer sends as many bytes.
+MANY = 1 << 31
+MOST = (1 << 63) - 1
 
 # What names all the ends of a socket that has no name.
 NOWHERE = ("", None, b"")
@@ -80,25 +95,13 @@ class Seen:
         # Gives the channel, or None if it is gone.
         self.channel = channel
         # Under which it joined its map; None if it is in none.
-        self.fd: Any = None
+        self.fd: int | None = None
         self.interest: tuple[bool, bool] = (False, False)
         # What was written of its state, and what that depended on.
         self.last: tuple[Any, ...] = ()
         self.calm: tuple[Any, ...] | None = None
         # Of its queue: bytes, and how many entries they were counted in.
         self.backlog = self.counted = 0
-
-
-class Code:
-    """A function that is called; its line is written before its first call."""
-
-    __slots__ = ("do", "function", "kind", "number")
-
-    def __init__(self, do: str, function: Any, kind: str | None) -> None:
-        self.do = do
-        self.function = function
-        self.kind = kind
-        self.number = 0
 
 
 class Recorder:
@@ -116,9 +119,7 @@ class Recorder:
         "entries",
         "given",
         "known_lists",
-        "map",
         "method",
-        "said",
         "shortened",
         "taken",
         "touched",
@@ -141,14 +142,11 @@ class Recorder:
         self.method = ""
         self.taken = self.given = 0
         self.data: Any = None
-        # Has a recv or a send inside of the present one been counted?
-        self.said = False
         # Whose state may have changed since the last look.
         self.touched: dict[int, Seen] = {}
         self.turn = 0
-        # Of the turn that is being prepared: which map, since when, how many were
-        # asked, and what made the wait shorter than the program's timeout.
-        self.map: Any = None
+        # Of the turn that is being prepared: since when, how many were asked, and what
+        # made the wait shorter than the program's timeout.
         self.asking = 0
         self.asked = 0
         self.shortened = ""
@@ -243,20 +241,27 @@ class Recorder:
         return lines
 
     def wait(
-        self, by: str, timeout: float | None, channels: int, interests: Iterable[Any]
+        self,
+        by: str,
+        timeout: Any,
+        channels: int,
+        interests: Iterable[Any],
+        unit: int = 1,
     ) -> int:
-        """Begin a wait; give the time."""
+        """Begin a wait; give the time.
+
+        Args:
+            unit: so many of what *timeout* is are a second.
+        """
         self.turn += 1
         for seen, wanted in interests:
             self.want(seen, wanted)
         began = now()
         asked = (began - self.asking) // 1000 if self.asking else 0
-        unlimited = timeout is None or timeout == math.inf
-        limit = "null" if unlimited else f"{timeout:.6g}"
         self.event(
             "turn",
-            f',"n":{self.turn},"by":"{by}","timeout":{limit},"channels":{channels}'
-            f',"asked":{asked}',
+            f',"n":{self.turn},"by":"{by}","timeout":{in_seconds(timeout, unit)}'
+            f',"channels":{channels},"asked":{asked}',
         )
         self.settle()
         self.flush()
@@ -283,7 +288,7 @@ class Recorder:
                 rest += f',"{name}":[{",".join(map(str, numbers))}]'
         self.event("woke", rest)
         self.flush()
-        self.asking, self.shortened, self.asked, self.map = now(), "", 0, None
+        self.asking, self.shortened, self.asked = now(), "", 0
 
     def want(self, seen: Seen, wanted: tuple[bool, bool]) -> None:
         """Write what a channel wants, if that is new."""
@@ -324,14 +329,14 @@ class Trace:
         self.threads = count(1)
         self.here = _Here(self)
         # Who was last seen under which descriptor.
-        self.by_fd: dict[Any, Seen] = {}
+        self.by_fd: dict[int, Seen] = {}
         # Counts whenever that changes.
         self.version = 0
         self._sink = sink
         self._numbers = count(1)
         # By id(). Who is gone has been forgotten before its id is given out again.
         self.known: dict[int, Seen] = {}
-        self._codes: dict[CodeType, Code] = {}
+        self._codes: dict[Any, tuple[int, CodeType | None]] = {}
         self._code_numbers = count(1)
 
     def write(self, block: bytes) -> None:
@@ -345,48 +350,44 @@ class Trace:
         """The number of a channel; it gets one if it has none."""
         return self.known.get(id(channel)) or self._meet(channel)
 
-    def joined(self, channel: Any, fd: Any) -> Seen:
+    def joined(self, channel: Any, key: Any) -> Seen:
         """Write that a channel is in its map now."""
-        seen = self.seen(channel)
+        seen, fd = self.seen(channel), number_of(key)
         self.by_fd[fd] = seen
         self.version += 1
         seen.fd, seen.last, seen.calm, seen.interest = fd, (), None, (False, False)
         kind = type(channel)
         r = self.here.recorder
-        number = fd if isinstance(fd, int) else -1
+        number = key if type(key) is int and 0 <= key < MANY else -1
         r.event(
             "open",
             f',"ch":{seen.number},"fd":{number},"class":{quote(kind.__name__)}'
-            f',"module":{quote(kind.__module__)}',
+            f',"module":{quote(_sound(str(kind.__module__)))}',
         )
         r.touched[seen.number] = seen
         return seen
 
-    def code(self, do: str, function: Any, kind: str | None) -> Code:
-        """What a function is called by in the trace; written when it is first met."""
-        plain = getattr(function, "__code__", None)
-        found = self._codes.get(plain) if plain is not None else None
-        if found is None:
-            found = Code(do, function, kind)
+    def code(self, do: str, function: Any, kind: str | None, r: Recorder) -> int:
+        """The number of a piece of code; its line is written, if it has none."""
+        plain = function.__code__ if isinstance(function, FunctionType) else None
+        key: Any = (kind, do) if plain is None else id(plain)
+        if key not in self._codes:
+            # The code is kept, for its id; the function, and what it knows, is not.
+            number, _ = self._codes[key] = next(self._code_numbers), plain
+            file, line = ("?", 0) if plain is None else (plain.co_filename, 0)
+            source: list[str] = []
             if plain is not None:
-                self._codes[plain] = found
-        return found
-
-    def tell(self, code: Code, r: Recorder) -> int:
-        """Write the line of a piece of code, if it has none; give its number."""
-        if not code.number:
-            code.number = next(self._code_numbers)
-            plain = getattr(code.function, "__code__", None)
-            file = plain.co_filename if plain is not None else "?"
-            line = plain.co_firstlineno if plain is not None else 0
-            kind = "null" if code.kind is None else quote(code.kind)
-            source = ",".join(map(quote, _source(code.function)))
+                line, source = plain.co_firstlineno, _source(function)
+            in_class = "null" if kind is None else quote(_sound(kind))
             r.event(
                 "code",
-                f',"f":{code.number},"do":{quote(code.do)},"class":{kind}'
-                f',"file":{quote(_short(file))},"line":{line},"source":[{source}]',
+                f',"f":{number},"do":{quote(_sound(do))},"class":{in_class}'
+                f',"file":{quote(_short(file))},"line":{line}'
+                f',"source":[{",".join(map(quote, source))}]',
             )
-        return code.number
+            # Another thread may be about to call it.
+            r.flush()
+        return self._codes[key][0]
 
     def _meet(self, channel: Any) -> Seen:
         try:
@@ -398,13 +399,13 @@ class Trace:
             def reference() -> Any:
                 return channel
 
-        seen = self.known[id(channel)] = Seen(next(self._numbers), reference)
-        return seen
+        # Two threads may meet it at once.
+        return self.known.setdefault(id(channel), Seen(next(self._numbers), reference))
 
     def _forget(self, key: int, gone: Any) -> None:
         found = self.known.get(key)
         if found is not None and found.channel is gone:
-            del self.known[key]
+            self.known.pop(key, None)
 
 
 def describe(error: BaseException | None) -> str:
@@ -413,19 +414,39 @@ def describe(error: BaseException | None) -> str:
         said = f"{type(error).__name__}: {error}"
     except Exception:
         said = f"{type(error).__name__}, which cannot be printed"
-    return said[:LONGEST_ERROR]
+    return _sound(said[:LONGEST_ERROR])
 
 
 def place_of(error: BaseException | None) -> str:
     """Where it was raised: file and line."""
-    place = ""
+    place: tuple[str, int] | None = None
     traceback = error.__traceback__ if error is not None else None
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
-        if os.path.dirname(file) != _HERE:
-            place = f"{_short(file)}:{traceback.tb_lineno}"
+        if file != _HOOKS:
+            place = file, traceback.tb_lineno
         traceback = traceback.tb_next
-    return place
+    return f"{_short(place[0])}:{place[1]}" if place else ""
+
+
+def number_of(key: Any) -> int:
+    """What a key of a map is known by here, where it is not kept alive."""
+    return key if type(key) is int else id(key)
+
+
+def in_seconds(given: Any, unit: int = 1) -> str:
+    """What was given as a number of seconds; null if it is none, or has no end."""
+    try:
+        seconds = float(given) / unit
+    except Exception:
+        # None, or a mistake, which whoever takes it will tell of.
+        return "null"
+    return f"{seconds:.6g}" if math.isfinite(seconds) else "null"
+
+
+def _sound(text: str) -> str:
+    """The same, if all of it can be written as UTF-8; otherwise with escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _text(data: bytes | None) -> str:
@@ -434,11 +455,15 @@ def _text(data: bytes | None) -> str:
 
 def _state(seen: Seen, channel: Any) -> str:
     """What has changed, as the fields of a line."""
-    calm = _calm(channel)
+    variables = vars(channel)
+    if "_fileno" not in variables:
+        # It is no dispatcher, or not yet one.
+        return ""
+    calm = _calm(channel, variables)
     if calm is not None and calm == seen.calm:
         return ""
     seen.calm = calm
-    fifo, held = _buffers(channel)
+    fifo, held = _buffers(channel, variables)
     state = (
         _status(channel, fifo),
         getattr(channel, "terminator", None),
@@ -461,20 +486,19 @@ def _state(seen: Seen, channel: Any) -> str:
     return fields
 
 
-def _calm(channel: Any) -> tuple[Any, ...] | None:
-    """All that the state of one of ours depends on, if nothing is queued.
+def _calm(channel: Any, variables: dict[str, Any]) -> tuple[Any, ...] | None:
+    """All that the state of one of ours depends on, connected and with nothing queued.
 
-    So are most channels after most calls.
+    So are most of them after most calls.
     """
-    if vars(channel).get("_compat_fifo", True):
+    if variables.get("_compat_fifo", True) or not channel.connected:
         return None
     held = len(channel._compat_read) - channel._compat_gone
-    return channel._fileno, channel.connected, held, channel.terminator
+    return channel._fileno, held, getattr(channel, "terminator", None)
 
 
-def _buffers(channel: Any) -> tuple[Any, int]:
+def _buffers(channel: Any, variables: dict[str, Any]) -> tuple[Any, int]:
     """What is queued, and how many bytes have been read and not been collected."""
-    variables = vars(channel)
     if "_compat_fifo" in variables:
         # One of ours, which would make a queue if it were asked for it.
         held = len(channel._compat_read) - channel._compat_gone
@@ -543,30 +567,46 @@ def _terminator(terminator: Any) -> str:
     if isinstance(terminator, bytes):
         return quote(terminator.decode("utf-8", "surrogateescape"))
     if isinstance(terminator, int) and not isinstance(terminator, bool):
-        return str(terminator)
-    return "null" if terminator is None else quote(str(terminator))
+        return str(max(-MOST, min(terminator, MOST)))
+    return "null" if terminator is None else quote(_sound(str(terminator)))
 
 
-def _source(function: Any) -> list[str]:
-    # Not above: they are large, and a program without an error of its own, or a view
-    # of its trace, may never need them.
-    import inspect
-    import textwrap
+def _source(function: FunctionType) -> list[str]:
+    """The lines of a function, if they can be found. Nothing is imported for that."""
+    code = function.__code__
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    lines = lines[code.co_firstlineno - 1 :][:LONGEST_SOURCE]
+    last = _last_line(code) - code.co_firstlineno + 1
+    # A docstring, or a comment, has no code.
+    while lines[last:] and _indent(lines[last]) > _indent(lines[0]):
+        last += 1
+    text = textwrap.dedent("".join(lines[:last]))
+    return [_sound(line) for line in text.splitlines()]
 
-    try:
-        lines, _ = inspect.getsourcelines(function)
-    except (OSError, TypeError):
-        # It was typed in, or made by something.
-        return []
-    return textwrap.dedent("".join(lines[:LONGEST_SOURCE])).splitlines()
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
+def _last_line(code: CodeType) -> int:
+    ends = [end or 0 for _, end, _, _ in code.co_positions()]
+    ends += [line or 0 for _, _, line in code.co_lines()]
+    ends += [_last_line(each) for each in code.co_consts if isinstance(each, CodeType)]
+    return max(ends)
+
+
+@lru_cache
 def _short(file: str) -> str:
     """A file's path from where the program is, or from where it is imported."""
-    for folder in (os.getcwd(), *sorted(sys.path, key=len, reverse=True)):
+    folders = [folder for folder in sys.path if isinstance(folder, str)]
+    folders.sort(key=len, reverse=True)
+    # Where the program is may have been removed.
+    with suppress(OSError):
+        folders.insert(0, os.getcwd())
+    for folder in folders:
         if folder and file.startswith(folder.rstrip(os.sep) + os.sep):
-            return file[len(folder.rstrip(os.sep)) + 1 :]
-    return file
+            return _sound(file[len(folder.rstrip(os.sep)) + 1 :])
+    return _sound(file)
 
 
 def is_own(function: Any) -> bool:
