@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
-
+from compat.trace.words import width
 from legacy_chat.baseline.format import Action, Got
 
 __all__ = ["deed", "fitted", "got", "readable", "width", "wrapped"]
@@ -42,13 +41,6 @@ def got(got: Got) -> str:
     return ", ".join(filter(None, (said, ENDS[got.end]))) or "nothing"
 
 
-def width(text: str) -> int:
-    """How many columns of a terminal it takes."""
-    if text.isascii():
-        return len(text)
-    return sum(map(_columns, text))
-
-
 def wrapped(text: str, columns: int) -> list[str]:
     """*text* in lines of so many columns at most, two at least."""
     if text.isascii():
@@ -56,23 +48,17 @@ def wrapped(text: str, columns: int) -> list[str]:
         return [text[at : at + step] for at in range(0, len(text), step)] or [""]
     lines, line, used = [], "", 0
     for each in text:
-        if used + _columns(each) > max(columns, 2):
+        if used + width(each) > max(columns, 2):
             lines.append(line)
             line, used = "", 0
         line += each
-        used += _columns(each)
+        used += width(each)
     return [*lines, line]
 
 
 def fitted(text: str, columns: int) -> str:
     """*text* with spaces up to so many columns."""
     return text + " " * (columns - width(text))
-
-
-def _columns(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) == "Cf":
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _escape(character: str) -> str:
