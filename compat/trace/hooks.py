@@ -202,20 +202,22 @@ class Hooks:
                     size, data = _given(data, payload)
             elif name is _HANDLE_ERROR:
                 failure = _failure(sys.exc_info()[1])
+            began = now()
             outer = r.channel, r.method, r.taken, r.given, r.data
             r.channel, r.method, r.taken, r.given, r.data = channel, name, 0, 0, None
+            # From here to the try, and from the finally to where that is undone, there
+            # is no call, in which KeyboardInterrupt or RecursionError could be raised.
             r.depth += 1
-            began = now()
             try:
                 return function(channel, *args, **options)
             except BaseException as error:
                 failure = _failure(error)
                 raise
             finally:
-                end = now()
                 r.depth = depth = r.depth - 1
-                if size is None:
-                    data = r.data
+                taken, sent, moved = r.taken, r.given, r.data
+                r.channel, r.method, r.taken, r.given, r.data = outer
+                end = now()
                 r.entries += (
                     head,
                     seen.mark,
@@ -223,12 +225,11 @@ class Hooks:
                     end,
                     depth,
                     size,
-                    data,
-                    r.taken,
-                    r.given,
+                    moved if size is None else data,
+                    taken,
+                    sent,
                     failure,
                 )
-                r.channel, r.method, r.taken, r.given, r.data = outer
                 if not depth:
                     r.settle(end)
 
@@ -513,7 +514,8 @@ class Hooks:
                 to = f',"to":{len(members) - 1},"but":{trace.seen(but).number}'
             else:
                 to = f',"to":{len(members)}'
-            outer, began = r.enter(listeners), now()
+            began = now()
+            outer = r.enter(listeners)
             try:
                 push(listeners, data, but)
             finally:
@@ -521,7 +523,8 @@ class Hooks:
 
         def traced_end(listeners: Any) -> None:
             r = here.recorder
-            outer, began = r.enter(listeners), now()
+            began = now()
+            outer = r.enter(listeners)
             try:
                 end(listeners)
             finally:

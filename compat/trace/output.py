@@ -61,6 +61,10 @@ class File:
         Args:
             now: microseconds since the trace began.
         """
+        if self._fd < 0:
+            # A forked child must not ask for the lock: it may be another thread's,
+            # which has stayed behind.
+            return
         with self._lock:
             if self._fd < 0:
                 return
@@ -71,15 +75,18 @@ class File:
                 block += (END % (now, "full")).encode()
             self._left -= len(block)
             why = self._put(block) or ("it is full" if full else "")
+            if why:
+                # With the lock, or another thread might write to what is closed.
+                self.abandon()
         if why:
-            self._give_up(why)
+            self._tell(why)
 
     def close(self, now: int) -> None:
         """Write the last line."""
         with self._lock:
             if self._fd >= 0:
                 self._put((END % (now, "closed")).encode())
-        self.abandon()
+            self.abandon()
 
     def abandon(self) -> None:
         """Write nothing more."""
@@ -99,12 +106,11 @@ class File:
             return str(error.strerror)
         return ""
 
-    def _give_up(self, why: str) -> None:
-        self.abandon()
+    def _tell(self, why: str) -> None:
+        self._over()
         logging.getLogger("compat").warning(
             "%s: the trace ends here, the program goes on: %s", self._path, why
         )
-        self._over()
 
 
 class Live:

@@ -108,8 +108,10 @@ class Recorder:
     """The lines of one thread, and where it is."""
 
     __slots__ = (
+        "__weakref__",
         "_due",
         "_trace",
+        "_writing",
         "asked",
         "asking",
         "channel",
@@ -129,7 +131,9 @@ class Recorder:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
+        self._writing = False
         thread = next(trace.threads)
+        trace.recorders[thread] = weakref.ref(self)
         # What ends every event.
         self.whose = "}\n" if thread == 1 else f',"th":{thread}}}\n'
         # Calls, and lines: FIELDS for each.
@@ -162,6 +166,10 @@ class Recorder:
         line = f'{{"e":"{what}","t":{at}{depth}{rest}{self.whose}'
         self.entries += (line, *NO_CALL)
 
+    def __del__(self) -> None:
+        # Its thread is over.
+        self.flush()
+
     def enter(self, channel: Any, method: str = "") -> tuple[Any, ...]:
         """Be in a call; give what it was in before."""
         outer = self.channel, self.method, self.taken, self.given, self.data
@@ -180,10 +188,10 @@ class Recorder:
         rest: str = "",
     ) -> None:
         """Be in the outer call again; what is over was no channel's."""
-        end = now()
         self.depth = depth = self.depth - 1
-        self.entries += (head, "", began, end, depth, size, data, 0, 0, rest)
         self.channel, self.method, self.taken, self.given, self.data = outer
+        end = now()
+        self.entries += (head, "", began, end, depth, size, data, 0, 0, rest)
         if not depth:
             self.settle(end)
 
@@ -194,11 +202,12 @@ class Recorder:
             at: the time, if it was just looked at.
         """
         if self.touched:
-            for seen in self.touched.values():
+            # A look may call the program, and that its channels again.
+            touched, self.touched = self.touched, {}
+            for seen in touched.values():
                 channel = seen.channel()
                 if channel is not None:
                     self._look(seen, channel)
-            self.touched.clear()
         if (at or now()) > self._due:
             self.flush()
         # For a loop that does not say when it begins to ask.
@@ -206,10 +215,19 @@ class Recorder:
 
     def flush(self) -> None:
         """Write what has been recorded."""
-        entries, self.entries = self.entries, []
-        if entries:
-            self._trace.write("".join(self._formatted(entries)).encode())
-        self._due = now() + LATEST
+        if self._writing:
+            # A signal's handler, or a __del__, has called a channel in the middle.
+            return
+        self._writing = True
+        try:
+            # The list stays the same: somebody may be about to add to it.
+            entries = self.entries[:]
+            del self.entries[: len(entries)]
+            if entries:
+                self._trace.write("".join(self._formatted(entries)).encode())
+            self._due = now() + LATEST
+        finally:
+            self._writing = False
 
     def _formatted(self, entries: list[Any]) -> list[str]:
         start, whose = self._trace.start, self.whose
@@ -327,6 +345,8 @@ class Trace:
         self.start = now()
         self.payload = payload
         self.threads = count(1)
+        # Those of threads that are over are gone.
+        self.recorders: dict[int, Callable[[], Recorder | None]] = {}
         self.here = _Here(self)
         # Who was last seen under which descriptor.
         self.by_fd: dict[int, Seen] = {}
@@ -341,6 +361,13 @@ class Trace:
 
     def write(self, block: bytes) -> None:
         self._sink.write(block, self.now())
+
+    def flush(self) -> None:
+        """Write what every thread has recorded."""
+        for find in tuple(self.recorders.values()):
+            recorder = find()
+            if recorder is not None:
+                recorder.flush()
 
     def now(self) -> int:
         """Microseconds since the trace began."""

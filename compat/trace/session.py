@@ -46,7 +46,7 @@ class Session:
     def end(self) -> None:
         """Look in no more, and write the last line."""
         self._over()
-        self._trace.here.recorder.flush()
+        self._trace.flush()
         self._sink.close(self._trace.now())
 
     def _over(self) -> None:

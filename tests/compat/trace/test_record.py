@@ -765,3 +765,31 @@ def test_as_deep_as_it_goes(tmp_path: Path) -> None:
     assert [turn.entries[-1].depth for turn in trace.turns] == [0]
     (push,) = trace.calls("push")
     assert push.depth == 0
+
+
+def test_two_loops_in_two_threads(loop: str, tmp_path: Path) -> None:
+    maps: list[dict[Any, Any]] = [{}, {}]
+    lines = [Line(map) for map in maps]
+
+    def turn(number: int) -> None:
+        for word in range(3):
+            lines[number].hears(loop, b"%d%d" % (number, word), maps[number])
+
+    with recorded(tmp_path) as trace:
+        threads = [threading.Thread(target=turn, args=(each,)) for each in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for line in lines:
+        line.close()
+    for number in (0, 1):
+        said = [b"%d%d" % (number, word) for word in range(3)]
+        collected = [
+            call
+            for call in trace.calls("collect_incoming_data")
+            if call.data and call.data.startswith(b"%d" % number)
+        ]
+        assert [call.data for call in collected] == said
+        assert len({call.thread for call in collected}) == 1
+        assert len({call.channel.number for call in collected if call.channel}) == 1
