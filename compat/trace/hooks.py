@@ -87,8 +87,7 @@ class Hooks:
     def set(self) -> None:
         """Look in, from now on."""
         self._watch_all(asyncore.dispatcher)
-        # Or SelectorLoop would take its short way, past the methods.
-        self._replace(selector_loop, "_READ", None)
+        self._watch_short_way()
         self._replace(asyncore, "select", Kernel(asyncore.select, self))
         self._watch_selectors()
         self._watch_turns()
@@ -257,6 +256,7 @@ class Hooks:
                     r.data = _first(data, payload)
             return data
 
+        traced._compat_original = function  # type: ignore[attr-defined]
         alone = self.around(name, traced, code, original=function)
         return traced
 
@@ -314,6 +314,29 @@ class Hooks:
                         r.settle()
 
         return traced
+
+    def _watch_short_way(self) -> None:
+        """SelectorLoop's, to what most channels do most."""
+        here, payload = self._trace.here, self._trace.payload
+        read = chat.async_chat._compat_read_directly
+
+        def counted(channel: Any) -> Any:
+            r = here.recorder
+            before = len(channel._compat_read) - channel._compat_gone
+            data = None
+            try:
+                data = read(channel)
+            finally:
+                if data is None:
+                    # A handler has raised; what was read stays behind what was held.
+                    data = channel._compat_read[before:]
+                if data:
+                    r.taken += len(data)
+                    r.data = None if payload is None else data[:payload]
+            return data
+
+        traced = self.around("handle_read", counted, "")
+        self._replace(chat.async_chat, "_compat_read_directly", traced)
 
     # Turns.
 
