@@ -397,7 +397,9 @@ class Hooks:
             result = patience(plan, timeout)
             r.asking, r.asked, r.shortened = now(), 0, ""
             if result is not None and (timeout is None or result < timeout):
-                r.shortened = "soon" if plan._soon or plan._writers else "timer"
+                # Who has to write in the next turn has it begin at once.
+                at_once = "" if plan._writers else "timer"
+                r.shortened = "soon" if plan._soon else at_once
             return result
 
         def traced_run_due(plan: Any) -> None:
@@ -497,7 +499,7 @@ class Hooks:
     def _watch_audiences(self) -> None:
         trace = self._trace
         here, payload = trace.here, trace.payload
-        push = audience.Audience.push
+        push, leave = audience.Audience.push, audience._leave
         end = audience.Audience._compat_turn_ends
 
         def traced_send(channel: Any, piece: Any) -> int:
@@ -529,32 +531,42 @@ class Hooks:
                     r.touched[seen.number] = seen
             return sent
 
+        def traced_leave(channel: Any, data: Any) -> None:
+            leave(channel, data)
+            here.recorder.touched[trace.seen(channel).number] = trace.seen(channel)
+
         def traced_push(listeners: Any, data: Any, but: Any = None) -> None:
-            r = here.recorder
+            r, members = here.recorder, listeners._members
+            rest = f',"to":{len(members)}'
             size, first = _given(data, payload)
-            members = listeners._members
-            if but in members:
-                to = f',"to":{len(members) - 1},"but":{trace.seen(but).number}'
-            else:
-                to = f',"to":{len(members)}'
+            seen = None if but is None else trace.known.get(id(but))
+            if seen is not None and but in members:
+                rest = f',"to":{len(members) - 1},"but":{seen.number}'
             began = now()
             outer = r.enter(listeners)
             try:
                 push(listeners, data, but)
+            except BaseException as error:
+                rest += _failure(error)
+                raise
             finally:
-                r.leave(outer, _PUSH, began, size, first, to)
+                r.leave(outer, _PUSH, began, size, first, rest)
 
         def traced_end(listeners: Any) -> None:
             r = here.recorder
             began = now()
-            outer = r.enter(listeners)
+            outer, failure = r.enter(listeners), ""
             try:
                 end(listeners)
+            except BaseException as error:
+                failure = _failure(error)
+                raise
             finally:
-                r.leave(outer, _TURN_ENDS, began)
+                r.leave(outer, _TURN_ENDS, began, rest=failure)
 
         self._replace(audience.Audience, "push", traced_push)
         self._replace(audience, "_send", traced_send)
+        self._replace(audience, "_leave", traced_leave)
         self._replace(audience.Audience, "_compat_turn_ends", traced_end)
         self._replace(
             chat.async_chat,

@@ -8,6 +8,7 @@ Rule 3: only whole lines are written, so what is there can be read, whenever it 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -24,6 +25,8 @@ END = '{"e":"end","t":%d,"why":"%s"}\n'
 
 # For the last line.
 RESERVE = 64
+
+STDERR = 2
 
 
 class Sink(Protocol):
@@ -54,6 +57,7 @@ class File:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0)
         self._fd = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
         self._file = _identity(self._fd)
+        self._stderr = _identity(STDERR)
 
     def write(self, block: bytes, now: int) -> None:
         """Write these lines, as far as there is room.
@@ -108,9 +112,9 @@ class File:
 
     def _tell(self, why: str) -> None:
         self._over()
-        logging.getLogger("compat").warning(
-            "%s: the trace ends here, the program goes on: %s", self._path, why
-        )
+        # Where warnings go by default may be a client by now.
+        if _identity(STDERR) == self._stderr:
+            _warn("%s: the trace ends here, the program goes on: %s", self._path, why)
 
 
 class Live:
@@ -125,13 +129,19 @@ class Live:
     def __init__(
         self, limit: int, over: Callable[[], None], stream: TextIO | None = None
     ) -> None:
+        if stream is None and sys.stderr is None:
+            raise OSError(errno.EBADF, "standard error is closed")
         self._stream = stream or sys.stderr
         self._left = limit
         self._over = over
-        # Here, for most traces go to a file.
+        # Here, for most traces go to a file; and now, for a program may have a package
+        # of its own that is called compat.
+        from compat.trace import text
         from compat.trace.reading import Reader
 
+        self._lines = text.lines
         self._reader = Reader()
+        self._file = _behind(self._stream)
         self._color = self._stream.isatty() and not os.environ.get("NO_COLOR")
         self._lock = threading.RLock()
         self._ended = False
@@ -159,10 +169,12 @@ class Live:
         self._ended = True
 
     def _print(self, turn: Turn) -> None:
-        from compat.trace import text
-
+        if _behind(self._stream) != self._file:
+            # Its number may be a client's by now.
+            self._give_up("the program has closed it")
+            return
         try:
-            for line in text.lines(turn, self._reader, color=self._color):
+            for line in self._lines(turn, self._reader, color=self._color):
                 self._stream.write(line + "\n")
             self._stream.flush()
         except (OSError, ValueError) as error:
@@ -170,10 +182,21 @@ class Live:
 
     def _give_up(self, why: str) -> None:
         self.abandon()
-        logging.getLogger("compat").warning(
-            "the trace ends here, the program goes on: %s", why
-        )
         self._over()
+        if _behind(self._stream) == self._file:
+            _warn("the trace ends here, the program goes on: %s", why)
+
+
+def _warn(message: str, *args: object) -> None:
+    logging.getLogger("compat").warning(message, *args)
+
+
+def _behind(stream: TextIO) -> tuple[int, int] | None:
+    """The file that a stream writes to; None if it is closed, or has none."""
+    try:
+        return _identity(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _identity(fd: int) -> tuple[int, int] | None:

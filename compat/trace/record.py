@@ -305,6 +305,10 @@ class Recorder:
             if numbers:
                 rest += f',"{name}":[{",".join(map(str, numbers))}]'
         self.event("woke", rest)
+        if self.depth:
+            # What is called from here on is not a base class's, asked by the handler
+            # that turns this loop.
+            self.channel, self.method = None, ""
         self.flush()
         self.asking, self.shortened, self.asked = now(), "", 0
 
@@ -382,7 +386,7 @@ class Trace:
         seen, fd = self.seen(channel), number_of(key)
         self.by_fd[fd] = seen
         self.version += 1
-        seen.fd, seen.last, seen.calm, seen.interest = fd, (), None, (False, False)
+        seen.fd, seen.calm, seen.interest = fd, None, (False, False)
         kind = type(channel)
         r = self.here.recorder
         number = key if type(key) is int and 0 <= key < MANY else -1

@@ -25,6 +25,11 @@ from compat.trace.record import Trace
 __all__ = ["Session", "begin"]
 
 
+# Characters of a command line that are kept: python -c may have a whole program in it,
+# and the first line has to fit into the smallest trace.
+LONGEST = 200
+
+
 class Session:
     """What is traced at the moment."""
 
@@ -40,8 +45,11 @@ class Session:
         )
         self._trace = Trace(self._sink, payload)
         self._hooks = Hooks(self._trace)
+        Session.current = self
         self._write_header(payload, max_bytes, program)
-        self._hooks.set()
+        # Or it is over: the disk is full.
+        if Session.current is self:
+            self._hooks.set()
 
     def end(self) -> None:
         """Look in no more, and write the last line."""
@@ -60,7 +68,7 @@ class Session:
         header = {
             "format": "compat-trace",
             "version": 1,
-            "program": _command_line() if program is None else program,
+            "program": (_command_line() if program is None else program)[:LONGEST],
             "python": f"{platform.python_implementation()} {platform.python_version()}",
             "asyncore": version_of(asyncore),
             "payload": payload,
@@ -84,8 +92,7 @@ def begin(
         raise ValueError(f"max_bytes={max_bytes} is too few: at least {LEAST}")
     if Session.current is not None:
         raise RuntimeError("something is being traced already: one trace at a time")
-    Session.current = session = Session(path, payload, max_bytes, program)
-    return session
+    return Session(path, payload, max_bytes, program)
 
 
 def _command_line() -> str:

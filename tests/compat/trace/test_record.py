@@ -117,6 +117,7 @@ def test_the_life_of_a_channel(any_loop: str, tmp_path: Path) -> None:
         address = door.socket.getsockname()
         caller = Caller()
         caller.create_socket()
+        caller.set_terminator(b"x")
         fd = caller._fileno
         caller.connect(address)
         turn_until(any_loop, lambda: len(asyncore.socket_map) == 1)
@@ -124,11 +125,9 @@ def test_the_life_of_a_channel(any_loop: str, tmp_path: Path) -> None:
     called = trace.reader.channel(trace.number("Caller"))
     assert called.status == "closed"
     assert trace.changes(trace.number("Door"), "is") == ["listening", "closed"]
-    assert trace.changes(called.number, "is") in (
-        ["connecting", "connected", "closed"],
-        ["connecting", "closed"],
-        ["connected", "closed"],
-    )
+    changes = trace.changes(called.number, "is")
+    assert changes[0] == "connecting"
+    assert changes[-1] == "closed"
     assert called.peer in ("", f"127.0.0.1:{address[1]}")
     assert called.fd == fd
     listening = trace.reader.channel(trace.number("Door"))
@@ -793,3 +792,66 @@ def test_two_loops_in_two_threads(loop: str, tmp_path: Path) -> None:
         assert [call.data for call in collected] == said
         assert len({call.thread for call in collected}) == 1
         assert len({call.channel.number for call in collected if call.channel}) == 1
+
+
+def test_what_waits_for_a_slow_peer_grows_in_the_trace(
+    loop: str, tmp_path: Path
+) -> None:
+    class Slow(Line):
+        ac_gather = True
+
+    with recorded(tmp_path) as trace:
+        audience, speaker = compat.Audience(), Line()
+        slow = Slow(size=4096)
+        audience.add(slow)
+
+        def speak(data: bytes) -> None:
+            audience.push(b"x" * 100_000)
+
+        speaker.collect_incoming_data = speak  # type: ignore[method-assign]
+        backlogs = []
+        for _ in range(3):
+            speaker.peer.send(b"!")
+            before = slow.backlog
+            turn_until(loop, lambda before=before: slow.backlog > before)
+            backlogs.append(slow.backlog)
+        slow.close()
+        speaker.close()
+    seen = trace.changes(trace.number("Slow"), "backlog")
+    assert set(backlogs) <= set(seen)
+
+
+def test_a_loop_inside_of_a_handler(any_loop: str, tmp_path: Path) -> None:
+    class Impatient(Line):
+        def collect_incoming_data(self, data: bytes) -> None:
+            super().collect_incoming_data(data)
+            if data == b"first":
+                self.hears(any_loop, b"again")
+
+    with recorded(tmp_path) as trace:
+        line = Impatient()
+        line.hears(any_loop, b"first")
+        line.close()
+    # What is being collected is in the buffer still.
+    assert line.heard == [b"first", b"firstagain"]
+    outer, inner = trace.calls("collect_incoming_data")
+    assert (outer.data, inner.data) == (b"first", b"firstagain")
+    reads = trace.calls("handle_read")
+    assert [read.data for read in reads] == [b"first", b"again"]
+    assert inner in list(outer.calls())
+
+
+def test_a_client_that_comes_back_is_no_longer_closed(tmp_path: Path) -> None:
+    with recorded(tmp_path) as trace:
+        client = asyncore.dispatcher()
+        client.create_socket()
+        client.handle_connect_event()
+        client.close()
+        client.create_socket()
+        client.handle_connect_event()
+        client.close()
+    assert trace.changes(trace.number("dispatcher"), "is") == [
+        "closed",
+        "new",
+        "closed",
+    ]
