@@ -21,7 +21,7 @@ from typing import NoReturn
 import compat
 from compat.trace.reading import Reader, read_trace
 from legacy_chat.lessons import LESSONS
-from legacy_chat.lessons.lesson import LANGUAGES, Text
+from legacy_chat.lessons.lesson import LANGUAGES, ChangedCodeError, Text
 from legacy_chat.lessons.play import Scene, play
 from legacy_chat.lessons.show import Show
 from legacy_chat.lessons.stage import StageError
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         return _refuse(f"lesson {given.number}: {what}{error.strerror or error}")
-    except StageError as error:
+    except (StageError, ChangedCodeError) as error:
         return _refuse(f"lesson {given.number}: {error}")
 
 

@@ -21,7 +21,16 @@ from compat.trace.reading import Call, Channel, Event, Turn
 if TYPE_CHECKING:
     from legacy_chat.lessons.stage import Stage
 
-__all__ = ["LANGUAGES", "Claim", "Excerpt", "Lesson", "Seen", "Step", "Text"]
+__all__ = [
+    "LANGUAGES",
+    "ChangedCodeError",
+    "Claim",
+    "Excerpt",
+    "Lesson",
+    "Seen",
+    "Step",
+    "Text",
+]
 
 LANGUAGES = ("en", "zh")
 
@@ -111,6 +120,10 @@ class Claim(NamedTuple):
     loops: tuple[str, ...] = ()
 
 
+class ChangedCodeError(LookupError):
+    """A line that a lesson shows has been changed."""
+
+
 class Excerpt:
     """Lines of a function, to be shown beside what they do.
 
@@ -146,7 +159,7 @@ class Excerpt:
         """The lines with their numbers; number 0 is a gap.
 
         Raises:
-            LookupError: a line that it picks is not there.
+            ChangedCodeError: a line that it picks is not there.
             OSError: the source is not here.
         """
         source, first = inspect.getsourcelines(self.function)
@@ -175,7 +188,9 @@ class Excerpt:
         for at in range(begin, len(texts)):
             if part in texts[at]:
                 return at
-        raise LookupError(f"{self.name} has no line with {part!r} (any more)")
+        raise ChangedCodeError(
+            f"it shows a line of {self.name} that is not there any more: {part!r}"
+        )
 
 
 class Step(NamedTuple):

@@ -283,6 +283,17 @@ def test_what_was_asked_wrongly_is_one_line(
     assert says in err
 
 
+def test_a_shown_line_that_somebody_has_changed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "inspect.getsourcelines", lambda function: (["def changed():\n"], 1)
+    )
+    assert main(["lesson", "2"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("legacy-chat lesson: lesson 2: it shows a line of ")
+
+
 def test_a_file_that_cannot_be_written_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
