@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncore
 import gc
-import logging
 import os
 import signal
-import socket
 import sys
 import threading
-import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import compat
-from compat import audience, chat, schedule, selector_loop
 from compat.trace.session import Session
 from tests.compat.trace.recording import Line, recorded
-from tests.support import Peer, in_a_turn, turn_once, turn_until
+from tests.support import in_a_turn
 
 
 def test_what_is_mixed_in_and_serves_others_is_no_channel(tmp_path: Path) -> None:
