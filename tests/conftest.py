@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from compat import loops
+from compat.trace.session import Session
 from tests.support import ORIGINALS, OURS
 
 
@@ -27,17 +28,21 @@ def any_loop(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """A test that leaves a channel in the map, or changes the modules, has failed."""
+    """A test that leaves a channel, a trace or a changed module has failed."""
     modules = {name: sys.modules.get(name) for name in ("asyncore", "asynchat")}
     originals = (asyncore.poll, asyncore.poll2, asyncore.loop)
     # Selectors that an earlier test's loop(count=1) has kept are none of this one's.
     loops._this_thread._close()
     yield
+    traced = Session.current
+    if traced is not None:
+        traced.end()
     left, now = (
         dict(asyncore.socket_map),
         (asyncore.poll, asyncore.poll2, asyncore.loop),
     )
     asyncore.close_all(ignore_all=True)
+    assert traced is None
     assert left == {}
     assert now == originals
     assert modules == {name: sys.modules.get(name) for name in modules}

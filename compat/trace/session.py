@@ -46,10 +46,14 @@ class Session:
         self._trace = Trace(self._sink, payload)
         self._hooks = Hooks(self._trace)
         Session.current = self
-        self._write_header(payload, max_bytes, program)
-        # Or it is over: the disk is full.
-        if Session.current is self:
-            self._hooks.set()
+        try:
+            self._write_header(payload, max_bytes, program)
+            # Or it is over: the disk is full.
+            if Session.current is self:
+                self._hooks.set()
+        except BaseException:
+            self.end()
+            raise
 
     def end(self) -> None:
         """Look in no more, and write the last line."""

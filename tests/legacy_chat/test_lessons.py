@@ -172,7 +172,7 @@ def test_what_is_not_true_is_said_and_fails_the_command(
 
 
 def test_an_excerpt_that_is_not_there_any_more_is_an_error() -> None:
-    with pytest.raises(LookupError, match="no line with 'goto'"):
+    with pytest.raises(LookupError, match="not there any more: 'goto'"):
         Excerpt(Listener.readable, "goto").lines()
 
 

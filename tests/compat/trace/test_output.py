@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncore
 import io
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 import compat
 from compat.trace import LEAST
+from compat.trace.hooks import Hooks
 from compat.trace.output import File, Live
 from compat.trace.reading import Reader, read_trace
 from compat.trace.session import Session
@@ -103,6 +105,20 @@ def test_a_file_that_was_removed_is_written_all_the_same(tmp_path: Path) -> None
         line.hears("select", b"x")
         line.close()
     assert line.heard == [b"x"]
+
+
+def test_a_trace_that_cannot_begin_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(hooks: Hooks) -> None:
+        raise KeyboardInterrupt
+
+    send = asyncore.dispatcher.send
+    monkeypatch.setattr(Hooks, "_watch_audiences", raises)
+    with pytest.raises(KeyboardInterrupt), compat.tracing(tmp_path / "a.trace"):
+        pass
+    assert Session.current is None
+    assert asyncore.dispatcher.send is send
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
