@@ -13,16 +13,11 @@ short for that reason.
 
 from __future__ import annotations
 
-import linecache
 import math
-import os
-import sys
-import textwrap
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from time import perf_counter_ns as now
@@ -30,23 +25,10 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from compat.trace.output import Sink
+from compat.trace.places import describe, short, sound, source_of
+from compat.trace.state import Seen, changes
 
-__all__ = [
-    "Recorder",
-    "Seen",
-    "Trace",
-    "describe",
-    "is_own",
-    "number_of",
-    "place_of",
-]
-
-# Where the functions are that a trace puts around the program's.
-_HOOKS = os.path.join(os.path.dirname(__file__), "hooks.py")
-
-# Entries of a queue that are added up anew each time; of a longer one, when its length
-# has changed by an eighth.
-FEW = 64
+__all__ = ["Recorder", "Trace", "in_seconds", "number_of"]
 
 # Nanoseconds that a line may wait to be written, while others are added to it; it does
 # not while the loop waits.
@@ -61,47 +43,8 @@ FIELDS = 10
 # Behind a line that is one already.
 NO_CALL = (None,) * (FIELDS - 1)
 
-# Characters of an error, and lines of a function, that are kept.
-LONGEST_ERROR = 200
-LONGEST_SOURCE = 40
-
-# No system has as many descriptors, and no peer sends as many bytes.
+# No system has as many descriptors.
 MANY = 1 << 31
-MOST = (1 << 63) - 1
-
-# What names all the ends of a socket that has no name.
-NOWHERE = ("", None, b"")
-
-
-class Seen:
-    """A channel that has a number."""
-
-    __slots__ = (
-        "backlog",
-        "calm",
-        "channel",
-        "counted",
-        "fd",
-        "interest",
-        "last",
-        "mark",
-        "number",
-    )
-
-    def __init__(self, number: int, channel: Callable[[], Any]) -> None:
-        self.number = number
-        # As it stands in the line of a call.
-        self.mark = f',"ch":{number}'
-        # Gives the channel, or None if it is gone.
-        self.channel = channel
-        # Under which it joined its map; None if it is in none.
-        self.fd: int | None = None
-        self.interest: tuple[bool, bool] = (False, False)
-        # What was written of its state, and what that depended on.
-        self.last: tuple[Any, ...] = ()
-        self.calm: tuple[Any, ...] | None = None
-        # Of its queue: bytes, and how many entries they were counted in.
-        self.backlog = self.counted = 0
 
 
 class Recorder:
@@ -321,7 +264,7 @@ class Recorder:
 
     def _look(self, seen: Seen, channel: Any) -> None:
         try:
-            fields = _state(seen, channel)
+            fields = changes(seen, channel)
         except Exception as error:
             # A program's own attribute, which would not be looked at.
             self.event(
@@ -393,7 +336,7 @@ class Trace:
         r.event(
             "open",
             f',"ch":{seen.number},"fd":{number},"class":{quote(kind.__name__)}'
-            f',"module":{quote(_sound(str(kind.__module__)))}',
+            f',"module":{quote(sound(str(kind.__module__)))}',
         )
         r.touched[seen.number] = seen
         return seen
@@ -408,12 +351,12 @@ class Trace:
             file, line = ("?", 0) if plain is None else (plain.co_filename, 0)
             source: list[str] = []
             if plain is not None:
-                line, source = plain.co_firstlineno, _source(function)
-            in_class = "null" if kind is None else quote(_sound(kind))
+                line, source = plain.co_firstlineno, source_of(function)
+            in_class = "null" if kind is None else quote(sound(kind))
             r.event(
                 "code",
-                f',"f":{number},"do":{quote(_sound(do))},"class":{in_class}'
-                f',"file":{quote(_short(file))},"line":{line}'
+                f',"f":{number},"do":{quote(sound(do))},"class":{in_class}'
+                f',"file":{quote(short(file))},"line":{line}'
                 f',"source":[{",".join(map(quote, source))}]',
             )
             # Another thread may be about to call it.
@@ -439,27 +382,6 @@ class Trace:
             self.known.pop(key, None)
 
 
-def describe(error: BaseException | None) -> str:
-    """An exception in a line."""
-    try:
-        said = f"{type(error).__name__}: {error}"
-    except Exception:
-        said = f"{type(error).__name__}, which cannot be printed"
-    return _sound(said[:LONGEST_ERROR])
-
-
-def place_of(error: BaseException | None) -> str:
-    """Where it was raised: file and line."""
-    place: tuple[str, int] | None = None
-    traceback = error.__traceback__ if error is not None else None
-    while traceback is not None:
-        file = traceback.tb_frame.f_code.co_filename
-        if file != _HOOKS:
-            place = file, traceback.tb_lineno
-        traceback = traceback.tb_next
-    return f"{_short(place[0])}:{place[1]}" if place else ""
-
-
 def number_of(key: Any) -> int:
     """What a key of a map is known by here, where it is not kept alive."""
     return key if type(key) is int else id(key)
@@ -475,172 +397,5 @@ def in_seconds(given: Any, unit: int = 1) -> str:
     return f"{seconds:.6g}" if math.isfinite(seconds) else "null"
 
 
-def _sound(text: str) -> str:
-    """The same, if all of it can be written as UTF-8; otherwise with escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _text(data: bytes | None) -> str:
     return quote((data or b"").decode("utf-8", "surrogateescape"))
-
-
-def _state(seen: Seen, channel: Any) -> str:
-    """What has changed, as the fields of a line."""
-    variables = vars(channel)
-    if "_fileno" not in variables:
-        # It is no dispatcher, or not yet one.
-        return ""
-    calm = _calm(channel, variables)
-    if calm is not None and calm == seen.calm:
-        return ""
-    seen.calm = calm
-    fifo, held = _buffers(channel, variables)
-    state = (
-        _status(channel, fifo),
-        getattr(channel, "terminator", None),
-        held,
-        *((_backlog(seen, fifo), len(fifo)) if fifo else _NOTHING),
-    )
-    if state == seen.last:
-        return ""
-    last, seen.last = seen.last or ("new", None, 0, 0, 0), state
-    fields = ""
-    if state[0] != last[0]:
-        fields = f',"is":"{state[0]}"'
-        if state[0] in _ADDRESSED:
-            fields += _addresses(channel)
-    if state[1] != last[1]:
-        fields += f',"terminator":{_terminator(state[1])}'
-    for name, new, old in zip(_COUNTS, state[2:], last[2:], strict=True):
-        if new != old:
-            fields += f',"{name}":{new}'
-    return fields
-
-
-def _calm(channel: Any, variables: dict[str, Any]) -> tuple[Any, ...] | None:
-    """All that the state of one of ours depends on, connected and with nothing queued.
-
-    So are most of them after most calls.
-    """
-    if variables.get("_compat_fifo", True) or not channel.connected:
-        return None
-    held = len(channel._compat_read) - channel._compat_gone
-    return channel._fileno, held, getattr(channel, "terminator", None)
-
-
-def _buffers(channel: Any, variables: dict[str, Any]) -> tuple[Any, int]:
-    """What is queued, and how many bytes have been read and not been collected."""
-    if "_compat_fifo" in variables:
-        # One of ours, which would make a queue if it were asked for it.
-        held = len(channel._compat_read) - channel._compat_gone
-        return channel._compat_fifo, held
-    # A dispatcher_with_send has bytes in the place of a queue, others have nothing.
-    fifo = variables.get("producer_fifo") or [
-        rest for rest in (variables.get("out_buffer"),) if rest
-    ]
-    return fifo, len(variables.get("ac_in_buffer", b""))
-
-
-# What a channel becomes when it gets an address, or another end.
-_ADDRESSED = ("listening", "connecting", "connected")
-
-# Bytes, and entries.
-_NOTHING = (0, 0)
-
-_COUNTS = ("held", "backlog", "queued")
-
-
-def _status(channel: Any, fifo: Any) -> str:
-    if channel._fileno is None:
-        return "closed"
-    if channel.accepting:
-        return "listening"
-    if channel.connected:
-        return "closing" if fifo and fifo[-1] is None else "connected"
-    return "connecting" if channel.connecting else "new"
-
-
-def _backlog(seen: Seen, fifo: Any) -> int:
-    entries = len(fifo)
-    if entries <= FEW or abs(entries - seen.counted) * 8 > seen.counted:
-        seen.counted = entries
-        seen.backlog = sum(
-            len(entry)
-            for entry in tuple(fifo)
-            if isinstance(entry, bytes | bytearray | memoryview | str)
-        )
-    return seen.backlog
-
-
-def _addresses(channel: Any) -> str:
-    fields = ""
-    for name, ask in (("local", "getsockname"), ("peer", "getpeername")):
-        try:
-            address = getattr(channel.socket, ask)()
-        except (OSError, AttributeError):
-            # It has none, or none any more, or is no socket.
-            continue
-        if address not in NOWHERE:
-            fields += f',"{name}":{quote(_address(address))}'
-    return fields
-
-
-def _address(address: Any) -> str:
-    if isinstance(address, tuple) and len(address) >= 2:
-        host, port = address[:2]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    if isinstance(address, bytes):
-        return os.fsdecode(address)
-    return str(address)
-
-
-def _terminator(terminator: Any) -> str:
-    if isinstance(terminator, bytes):
-        return quote(terminator.decode("utf-8", "surrogateescape"))
-    if isinstance(terminator, int) and not isinstance(terminator, bool):
-        return str(max(-MOST, min(terminator, MOST)))
-    return "null" if terminator is None else quote(_sound(str(terminator)))
-
-
-def _source(function: FunctionType) -> list[str]:
-    """The lines of a function, if they can be found. Nothing is imported for that."""
-    code = function.__code__
-    lines = linecache.getlines(code.co_filename, function.__globals__)
-    lines = lines[code.co_firstlineno - 1 :][:LONGEST_SOURCE]
-    last = _last_line(code) - code.co_firstlineno + 1
-    # A docstring, or a comment, has no code.
-    while lines[last:] and _indent(lines[last]) > _indent(lines[0]):
-        last += 1
-    text = textwrap.dedent("".join(lines[:last]))
-    return [_sound(line) for line in text.splitlines()]
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())
-
-
-def _last_line(code: CodeType) -> int:
-    ends = [end or 0 for _, end, _, _ in code.co_positions()]
-    ends += [line or 0 for _, _, line in code.co_lines()]
-    ends += [_last_line(each) for each in code.co_consts if isinstance(each, CodeType)]
-    return max(ends)
-
-
-@lru_cache
-def _short(file: str) -> str:
-    """A file's path from where the program is, or from where it is imported."""
-    folders = [folder for folder in sys.path if isinstance(folder, str)]
-    folders.sort(key=len, reverse=True)
-    # Where the program is may have been removed.
-    with suppress(OSError):
-        folders.insert(0, os.getcwd())
-    for folder in folders:
-        if folder and file.startswith(folder.rstrip(os.sep) + os.sep):
-            return _sound(file[len(folder.rstrip(os.sep)) + 1 :])
-    return _sound(file)
-
-
-def is_own(function: Any) -> bool:
-    """Is it asyncore's, asynchat's or compat's?"""
-    module = str(getattr(function, "__module__", ""))
-    return module in ("asyncore", "asynchat") or module.partition(".")[0] == "compat"
