@@ -477,7 +477,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("is", "local", "peer", "module", "by", "unseen"), str),
     **dict.fromkeys(("program", "python", "asyncore", "began"), str),
     **dict.fromkeys((*_COUNTED, "fd", "out", "held", "backlog", "queued"), int),
-    **dict.fromkeys(("max", "id"), int),
+    **dict.fromkeys(("max", "id", "to", "but"), int),
     "class": (str, type(None)),
     "n": (int, type(None)),
     "payload": (int, type(None)),

@@ -19,6 +19,7 @@ from tests.compat.trace.making import Trace
         b'{"e": "call", "do": "push", "us": %d}\n' % 10**400,
         b'{"e": "call", "do": "push", "data": "\\ud800"}\n',
         b'{"e": "call", "do": "push", "ch": -1}\n',
+        b'{"e": "call", "do": "push", "to": "\\u0001"}\n',
         b'{"e": "timer", "in": NaN}\n',
         b'{"e": "woke", "read": ["1"]}\n',
         b"[" * 100_000 + b"\n",
