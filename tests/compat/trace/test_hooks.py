@@ -2,21 +2,310 @@
 
 from __future__ import annotations
 
+import asynchat
 import asyncore
 import gc
 import os
+import select
 import signal
+import socket
 import sys
 import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 import compat
+from compat import audience, chat, schedule, selector_loop
+from compat.trace import LEAST
 from compat.trace.session import Session
 from tests.compat.trace.recording import Line, recorded
-from tests.support import in_a_turn
+from tests.support import in_a_turn, turn_once, turn_until
+
+
+def everything() -> list[tuple[Any, str, Any]]:
+    """All that a trace could have left something in."""
+    places: list[Any] = [asyncore, asynchat, audience, chat, schedule, selector_loop]
+    for module in list(places):
+        places += [each for each in vars(module).values() if isinstance(each, type)]
+    places += family(asyncore.dispatcher)
+    return [
+        (place, name, value)
+        for place in places
+        for name, value in vars(place).items()
+        if callable(value) or isinstance(value, ModuleType) or name == "_READ"
+    ]
+
+
+def family(kind: type) -> list[type]:
+    return [kind, *(each for child in kind.__subclasses__() for each in family(child))]
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_a_trace_left_behind(nothing_left_behind: None) -> Iterator[None]:
+    """Everything is what it was, and whatever is new is no trace's."""
+    before = everything()
+    yield
+    assert Session.current is None
+    for place, name, value in before:
+        assert vars(place)[name] is value
+    for place, name, value in everything():
+        code = getattr(value, "__code__", None)
+        if code is not None:
+            assert os.path.basename(code.co_filename) != "hooks.py", (place, name)
+
+
+def test_a_trace_within_a_handler(any_loop: str, tmp_path: Path) -> None:
+    begun: list[Any] = []
+
+    def begin() -> None:
+        begun.append(compat.tracing(tmp_path / "a.trace"))
+        begun[0].__enter__()
+
+    def end() -> None:
+        begun[0].__exit__(None, None, None)
+
+    in_a_turn(any_loop, begin)
+    line = Line()
+    line.hears(any_loop, b"x")
+    in_a_turn(any_loop, end)
+    line.hears(any_loop, b"y")
+    line.close()
+    assert line.heard == [b"x", b"y"]
+    text = (tmp_path / "a.trace").read_text()
+    assert text.endswith('"why":"closed"}\n')
+
+
+def test_a_trace_that_is_full_in_a_call(any_loop: str, tmp_path: Path) -> None:
+    class Makes(Line):
+        """Makes new classes in its handler, while the trace gets full there."""
+
+        def collect_incoming_data(self, data: bytes) -> None:
+            super().collect_incoming_data(data)
+            for number in range(30):
+                kind = type(f"New{number}", (Line,), {"push": lambda self, data: None})
+                line = kind()
+                line.push(b"x" * 30)
+                turn_once(any_loop, timeout=0)
+                line.close()
+            assert Session.current is None
+
+    with recorded(tmp_path, max_bytes=LEAST) as trace:
+        line = Makes()
+        line.hears(any_loop, b"x")
+        line.close()
+    assert trace.reader.ended == "full"
+
+
+def test_a_trace_that_another_thread_ends(loop: str, tmp_path: Path) -> None:
+    line, go = Line(), threading.Event()
+    session = compat.tracing(tmp_path / "a.trace")
+    session.__enter__()
+
+    def other() -> None:
+        go.wait()
+        session.__exit__(None, None, None)
+        compat.call_soon_threadsafe(line.push, b"over")
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    compat.call_later(0, go.set)
+    turn_until(loop, line.peer.take_what_is_there, timeout=3600)
+    thread.join()
+    line.close()
+    assert line.peer.got == b"over"
+
+
+def test_what_the_program_puts_in_place_meanwhile_stays(tmp_path: Path) -> None:
+    class Changed(Line):
+        def handle_connect(self) -> None:
+            """Is replaced."""
+
+    def mine(self: Any) -> None:
+        """The program's own."""
+
+    with recorded(tmp_path):
+        Changed().close()
+        Changed.handle_connect = mine  # type: ignore[method-assign]
+    assert vars(Changed)["handle_connect"] is mine
+
+
+def test_a_class_that_takes_a_method_of_another_gets_the_original(
+    tmp_path: Path,
+) -> None:
+    with recorded(tmp_path) as trace:
+        Line().close()
+
+        class Alias(Line):
+            handle_connect = Line.close
+
+        line = Alias()
+        line.handle_connect()
+    assert vars(Alias)["handle_connect"] is Line.close
+    assert len(trace.calls("handle_connect")) == 1
+
+
+def test_a_class_that_does_not_want_to_be_changed(tmp_path: Path) -> None:
+    class Frozen(type):
+        def __setattr__(cls, name: str, value: Any) -> None:
+            raise RuntimeError("this class is finished")
+
+    class Fixed(Line, metaclass=Frozen):
+        def push(self, data: Any) -> None:
+            super().push(data)
+
+    with recorded(tmp_path) as trace:
+        line = Fixed()
+        line.push(b"x")
+        assert line.peer.take_what_is_there() == b"x"
+        line.close()
+    # What its base class does is seen all the same.
+    assert [call.data for call in trace.calls("push")] == [b"x"]
+
+
+class Odd:
+    def __get__(self, channel: Any, kind: Any = None) -> Any:
+        return lambda *args: "from a descriptor"
+
+
+def test_what_is_no_plain_function_stays_as_it_is(tmp_path: Path) -> None:
+    class Strange(Line):
+        handle_accept = staticmethod(lambda: "static")
+        handle_expt = classmethod(lambda cls: cls)
+        handle_connect = Odd()
+        connect = property(lambda self: "a property")
+        handle_accepted = len
+
+    with recorded(tmp_path):
+        line: Any = Strange()
+        assert line.handle_accept() == "static"
+        assert line.handle_expt() is Strange
+        assert line.handle_connect() == "from a descriptor"
+        assert line.connect == "a property"
+        assert line.handle_accepted(b"abc") == 3
+        line.close()
+
+
+def test_what_callbacks_return_comes_back(tmp_path: Path) -> None:
+    class Answers(Line):
+        def handle_connect(self) -> Any:
+            return self
+
+    with recorded(tmp_path):
+        line = Answers()
+        assert line.handle_connect() is line
+        line.close()
+
+
+def test_a_channel_dies_when_it_would_have(any_loop: str, tmp_path: Path) -> None:
+    class Mortal(Line):
+        pass
+
+    def once() -> list[bool]:
+        map: Any = weakref.WeakValueDictionary()
+        line = Mortal(map)
+        line.hears(any_loop, b"x", map)
+        timer = compat.call_later(3600, line.push, b"x", map={})
+        timer.cancel()
+        gone, ends = weakref.ref(line), (line.peer, line.socket)
+        del line
+        lives = [gone() is not None, bool(map)]
+        for end in ends:
+            end.close()
+        return lives
+
+    gc.collect()
+    gc.disable()
+    try:
+        plain = once()
+        with compat.tracing(tmp_path / "a.trace"):
+            traced = once()
+    finally:
+        gc.enable()
+    assert traced == plain == [False, False]
+
+
+def test_a_map_dies_when_it_would_have(any_loop: str, tmp_path: Path) -> None:
+    with recorded(tmp_path):
+        map: dict[Any, Any] = {}
+        line = Line(map)
+        line.hears(any_loop, b"x", map)
+        line.close()
+        gone = weakref.ref(line)
+        del line, map
+        assert gone() is None
+
+
+def test_a_select_of_the_programs_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    class Own:
+        error = select.error
+
+        @staticmethod
+        def select(*lists: Any) -> Any:
+            asked.append(lists)
+            return select.select(*lists)
+
+    monkeypatch.setattr(asyncore, "select", Own)
+    with recorded(tmp_path) as trace, compat.install("selectors"):
+        line = Line()
+        line.heard.clear()
+        line.peer.send(b"x")
+        while not line.heard:
+            asyncore.loop(1, count=1)
+        assert not hasattr(asyncore.select, "poll")
+        line.close()
+    assert asked
+    assert [turn.by for turn in trace.turns if turn.number] == ["select"] * len(asked)
+    assert asyncore.select is Own
+
+
+def test_what_asyncore_calls_select_serves_others_too(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with recorded(tmp_path) as trace, ours, theirs:
+        theirs.send(b"x")
+        module = asyncore.select
+        assert module.select(iter([ours]), [], [], 0) == ([ours], [], [])
+        poller = module.poll()
+        poller.register(ours, select.POLLIN)
+        assert poller.poll(0) == [(ours.fileno(), select.POLLIN)]
+        assert module.error is OSError
+    assert not any(turn.number for turn in trace.turns)
+
+
+def test_a_loop_of_the_programs_own_is_seen_by_its_calls(tmp_path: Path) -> None:
+    with recorded(tmp_path) as trace:
+        line = Line()
+        line.peer.send(b"x")
+        select.select([line.socket], [], [], 20)
+        asyncore.read(line)
+        line.close()
+    assert line.heard == [b"x"]
+    called = [call.do for call in trace.calls()]
+    assert called == ["handle_read", "collect_incoming_data", "close"]
+
+
+@pytest.mark.parametrize("name", ["select", "poll", "selectors"])
+def test_installed_or_not(name: str, tmp_path: Path) -> None:
+    with recorded(tmp_path) as trace, compat.install(name):
+        line = Line()
+        line.peer.send(b"x")
+        while not line.heard:
+            asyncore.poll(0.05)
+        line.peer.send(b"y")
+        while len(line.heard) < 2:
+            asyncore.loop(0.05, count=1)
+        line.close()
+    assert {turn.by for turn in trace.turns if turn.number} == {name}
+    assert [call.data for call in trace.calls("handle_read")] == [b"x", b"y"]
+    assert all(turn.channels == 1 for turn in trace.turns if turn.number)
 
 
 def test_what_is_mixed_in_and_serves_others_is_no_channel(tmp_path: Path) -> None:
