@@ -416,7 +416,7 @@ def test_the_tutorials_two_thread_client_reaches_the_server() -> None:
             assert client.popen.stdin is not None
             print("hi!", file=client.popen.stdin, flush=True)
             # The other thread may prompt in the middle of the line.
-            client.wait_for(r"revice from(input:)? *b'hi!'")
+            client.wait_for(r"revice from *(input:)? *b'hi!'")
             client.popen.stdin.close()
             assert client.wait() == 0
 
