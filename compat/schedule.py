@@ -25,10 +25,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from threading import get_ident
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol
 
 from compat.backends import LONGEST_WAIT
 from compat.channels import Map
+from compat.files import OpenFile, file_behind
 
 __all__ = [
     "Schedule",
@@ -89,10 +90,6 @@ class Timer:
             _call(callback, args)
 
 
-# What tells open files apart, whatever their numbers are.
-File: TypeAlias = tuple[int, int] | None
-
-
 class Waker:
     """Ends the wait of the thread that turns a loop, from another thread.
 
@@ -110,7 +107,7 @@ class Waker:
     _all: ClassVar[weakref.WeakSet[Waker]] = weakref.WeakSet()
 
     # What is to be closed; nothing, if Ctrl-C came before there was a socket pair.
-    _ends: tuple[tuple[socket.socket, File], ...] = ()
+    _ends: tuple[tuple[socket.socket, OpenFile], ...] = ()
 
     # This is a forked child, in which the program may just be closing everything.
     _forked = False
@@ -189,7 +186,7 @@ class Waker:
     def close(self) -> None:
         """Give back both descriptors, unless they are another's by now."""
         for end, file in self._ends:
-            if _file_behind(end) == file:
+            if file_behind(end.fileno()) == file:
                 end.close()
             else:
                 end.detach()
@@ -200,10 +197,10 @@ class Waker:
 
     def _know_ends(self) -> None:
         ends = self._reader, self._writer
-        self._ends = tuple((end, _file_behind(end)) for end in ends)
+        self._ends = tuple((end, file_behind(end.fileno())) for end in ends)
 
     def _is_whole(self) -> bool:
-        files = [_file_behind(end) == file for end, file in self._ends]
+        files = [file_behind(end.fileno()) == file for end, file in self._ends]
         return bool(files) and all(files)
 
     def _hear_signals(self) -> int | None:
@@ -556,15 +553,6 @@ def _socket_pair() -> tuple[socket.socket, socket.socket]:
     for end in pair:
         end.setblocking(False)
     return pair
-
-
-def _file_behind(end: socket.socket) -> File:
-    try:
-        status = os.fstat(end.fileno())
-    except OSError:
-        # Closed; or this is Windows, where sockets are no files.
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _check(callback: Callable[..., object]) -> None:

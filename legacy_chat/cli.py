@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import compat
+from compat.streams import escape_the_rest, throw_away
 from compat.trace.options import add_options, traced
 from legacy_chat import __version__
 from legacy_chat.escapes import parse_bytes
@@ -117,9 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         argv = ["serve", *argv]
     given = parser.parse_args(argv)
     configure(logging.WARNING + 10 * (given.quiet - given.verbose), given.log_format)
-    if hasattr(sys.stdout, "reconfigure"):
-        # A terminal without Chinese shows escapes.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    escape_the_rest(sys.stdout)
     try:
         compat.choose(given.loop)
     except (compat.UnknownLoopError, compat.MissingLoopError) as error:
@@ -129,8 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         status: int = given.run(given)
     except BrokenPipeError:
-        # Nobody reads any more. Python would say so again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        throw_away(sys.stdout)
         return 1
     except KeyboardInterrupt:
         return 0

@@ -9,10 +9,11 @@ Chinese: likewise.
 
 from __future__ import annotations
 
-import os
 import select
 import sys
 from typing import TextIO
+
+from compat.streams import throw_away
 
 __all__ = ["PATIENCE", "settle", "write_line"]
 
@@ -53,15 +54,7 @@ def settle() -> None:
             if stream is not None:
                 stream.flush()
         except (OSError, ValueError):
-            _throw_away(stream)
-
-
-def _throw_away(stream: TextIO) -> None:
-    """Let what is left in the stream's buffer go nowhere."""
-    if not stream.closed:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+            throw_away(stream)
 
 
 def _takes_more(stream: TextIO, patience: float) -> bool:

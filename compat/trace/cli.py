@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
+from compat.streams import is_coloured, throw_away
 from compat.trace import mermaid, perfetto, text
 from compat.trace.choosing import Choice, chosen
 from compat.trace.reading import Reader, TraceError, Turn, read_lines
@@ -64,8 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Nobody reads any more. Python would say so again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        throw_away(sys.stdout)
         return COULD_NOT
     except KeyboardInterrupt:
         return _refuse("interrupted")
@@ -255,7 +255,7 @@ def _stdout(encoding: str) -> TextIO:
 
 def _is_coloured(wish: str, stream: TextIO) -> bool:
     if wish == "auto":
-        return stream.isatty() and not os.environ.get("NO_COLOR")
+        return is_coloured(stream)
     return wish == "always"
 
 

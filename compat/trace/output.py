@@ -16,6 +16,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from compat.files import OpenFile, file_behind
+from compat.streams import is_coloured
+
 if TYPE_CHECKING:
     from compat.trace.reading import Turn
 
@@ -56,8 +59,8 @@ class File:
         self._lock = threading.Lock()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0)
         self._fd = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
-        self._file = _identity(self._fd)
-        self._stderr = _identity(STDERR)
+        self._file = file_behind(self._fd)
+        self._stderr = file_behind(STDERR)
 
     def write(self, block: bytes, now: int) -> None:
         """Write these lines, as far as there is room.
@@ -95,12 +98,12 @@ class File:
     def abandon(self) -> None:
         """Write nothing more."""
         fd, self._fd = self._fd, -1
-        if fd >= 0 and _identity(fd) == self._file:
+        if fd >= 0 and file_behind(fd) == self._file:
             os.close(fd)
 
     def _put(self, block: bytes) -> str:
         """Why it could not be written, or nothing."""
-        if _identity(self._fd) != self._file:
+        if file_behind(self._fd) != self._file:
             return "the program has closed it"
         view = memoryview(block)
         try:
@@ -113,7 +116,7 @@ class File:
     def _tell(self, why: str) -> None:
         self._over()
         # Where warnings go by default may be a client by now.
-        if _identity(STDERR) == self._stderr:
+        if file_behind(STDERR) == self._stderr:
             _warn("%s: the trace ends here, the program goes on: %s", self._path, why)
 
 
@@ -142,7 +145,7 @@ class Live:
         self._lines = text.lines
         self._reader = Reader()
         self._file = _behind(self._stream)
-        self._color = self._stream.isatty() and not os.environ.get("NO_COLOR")
+        self._color = is_coloured(self._stream)
         self._lock = threading.RLock()
         self._ended = False
 
@@ -191,17 +194,9 @@ def _warn(message: str, *args: object) -> None:
     logging.getLogger("compat").warning(message, *args)
 
 
-def _behind(stream: TextIO) -> tuple[int, int] | None:
+def _behind(stream: TextIO) -> OpenFile:
     """The file that a stream writes to; None if it is closed, or has none."""
     try:
-        return _identity(stream.fileno())
+        return file_behind(stream.fileno())
     except (OSError, ValueError, AttributeError):
         return None
-
-
-def _identity(fd: int) -> tuple[int, int] | None:
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

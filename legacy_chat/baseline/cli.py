@@ -8,7 +8,6 @@ Rule 3: standard output has what was asked for; progress goes to a terminal alon
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import signal
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import compat
+from compat.streams import escape_the_rest, is_coloured, throw_away
 from legacy_chat.baseline import report
 from legacy_chat.baseline.check import Result
 from legacy_chat.baseline.compare import differences
@@ -66,14 +66,12 @@ replaced. The exit status is 0 for the same, 1 for different, 2 if it could not 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``legacy-chat baseline`` with *argv*; return the exit status."""
     given = _parser().parse_args(argv)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    escape_the_rest(sys.stdout)
     try:
         status: int = given.run(given)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Nobody reads any more. Python would say so again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        throw_away(sys.stdout)
         return COULD_NOT
     except KeyboardInterrupt:
         return _refuse("interrupted")
@@ -227,7 +225,7 @@ def _show_one(transcript: Transcript, given: argparse.Namespace) -> None:
     elif given.html:
         lines = page(transcript, clients_of(transcript))
     else:
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        colour = is_coloured(sys.stdout)
         columns = given.width or shutil.get_terminal_size().columns
         table = None
         if not given.lines:

@@ -9,7 +9,6 @@ Rule 3: a student at a terminal thinks first: the answer comes with Enter.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import compat
+from compat.streams import escape_the_rest, is_coloured, throw_away
 from compat.trace.reading import Reader, read_trace
 from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.lesson import LANGUAGES, ChangedCodeError, Text
@@ -59,9 +59,7 @@ def main(argv: list[str]) -> int:
     """Run the command line *argv*; return the exit status."""
     parser = _parser()
     given = parser.parse_args(argv)
-    if hasattr(sys.stdout, "reconfigure"):
-        # A terminal without Chinese shows escapes.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    escape_the_rest(sys.stdout)
     try:
         loop = compat.choose(given.loop).name
     except (compat.UnknownLoopError, compat.MissingLoopError) as error:
@@ -72,8 +70,7 @@ def main(argv: list[str]) -> int:
             return 0
         return _teach(given, loop)
     except BrokenPipeError:
-        # Nobody reads any more. Python would say so again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        throw_away(sys.stdout)
         return 1
     except KeyboardInterrupt:
         return 0
@@ -133,7 +130,7 @@ def _trace(trace: Path, show: Show, last: int) -> Iterator[str]:
     from compat.trace.text import lines
 
     reader = Reader()
-    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    color = is_coloured(sys.stdout)
     text = (
         line
         for turn in read_trace(trace, reader)
