@@ -524,7 +524,8 @@ class Hooks:
 
         def traced_leave(channel: Any, data: Any) -> None:
             leave(channel, data)
-            here.recorder.touched[trace.seen(channel).number] = trace.seen(channel)
+            seen = trace.seen(channel)
+            here.recorder.touched[seen.number] = seen
 
         def traced_push(listeners: Any, data: Any, but: Any = None) -> None:
             r, members = here.recorder, listeners._members

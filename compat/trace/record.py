@@ -113,10 +113,10 @@ class Recorder:
         # Its thread is over.
         self.flush()
 
-    def enter(self, channel: Any, method: str = "") -> tuple[Any, ...]:
-        """Be in a call; give what it was in before."""
+    def enter(self, channel: Any) -> tuple[Any, ...]:
+        """Be in a call that is no method's; give what it was in before."""
         outer = self.channel, self.method, self.taken, self.given, self.data
-        self.channel, self.method, self.taken, self.given = channel, method, 0, 0
+        self.channel, self.method, self.taken, self.given = channel, "", 0, 0
         self.data = None
         self.depth += 1
         return outer
@@ -348,10 +348,10 @@ class Trace:
         if key not in self._codes:
             # The code is kept, for its id; the function, and what it knows, is not.
             number, _ = self._codes[key] = next(self._code_numbers), plain
-            file, line = ("?", 0) if plain is None else (plain.co_filename, 0)
-            source: list[str] = []
+            file, line, source = "?", 0, list[str]()
             if plain is not None:
-                line, source = plain.co_firstlineno, source_of(function)
+                file, line = plain.co_filename, plain.co_firstlineno
+                source = source_of(function)
             in_class = "null" if kind is None else quote(sound(kind))
             r.event(
                 "code",

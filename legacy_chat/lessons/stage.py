@@ -16,7 +16,6 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import compat
@@ -174,12 +173,7 @@ class Stage:
         logger.setLevel(logging.INFO)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._at_end.close()
 
     def play(self, act: Callable[[Stage], None]) -> tuple[Seen, list[Note]]:

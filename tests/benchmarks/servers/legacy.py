@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncore
+import os
 import socket
 import tempfile
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import compat
@@ -52,11 +51,9 @@ def turn(loop: str) -> None:
         compat.loop(loop=loop)
         return
     payload = None if loop == "traced-none" else 64
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        path = Path(folder, "trace")
-        stack.enter_context(compat.tracing(path, payload, NO_LIMIT))
+    handle, path = tempfile.mkstemp()
+    os.close(handle)
+    with compat.tracing(path, payload, NO_LIMIT):
         # A server is killed when it has been measured, and cleans nothing up.
-        path.unlink()
-        Path(folder).rmdir()
+        os.unlink(path)
         compat.loop(loop="selectors")
