@@ -108,7 +108,8 @@ def tracing(
 
     Args:
         path: a file, which is written anew; "-" prints it as text on standard error.
-        payload: bytes that are kept of what is read, said or sent; None for none.
+        payload: bytes that are kept of what is read, said or sent; None for none. The
+            text of exceptions is kept all the same, and may repeat them.
         max_bytes: of the file; then the trace ends, and the program goes on untraced.
         program: what the header says that it is; None for the command line.
 
