@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
-from compat import loops
+from compat import loops, schedule
 from compat.trace.session import Session
 from tests.support import ORIGINALS, OURS
 
@@ -38,8 +38,10 @@ def nothing_left_behind() -> Iterator[None]:
     """A test that leaves a channel, a trace or a changed module has failed."""
     modules = {name: sys.modules.get(name) for name in ("asyncore", "asynchat")}
     originals = (asyncore.poll, asyncore.poll2, asyncore.loop)
-    # Selectors that an earlier test's loop(count=1) has kept are none of this one's.
+    # Selectors that an earlier test's loop(count=1) has kept are none of this one's,
+    # nor are timers that nobody has waited for.
     loops._this_thread._close()
+    schedule._registry._schedules.clear()
     yield
     traced = Session.current
     if traced is not None:
