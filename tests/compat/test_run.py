@@ -390,13 +390,14 @@ def test_ctrl_c_ends_a_program_that_loops_as_python_would(
     loop: str, tmp_path: Path
 ) -> None:
     script = tmp_path / "server.py"
+    # As with asyncore, a signal right before a wait is seen when that is over: soon.
     script.write_text(
         "import asyncore, socket\n"
         "here, there = socket.socketpair()\n"
         "channel = asyncore.dispatcher(here)\n"
         "channel.writable = lambda: False\n"
         "print(asyncore.loop.__module__, flush=True)\n"
-        "asyncore.loop()\n"
+        "asyncore.loop(1)\n"
     )
     argv = (sys.executable, "-m", "compat", "--loop", loop, str(script))
     with process(*argv, env={"PYTHONPATH": str(ROOT)}) as program:
