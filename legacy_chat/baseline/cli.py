@@ -208,11 +208,10 @@ def _record_proxy(given: argparse.Namespace) -> int:
     profile = find_profile(given.profile or "")
     with (
         listen(given.proxy, given.connect, profile, given.timeout) as proxy,
+        proxy.stopped_by((signal.SIGINT, signal.SIGTERM)),
         Progress("recording") as progress,
     ):
         host, port = proxy.address
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, lambda *_: proxy.stop())
         print(f"listening on {host} port {port}; Ctrl-C ends it", file=sys.stderr)
         header = proxy.header(given.title or "recorded between clients and a server")
         save(given.output, Transcript(header, _counted(proxy.steps(), progress)))

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import selectors
+import signal
 import socket
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -113,6 +114,7 @@ class Proxy:
         self._selector.register(door, selectors.EVENT_READ)
         self._stopped, self._stop = socket.socketpair()
         self._selector.register(self._stopped, selectors.EVENT_READ)
+        self._stop.setblocking(False)
 
     def header(self, title: str) -> Header:
         """What the transcript begins with."""
@@ -143,6 +145,19 @@ class Proxy:
     def stop(self) -> None:
         """Let steps() come to its end; may be called from anywhere."""
         self._stop.send(b"!")
+
+    @contextmanager
+    def stopped_by(self, signums: Iterable[int]) -> Iterator[None]:
+        """While this lasts, these signals stop it; enter it in the main thread."""
+        # Their byte is written from C. A handler in Python would stop nothing until
+        # the wait is over, if the signal came right before it.
+        with ExitStack() as stack:
+            before = signal.set_wakeup_fd(self._stop.fileno())
+            stack.callback(signal.set_wakeup_fd, before)
+            for signum in signums:
+                handled = signal.signal(signum, lambda *_: None)
+                stack.callback(signal.signal, signum, handled)
+            yield
 
     def close(self) -> None:
         """Close every connection."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -37,6 +39,18 @@ def recording(server: Place) -> Iterator[tuple[tuple[str, int], list[Step]]]:
         finally:
             proxy.stop()
             thread.join()
+
+
+def test_a_signal_before_the_wait_stops_it() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with line_server() as server:
+        where = (server.host, server.port)
+        with listen(("127.0.0.1", 0), where, LINES, 20.0) as proxy:
+            with proxy.stopped_by([signal.SIGUSR1]):
+                os.kill(os.getpid(), signal.SIGUSR1)
+                assert list(proxy.steps()) == []
+            assert signal.getsignal(signal.SIGUSR1) is before
+            assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_recorded_conversation_can_be_checked() -> None:
