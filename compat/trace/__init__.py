@@ -73,7 +73,8 @@ the bytes.
                 data        without n: the first of those
                 to, but     Audience.push: how many are told, and who is not
                 error       what it raised, "ValueError: …", or, for handle_error,
-                            what it was called for
+                            what it was called for; without a payload, no more than
+                            its kind and the system's "[Errno …] …"
                 where       "file:line" that raised it; left out if that is not known
     timer     call_later was called, or a timer cancelled
                 id, in (seconds) or cancelled (true), f. A call "timer" has the id
@@ -108,8 +109,8 @@ def tracing(
 
     Args:
         path: a file, which is written anew; "-" prints it as text on standard error.
-        payload: bytes that are kept of what is read, said or sent; None for none. The
-            text of exceptions is kept all the same, and may repeat them.
+        payload: bytes that are kept of what is read, said or sent; None for none, nor
+            what exceptions say, for they may repeat it.
         max_bytes: of the file; then the trace ends, and the program goes on untraced.
         program: what the header says that it is; None for the command line.
 
@@ -120,6 +121,7 @@ def tracing(
     Raises:
         OSError: the file cannot be written.
         RuntimeError: something is being traced already.
+        TypeError: *payload* or *max_bytes* is no whole number.
         ValueError: *payload* is negative; *max_bytes* is less than 4,096.
     """
     # Here, for most programs are never traced.

@@ -24,7 +24,7 @@ from typing import Any
 from compat import audience, chat, schedule, selector_loop
 from compat.backends import IN, OUT, PRI
 from compat.trace.kernel import Kernel
-from compat.trace.places import describe, is_own, place_of
+from compat.trace.places import is_own, place_of
 from compat.trace.record import Recorder, Trace, in_seconds, number_of
 from compat.trace.state import Seen
 
@@ -168,8 +168,8 @@ class Hooks:
         original: Function | None = None,
     ) -> Function:
         """The same function, and a line for each call of it by a channel."""
-        here, known, meet = self._trace.here, self._trace.known, self._meet_called
-        payload = self._trace.payload
+        trace, meet = self._trace, self._meet_called
+        here, known, payload = trace.here, trace.known, trace.payload
         head = f'{{"e":"call","do":"{name}"{code}'
 
         @wraps(function)
@@ -191,7 +191,7 @@ class Hooks:
                 else:
                     size, data = _given(data, payload)
             elif name is _HANDLE_ERROR:
-                failure = _failure(sys.exc_info()[1])
+                failure = _failure(sys.exc_info()[1], trace)
             began = now()
             outer = r.channel, r.method, r.taken, r.given, r.data
             r.channel, r.method, r.taken, r.given, r.data = channel, name, 0, 0, None
@@ -201,7 +201,7 @@ class Hooks:
             try:
                 return function(channel, *args, **options)
             except BaseException as error:
-                failure = _failure(error)
+                failure = _failure(error, trace)
                 raise
             finally:
                 r.depth = depth = r.depth - 1
@@ -466,7 +466,7 @@ class Hooks:
         head = f'{{"e":"call","do":"{kind}","f":{code}'
         if number:
             head += f',"id":{number}'
-        observed, began = _Observed(callback), now()
+        observed, began = _Observed(callback, self._trace), now()
         outer = r.enter(None)
         try:
             call(observed, args)
@@ -501,7 +501,7 @@ class Hooks:
             try:
                 sent = int(channel.socket.send(piece))
             except BaseException as error:
-                failure = _failure(error)
+                failure = _failure(error, trace)
                 raise
             finally:
                 end, r = now(), here.recorder
@@ -539,7 +539,7 @@ class Hooks:
             try:
                 push(listeners, data, but)
             except BaseException as error:
-                rest += _failure(error)
+                rest += _failure(error, trace)
                 raise
             finally:
                 r.leave(outer, _PUSH, began, size, first, rest)
@@ -551,7 +551,7 @@ class Hooks:
             try:
                 end(listeners)
             except BaseException as error:
-                failure = _failure(error)
+                failure = _failure(error, trace)
                 raise
             finally:
                 r.leave(outer, _TURN_ENDS, began, rest=failure)
@@ -570,15 +570,16 @@ class Hooks:
 class _Observed:
     """A callback, and what it raised. It looks like itself, for it may be logged."""
 
-    def __init__(self, callback: Any) -> None:
+    def __init__(self, callback: Any, trace: Trace) -> None:
         self._callback = callback
+        self._trace = trace
         self.failure = ""
 
     def __call__(self, *args: Any) -> None:
         try:
             self._callback(*args)
         except BaseException as error:
-            self.failure = _failure(error)
+            self.failure = _failure(error, self._trace)
             raise
 
     def __repr__(self) -> str:
@@ -615,13 +616,13 @@ def _first(data: Any, payload: int) -> bytes:
     return bytes(data[:payload])[:payload]
 
 
-def _failure(error: BaseException | None) -> str:
+def _failure(error: BaseException | None, trace: Trace) -> str:
     if error is None:
         return ""
     try:
         place = place_of(error)
         where = f',"where":{quote(place)}' if place else ""
-        return f',"error":{quote(describe(error))}{where}'
+        return f',"error":{quote(trace.describe(error))}{where}'
     except RecursionError:
         # No room is left for a look at it.
         return _TOO_DEEP

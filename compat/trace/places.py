@@ -25,13 +25,27 @@ LONGEST_ERROR = 200
 LONGEST_SOURCE = 40
 
 
-def describe(error: BaseException | None) -> str:
-    """An exception in a line."""
+def describe(error: BaseException | None, spoken: bool = True) -> str:
+    """An exception in a line.
+
+    Args:
+        spoken: with the program's words; False leaves nothing but its kind, and what
+            the system calls it.
+    """
+    kind = type(error).__name__
     try:
-        said = f"{type(error).__name__}: {error}"
+        said = f"{kind}: {error}" if spoken else kind + _system_words(error)
     except Exception:
-        said = f"{type(error).__name__}, which cannot be printed"
+        said = f"{kind}, which cannot be printed"
     return sound(said[:LONGEST_ERROR])
+
+
+def _system_words(error: BaseException | None) -> str:
+    if not isinstance(error, OSError) or error.errno is None:
+        return ""
+    words = os.strerror(error.errno)
+    # TLS and name resolution have numbers of their own.
+    return f": [Errno {error.errno}] {words}" if error.strerror == words else ""
 
 
 def place_of(error: BaseException | None) -> str:

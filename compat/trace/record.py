@@ -267,9 +267,8 @@ class Recorder:
             fields = changes(seen, channel)
         except Exception as error:
             # A program's own attribute, which would not be looked at.
-            self.event(
-                "state", f',"ch":{seen.number},"unseen":{quote(describe(error))}'
-            )
+            unseen = quote(self._trace.describe(error))
+            self.event("state", f',"ch":{seen.number},"unseen":{unseen}')
             return
         if fields:
             self.event("state", f',"ch":{seen.number}{fields}')
@@ -319,6 +318,10 @@ class Trace:
     def now(self) -> int:
         """Microseconds since the trace began."""
         return (now() - self.start) // 1000
+
+    def describe(self, error: BaseException) -> str:
+        """An exception in a line. It may repeat what a trace without payloads hides."""
+        return describe(error, spoken=bool(self.payload))
 
     def seen(self, channel: Any) -> Seen:
         """The number of a channel; it gets one if it has none."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncore
+import errno
 import gc
 import logging
+import os
 import socket
 import sys
 import threading
@@ -240,6 +242,56 @@ def test_payload_is_cut_at_a_limit_or_left_out(
     assert (push.size, push.given, push.data) == (8, 8, kept)
     assert trace.reader.header is not None
     assert trace.reader.header.payload == payload
+
+
+@pytest.mark.parametrize("payload", [None, 0])
+def test_without_payloads_an_error_does_not_say_what_was_said(
+    payload: int | None, any_loop: str, tmp_path: Path
+) -> None:
+    class Blabbing(Line):
+        raises: Exception
+        said = b""
+
+        def collect_incoming_data(self, data: bytes) -> None:
+            self.said += data
+            raise self.raises
+
+        def handle_error(self) -> None:
+            self.discard_buffers()
+
+        @property
+        def terminator(self) -> Any:
+            if self.said:
+                raise LookupError(f"no end in {self.said!r}")
+            return self._terminator
+
+        @terminator.setter
+        def terminator(self, terminator: Any) -> None:
+            self._terminator = terminator
+
+    raised = (
+        ValueError("cannot read 'secret'"),
+        OSError(errno.EMFILE, os.strerror(errno.EMFILE), "secret"),
+        OSError(errno.EMFILE, "no more secrets"),
+        OSError("secret"),
+    )
+    with recorded(tmp_path, payload=payload) as trace:
+        for error in raised:
+            line = Blabbing()
+            line.raises = error
+            line.peer.send(b"secret")
+            turn_until(any_loop, lambda line=line: bool(line.said))
+            line.said = b""
+            line.close()
+    assert "secret" not in trace.path.read_text()
+    unseen = {each.fields.get("unseen") for each in trace.events("state")}
+    assert "LookupError" in unseen
+    assert [call.error for call in trace.calls("handle_error")] == [
+        "ValueError",
+        f"OSError: [Errno {errno.EMFILE}] {os.strerror(errno.EMFILE)}",
+        "OSError",
+        "OSError",
+    ]
 
 
 def test_bytes_that_are_no_text_are_kept(tmp_path: Path) -> None:
