@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     options, program = _split(argv)
     given = Given()
     if options:
-        _parser().parse_args(options, namespace=given)
+        _parse(options, given)
     try:
         choose(given.loop)
     except (UnknownLoopError, MissingLoopError) as error:
@@ -117,6 +117,16 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
             return argv[:place], ["script", *argv[place:]]
         place += 2 if word in _VALUED else 1
     return argv, []
+
+
+def _parse(options: list[str], given: Given) -> None:
+    # Not above, as with argparse.
+    from compat.trace.options import trace_mistake
+
+    parser = _parser()
+    parser.parse_args(options, namespace=given)
+    if wrong := trace_mistake(given):
+        parser.error(wrong)
 
 
 def _parser() -> argparse.ArgumentParser:

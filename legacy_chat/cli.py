@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import compat
 from compat.streams import escape_the_rest, throw_away
-from compat.trace.options import add_options, traced
+from compat.trace.options import add_options, trace_mistake, traced
 from legacy_chat import __version__
 from legacy_chat.escapes import parse_bytes
 from legacy_chat.limits import Limits
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
         compat.choose(given.loop)
     except (compat.UnknownLoopError, compat.MissingLoopError) as error:
         parser.error(str(error))
-    if mistake := _tls_mistake(given):
+    if mistake := _tls_mistake(given) or (given.run is serve and trace_mistake(given)):
         parser.error(mistake)
     try:
         status: int = given.run(given)

@@ -23,7 +23,7 @@ from compat.streams import is_coloured, throw_away
 from compat.trace import mermaid, perfetto, text
 from compat.trace.choosing import Choice, chosen
 from compat.trace.reading import Reader, TraceError, Turn, read_lines
-from compat.trace.words import readable
+from compat.trace.words import count, readable
 
 __all__ = ["followed", "main"]
 
@@ -85,7 +85,7 @@ def show_text(given: argparse.Namespace) -> int:
     reader = Reader()
 
     def show(turns: Iterable[Turn]) -> None:
-        for turn in chosen(turns, _choice(given)):
+        for turn in turns:
             for line in text.lines(turn, reader, color=colour, columns=columns):
                 stdout.write(line + "\n")
             if given.follow:
@@ -93,14 +93,16 @@ def show_text(given: argparse.Namespace) -> int:
 
     if not given.follow:
         with _opened(given.file) as file:
-            show(read_lines(file, reader))
+            show(_chosen(read_lines(file, reader), reader, given))
         _warn(given.file, reader)
         return SHOWN
+    choice = _choice(given)
     try:
-        show(read_lines(followed(given.file, reader, _pause), reader))
+        lines = followed(given.file, reader, _pause)
+        show(chosen(read_lines(lines, reader), choice))
     except KeyboardInterrupt:
         if reader.header is not None:
-            show(reader.rest())
+            show(chosen(reader.rest(), choice))
     if not reader.whole:
         _warn(given.file, reader)
     return SHOWN
@@ -175,8 +177,10 @@ def followed(name: str, reader: Reader, pause: Callable[[], object]) -> Iterator
     Raises:
         CannotError: the file has become shorter.
     """
-    while name != "-" and not os.path.exists(name):
-        pause()
+    if name != "-" and not os.path.exists(name):
+        _say(f"{name}: it is not there yet; waiting for it, Ctrl-C ends that")
+        while not os.path.exists(name):
+            pause()
     with _opened(name) as file:
         line = b""
         while not reader.ended:
@@ -200,7 +204,7 @@ def _document(
     reader = Reader()
     with _opened(given.file) as file:
         turns = _begun(read_lines(file, reader))
-        pieces = iter(made(chosen(turns, _choice(given)), reader))
+        pieces = iter(made(_begun(_chosen(turns, reader, given)), reader))
         if given.output in (None, "-"):
             _stdout("utf-8").writelines(pieces)
         else:
@@ -228,6 +232,28 @@ def _turns_of(given: argparse.Namespace, name: str, reader: Reader) -> Iterator[
             # Of two, main() is to name the right one.
             given.file = name
             raise
+
+
+def _chosen(
+    turns: Iterable[Turn], reader: Reader, given: argparse.Namespace
+) -> Iterator[Turn]:
+    """Those that are asked for. If that leaves nothing, it is said what there is."""
+    last, empty, choice = 0, True, _choice(given)
+
+    def noted() -> Iterator[Turn]:
+        nonlocal last
+        for turn in turns:
+            last = max(last, turn.number)
+            yield turn
+
+    for turn in chosen(noted(), choice):
+        empty = False
+        yield turn
+    if empty and choice != Choice():
+        raise CannotError(
+            "nothing of it is asked for: it has "
+            f"{count(last, 'turn')} and {count(len(reader.channels), 'channel')}"
+        )
 
 
 def _begun(things: Iterable[T]) -> Iterator[T]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from compat.trace import LARGEST, LEAST, PAYLOAD, tracing
 
-__all__ = ["Given", "add_options", "traced"]
+__all__ = ["Given", "add_options", "trace_mistake", "traced"]
 
 # The largest number of bytes that an option takes.
 MOST = 1 << 40
@@ -48,6 +48,14 @@ def add_options(parser: argparse._ActionsContainer) -> None:
         help="of trace, or with K, M or G behind it, after which the program goes on "
         f"without (default: {LARGEST >> 20}M)",
     )
+
+
+def trace_mistake(given: Given) -> str:
+    """What is wrong with the options together; "" if nothing is."""
+    limited = given.trace_payload != PAYLOAD or given.trace_max != LARGEST
+    if given.trace is None and limited:
+        return "--trace-payload and --trace-max say how --trace FILE is to be written"
+    return ""
 
 
 def traced(given: Given, program: str | None = None) -> AbstractContextManager[None]:

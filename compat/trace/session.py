@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncore
 import json
+import operator
 import os
 import platform
 import shlex
@@ -90,13 +91,23 @@ def begin(
     path: str, payload: int | None, max_bytes: int, program: str | None
 ) -> Session:
     """See compat.trace.tracing."""
-    if payload is not None and payload < 0:
-        raise ValueError(f"payload={payload} is negative: None keeps nothing")
+    if payload is not None:
+        payload = _whole("payload", payload)
+        if payload < 0:
+            raise ValueError(f"payload={payload} is negative: None keeps nothing")
+    max_bytes = _whole("max_bytes", max_bytes)
     if max_bytes < LEAST:
         raise ValueError(f"max_bytes={max_bytes} is too few: at least {LEAST}")
     if Session.current is not None:
         raise RuntimeError("something is being traced already: one trace at a time")
     return Session(path, payload, max_bytes, program)
+
+
+def _whole(name: str, given: int) -> int:
+    try:
+        return operator.index(given)
+    except TypeError:
+        raise TypeError(f"{name}={given!r} is no whole number of bytes") from None
 
 
 def _command_line() -> str:

@@ -66,14 +66,20 @@ def test_another_trace_may_follow_and_not_meanwhile(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"payload": -1}, "-1 is negative"), ({"max_bytes": 4095}, "4095 is too few")],
+    [
+        ({"payload": -1}, "payload=-1 is negative"),
+        ({"payload": 1.5}, "payload=1.5 is no whole number"),
+        ({"max_bytes": 4095}, "max_bytes=4095 is too few"),
+        ({"max_bytes": "8k"}, "max_bytes='8k' is no whole number"),
+    ],
 )
 def test_limits_are_checked_before_the_file_is_touched(
     options: Any, said: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "precious"
     path.write_text("kept")
-    with pytest.raises(ValueError, match=said), compat.tracing(path, **options):
+    wrong = pytest.raises((TypeError, ValueError), match=said)
+    with wrong, compat.tracing(path, **options):
         """Never here."""
     assert path.read_text() == "kept"
 
@@ -372,3 +378,15 @@ def test_blocks_of_many_threads_are_whole(tmp_path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     assert lines[:-1] == [NOTHING] * 10_000
     assert lines[-1] == b'{"e":"end","t":7,"why":"closed"}\n'
+
+
+@pytest.mark.parametrize("module", ["compat", "legacy_chat"])
+@pytest.mark.parametrize("option", [("--trace-payload", "none"), ("--trace-max", "1M")])
+def test_limits_of_a_trace_that_nobody_asked_for_are_a_mistake(
+    module: str, option: tuple[str, str]
+) -> None:
+    command = (sys.executable, "-m", module, *option)
+    with process(*command, cwd=ROOT) as program:
+        assert program.wait() == 2
+    why = "--trace-payload and --trace-max say how --trace FILE is to be written"
+    assert program.err[-1].endswith(f"error: {why}")

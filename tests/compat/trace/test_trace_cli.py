@@ -104,6 +104,21 @@ def test_what_is_asked_wrongly_is_status_2(
 
 
 @pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto"])
+@pytest.mark.parametrize("choice", [("--turns", "900-"), ("--channel", "99")])
+def test_what_is_not_in_the_trace_is_said_and_writes_nothing(
+    choice: tuple[str, str], trace: Path, tmp_path: Path, capsys: Capture, view: str
+) -> None:
+    assert run(view, *choice, trace) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    why = "nothing of it is asked for: it has 13 turns and 4 channels"
+    assert said.err == f"python -m compat.trace: {trace}: {why}\n"
+    if view != "text":
+        assert run(view, *choice, trace, "-o", tmp_path / "new") == 2
+        assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto"])
 def test_a_trace_that_was_cut_off_is_shown_as_far_as_it_goes(
     trace: Path, capsys: Capture, view: str
 ) -> None:
@@ -232,7 +247,13 @@ def test_ctrl_c_ends_following_and_shows_the_turn_that_it_is_in(
     assert said.out.count("turn 2 ") == 1
     assert "holds back" in said.out
     assert said.err == ""
-    assert run("text", "--follow", tmp_path / "missing") == 0
+    missing = tmp_path / "missing"
+    assert run("text", "--follow", missing) == 0
+    said = capsys.readouterr()
+    assert said.err == (
+        f"python -m compat.trace: {missing}: it is not there yet; waiting for it, "
+        "Ctrl-C ends that\n"
+    )
 
 
 def test_what_is_followed_is_shown_at_once_and_a_pipe_may_close(trace: Path) -> None:
