@@ -415,6 +415,8 @@ class Schedule:
             self._heap = [entry for entry in self._heap if entry[2].pending]
             heapq.heapify(self._heap)
             self._cancelled = 0
+        if not self._wakers:
+            _registry.forget_if_idle(self)
 
 
 def call_later(

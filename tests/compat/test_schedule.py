@@ -177,6 +177,20 @@ def test_a_loop_with_timers_and_an_empty_map_ends(loop: str) -> None:
     assert schedule._registry._schedules == {}
 
 
+def test_a_map_whose_timers_are_cancelled_is_forgotten() -> None:
+    map: dict[int, Any] = {}
+    first, second = (compat.call_later(3600, stop, map=map) for _ in range(2))
+    first.cancel()
+    assert schedule._registry.find(map) is not None
+    second.cancel()
+    assert schedule._registry.find(map) is None
+    again = compat.call_later(3600, stop, map=map)
+    second.cancel()
+    assert again.pending
+    again.cancel()
+    assert schedule._registry._schedules == {}
+
+
 def test_a_loop_waits_for_its_timers_when_told_to(loop: str) -> None:
     ran: list[str] = []
     compat.call_later(0.001, ran.append, "timer")
