@@ -23,4 +23,8 @@ def version_of(module: ModuleType) -> str:
     if sys.version_info < (3, 12):
         return f"standard library of Python {platform.python_version()}"
     package = f"py{module.__name__}"
-    return f"{package} {importlib.metadata.version(package)}"
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        # A frozen program, or one that has brought the module along.
+        return f"{module.__name__} of no package that is installed"

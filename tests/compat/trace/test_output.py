@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asynchat
 import asyncore
 import io
 import os
+import platform
+import shutil
 import signal
 import socket
 import sys
@@ -390,3 +393,22 @@ def test_limits_of_a_trace_that_nobody_asked_for_are_a_mistake(
         assert program.wait() == 2
     why = "--trace-payload and --trace-max say how --trace FILE is to be written"
     assert program.err[-1].endswith(f"error: {why}")
+
+
+def test_modules_that_a_program_has_brought_along_are_traced(tmp_path: Path) -> None:
+    for module in (asyncore, asynchat):
+        shutil.copy(str(module.__file__), tmp_path / f"{module.__name__}.py")
+    shutil.copytree(Path(compat.__file__).parent, tmp_path / "compat")
+    path = tmp_path / "a.trace"
+    run = f"import compat\nwith compat.tracing({str(path)!r}):\n    compat.loop()"
+    # Without site-packages.
+    command = (sys.executable, "-W", "ignore", "-S", "-c", run)
+    with process(*command, env={"PYTHONPATH": str(tmp_path)}) as program:
+        assert (program.wait(), program.err) == (0, [])
+    reader = Reader()
+    list(read_trace(path, reader))
+    assert reader.header is not None
+    expected = "asyncore of no package that is installed"
+    if sys.version_info < (3, 12):
+        expected = f"standard library of Python {platform.python_version()}"
+    assert reader.header.asyncore == expected
