@@ -151,6 +151,9 @@ class Recorder:
                 channel = seen.channel()
                 if channel is not None:
                     self._look(seen, channel)
+                elif seen.last and seen.last[0] != "closed":
+                    # Nobody has it any more: closing it has let go of the last one.
+                    self.event("state", f',"ch":{seen.number},"is":"closed"')
         if (at or now()) > self._due:
             self.flush()
         # For a loop that does not say when it begins to ask.

@@ -62,6 +62,23 @@ def test_a_callback_names_its_code(any_loop: str, tmp_path: Path) -> None:
     assert read.code is None
 
 
+def test_who_is_let_go_of_as_it_closes_has_closed(
+    any_loop: str, tmp_path: Path
+) -> None:
+    class Closes(Line):
+        def collect_incoming_data(self, data: bytes) -> None:
+            super().collect_incoming_data(data)
+            # Nobody else has it, and it is gone before this call is over.
+            asyncore.socket_map[victim].close()
+
+    with recorded(tmp_path) as trace:
+        other, victim = Closes(), Line().fd
+        turn_once(any_loop, timeout=0)
+        other.hears(any_loop, b"now")
+        other.close()
+    assert trace.changes(trace.number("Line"), "is") == ["connected", "closed"]
+
+
 def test_who_is_ready_and_who_wants_what(any_loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         quiet, line = Line(), Line()
