@@ -22,6 +22,7 @@ from typing import BinaryIO, TextIO, TypeVar
 from compat.streams import is_coloured, throw_away
 from compat.trace import mermaid, perfetto, text
 from compat.trace.choosing import Choice, chosen
+from compat.trace.findings import LIMITS, RULES_IN_WORDS
 from compat.trace.reading import Reader, TraceError, Turn, read_lines
 from compat.trace.words import count, readable
 
@@ -138,7 +139,8 @@ def show_doctor(given: argparse.Namespace) -> int:
     from compat.trace import doctor
 
     reader = Reader()
-    findings = doctor.examine(_turns_of(given, given.file, reader), reader)
+    limits = LIMITS if given.slow is None else LIMITS.with_slow(given.slow)
+    findings = doctor.examine(_turns_of(given, given.file, reader), reader, limits)
     stdout = _stdout("")
     for line in doctor.report(findings):
         stdout.write(line + "\n")
@@ -341,9 +343,7 @@ def _parser() -> argparse.ArgumentParser:
     _document_parser(
         views.add_parser("perfetto", help=show_perfetto.__doc__), show_perfetto
     )
-    finding = views.add_parser("doctor", help=show_doctor.__doc__)
-    finding.set_defaults(run=show_doctor)
-    finding.add_argument("file", metavar="FILE", help="a trace; - for standard input")
+    _doctor_parser(views.add_parser("doctor", help=show_doctor.__doc__))
     comparing = views.add_parser("diff", help=show_diff.__doc__)
     comparing.set_defaults(run=show_diff)
     comparing.add_argument("file", metavar="A", help="a trace; - for standard input")
@@ -382,6 +382,22 @@ def _document_parser(
     )
 
 
+def _doctor_parser(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=show_doctor)
+    parser.description = show_doctor.__doc__
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = RULES_IN_WORDS
+    parser.add_argument("file", metavar="FILE", help="a trace; - for standard input")
+    parser.add_argument(
+        "--slow",
+        type=_seconds,
+        metavar="SECONDS",
+        help="tell of each callback that takes so long, even once (default: "
+        f"{LIMITS.slow_once_us / 1e6:g} once, or {LIMITS.slow_us / 1e6:g} "
+        f"{LIMITS.slow_times} times)",
+    )
+
+
 def _view_parser(
     parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]
 ) -> None:
@@ -416,6 +432,17 @@ def _number(text: str) -> int:
     if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    # A microsecond is the least that a trace tells.
+    if not 1e-6 <= seconds <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
 
 
 def _turns(text: str) -> tuple[int, int | None]:

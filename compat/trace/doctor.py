@@ -4,8 +4,16 @@
     >>> for line in report(examine(read_trace("room.trace", reader), reader)):
     ...     print(line)
 
+A callback is slow from 0.25 s on, or from 0.1 s on if it is so three times: what
+asyncio's debug mode calls slow once, a machine that is too busy may have made of a
+quick one. ``Limits().with_slow(0.05)``, ``--slow 0.05``, has every one of 50 ms. Who is
+ready in vain is told of after 50 turns; or, where a trace is short, after three, if
+each is a mistake by itself and they are a tenth of all. ``python -m compat.trace doctor
+--help`` has the rest.
+
 Rule 1: a finding is certain. What a healthy program also does, however busy it is, is
-none; every threshold stands in findings.Limits, with its unit and its reason.
+none; every threshold stands in findings.Limits, with its unit and its reason. What a
+short trace may show is a part of it: of its turns, of its time.
 Rule 2: what has happened ten thousand times is one finding, with a count, where it was
 first or worst, and one sentence that says what to do.
 Rule 3: one turn is held at a time, and of a channel a few numbers.

@@ -129,7 +129,7 @@ class SlowCallbacks(Rule):
             calls = sum(isinstance(each, Call) for each in group.call.inside)
             yield Finding(
                 self.name,
-                Severity.STALLS,
+                self._severity(group, whole),
                 group.us,
                 f"{_do(group.call)} blocks everybody: {_times(group.count)} for "
                 f"{duration(self.limits.slow_us)} or more, {duration(group.worst)} at "
@@ -148,6 +148,12 @@ class SlowCallbacks(Rule):
             group.count >= self.limits.slow_times
             or group.worst >= self.limits.slow_once_us
         )
+
+    def _severity(self, group: Group, whole: Whole) -> Severity:
+        limits = self.limits
+        if group.worst >= limits.stalls_us or group.us >= whole.us * limits.stalls_part:
+            return Severity.STALLS
+        return Severity.DELAYS
 
 
 def _busy(call: Call) -> dict[int, int]:
@@ -187,6 +193,8 @@ class Streak:
     begin: Place
     turns: int = 0
     us: int = 0
+    # Has it been counted?
+    counts: bool = False
 
 
 @dataclass
@@ -219,6 +227,10 @@ class Spins(Rule):
         """What is wrong with the channels of that class."""
         raise NotImplementedError
 
+    def least(self, channel: Channel) -> int:
+        """In how many turns in a row no healthy one would be ready in vain."""
+        return self.limits.idle_turns
+
     def look(self, seen: Seen) -> None:
         turn = seen.turn
         spun = turn.waited is not None and turn.waited < self.limits.idle_wait_us
@@ -230,7 +242,7 @@ class Spins(Rule):
             streak.turns += 1
             streak.us += seen.us
             now[channel.number] = streak
-            if streak.turns >= self.limits.idle_turns:
+            if streak.turns >= self.least(channel):
                 self._note(seen, channel, streak)
                 longest = spinning.setdefault(channel.kind, streak)
                 if streak.turns > longest.turns:
@@ -247,12 +259,14 @@ class Spins(Rule):
 
     def _count(self, spin: Spin, longest: Streak, us: int) -> None:
         # From its beginning, if it is a streak only now.
-        first = longest.turns == self.limits.idle_turns
-        spin.turns += longest.turns if first else 1
-        spin.us += longest.us if first else us
+        spin.turns += 1 if longest.counts else longest.turns
+        spin.us += us if longest.counts else longest.us
+        longest.counts = True
 
     def findings(self, whole: Whole) -> Iterator[Finding]:
         for kind, spin in self._spins.items():
+            if not self._is_certain(spin, whole):
+                continue
             yield Finding(
                 self.name,
                 Severity.STALLS,
@@ -262,11 +276,19 @@ class Spins(Rule):
                 spin.turns,
                 spin.longest.begin,
                 self.advice,
-                more=list(self._more(spin)),
+                more=list(self._more(spin, whole)),
             )
 
-    def _more(self, spin: Spin) -> Iterator[str]:
+    def _is_certain(self, spin: Spin, whole: Whole) -> bool:
+        return (
+            spin.longest.turns >= self.limits.idle_turns
+            or spin.turns >= whole.turns * self.limits.idle_part
+        )
+
+    def _more(self, spin: Spin, whole: Whole) -> Iterator[str]:
         yield f"{spin.longest.turns:,} in a row, from that turn on"
+        if spin.longest.turns < self.limits.idle_turns:
+            yield f"there are only {many(whole.turns, 'turn')} in the trace"
         if len(spin.channels) > 1:
             yield f"{len(spin.channels):,} channels did so"
         if spin.error:
@@ -287,14 +309,17 @@ class SpinningListener(Spins):
         for channel in seen.turn.read:
             number = channel.number
             if (
-                seen.status.get(number) == "listening"
+                number in seen.listeners
                 and number in seen.errors
-                and number not in seen.parents
+                and number not in seen.parents | seen.changed
             ):
                 yield channel
 
     def says(self, kind: str) -> str:
         return f"{kind} is ready and accepts nobody"
+
+    def least(self, channel: Channel) -> int:
+        return self.limits.idle_few
 
 
 class IgnoredEnd(Spins):
@@ -314,6 +339,9 @@ class IgnoredEnd(Spins):
     def says(self, kind: str) -> str:
         return f"{kind}.handle_close does not close"
 
+    def least(self, channel: Channel) -> int:
+        return self.limits.idle_few
+
 
 class IdleReader(Spins):
     """Something has arrived for it, and it does not read it."""
@@ -327,7 +355,7 @@ class IdleReader(Spins):
     def idle(self, seen: Seen) -> Iterator[Channel]:
         for channel in _untouched(seen, seen.turn.read):
             number = channel.number
-            if seen.status.get(number) != "listening" and number not in seen.ends:
+            if number not in seen.listeners | seen.ends:
                 yield channel
 
     def says(self, kind: str) -> str:
@@ -348,6 +376,11 @@ class BusyWriter(Spins):
 
     def says(self, kind: str) -> str:
         return f"{kind}.writable() is true with nothing to send"
+
+    def least(self, channel: Channel) -> int:
+        # What a TLS record or a producer holds back is queued, and will be sent.
+        is_empty = not channel.backlog and not channel.queued
+        return self.limits.idle_few if is_empty else self.limits.idle_turns
 
 
 class UrgentSpin(Spins):
@@ -417,7 +450,7 @@ class GrowingBacklog(Rule):
             number = channel.number
             if event.fields.get("is") == "closed":
                 became.pop(number, None)
-                self._close(channel)
+                self._close(channel, number in seen.behind)
             elif seen.status.get(number) != "closed":
                 before = became.get(number, (channel, {}))[1]
                 became[number] = channel, {**before, **event.fields}
@@ -437,19 +470,20 @@ class GrowingBacklog(Rule):
         else:
             self._open.pop(channel.number, None)
 
-    def _close(self, channel: Channel) -> None:
+    def _close(self, channel: Channel, is_limited: bool) -> None:
         grown = self._open.pop(channel.number, None)
-        if grown is None or not self._is_bad(grown):
+        if grown is None:
             return
-        if grown.now < self.limits.backlog_closed:
+        if grown.now >= self.limits.backlog_closed:
+            if self._is_bad(grown):
+                self._add(self._gone, channel.kind, grown)
+        elif not is_limited:
             self._closing.append(grown)
-        else:
-            self._add(self._gone, channel.kind, grown)
 
     def findings(self, whole: Whole) -> Iterator[Finding]:
         found = dict(self._gone)
         for grown in (*self._open.values(), *self._closing):
-            if self._is_bad(grown) and grown.begin.channel is not None:
+            if self._is_bad(grown, whole) and grown.begin.channel is not None:
                 self._add(found, grown.begin.channel.kind, grown)
         for kind, (count, worst) in found.items():
             yield Finding(
@@ -473,14 +507,79 @@ class GrowingBacklog(Rule):
         count, worst = to.get(kind, (0, grown))
         to[kind] = count + 1, max(worst, grown, key=lambda each: each.now)
 
-    def _is_bad(self, grown: Grown) -> bool:
+    def _is_bad(self, grown: Grown, whole: Whole | None = None) -> bool:
         limits = self.limits
+        is_long = grown.turns >= limits.backlog_turns
         return (
-            grown.turns >= limits.backlog_turns
+            (is_long or (whole is not None and self._is_most(grown, whole)))
             and grown.now >= limits.backlog
             and grown.now >= grown.peak * limits.backlog_left
             and grown.taken <= grown.added * limits.backlog_taken
         )
+
+    def _is_most(self, grown: Grown, whole: Whole) -> bool:
+        """Has it only grown, for a good part of a trace that may be short?"""
+        least = max(self.limits.backlog_few, whole.turns * self.limits.backlog_part)
+        return grown.turns >= least and not grown.taken
+
+
+class SlowReaders(Rule):
+    """Peers had more queued than the program lets them have, and were given up."""
+
+    name = "slow-reader"
+
+    @dataclass
+    class Group:
+        first: Place
+        where: str
+        channels: set[int] = field(default_factory=set)
+        closed: int = 0
+        size: int = 0
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._groups: dict[str, SlowReaders.Group] = {}
+
+    def look(self, seen: Seen) -> None:
+        if not seen.behind:
+            return
+        for made in seen.made:
+            if made.call.do == "handle_backlog":
+                self._reaches_it(seen, made.call)
+        for event in seen.events:
+            channel = event.channel
+            if channel is not None and event.fields.get("is") == "closed":
+                self._closes(channel, channel.number in seen.behind)
+
+    def _reaches_it(self, seen: Seen, call: Call) -> None:
+        if call.channel is not None:
+            place = seen.place(call.channel, call.line)
+            group = self.Group(place, _where(call))
+            group = self._groups.setdefault(call.channel.kind, group)
+            group.channels.add(call.channel.number)
+
+    def _closes(self, channel: Channel, is_behind: bool) -> None:
+        if is_behind:
+            group = self._groups[channel.kind]
+            group.closed += 1
+            group.size += channel.backlog
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        for kind, group in self._groups.items():
+            count = len(group.channels)
+            lost = f": {group.closed:,} closed, {_size(group.size)} or more lost"
+            yield Finding(
+                self.name,
+                Severity.LOST,
+                group.size,
+                f"{readable(kind)}: {many(count, 'peer')} read too slowly and came to "
+                f"the limit of what may be queued{lost if group.closed else ''}",
+                count,
+                group.first,
+                "The limit did what it is for. If these peers are to stay, say less to "
+                "them, or let more be queued (ac_backlog_limit, --send-queue).",
+                group.where,
+            )
 
 
 @dataclass
@@ -619,14 +718,20 @@ class HiddenErrors(Rule):
 
 
 class CostlyAsking(Rule):
-    """readable() and writable() take longer than all that is done."""
+    """readable() and writable() take longer than all that is done.
+
+    A trace has what asking takes in a turn, not for each channel. So the channel is
+    named if it was alone in its map, and its class if not.
+    """
 
     name = "costly-asking"
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        self._kinds: Counter[str] = Counter()
+        self._open: dict[int, Channel] = {}
         self._asked = self._channels = self._turns = self._work = 0
+        # Turns in which each channel took too long; in which all of them did.
+        self._each = self._all = 0
         self._worst = 0
         self._place = Place(0, 1, 0, None)
         self._there: Counter[str] = Counter()
@@ -634,13 +739,27 @@ class CostlyAsking(Rule):
     def look(self, seen: Seen) -> None:
         turn = seen.turn
         for event in seen.events:
-            if event.channel is not None:
-                self._kinds[event.channel.kind] += _joins(event)
-        if not turn.channels:
+            self._joins_or_leaves(event)
+        if turn.channels:
+            self._takes(seen)
+
+    def _joins_or_leaves(self, event: Event) -> None:
+        if event.channel is None:
             return
+        if event.what == "open":
+            self._open[event.channel.number] = event.channel
+        elif event.fields.get("is") == "closed":
+            self._open.pop(event.channel.number, None)
+
+    def _takes(self, seen: Seen) -> None:
+        limits, turn = self.limits, seen.turn
         if seen.asked > self._worst:
-            self._worst, self._place = seen.asked, seen.place(None)
-            self._there = +self._kinds
+            alone = next(iter(self._open.values())) if len(self._open) == 1 else None
+            self._worst, self._place = seen.asked, seen.place(alone)
+            self._there = Counter(each.kind for each in self._open.values())
+        least = max(limits.asked_least_us, turn.channels * limits.asked_each_us)
+        self._each += seen.asked >= least
+        self._all += seen.asked >= limits.asked_us
         self._asked += seen.asked
         self._channels += turn.channels
         self._turns += 1
@@ -652,12 +771,13 @@ class CostlyAsking(Rule):
         if turns < limits.asked_turns or asked <= least:
             return
         each = asked / max(1, self._channels)
-        if each >= limits.asked_each_us:
+        often = max(1, turns * limits.asked_often)
+        if self._each >= often:
             advice = (
                 "They are called in every turn, for every channel: let them look at a "
                 "flag, and do the work where that changes."
             )
-        elif asked >= limits.asked_us * turns:
+        elif self._all >= often:
             advice = (
                 "Most channels have nothing to do, and all are asked: the loop "
                 "selectors asks those of compat's async_chat only when they announce."
@@ -737,13 +857,6 @@ class CutShort(Rule):
             )
 
 
-def _joins(event: Event) -> int:
-    """How many channels more there are after it."""
-    if event.what == "open":
-        return 1
-    return -(event.what == "state" and event.fields.get("is") == "closed")
-
-
 # Words for people.
 
 
@@ -801,6 +914,7 @@ RULES: tuple[Callable[[Limits], Rule], ...] = (
     SlowCallbacks,
     Ghosts,
     GrowingBacklog,
+    SlowReaders,
     SelectsLimit,
     HiddenErrors,
     CostlyAsking,

@@ -50,9 +50,11 @@ class Seen:
         parents: channels in whose calls others were opened or told of.
         hidden: channels whose code goes past recv() and send(), to the socket itself,
             which a trace does not see.
-        changed: channels that became something else: connected, closed.
+        changed: channels that became something else in a callback: connected, closed.
+        listeners: channels that listen, or did.
         errors: what handle_error was called for, by channel.
         ends: channels whose handle_close was called.
+        behind: channels whose handle_backlog was called.
         status: what every channel is when the turn is over, by its number. (What the
             reader knows of it may be of later.)
         asked: microseconds that asking took, without what was called before it (a
@@ -62,6 +64,7 @@ class Seen:
 
     turn: Turn
     status: dict[int, str]
+    listeners: set[int] = field(default_factory=set)
     made: list[Made] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     moved: set[int] = field(default_factory=set)
@@ -70,6 +73,7 @@ class Seen:
     changed: set[int] = field(default_factory=set)
     errors: dict[int, str] = field(default_factory=dict)
     ends: set[int] = field(default_factory=set)
+    behind: set[int] = field(default_factory=set)
     asked: int = 0
     us: int = 0
 
@@ -117,13 +121,14 @@ class Walk:
         # When a channel closed: microseconds, and in which thread.
         self._closed: dict[int, tuple[int, int]] = {}
         self._status: dict[int, str] = {}
+        self._listeners: set[int] = set()
         # By thread: when its last turn was over.
         self._ends: dict[int, int] = {}
 
     def through(self, turn: Turn) -> Seen:
         since = self._ends.get(turn.thread, 0)
         asked = max(0, min(turn.asked, turn.at - since))
-        seen = Seen(turn, self._status, asked=asked)
+        seen = Seen(turn, self._status, self._listeners, asked=asked)
         self._ends[turn.thread] = turn.end
         if turn.number:
             seen.us = turn.end - turn.at + asked
@@ -154,10 +159,16 @@ class Walk:
             if outer is not None:
                 _note_parents(seen, outer)
         elif event.what == "state" and "is" in event.fields:
+            self._becomes(seen, event, number)
+
+    def _becomes(self, seen: Seen, event: Event, number: int) -> None:
+        status = self._status[number] = event.fields["is"]
+        if status == "closed":
+            self._closed[number] = event.at, event.thread
+        elif status == "listening":
+            self._listeners.add(number)
+        if _is_from_a_callback(seen):
             seen.changed.add(number)
-            self._status[number] = event.fields["is"]
-            if event.fields["is"] == "closed":
-                self._closed[number] = event.at, event.thread
 
     def _is_late(self, turn: Turn, call: Call) -> bool:
         if call.channel is None or call.channel.number not in self._closed:
@@ -165,6 +176,15 @@ class Walk:
         at, thread = self._closed[call.channel.number]
         # In the turn in which it closed, others may not know yet.
         return call.at > at and (thread != call.thread or at < turn.at)
+
+
+def _is_from_a_callback(seen: Seen) -> bool:
+    """Is what happens now the work of one, and not of the program between two turns?
+
+    What was found in the wait comes before any; who closes outside of them calls close.
+    """
+    last = next((each.call for each in reversed(seen.made) if not each.outer), None)
+    return last is not None and last.do != "close"
 
 
 def _note_parents(seen: Seen, outer: Made) -> None:
@@ -184,6 +204,8 @@ def _note(seen: Seen, call: Call, number: int) -> None:
         seen.errors[number] = call.error
     elif call.do == "handle_close":
         seen.ends.add(number)
+    elif call.do == "handle_backlog":
+        seen.behind.add(number)
 
 
 # What code says that reads or writes without the channel's recv() and send().

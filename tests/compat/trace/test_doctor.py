@@ -85,6 +85,59 @@ def test_a_slow_callback_is_the_innermost_one_whose_code_is_known() -> None:
     assert finding.channel == "Session#1 (127.0.0.1:40000)"
 
 
+@pytest.mark.parametrize("us", [250_000, 400_000, 800_000])
+def test_one_block_is_enough_if_people_notice_it(us: int) -> None:
+    finding = only(blocked(us))
+    assert finding.rule == "slow-callback"
+    assert finding.what.startswith("Session.handle_read blocks everybody: once for")
+
+
+def test_what_a_busy_machine_does_to_a_callback_is_no_block() -> None:
+    assert examine(blocked(249_000, 60_000, 99_999, 240_000)) == []
+
+
+def test_a_block_is_a_delay_in_a_long_time_and_a_stall_in_a_short_one() -> None:
+    for waits, us, severity in [
+        (20_000_000, 400_000, Severity.DELAYS),
+        (2_000_000, 400_000, Severity.STALLS),
+        (200_000_000, 1_000_000, Severity.STALLS),
+    ]:
+        trace = blocked(us)
+        trace.turn(why="timeout", waited=waits)
+        assert only(trace).severity is severity
+
+
+def test_a_delay_comes_after_a_leak_and_before_a_hidden_error() -> None:
+    trace = list(ghosts(turns=100))[-1]
+    trace.turn(read=[2], waited=60_000_000)
+    trace.calls("handle_read", 2, us=400_000, **{"in": 5})
+    trace.turn(why="timer")
+    trace.calls("timer", error="KeyError: 3", where="a.py:3")
+    assert [each.rule for each in examine(trace)] == [
+        "ghosts",
+        "slow-callback",
+        "hidden-error",
+    ]
+
+
+def test_what_is_slow_can_be_said() -> None:
+    trace = blocked(50_000)
+    assert doctor.examine(*trace.read(), Limits().with_slow(0.06)) == []
+    (finding,) = doctor.examine(*trace.read(), Limits().with_slow(0.05))
+    assert "once for 50.0 ms or more" in finding.what
+
+
+def blocked(*each: int) -> Trace:
+    """A handler that takes so many microseconds, turn after turn."""
+    trace = Trace()
+    channel = session(trace)
+    code = trace.code("def handle_read(self): ...", "Session", "a.py", 8)
+    for us in each:
+        trace.turn(read=[channel])
+        trace.calls("handle_read", channel, us=us, f=code, **{"in": 5})
+    return trace
+
+
 def test_a_handler_that_does_many_quick_things_is_slow_itself() -> None:
     trace = Trace()
     channel = session(trace)
@@ -131,6 +184,53 @@ def test_who_writes_in_each_turn_is_no_busy_writer() -> None:
     assert examine(trace) == []
 
 
+def spinning(turns: int, calm: int, **state: int) -> Trace:
+    """writable() is true in some turns; in others, somebody speaks."""
+    trace = Trace()
+    channel, other = session(trace), session(trace)
+    trace.state(channel, **state)
+    for _ in range(calm):
+        trace.turn(read=[other])
+        trace.calls("handle_read", other, **{"in": 5})
+    for _ in range(turns):
+        trace.turn(write=[channel], waited=3)
+        trace.calls("handle_write", channel)
+    return trace
+
+
+def test_a_short_trace_shows_a_busy_writer_too() -> None:
+    finding = only(spinning(turns=3, calm=20))
+    assert (finding.rule, finding.count) == ("busy-writer", 3)
+    assert finding.more[1] == "there are only 23 turns in the trace"
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        pytest.param(spinning(turns=2, calm=2), id="once or twice"),
+        pytest.param(spinning(turns=3, calm=40), id="a small part of the turns"),
+        pytest.param(spinning(turns=9, calm=2, queued=1), id="a record not sent"),
+    ],
+)
+def test_a_writer_that_is_idle_for_a_moment_is_healthy(trace: Trace) -> None:
+    assert examine(trace) == []
+
+
+def test_who_is_closed_between_two_turns_was_idle_in_the_first_nevertheless() -> None:
+    trace = spinning(turns=3, calm=5)
+    trace.calls("close", 1)
+    trace.state(1, status="closed")
+    assert only(trace).count == 3
+
+
+def test_who_closes_in_the_third_turn_is_healthy() -> None:
+    trace = spinning(turns=2, calm=5)
+    trace.turn(write=[1], waited=3)
+    with trace.call("handle_write", 1):
+        trace.state(1, status="closed")
+    assert examine(trace) == []
+
+
 def test_several_that_spin_in_one_turn_count_once() -> None:
     trace = Trace()
     channels = [session(trace) for _ in range(5)]
@@ -160,6 +260,21 @@ def test_a_listener_without_descriptors_spins() -> None:
     assert (spin.rule, spin.count) == ("spinning-listener", 80)
     assert f"the last error: {TOO_MANY}" in spin.more
     assert (hidden.rule, hidden.count) == ("hidden-error", 80)
+
+
+def test_three_errors_of_a_listener_in_a_row_are_a_spin_in_a_short_trace() -> None:
+    trace = Trace()
+    channel = listener(trace)
+    for _ in range(3):
+        trace.turn(read=[channel], waited=2)
+        trace.calls("handle_accept", channel, error=TOO_MANY, where="server.py:20")
+        trace.calls("handle_error", channel, error=TOO_MANY, where="server.py:20")
+    trace.calls("close", channel)
+    trace.state(channel, status="closed")
+    assert [each.rule for each in examine(trace)] == [
+        "spinning-listener",
+        "hidden-error",
+    ]
 
 
 def test_a_listener_that_accepts_in_each_turn_is_healthy() -> None:
@@ -282,6 +397,53 @@ def test_a_peer_that_is_behind_for_a_while_is_healthy(backlogs: list[int]) -> No
     assert examine(trace) == []
 
 
+def test_in_a_short_trace_a_backlog_that_only_grows_is_found_too() -> None:
+    trace = Trace()
+    growing(trace, [20_000, 40_000, 60_000, 80_000, 100_000])
+    assert only(trace).rule == "growing-backlog"
+
+
+@pytest.mark.parametrize(
+    "backlogs",
+    [
+        pytest.param([*range(20_000, 100_000, 20_000)], id="four turns"),
+        pytest.param([*range(20_000, 120_000, 20_000), 99_999], id="it takes some"),
+        pytest.param([0] * 20 + [*range(20_000, 120_000, 20_000)], id="for a while"),
+        pytest.param([*range(2_000, 30_000, 2_000)], id="few bytes"),
+    ],
+)
+def test_a_peer_that_was_behind_when_a_short_trace_ended_is_healthy(
+    backlogs: list[int],
+) -> None:
+    trace = Trace()
+    growing(trace, backlogs)
+    assert examine(trace) == []
+
+
+def test_a_peer_that_came_to_the_programs_limit_is_told_of() -> None:
+    trace = Trace()
+    channel = growing(trace, [*range(20_000, 100_000, 20_000)])
+    code = trace.code("def handle_backlog(self): ...", "Session", "a.py", 8)
+    with trace.call("handle_backlog", channel, f=code):
+        trace.state(channel, status="closed", backlog=100_000)
+    trace.end()
+    finding = only(trace)
+    assert (finding.rule, finding.severity) == ("slow-reader", Severity.LOST)
+    assert finding.what == (
+        "Session: 1 peer read too slowly and came to the limit of what may be queued: "
+        "1 closed, 100.0 kB or more lost"
+    )
+    assert (finding.turn, finding.where) == (4, "a.py:8")
+
+
+def test_a_limit_that_only_stops_what_feeds_it_has_lost_nothing() -> None:
+    trace = Trace()
+    channel = growing(trace, [100_000])
+    trace.calls("handle_backlog", channel)
+    trace.turn()
+    assert only(trace).what.endswith("came to the limit of what may be queued")
+
+
 def test_a_slow_reader_that_is_closed_is_healthy_but_not_after_many_megabytes() -> None:
     for step, rules in ((10_000, []), (1_000_000, ["growing-backlog"])):
         trace = Trace()
@@ -339,6 +501,27 @@ def test_asking_a_few_hundred_idle_channels_is_healthy() -> None:
     channel = session(trace)
     for _ in range(40):
         trace.turn(read=[channel], asked=300, channels=300)
+        trace.calls("handle_read", channel, us=60, **{"in": 3})
+    assert examine(trace) == []
+
+
+@pytest.mark.parametrize(("others", "name"), [(0, "Session#1"), (1, "")])
+def test_who_was_alone_in_its_map_is_named_as_costly(others: int, name: str) -> None:
+    trace = Trace()
+    channel = session(trace)
+    for _ in range(others):
+        session(trace, "Other")
+    for _ in range(40):
+        trace.turn(read=[channel], asked=500, channels=1 + others)
+        trace.calls("handle_read", channel, us=60, **{"in": 3})
+    assert only(trace).channel.partition(" ")[0] == name
+
+
+def test_asking_that_was_interrupted_once_is_healthy() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for turn in range(40):
+        trace.turn(read=[channel], asked=9_000 if turn == 9 else 15, channels=3)
         trace.calls("handle_read", channel, us=60, **{"in": 3})
     assert examine(trace) == []
 

@@ -63,7 +63,7 @@ def test_calls_alone_can_be_chosen(trace: Path, capsys: Capture) -> None:
     assert "holds back" not in told
 
 
-@pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto"])
+@pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto", "doctor"])
 def test_what_is_no_trace_is_one_line_and_status_2(
     tmp_path: Path, capsys: Capture, view: str
 ) -> None:
@@ -312,6 +312,30 @@ def test_the_doctors_status_says_that_something_was_found(
     assert "UnicodeDecodeError" in said.out
     assert said.out.endswith("\n1 finding\n")
     assert said.err == ""
+
+
+def test_the_doctor_is_told_what_is_slow(tmp_path: Path, capsys: Capture) -> None:
+    room = Room()
+    room.says(room.enter(), b"hello")
+    room.trace.end()
+    saved = room.trace.save(tmp_path / "room.trace")
+    assert run("doctor", "--slow", "1e-6", saved) == 1
+    assert "blocks everybody" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("slow", ["0", "-1", "soon", "nan", "inf"])
+def test_what_is_no_time_is_refused(trace: Path, capsys: Capture, slow: str) -> None:
+    assert run("doctor", f"--slow={slow}", trace) == 2
+    said = capsys.readouterr()
+    assert f"'{slow}' is no number of seconds above 0" in said.err
+    assert said.out == ""
+
+
+def test_the_doctors_help_has_its_thresholds_and_its_status(capsys: Capture) -> None:
+    assert run("doctor", "--help") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "a callback that takes 0.25 s once, or 0.1 s 3 times" in told
+    assert "exit status is 0 if nothing was found, 1 if anything was, 2 if" in told
 
 
 def test_a_trace_does_not_differ_from_itself(trace: Path, capsys: Capture) -> None:
