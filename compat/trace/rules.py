@@ -131,9 +131,7 @@ class SlowCallbacks(Rule):
                 self.name,
                 self._severity(group, whole),
                 group.us,
-                f"{_do(group.call)} blocks everybody: {_times(group.count)} for "
-                f"{duration(self.limits.slow_us)} or more, {duration(group.worst)} at "
-                f"worst, {whole.part(group.us)} in all",
+                f"{_do(group.call)} blocks everybody: {self._how_often(group, whole)}",
                 group.count,
                 group.place,
                 "No other channel is served meanwhile: do it in pieces (call_later "
@@ -142,6 +140,15 @@ class SlowCallbacks(Rule):
                 _where(group.call),
                 [f"the worst one made {calls:,} calls"] if calls > 1 else [],
             )
+
+    def _how_often(self, group: Group, whole: Whole) -> str:
+        part = whole.part(group.us)
+        if group.count == 1:
+            return f"once for {part}"
+        return (
+            f"{_times(group.count)} for {duration(self.limits.slow_us)} or more, "
+            f"{duration(group.worst)} at worst, {part} in all"
+        )
 
     def _is_certain(self, group: Group) -> bool:
         return (
@@ -227,7 +234,7 @@ class Spins(Rule):
         """What is wrong with the channels of that class."""
         raise NotImplementedError
 
-    def least(self, channel: Channel) -> int:
+    def least(self, seen: Seen, channel: Channel) -> int:
         """In how many turns in a row no healthy one would be ready in vain."""
         return self.limits.idle_turns
 
@@ -242,7 +249,7 @@ class Spins(Rule):
             streak.turns += 1
             streak.us += seen.us
             now[channel.number] = streak
-            if streak.turns >= self.least(channel):
+            if streak.turns >= self.least(seen, channel):
                 self._note(seen, channel, streak)
                 longest = spinning.setdefault(channel.kind, streak)
                 if streak.turns > longest.turns:
@@ -318,7 +325,7 @@ class SpinningListener(Spins):
     def says(self, kind: str) -> str:
         return f"{kind} is ready and accepts nobody"
 
-    def least(self, channel: Channel) -> int:
+    def least(self, seen: Seen, channel: Channel) -> int:
         return self.limits.idle_few
 
 
@@ -339,7 +346,7 @@ class IgnoredEnd(Spins):
     def says(self, kind: str) -> str:
         return f"{kind}.handle_close does not close"
 
-    def least(self, channel: Channel) -> int:
+    def least(self, seen: Seen, channel: Channel) -> int:
         return self.limits.idle_few
 
 
@@ -355,7 +362,8 @@ class IdleReader(Spins):
     def idle(self, seen: Seen) -> Iterator[Channel]:
         for channel in _untouched(seen, seen.turn.read):
             number = channel.number
-            if number not in seen.listeners | seen.ends:
+            # Below TLS there are bytes that are no whole record yet: it is not called.
+            if number in seen.reads and number not in seen.listeners | seen.ends:
                 yield channel
 
     def says(self, kind: str) -> str:
@@ -377,10 +385,12 @@ class BusyWriter(Spins):
     def says(self, kind: str) -> str:
         return f"{kind}.writable() is true with nothing to send"
 
-    def least(self, channel: Channel) -> int:
-        # What a TLS record or a producer holds back is queued, and will be sent.
+    def least(self, seen: Seen, channel: Channel) -> int:
+        # What a producer holds back is queued, and will be sent; who is not called, as
+        # below TLS, may have written what a trace does not see.
         is_empty = not channel.backlog and not channel.queued
-        return self.limits.idle_few if is_empty else self.limits.idle_turns
+        is_certain = is_empty and channel.number in seen.writes
+        return self.limits.idle_few if is_certain else self.limits.idle_turns
 
 
 class UrgentSpin(Spins):

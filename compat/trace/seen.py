@@ -55,6 +55,7 @@ class Seen:
         errors: what handle_error was called for, by channel.
         ends: channels whose handle_close was called.
         behind: channels whose handle_backlog was called.
+        reads, writes: channels whose handle_read, whose handle_write was called.
         status: what every channel is when the turn is over, by its number. (What the
             reader knows of it may be of later.)
         asked: microseconds that asking took, without what was called before it (a
@@ -74,6 +75,8 @@ class Seen:
     errors: dict[int, str] = field(default_factory=dict)
     ends: set[int] = field(default_factory=set)
     behind: set[int] = field(default_factory=set)
+    reads: set[int] = field(default_factory=set)
+    writes: set[int] = field(default_factory=set)
     asked: int = 0
     us: int = 0
 
@@ -196,6 +199,10 @@ def _note_parents(seen: Seen, outer: Made) -> None:
 def _note(seen: Seen, call: Call, number: int) -> None:
     if call.code is not None and any(map(_PAST.search, call.code.source)):
         seen.hidden.add(number)
+    if call.do == "handle_read":
+        seen.reads.add(number)
+    elif call.do == "handle_write":
+        seen.writes.add(number)
     if call.taken or call.given:
         seen.moved.add(number)
     elif call.do in ("handle_accepted", "handle_connect"):
