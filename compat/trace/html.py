@@ -143,7 +143,12 @@ def _trace(turns: Iterable[Turn], reader: Reader) -> str:
     told.sort(key=lambda turn: turn[0])
     header = vars(reader.header or Header())
     rest = {
-        "header": {**header, "ended": reader.ended, "whole": reader.whole},
+        "header": {
+            **header,
+            "ended": reader.ended,
+            "whole": reader.whole,
+            "line": reader.line,
+        },
         "strings": list(rows.strings),
         "channels": [_channel(each) for each in rows.channels.values()],
         "code": [

@@ -25,6 +25,7 @@ class LongList {
     this.render = render;
     this.count = 0;
     this.selected = -1;
+    this.end = -1;
     this.there = new Map();
     this.space = make("div", { class: "space", role: "presentation" });
     box.replaceChildren(this.space);
@@ -33,10 +34,13 @@ class LongList {
     this.measure();
   }
 
+  // What was in view stays there.
   measure() {
+    const seen = this._sees(this.selected);
     this.height = this.box.clientHeight;
     this.row = parseFloat(getComputedStyle(this.box).getPropertyValue("--row"));
     this.reset(this.count);
+    if (seen) this._show(this.selected, this.end);
   }
 
   // Everything is different now.
@@ -58,27 +62,32 @@ class LongList {
     if (this.selected >= 0 && this.selected < this.count) this._ensure(this.selected);
   }
 
-  // Select a place and bring it into view; return its element.
-  select(place) {
+  // Select a place and bring it into view, with as much as goes of what follows up to
+  // *end*; return its element.
+  select(place, end = place) {
     const before = this.there.get(this.selected);
     if (before) before.setAttribute("aria-selected", "false");
-    this.selected = place;
+    Object.assign(this, { selected: place, end });
     if (place < 0) return null;
-    this._show(place);
+    this._show(place, end);
     this.draw();
     const element = this.there.get(place);
     element.setAttribute("aria-selected", "true");
     return element;
   }
 
-  _show(place) {
-    const top = place * this.row;
+  _show(place, end) {
     const margin = Math.min(this.height / 4, 3 * this.row);
+    const most = place * this.row - margin;
+    const least = (end + 1) * this.row + margin - this.height;
     const { scrollTop } = this.box;
-    if (top < scrollTop + margin) this.box.scrollTop = top - margin;
-    else if (top + this.row > scrollTop + this.height - margin) {
-      this.box.scrollTop = top + this.row + margin - this.height;
-    }
+    const wanted = Math.min(most, Math.max(least, scrollTop));
+    if (wanted !== scrollTop) this.box.scrollTop = wanted;
+  }
+
+  _sees(place) {
+    const top = place * this.row - this.box.scrollTop;
+    return place >= 0 && top >= 0 && top + this.row <= this.height;
   }
 
   _ensure(place) {

@@ -66,6 +66,7 @@ class Trace {
     this.turns = []; // their rows
     this.mostBacklog = 0;
     this.threads = new Set();
+    this.looping = new Set(); // threads that have a turn
     this._lay(data.rows.length);
     for (let row = 0; row < data.rows.length; row++) this._take(row);
     this._end();
@@ -96,6 +97,7 @@ class Trace {
     this._closeFrom(0, row);
     this.turns.push(row);
     this.threads.add(fields[3]);
+    if (fields[2]) this.looping.add(fields[3]);
     this.time[row] = fields[1];
   }
 
@@ -202,6 +204,8 @@ class Trace {
   }
 
   // What stands in a turn: {turn, woke, calls, rows}, the last two as numbers of rows.
+  // What stands in none has the number 0, and a sort of its own: "before" its thread's
+  // first turn, or "outside" of any, where its thread has none.
   turnAt(place) {
     const row = this.turns[place];
     const [, at, number, thread, by, timeout, channels, asked] = this.rows[row];
@@ -209,6 +213,7 @@ class Trace {
     const woke = rows.find((each) => this.kind[each] === WOKE && !this.depth[each]);
     return {
       row, at, number, thread, timeout, channels, asked, rows,
+      sort: number ? "turn" : this.looping.has(thread) ? "before" : "outside",
       by: this.text(by),
       woke: woke === undefined ? null : { row: woke, ...this.woke(woke) },
       interests: rows.filter((each) => this.kind[each] === INTEREST),

@@ -114,9 +114,15 @@ class Page {
   _follow() {
     const place = this._place();
     const here = place >= 0 && this.visible[place] === this.row ? place : -1;
-    const element = this.events.select(here);
+    const element = this.events.select(here, this._end(here));
     if (element) byId("events").setAttribute("aria-activedescendant", element.id);
     else byId("events").removeAttribute("aria-activedescendant");
+  }
+
+  // Of a turn, the calls are to be seen, too.
+  _end(place) {
+    const { trace, row } = this;
+    return trace.kind[row] === TURN ? lastUpTo(this.visible, trace.last[row]) : place;
   }
 
   _line(place) {
@@ -138,32 +144,38 @@ class Page {
     return element;
   }
 
-  // A turn says when it was; what happened in it, how long after the wait.
+  // A turn says when it was; what happened in it, how long after the wait. Where there
+  // was no wait, everything says when it was.
   _clock(row) {
     const { trace, words } = this;
     const turn = trace.turn(row);
-    if (row === turn) return words.moment(trace.time[row]);
+    if (row === turn || !trace.rows[turn][2]) return words.moment(trace.time[row]);
     const after = trace.time[row] - trace.time[turn] - trace.waitOf(turn);
     return after < 0 || trace.kind[row] === WOKE ? "" : `+${words.span(after)}`;
   }
 
   _showChannels() {
     const { words, trace } = this;
+    const turn = trace.turnAt(trace.turnOf[this.row]);
     this.channels.show(this.row, byId("touched").checked, this.filter.channel);
     byId("as-of").textContent = words.say("as.of", { what: this._short(this.row) });
-    byId("flame").setAttribute("aria-label", this._flameText(trace.turnAt(trace.turnOf[this.row])));
+    byId("only-touched").textContent = words.say(`only.touched.${turn.sort}`);
+    byId("flame").setAttribute("aria-label", this._flameText(turn));
   }
 
   _short(row) {
     const { trace, words } = this;
     if (trace.kind[row] === CALL) return callName(trace, row);
-    if (trace.kind[row] === TURN) return turnName(words, trace.turnAt(trace.turnOf[row]));
+    if (trace.kind[row] === TURN) {
+      const turn = trace.turnAt(trace.turnOf[row]);
+      return words.say(`whole.${turn.sort}`, { n: turn.number });
+    }
     return this.lines.sentence(row);
   }
 
-  _flameText({ calls }) {
+  _flameText({ calls, sort }) {
     const { words, trace } = this;
-    if (!calls.length) return words.say("flame.none");
+    if (!calls.length) return words.say(`flame.none.${sort}`);
     const longest = calls.reduce((most, each) => (trace.rows[each][3] > (trace.rows[most][3] || 0) ? each : most));
     const span = words.span(trace.rows[longest][3] || 0);
     return words.say("flame.text", { count: calls.length, what: callName(trace, longest), span });
@@ -172,9 +184,9 @@ class Page {
   _say(turn) {
     const { words, trace } = this;
     const name = turnName(words, turn);
-    const where = words.say("turn.of", { turn: name, all: this._lastTurn(turn.thread) });
-    const text = words.say("event.of", { place: this.row + 1, all: trace.length });
-    byId("where").textContent = `${where} · ${text}`;
+    const where = turn.number ? words.say("turn.of", { turn: name, all: this._lastTurn(turn.thread) }) : name;
+    const place = words.say("event.of", { place: this.row + 1, all: trace.length });
+    byId("where").replaceChildren(make("span", { class: "turn" }, where), " ", make("span", {}, place));
     byId("turn").value = String(turn.number);
     byId("said").textContent = this.row === turn.row
       ? this.lines.sentence(this.row)
@@ -202,13 +214,21 @@ class Page {
 
   _showAbout() {
     const { words } = this;
-    const { program, python, asyncore, began, ended, whole } = this.trace.header;
-    const how = ended ? words.say(`end.${ended}`) : words.say(whole ? "end.open" : "end.cut");
+    const { program, python, asyncore, began, ended } = this.trace.header;
     const title = document.title === program ? "" : program;
-    byId("about").textContent = [title, python, asyncore, began, how].filter(Boolean).join(" · ");
+    const about = [title, python, asyncore, began].filter(Boolean).map((each) => `${each} · `);
+    byId("about").replaceChildren(...about, make("span", { class: ended === "closed" ? "" : "lacks" }, this._ending()));
     byId("empty").hidden = this.trace.length > 0;
     byId("language").textContent = words.say("language.other");
     byId("language").lang = words.lang === "zh" ? "en" : "zh-CN";
+  }
+
+  // How much of what happened the trace has.
+  _ending() {
+    const { words } = this;
+    const { ended, whole, line, max } = this.trace.header;
+    if (ended) return words.either(`ends.${ended}`, "ends.", { why: ended, limit: words.size(max) });
+    return whole ? words.say("ends.open") : words.say("ends.cut", { line });
   }
 
   _listen() {

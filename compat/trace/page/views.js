@@ -132,14 +132,15 @@ class Lines {
   }
 
   end(row) {
-    return [["name", this.words.say(`end.${this.trace.text(this.trace.rows[row][3])}`)]];
+    const why = this.trace.text(this.trace.rows[row][3]);
+    return [["name", this.words.either(`end.${why}`, "end.")]];
   }
 }
 
 const LINES = ["turn", "woke", "call", "state", "open", "interest", "timer", "end", "innerTurn"];
 
 function turnName(words, turn) {
-  return turn.number ? words.say("turn.n", { n: turn.number }) : words.say("turn.before");
+  return words.say(`name.${turn.sort}`, { n: turn.number });
 }
 
 function terminatorText(words, terminator) {
@@ -147,7 +148,8 @@ function terminatorText(words, terminator) {
   return typeof terminator === "number" ? words.bytes(terminator) : `"${seenText(terminator)}"`;
 }
 
-// A turn as what it is: five phases, one after the other, and then again.
+// A turn as what it is: five phases, one after the other, and then again. What stands in
+// no turn has no phases: the program has called, and channels became.
 class TurnView {
   constructor(root, trace, words, lines, pick) {
     Object.assign(this, { root, trace, words, lines, pick });
@@ -155,34 +157,41 @@ class TurnView {
 
   show(turn, row) {
     const { words } = this;
+    const here = phaseOf(this.trace, row);
+    const first = turn.number ? this._wait(turn) : [["none", turn.row, [""]]];
     const phases = [
-      ["asked", turn.row, this._asked(turn)],
-      ["waited", turn.woke?.row ?? turn.row, this._waited(turn)],
-      ["ready", turn.woke?.row ?? turn.row, this._ready(turn)],
+      ...first,
       ["called", turn.calls[0], this._called(turn)],
       ["became", turn.changes[0], this._became(turn)],
     ];
-    const here = phaseOf(this.trace, row);
+    this.root.classList.toggle("no-turn", !turn.number);
     this.root.replaceChildren(...phases.map(([name, target, what]) =>
-      this._phase(name, target, what, name === here)));
-    this.root.setAttribute("aria-label", words.say("turn.picture", { turn: turnName(words, turn) }));
+      this._phase(turn.sort, name, target, what, name === here)));
+    this.root.setAttribute("aria-label", words.say(`picture.${turn.sort}`, { turn: turnName(words, turn) }));
   }
 
-  _phase(name, target, [figure, ...what], here) {
+  _wait(turn) {
+    return [
+      ["asked", turn.row, this._asked(turn)],
+      ["waited", turn.woke?.row ?? turn.row, this._waited(turn)],
+      ["ready", turn.woke?.row ?? turn.row, this._ready(turn)],
+    ];
+  }
+
+  _phase(sort, name, target, [figure, ...what], here) {
     const { words } = this;
     const button = make("button", { type: "button", "data-phase": name, disabled: target === undefined },
-      words.say(`phase.${name}`));
+      words.either(`phase.${name}.${sort}`, `phase.${name}`));
     if (here) button.setAttribute("aria-current", "step");
     button.addEventListener("click", () => this.pick(target));
     return make("li", { class: `phase ${name}` },
       make("div", { class: "head" }, button, make("span", { class: "figure" }, figure)),
-      make("p", { class: "hint" }, words.say(`phase.${name}.hint`)),
+      make("p", { class: "hint" }, words.either(`phase.${name}.${sort}.hint`, `phase.${name}.hint`)),
       ...what);
   }
 
   _asked(turn) {
     const { words, trace, lines } = this;
-    if (!turn.number) return ["–", quiet(words.say("turn.before.hint"))];
     const news = turn.interests.map((row) => chip(trace.name(trace.about[row]), words.say(`wants.${trace.rows[row][4]}`)));
     return [
       words.span(turn.asked),
@@ -194,7 +203,6 @@ class TurnView {
   _waited(turn) {
     const { words } = this;
     const limit = turn.timeout === null ? words.say("limit.none") : words.say("limit", { span: words.span(turn.timeout * 1e6) });
-    if (!turn.number) return ["–"];
     if (!turn.woke) return ["…", quiet(words.say("waiting")), quiet(`${turn.by} · ${limit}`)];
     return [
       words.span(turn.woke.waited),
@@ -396,14 +404,17 @@ class DetailView {
 
   _heading(row) {
     const { trace } = this;
-    if (trace.kind[row] !== CALL) return [this.lines.sentence(row)];
+    if (trace.kind[row] !== CALL) {
+      return this.lines.of(row).flatMap(([style, what]) => [make("span", { class: style }, what), " "]);
+    }
     const call = trace.call(row);
     return call.ch ? [make("span", { class: "channel" }, trace.name(call.ch)), ` ${call.do}`] : [call.do];
   }
 
   _event(row, kind) {
     const { words, trace } = this;
-    const hint = `kind.${KIND_NAMES[kind]}.hint`;
+    const { sort } = trace.turnAt(trace.turnOf[row]);
+    const hint = kind === TURN ? `kind.${sort}.hint` : `kind.${KIND_NAMES[kind]}.hint`;
     return [
       words.has(hint) && make("p", { class: "hint" }, words.say(hint)),
       facts([[words.say("fact.when"), words.moment(trace.time[row])]]),

@@ -26,6 +26,11 @@ class Words {
     return words.replace(/\{(\w+)\}/g, (_, name) => this._shown(values[name]));
   }
 
+  // The words of a key, or, if it has none, those of another.
+  either(key, other, values = {}) {
+    return this.say(this.has(key) ? key : other, values);
+  }
+
   _shown(value) {
     return typeof value === "number" ? this.number(value) : String(value ?? "");
   }
@@ -50,6 +55,16 @@ class Words {
     return this.say("bytes", { count });
   }
 
+  // A limit, in the largest unit of which it is a whole number.
+  size(count) {
+    let unit = 0;
+    while (count && count % 1024 === 0 && unit < SIZES.length) {
+      count /= 1024;
+      unit++;
+    }
+    return unit ? `${this.number(count)} ${SIZES[unit - 1]}` : this.bytes(count);
+  }
+
   // Several things in a row.
   list(things) {
     return things.join(this.say("comma"));
@@ -68,6 +83,8 @@ class Words {
     }
   }
 }
+
+const SIZES = ["KiB", "MiB", "GiB", "TiB"];
 
 function digits(value) {
   return value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);

@@ -179,7 +179,7 @@ WRITTEN = {
     "accent": ("sheet",),
     "on-accent": ("accent",),
     "on-moment": ("moment",),
-    "held": ("held-soft",),
+    "held": ("held-soft", "paper"),
     "good": ("sheet", "soft", "accent-soft"),
     "bad": ("sheet", "soft", "accent-soft", "bad-soft"),
     "queue-text": ("queue-soft",),

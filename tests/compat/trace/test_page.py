@@ -104,6 +104,21 @@ def is_in_view(shown: Any, selector: str) -> bool:
     )
 
 
+def first_call_after(shown: Any) -> str:
+    """The first call below the event that is selected, as a selector."""
+    return str(
+        shown.evaluate(
+            """() => {
+                const top = (each) => parseFloat(each.style.top);
+                const here = document.querySelector('#events [aria-selected="true"]');
+                const below = [...document.querySelectorAll("#events .call")]
+                    .filter((each) => top(each) > top(here));
+                return `#${below.sort((a, b) => top(a) - top(b))[0].id}`;
+            }"""
+        )
+    )
+
+
 def test_keys_step_through_calls_events_and_turns(shown: Any) -> None:
     go_to(shown, 3)
     assert selected(shown) == "Turn 3"
@@ -273,6 +288,44 @@ def test_the_address_names_a_turn(shown: Any) -> None:
     shown.wait_for_selector('#events [aria-selected="true"]:has-text("Turn 7")')
 
 
+@pytest.mark.parametrize("width", [1440, 1000, 400])
+def test_a_link_shows_the_turn_and_its_calls_in_the_list(
+    browser: Any, file: Path, width: int
+) -> None:
+    size = {"width": width, "height": 900}
+    with opened(browser, viewport=size) as window:
+        for turn in (2, 7, 9):
+            window.goto("about:blank")
+            window.goto(f"{file.as_uri()}#turn={turn}")
+            window.wait_for_selector("html[data-state=ready]", state="attached")
+            here = '#events [aria-selected="true"]'
+            assert selected(window) == f"Turn {turn}"
+            # What the window has no room for at first, it may have a moment later.
+            window.evaluate("() => new Promise(requestAnimationFrame)")
+            assert is_in_view(window, here)
+            assert is_in_view(window, first_call_after(window))
+
+
+@pytest.mark.parametrize("key", ["Shift+ArrowRight", "PageDown", "Shift+ArrowLeft"])
+def test_a_step_to_a_turn_shows_its_calls_too(
+    another: Any, tmp_path: Path, key: str
+) -> None:
+    trace = Trace()
+    channels = [trace.opens("Session", 5 + each) for each in range(4)]
+    for turn in range(20):
+        wants = dict.fromkeys(channels, (True, bool(turn % 2)))
+        trace.turn(read=channels[:1], wants=wants)
+        trace.calls("handle_read", channels[0])
+    shown = show(another, tmp_path, trace)
+    if key == "Shift+ArrowLeft":
+        shown.keyboard.press("End")
+    for _ in range(19):
+        shown.keyboard.press(key)
+        here = '#events [aria-selected="true"]'
+        assert is_in_view(shown, f"{here}.turn")
+        assert is_in_view(shown, first_call_after(shown))
+
+
 def test_every_word_is_said_in_the_language_that_is_chosen(shown: Any) -> None:
     go_to(shown, 3)
     shown.keyboard.press("ArrowRight")
@@ -347,6 +400,118 @@ def test_bytes_that_cannot_be_seen_are_shown_as_escapes(
     shown.keyboard.press("ArrowRight")
     told = shown.inner_text("#detail .data")
     assert told == r"\xe4\xbd 你\x1b\0\n\u202e\ufeff<b>"
+
+
+@pytest.mark.parametrize(
+    ("lang", "said", "told", "called", "became", "nothing"),
+    [
+        (
+            "en",
+            "No turn yet",
+            "before a loop began its first turn",
+            "0 calls",
+            "ChatServer#1 opened, listening",
+            "No calls before the first turn",
+        ),
+        (
+            "zh",
+            "尚无轮次",
+            "事件循环的第一轮开始之前",
+            "0 次调用",
+            "ChatServer#1 新打开，监听中",
+            "第一轮之前没有调用",
+        ),
+    ],
+)
+def test_before_the_first_turn_no_word_is_of_a_turn(
+    another: Any,
+    file: Path,
+    lang: str,
+    said: str,
+    told: str,
+    called: str,
+    became: str,
+    nothing: str,
+) -> None:
+    shown = visit(another, file)
+    if lang == "zh":
+        press(shown, "#language")
+    name = {"en": "Before the first turn", "zh": "第一轮之前"}[lang]
+    assert shown.inner_text("#where .turn") == selected(shown) == name
+    phases = shown.locator(".phase")
+    assert phases.count() == 3
+    for place, what in enumerate((said, called, became)):
+        assert what in phases.nth(place).inner_text()
+    assert told in phases.nth(0).inner_text()
+    assert told in shown.inner_text("#detail .hint")
+    assert shown.get_attribute("#flame", "aria-label") == nothing
+    everything = "".join(
+        shown.inner_text(each) for each in ("#turn-box", "#channels-box", "#detail-box")
+    ) + str(shown.get_attribute("#phases", "aria-label"))
+    for word in ("this turn", "phases", "Waited", "Asked", "pass of the loop"):
+        assert word not in everything
+    for word in ("本轮", "这一轮", "阶段", "等待", "询问了", "逐个通道"):
+        assert word not in everything
+    # There was no wait after which something could have happened.
+    assert shown.inner_text("#events .event >> nth=1").endswith(" s")
+    press(shown, "#turn-on")
+    assert shown.locator(".phase").count() == 5
+
+
+def test_a_thread_that_turns_no_loop_has_no_first_turn(
+    another: Any, tmp_path: Path
+) -> None:
+    trace = Trace()
+    trace.turn()
+    trace.thread = 2
+    trace.calls("push", data=b"hi", given=True)
+    shown = show(another, tmp_path, trace)
+    shown.keyboard.press("End")
+    shown.keyboard.press("PageUp")
+    assert selected(shown) == "Outside of any turn"
+    assert shown.inner_text("#where .turn") == "Outside of any turn"
+    assert "No turn" in shown.inner_text("#phases")
+    assert "push" in shown.inner_text(".phase.called")
+    everything = shown.inner_text("main")
+    assert "first turn" not in everything
+    assert "No turn yet" not in everything
+
+
+@pytest.mark.parametrize(
+    ("ends", "en", "zh"),
+    [
+        ("closed", "the trace is complete", "跟踪记录完整"),
+        (
+            "full",
+            "the trace was cut at its limit of 64 MiB: the program went on",
+            "跟踪记录达到大小上限 64 MiB，在此截止：程序仍在继续运行",
+        ),
+        (
+            "",
+            "the trace breaks off: the program was still running, or was killed",
+            "跟踪记录没有结尾：程序当时仍在运行，或被强行终止",
+        ),
+        (
+            "cut",
+            "the trace breaks off: behind line 70 it is cut off or damaged",
+            "跟踪记录没有结尾：第 70 行之后被截断或已损坏",
+        ),
+        ("eaten", "the trace has ended: eaten", "跟踪记录已结束：eaten"),
+    ],
+)
+def test_the_subtitle_says_how_the_trace_ends(
+    another: Any, tmp_path: Path, ends: str, en: str, zh: str
+) -> None:
+    trace = unfinished() if ends == "cut" else Trace()
+    if ends != "cut":
+        trace.turn()
+    if ends not in ("", "cut"):
+        trace.end(ends)
+    shown = show(another, tmp_path, trace)
+    assert shown.inner_text("#about").endswith(f" · {en}")
+    assert shown.locator("#about .lacks").count() == (ends != "closed")
+    press(shown, "#language")
+    assert shown.inner_text("#about").endswith(f" · {zh}")
 
 
 def test_an_end_of_the_script_in_the_data_is_data(another: Any, tmp_path: Path) -> None:
