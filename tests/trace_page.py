@@ -1,8 +1,8 @@
 """How fluent the page is, in a real browser: python -m tests.trace_page [EVENTS]
 
 Loads the page of a busy room, 100,000 events unless said otherwise, and prints how long
-loading, steps, scrolling and filters take. A time is from the input to the next frame
-that is on the screen; the script's own part of it is shown beside.
+loading, steps, scrolling, the zoom and filters take. A time is from the input to the
+next frame that is on the screen; the script's own part of it is shown beside.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ KEYS = """(n) => {
     const options = { key: "%s", shiftKey: %s, bubbles: true };
     document.body.dispatchEvent(new KeyboardEvent("keydown", options));
 }"""
+WHEEL = """(n) => {
+    const line = document.querySelector("#time");
+    const { left, width } = line.getBoundingClientRect();
+    const where = { clientX: left + (n * 97 %% 100) / 100 * width, clientY: 0 };
+    const turned = { deltaY: %s, ctrlKey: true, cancelable: true };
+    line.dispatchEvent(new WheelEvent("wheel", { ...where, ...turned }));
+}"""
 SCROLL = """(n) => { document.querySelector("#events").scrollTop = %s; }"""
 CHANGE = """(n) => {
     const field = document.querySelector("#%s");
@@ -37,13 +44,25 @@ ACTS = {
     "step to the next turn": KEYS % ("ArrowRight", "true"),
     "to the end, to the beginning": """(n) =>
         document.querySelector(n % 2 ? "#first" : "#last").click()""",
+    "zoom in and out": """(n) => document.querySelector(
+        n % 40 < 20 ? "#zoom-in" : "#zoom-out").click()""",
+    "zoom with the wheel": WHEEL % "n % 40 < 20 ? -100 : 100",
+    "step to the next turn, zoomed in": """(n) => {
+        const zoomed = document.querySelector("#part").textContent.includes(" of ");
+        if (!zoomed) document.querySelector("#zoom-turn").click();
+        document.querySelector("#turn-on").click();
+    }""",
+    "zoom, waits not shrunk": """(n) => {
+        if (n === 0) document.querySelector("#by").click();
+        document.querySelector(n % 40 < 20 ? "#zoom-in" : "#zoom-out").click();
+    }""",
     "scroll by a page": SCROLL % "n * 400",
     "scroll to anywhere": SCROLL % "(n * 7919 % 60) * 43000",
     "filter by a channel": CHANGE % ("channel", "String(n % 50)", "change"),
     "find a text": CHANGE % ("text", '"message " + n', "input"),
 }
 
-# Before each: no filter, and the first event.
+# Before each: no filter, no zoom, and the first event.
 RESET = """() => {
     const usual = [["channel", "0", "change"], ["text", "", "input"]];
     for (const [id, value, what] of usual) {
@@ -51,6 +70,7 @@ RESET = """() => {
         field.value = value;
         field.dispatchEvent(new Event(what));
     }
+    document.getElementById("zoom-all").click();
     document.getElementById("first").click();
 }"""
 
@@ -84,13 +104,13 @@ def main(events: int) -> None:
 def _measure(window: Any, path: Path) -> None:
     loads = [_load(window, path) for _ in range(5)]
     print(f"load until all is shown: {statistics.median(loads):.0f} ms")
-    print(f"{'milliseconds':30}  script: median  longest  on screen: median  longest")
+    print(f"{'milliseconds':32}  script: median  longest  on screen: median  longest")
     for name, act in ACTS.items():
         window.evaluate(RESET)
         times = [window.evaluate(MEASURE % f"({act})", [0, n]) for n in range(TIMES)]
         script, screen = zip(*times, strict=True)
         figures = [*_summary(script), *_summary(screen)]
-        print("{:30}  {:14.1f}  {:7.1f}  {:17.1f}  {:7.1f}".format(name, *figures))
+        print("{:32}  {:14.1f}  {:7.1f}  {:17.1f}  {:7.1f}".format(name, *figures))
     count = window.evaluate("document.querySelectorAll('*').length")
     print(f"{count} elements in the page")
 

@@ -64,6 +64,7 @@ SCRIPTS = (
     "model.js",
     "words.js",
     "list.js",
+    "part.js",
     "time.js",
     "views.js",
     "page.js",

@@ -178,6 +178,13 @@ class Trace {
     return this.turns[this.turnOf[row]];
   }
 
+  // The same, of a row with all that happened in it.
+  ends(row) {
+    let end = this.time[row];
+    for (let each = row; each <= this.last[row]; each++) end = Math.max(end, this.over(each));
+    return end;
+  }
+
   // Microseconds since the trace began at which a row was over.
   over(row) {
     const fields = this.rows[row];
@@ -203,9 +210,15 @@ class Trace {
     return this.header.payload !== null;
   }
 
+  // What a turn is: a "turn"; or, with the number 0, what stands in none, "before" its
+  // thread's first, or "outside" of any, where its thread has none.
+  sortOf(turn) {
+    const [, , number, thread] = this.rows[turn];
+    if (number) return "turn";
+    return this.looping.has(thread) ? "before" : "outside";
+  }
+
   // What stands in a turn: {turn, woke, calls, rows}, the last two as numbers of rows.
-  // What stands in none has the number 0, and a sort of its own: "before" its thread's
-  // first turn, or "outside" of any, where its thread has none.
   turnAt(place) {
     const row = this.turns[place];
     const [, at, number, thread, by, timeout, channels, asked] = this.rows[row];
@@ -213,7 +226,7 @@ class Trace {
     const woke = rows.find((each) => this.kind[each] === WOKE && !this.depth[each]);
     return {
       row, at, number, thread, timeout, channels, asked, rows,
-      sort: number ? "turn" : this.looping.has(thread) ? "before" : "outside",
+      sort: this.sortOf(row),
       by: this.text(by),
       woke: woke === undefined ? null : { row: woke, ...this.woke(woke) },
       interests: rows.filter((each) => this.kind[each] === INTEREST),

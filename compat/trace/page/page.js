@@ -19,7 +19,7 @@ class Page {
     this.events = new LongList(byId("events"), (place) => this._line(place));
     this.timeLine = new TimeLine(byId("time"), trace, words, (row) => this.select(this._near(row)));
     this.flame = new Flame(byId("flame"), trace, words, pick);
-    this._scale(trace.isMostlyWaiting() ? "events" : "time");
+    this.timeLine.scaleBy(trace.isMostlyWaiting() ? "events" : "time");
     byId("touched").checked = trace.channels.size > MANY_CHANNELS;
     this._listen();
     this.speak(words.lang);
@@ -74,8 +74,7 @@ class Page {
     byId("channel").value = String(this.filter.channel);
     this.events.selected = -1;
     this.events.reset(this.visible.length);
-    this.timeLine.channel = this.filter.channel;
-    this.timeLine.repaint();
+    this.timeLine.narrow(this.filter.channel);
     byId("nothing").hidden = this.visible.length > 0;
     byId("found").textContent = this._found();
     this._stay();
@@ -89,8 +88,16 @@ class Page {
     words.fill(document);
     this._fillChoices();
     this._showAbout();
-    this.timeLine.repaint();
+    this._showPart();
     this.narrow({});
+  }
+
+  // Do something to the time line, and say what it shows then.
+  look(act) {
+    if (!this.trace.length) return;
+    act(this.timeLine);
+    this._showPart();
+    byId("said").textContent = `${this.words.say("time.line")}: ${byId("part").textContent}`;
   }
 
   _stay() {
@@ -166,10 +173,7 @@ class Page {
   _short(row) {
     const { trace, words } = this;
     if (trace.kind[row] === CALL) return callName(trace, row);
-    if (trace.kind[row] === TURN) {
-      const turn = trace.turnAt(trace.turnOf[row]);
-      return words.say(`whole.${turn.sort}`, { n: turn.number });
-    }
+    if (trace.kind[row] === TURN) return words.say(`whole.${trace.sortOf(row)}`, { n: trace.rows[row][2] });
     return this.lines.sentence(row);
   }
 
@@ -246,6 +250,7 @@ class Page {
     byId("text").addEventListener("input", (event) => this.narrow({ text: event.target.value }));
     byId("turn").addEventListener("change", (event) => this.goTo(Number(event.target.value)));
     byId("time").addEventListener("keydown", (event) => this._slide(event));
+    byId("time").addEventListener("wheel", (event) => this._wheel(event), { passive: false });
     document.addEventListener("keydown", (event) => this._key(event));
     window.addEventListener("hashchange", () => this.goToHash());
   }
@@ -277,9 +282,27 @@ class Page {
   }
 
   _scale(by) {
-    this.timeLine.by = by;
+    this.look((timeLine) => {
+      timeLine.scaleBy(by);
+      timeLine.repaint();
+    });
+  }
+
+  _showPart() {
+    const { words } = this;
+    const { part, by } = this.timeLine;
+    const figure = (size) => (by === "time" ? words.span(Math.round(size)) : Math.round(size));
+    const key = part.isAll ? `part.${by}.all` : `part.${by}`;
+    byId("part").textContent = words.say(key, { size: figure(part.size), all: figure(part.whole) });
     byId("by").setAttribute("aria-pressed", String(by === "events"));
-    this.timeLine.repaint();
+  }
+
+  // With the control key, the wheel zooms; two fingers on a touchpad do the same.
+  _wheel(event) {
+    if (!event.ctrlKey) return;
+    event.preventDefault();
+    const pixels = event.deltaY * (event.deltaMode ? WHEEL_LINE : 1);
+    this.look((timeLine) => timeLine.zoom(2 ** (-pixels / WHEEL_TWICE), event.offsetX));
   }
 
   // On the time line, all arrows go from turn to turn.
@@ -294,7 +317,7 @@ class Page {
   _key(event) {
     if (event.ctrlKey || event.altKey || event.metaKey || byId("keys").open) return;
     if (event.target.closest("input:not([type=checkbox]), select, pre")) return;
-    const act = KEYS[`${event.shiftKey ? "Shift+" : ""}${event.key}`];
+    const act = KEYS[`${event.shiftKey ? "Shift+" : ""}${event.key}`] ?? SIGNS[event.key.toLowerCase()];
     if (!act || !this.trace.length) return;
     event.preventDefault();
     STEPS[act](this);
@@ -303,6 +326,10 @@ class Page {
 
 // With more channels than that, at first only those of the turn are shown.
 const MANY_CHANNELS = 40;
+
+// Pixels of a line, where the wheel counts lines; and of what makes it twice as close.
+const WHEEL_LINE = 33;
+const WHEEL_TWICE = 100;
 
 // What the buttons do, by their ids.
 const STEPS = {
@@ -314,6 +341,10 @@ const STEPS = {
   "call-on": (page) => page.step(true, CALL),
   "turn-on": (page) => page.step(true, TURN),
   last: (page) => page.edge(true),
+  "zoom-out": (page) => page.look((timeLine) => timeLine.zoom(1 / 2)),
+  "zoom-in": (page) => page.look((timeLine) => timeLine.zoom(2)),
+  "zoom-turn": (page) => page.look((timeLine) => timeLine.showTurn()),
+  "zoom-all": (page) => page.look((timeLine) => timeLine.showAll()),
 };
 
 // The same for the keys.
@@ -328,6 +359,15 @@ const KEYS = {
   "Shift+ArrowRight": "turn-on",
   PageDown: "turn-on",
   End: "last",
+};
+
+// The same for signs, which on some keyboards need the shift key, and on some do not.
+const SIGNS = {
+  "+": "zoom-in",
+  "=": "zoom-in",
+  "-": "zoom-out",
+  z: "zoom-turn",
+  0: "zoom-all",
 };
 
 function indent(trace, row) {

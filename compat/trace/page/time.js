@@ -1,7 +1,8 @@
 // The two pictures of time: the whole trace, and the calls of one turn.
 //
-// Rule 1: a picture costs what its width costs: one walk through the rows when what it
-// shows changes, none when only the moment does.
+// Rule 1: a picture costs what its width costs: one walk through the rows when another
+// channel is to be seen, one through what is drawn of them when another part is, none
+// when only the moment changes.
 // Rule 2: a canvas says nothing to who cannot see it. What it shows is in the list of
 // events too; the time line is a slider that speaks, the turn's calls have a label.
 
@@ -34,134 +35,325 @@ class Picture {
 }
 
 // Lanes of the time line, from the top: their places and heights in pixels.
-const LANES = { work: [6, 22], backlog: [32, 20], marks: [56, 6] };
+const LANES = { part: [0, 3], turns: [5, 12], work: [19, 22], backlog: [45, 20], marks: [69, 6] };
+
+// What the scale below them takes.
+const SCALE = 16;
+
+// What may be shown at least: microseconds, and events.
+const LEAST = { time: 20, events: 16 };
+
+// Pixels between lines of the scale, and between turns that are told apart.
+const TICK = 80;
+const TURN_APART = 14;
+
+// What happened, in the order in which it is painted: an error hides all else.
+const MARKS = ["gone", "good", "bad"];
 
 // By "time", or by "events": then every event has the same room, and a long wait none.
+// What is selected stays in view, however close the view is.
 class TimeLine extends Picture {
   constructor(canvas, trace, words, pick) {
     super(canvas);
-    Object.assign(this, { trace, words, by: "time", row: 0, channel: 0, background: null });
+    Object.assign(this, { trace, words, row: 0, channel: 0, drawn: null, isPointedAt: false });
+    this.background = document.createElement("canvas");
+    this.scaleBy("time");
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
-      pick(this.rowAt(event.offsetX));
+      this._point(event, pick);
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (event.buttons) pick(this.rowAt(event.offsetX));
+      if (event.buttons) this._point(event, pick);
     });
+  }
+
+  // What is pointed at does not run away.
+  _point(event, pick) {
+    this.isPointedAt = true;
+    pick(this.rowAt(event.offsetX));
+    this.isPointedAt = false;
   }
 
   // Show another moment.
   show(row) {
     this.row = row;
-    this.paintMoment();
+    const stays = this.isPointedAt && this._seesTurn();
+    if (!stays && this._keepInView()) this.repaint();
+    else this.paintMoment();
   }
 
-  // Show something else: another scale, channel or theme.
+  // Show only what concerns a channel; 0: all.
+  narrow(channel) {
+    if (channel !== this.channel) this.drawn = null;
+    this.channel = channel;
+    this.repaint();
+  }
+
+  // By "time" or by "events", with the same part of the trace in view.
+  scaleBy(by) {
+    const { trace, part } = this;
+    if (by === this.by) return;
+    this.by = by;
+    this.part = new Part(by === "time" ? trace.duration : trace.length, LEAST[by]);
+    if (!part || part.isAll || !trace.length) return;
+    const [from, to] = by === "time"
+      ? [trace.time[Math.floor(part.from)], trace.over(Math.min(trace.length, Math.ceil(part.to)) - 1)]
+      : [this._rowOf(part.from), this._rowOf(part.to) + 1];
+    this.part.fit(from, to);
+    this._keepInView();
+  }
+
+  // So much closer; what stands at x keeps its place, or else what is selected.
+  zoom(factor, x = null) {
+    const { part } = this;
+    const wasSeen = part.sees(...this._focus().span);
+    part.zoom(factor, x === null ? this._anchor() : part.from + (x / this.width) * part.size);
+    if (wasSeen || !this._seesTurn()) this._keepInView();
+    this.repaint();
+  }
+
+  showAll() {
+    this.part.showAll();
+    this.repaint();
+  }
+
+  // The turn of what is selected, as large as it can be: what it did, without its wait.
+  showTurn() {
+    const turn = this.trace.turn(this.row);
+    this.part.fit(...this._spans(turn)[1]);
+    this.repaint();
+  }
+
+  // Draw anew: another part, channel, theme or language.
   repaint() {
     if (!this.width || !this.trace.length) return;
     this.clear();
-    const bins = this._bins();
-    this._paintWork(bins.work);
-    this._paintBacklog(bins.backlog);
-    this._paintMarks(bins.marks);
+    this.drawn ??= this._gather();
+    this._paintPart();
+    this._paintTurns();
+    this._paintWork(this._work());
+    this._paintBacklog(this._backlog());
+    this._paintMarks(this._marks());
     this._paintScale();
-    this.background = document.createElement("canvas");
-    this.background.width = this.canvas.width;
-    this.background.height = this.canvas.height;
-    this.background.getContext("2d").drawImage(this.canvas, 0, 0);
+    this._keep();
     this.paintMoment();
   }
 
   paintMoment() {
-    if (!this.background) return;
-    const { pen } = this;
+    const { pen, trace, row } = this;
+    if (!this.width) return;
     this.clear();
     pen.drawImage(this.background, 0, 0, this.width, this.height);
-    const turn = this.trace.turn(this.row);
-    const from = this.x(turn);
-    const to = this.x(this.trace.last[turn]);
+    const [top] = LANES.turns;
+    const tall = this.height - SCALE - top;
+    const [from, to] = this._spans(trace.turn(row))[0].map((value) => this._x(value));
+    const left = Math.max(0, from);
     pen.fillStyle = this.colour("moment-soft");
-    pen.fillRect(from, 0, Math.max(1, to - from), this.height - 16);
+    pen.fillRect(left, top, Math.max(1, Math.min(this.width, to) - left), tall);
+    const x = this.x(row);
+    if (x < 0 || x > this.width) return;
     pen.fillStyle = this.colour("moment");
-    pen.fillRect(Math.min(this.width - 2, Math.max(0, this.x(this.row) - 1)), 0, 2, this.height - 16);
+    pen.fillRect(Math.min(this.width - 2, Math.max(0, x - 1)), top, 2, tall);
   }
 
+  // Where a row begins.
   x(row) {
-    const { trace } = this;
-    if (this.by === "events") return (row / Math.max(1, trace.length)) * this.width;
-    return (trace.time[row] / Math.max(1, trace.duration)) * this.width;
+    return this._x(this._value(row));
+  }
+
+  _value(row) {
+    return this.by === "events" ? row : this.trace.time[row];
+  }
+
+  _x(value) {
+    return ((value - this.part.from) / this.part.size) * this.width;
   }
 
   // The row that is shown at a place.
   rowAt(x) {
-    const part = Math.min(1, Math.max(0, x / this.width));
+    const place = Math.min(1, Math.max(0, x / this.width));
+    const value = this.part.from + place * this.part.size;
+    return this.by === "events" ? Math.min(this.trace.length - 1, Math.floor(value)) : this._rowOf(value);
+  }
+
+  // The row that was begun last at a time.
+  _rowOf(time) {
     const { trace } = this;
-    if (this.by === "events") return Math.min(trace.length - 1, Math.floor(part * trace.length));
-    const time = part * trace.duration;
     const starts = trace.turns.map((turn) => trace.time[turn]);
-    const place = Math.max(0, lastUpTo(starts, time));
-    const turn = trace.turns[place];
+    const turn = trace.turns[Math.max(0, lastUpTo(starts, time))];
     let row = turn;
     while (row < trace.last[turn] && trace.time[row + 1] <= time) row++;
     return row;
   }
 
-  // For each pixel: microseconds of work, the most bytes that waited, what happened.
-  _bins() {
-    const count = Math.ceil(this.width);
-    const bins = { work: new Float64Array(count), backlog: new Float64Array(count), marks: [] };
-    const waits = new Map();
-    let total = 0;
-    let reached = 0;
-    for (let row = 0; row < this.trace.length; row++) {
-      const x = Math.min(count - 1, Math.floor(this.x(row)));
-      for (; reached < x; reached++) bins.backlog[reached + 1] = total;
-      total += this._moreWaits(row, waits);
-      bins.backlog[x] = Math.max(bins.backlog[x], total);
-      this._addWork(row, x, bins.work);
-      const mark = this._mark(row);
-      if (mark) bins.marks.push([x, mark]);
-    }
-    return bins;
+  // What a row takes up, the most first: with its wait, and, of a turn, without it.
+  _spans(row) {
+    const { trace } = this;
+    if (this.by === "events") return Array(2).fill([row, trace.last[row] + 1]);
+    const end = trace.ends(row);
+    if (trace.turn(row) !== row) return Array(2).fill([trace.time[row], end]);
+    return [[trace.time[row], end], [Math.min(end, trace.time[row] + trace.waitOf(row)), end]];
   }
 
-  _addWork(row, x, work) {
+  // What is to stay in view, and where in it: as much of the turn that is selected as
+  // there is room for; else the event itself.
+  _focus() {
+    const { trace, row } = this;
+    const spans = [...this._spans(trace.turn(row)), ...this._spans(row)];
+    const own = spans[spans.length - 1];
+    const span = spans.find(([from, to]) => this.part.holds(to - from)) ?? own;
+    return { span, at: own[0] };
+  }
+
+  // What keeps its place in a zoom: the event; or, in the midst of a long wait, the midst
+  // of what is seen of it.
+  _anchor() {
+    const { part } = this;
+    const { at } = this._focus();
+    const [from, to] = this._spans(this.trace.turn(this.row))[0];
+    if (part.sees(at, at) || !part.sees(from, to)) return at;
+    return (Math.max(from, part.from) + Math.min(to, part.to)) / 2;
+  }
+
+  _seesTurn() {
+    return this.part.sees(...this._spans(this.trace.turn(this.row))[0]);
+  }
+
+  _keepInView() {
+    return this.trace.length > 0 && this.part.reveal(...this._focus().span);
+  }
+
+  // What is drawn, by the rows in which it begins: one walk through all of them.
+  _gather() {
     const { trace } = this;
-    if (trace.kind[row] !== CALL || trace.depth[row]) return;
-    if (this.channel && trace.about[row] !== this.channel) return;
-    const us = trace.rows[row][3] || 0;
-    const scale = this.width / Math.max(1, trace.duration);
-    const byEvents = this.by === "events";
-    const wide = Math.max(1, Math.round(byEvents ? this.width / trace.length : us * scale));
-    const tall = byEvents ? us : us / wide;
-    for (let at = x; at < Math.min(work.length, x + wide); at++) work[at] += tall;
+    const drawn = { work: [], changes: [], backlog: [], marks: [] };
+    const waits = new Map();
+    let total = 0;
+    for (let row = 0; row < trace.length; row++) {
+      if (this.channel && trace.about[row] !== this.channel) continue;
+      if (trace.kind[row] === CALL && !trace.depth[row]) drawn.work.push(row);
+      const more = this._moreWaits(row, waits);
+      if (more) {
+        drawn.changes.push(row);
+        drawn.backlog.push(total += more);
+      }
+      const mark = this._mark(row);
+      if (mark) drawn.marks.push([row, MARKS.indexOf(mark)]);
+    }
+    return drawn;
   }
 
   _moreWaits(row, waits) {
     const { trace } = this;
     if (trace.kind[row] !== STATE) return 0;
-    const channel = trace.about[row];
-    if (this.channel && channel !== this.channel) return 0;
     const changes = trace.changes(row);
     const now = changes.is === "closed" ? 0 : changes.backlog;
     if (now === undefined) return 0;
-    const before = waits.get(channel) || 0;
-    waits.set(channel, now);
+    const before = waits.get(trace.about[row]) || 0;
+    waits.set(trace.about[row], now);
     return now - before;
   }
 
   _mark(row) {
     const { trace } = this;
-    if (this.channel && trace.about[row] !== this.channel) return "";
     if (trace.kind[row] === OPEN) return "good";
     if (trace.kind[row] === CALL && trace.rows[row][11]) return "bad";
     const closes = trace.kind[row] === STATE && trace.rows[row][4] & 1;
     return closes && trace.changes(row).is === "closed" ? "gone" : "";
   }
 
+  // For each pixel: microseconds of work.
+  _work() {
+    const { trace, width } = this;
+    const work = new Float64Array(Math.ceil(width));
+    for (const row of this.drawn.work) {
+      const us = trace.rows[row][3] || 0;
+      const begin = Math.floor(this.x(row));
+      const long = this.by === "events" ? trace.last[row] + 1 - row : us;
+      const wide = Math.max(1, Math.round((long / this.part.size) * width));
+      const tall = this.by === "events" ? us : us / wide;
+      const end = Math.min(work.length, begin + wide);
+      for (let x = Math.max(0, begin); x < end; x++) work[x] += tall;
+    }
+    return work;
+  }
+
+  // For each pixel: the most bytes that waited.
+  _backlog() {
+    const { changes, backlog } = this.drawn;
+    const most = new Float64Array(Math.ceil(this.width));
+    let reached = 0;
+    let total = 0;
+    changes.forEach((row, place) => {
+      const x = Math.min(most.length, Math.floor(this.x(row)));
+      for (; reached < x; reached++) most[reached] = Math.max(most[reached], total);
+      total = backlog[place];
+      if (x >= 0 && x < most.length) most[x] = Math.max(most[x], total);
+    });
+    for (; reached < most.length; reached++) most[reached] = Math.max(most[reached], total);
+    return most;
+  }
+
+  // For each pixel: what happened, one bit for each of MARKS.
+  _marks() {
+    const marks = new Uint8Array(Math.ceil(this.width));
+    for (const [row, mark] of this.drawn.marks) {
+      const x = Math.floor(this.x(row));
+      if (x >= 0 && x < marks.length) marks[x] |= 1 << mark;
+    }
+    return marks;
+  }
+
+  // Which part of the whole is in view.
+  _paintPart() {
+    const { pen, part, width } = this;
+    if (part.isAll) return;
+    const [top, height] = LANES.part;
+    const wide = Math.max(4, (part.size / part.whole) * width);
+    pen.fillStyle = this.colour("line");
+    pen.fillRect(0, top, width, height);
+    pen.fillStyle = this.colour("accent");
+    pen.fillRect(Math.min(width - wide, (part.from / part.whole) * width), top, wide, height);
+  }
+
+  // Where turns begin, and their numbers, as far as there is room.
+  _paintTurns() {
+    const { trace, pen, part } = this;
+    const begins = (turn) => this._value(turn);
+    const first = Math.max(0, firstFrom(trace.turns, part.from, begins) - 1);
+    const end = firstFrom(trace.turns, part.to, begins);
+    if ((end - first) * TURN_APART > this.width) return;
+    const [top] = LANES.turns;
+    pen.font = getComputedStyle(this.canvas).font;
+    pen.textAlign = "left";
+    pen.textBaseline = "top";
+    for (let place = first; place < end; place++) {
+      const turn = trace.turns[place];
+      pen.fillStyle = this.colour("line");
+      pen.fillRect(Math.floor(this.x(turn)), top, 1, this.height - SCALE - top);
+      const next = trace.turns[place + 1];
+      this._paintTurnName(turn, next === undefined ? this.width : this.x(next), top);
+    }
+  }
+
+  // At its work, or, if there is more room, at its wait; at last only the number.
+  _paintTurnName(turn, end, top) {
+    const { pen, trace, words } = this;
+    const number = trace.rows[turn][2];
+    const name = turnName(words, { sort: trace.sortOf(turn), number });
+    const [[begin], [woke]] = this._spans(turn);
+    const right = Math.min(this.width, end);
+    const places = [[name, woke], [name, begin], [words.number(number), woke]];
+    const [text, from] = places.find(([each, value]) =>
+      Math.max(0, this._x(value)) + pen.measureText(each).width + 9 < right) ?? [];
+    if (!text || (!number && text !== name)) return;
+    pen.fillStyle = this.colour("quiet");
+    pen.fillText(text, Math.max(0, this._x(from)) + 3, top);
+  }
+
   _paintWork(work) {
     const [top, height] = LANES.work;
-    const most = Math.max(1, ...work);
+    const most = Math.max(1e-9, ...work);
     this.pen.fillStyle = this.colour("call");
     work.forEach((us, x) => {
       // The root, or what is short would not be seen beside what is long.
@@ -172,7 +364,7 @@ class TimeLine extends Picture {
 
   _paintBacklog(backlog) {
     const [top, height] = LANES.backlog;
-    const most = Math.max(1, ...backlog);
+    const most = backlog.reduce((one, other) => Math.max(one, other), 1);
     this.pen.fillStyle = this.colour("queue");
     backlog.forEach((bytes, x) => {
       const tall = (bytes / most) * height;
@@ -182,27 +374,58 @@ class TimeLine extends Picture {
 
   _paintMarks(marks) {
     const [top, height] = LANES.marks;
-    for (const kind of ["gone", "good", "bad"]) {
+    MARKS.forEach((kind, bit) => {
       this.pen.fillStyle = this.colour(kind);
-      for (const [x, mark] of marks) if (mark === kind) this.pen.fillRect(x - 1, top, 3, height);
-    }
+      marks.forEach((mark, x) => {
+        if (mark & (1 << bit)) this.pen.fillRect(x - 1, top, 3, height);
+      });
+    });
   }
 
   _paintScale() {
-    const { pen, trace } = this;
+    const { pen, part, words, width } = this;
     pen.fillStyle = this.colour("quiet");
     pen.font = getComputedStyle(this.canvas).font;
     pen.textBaseline = "bottom";
-    const ticks = Math.max(2, Math.floor(this.width / 160));
-    for (let tick = 0; tick <= ticks; tick++) {
-      const part = tick / ticks;
-      const text = this.by === "events"
-        ? `#${this.words.number(Math.round(part * trace.length))}`
-        : this.words.span(Math.round(part * trace.duration));
-      pen.textAlign = tick === 0 ? "left" : tick === ticks ? "right" : "center";
-      pen.fillText(text, part * this.width, this.height - 1);
+    pen.textAlign = "center";
+    const byEvents = this.by === "events";
+    const first = byEvents ? 1 : 0;
+    const step = roundStep(part.size / Math.max(2, Math.floor(width / TICK)), byEvents);
+    for (let at = Math.ceil((part.from + first) / step) * step; at <= part.to + first; at += step) {
+      const text = byEvents ? `#${words.number(at)}` : words.tick(at, step, part.to);
+      const half = pen.measureText(text).width / 2;
+      const x = this._x(at - first);
+      pen.fillRect(x, this.height - SCALE, 1, 3);
+      pen.fillText(text, Math.min(width - half, Math.max(half, x)), this.height - 1);
     }
   }
+
+  // What has been painted, or the moment would cost as much as everything.
+  _keep() {
+    const { background, canvas } = this;
+    background.width = canvas.width;
+    background.height = canvas.height;
+    background.getContext("2d").drawImage(canvas, 0, 0);
+  }
+}
+
+// The next larger of 1, 2, 5, 10, 20, 50 …
+function roundStep(least, isWhole) {
+  const power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 5, 10].find((each) => each * power >= least) * power;
+  return isWhole ? Math.max(1, step) : step;
+}
+
+// The place of the first whose value is no less; the length if there is none.
+function firstFrom(things, value, valueOf) {
+  let low = 0;
+  let high = things.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (valueOf(things[middle]) < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 // The calls of one turn: from left to right as time passes, inner calls below.

@@ -413,8 +413,7 @@ class DetailView {
 
   _event(row, kind) {
     const { words, trace } = this;
-    const { sort } = trace.turnAt(trace.turnOf[row]);
-    const hint = kind === TURN ? `kind.${sort}.hint` : `kind.${KIND_NAMES[kind]}.hint`;
+    const hint = kind === TURN ? `kind.${trace.sortOf(row)}.hint` : `kind.${KIND_NAMES[kind]}.hint`;
     return [
       words.has(hint) && make("p", { class: "hint" }, words.say(hint)),
       facts([[words.say("fact.when"), words.moment(trace.time[row])]]),

@@ -46,6 +46,13 @@ class Words {
     return `${digits(us / 1e6)} s`;
   }
 
+  // A line of a scale up to a time, in steps, all in microseconds.
+  tick(us, step, to) {
+    const [unit, name] = to < 1e3 ? [1, "µs"] : to < 1e6 ? [1e3, "ms"] : [1e6, "s"];
+    const places = Math.max(0, Math.ceil(Math.log10(unit / step)));
+    return `${(us / unit).toFixed(places)} ${name}`;
+  }
+
   // When: seconds since the trace began, to the microsecond.
   moment(us) {
     return `${(us / 1e6).toFixed(6)} s`;
