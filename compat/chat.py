@@ -100,6 +100,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
     # Has a turn ended with something queued that is still there?
     _compat_behind = False
 
+    # Has the present turn queued something?
+    _compat_added = False
+
     # At least as many bytes as wait for the peer; brought down to that when too many.
     _compat_counted = 0
 
@@ -453,17 +456,19 @@ class async_chat(Original):  # noqa: N801  # the original's name
     def _compat_wait(self) -> None:
         """Write when the turn is over, if not before."""
         if not self._compat_waits:
-            self._compat_waits = True
+            self._compat_waits = self._compat_added = True
             at_turn_end(self._map, self)
 
     def _compat_turn_ends(self) -> None:
         """Write what waits; an error is this channel's, as in a handler."""
         _catch_up(self)
-        if not self._compat_waits:
+        if not self._compat_added:
             return
-        self._compat_waits = False
+        waits, self._compat_waits, self._compat_added = self._compat_waits, False, False
         try:
-            self._compat_write(to_the_end=True)
+            # If not, the peer has taken something in this turn, and is full again.
+            if waits:
+                self._compat_write(to_the_end=True)
             if self._compat_fifo:
                 announce(self)
                 if self._compat_behind:

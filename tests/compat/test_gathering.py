@@ -748,6 +748,45 @@ def test_what_one_turn_adds_is_no_reason_to_tell_of_a_backlog(
     assert channel.too_much == 1
 
 
+def test_a_backlog_grows_although_the_peer_takes_something_in_each_turn(
+    loop: str, make: Make
+) -> None:
+    """So each turn makes an attempt before its end, after it has queued more."""
+    channel = make(lambda channel: channel.push(b"x" * 30_000), kind=Limited)
+    assert isinstance(channel, Limited)
+    channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    while not channel.too_much:
+        channel.wake()
+        turn_once(loop)
+        assert 0 < len(channel.got()) < 30_000
+        assert channel.backlog <= channel.ac_backlog_limit + 30_000
+    channel.too_much = 0
+    channel.wake()
+    turn_once(loop)
+    assert channel.too_much == 1
+
+
+def test_what_one_turn_adds_in_two_parts_is_no_reason_either(
+    loop: str, make: Make
+) -> None:
+    def add(channel: Gatherer) -> None:
+        for _ in range(2):
+            channel.push(b"x" * 300_000)
+            # Before it sends, it writes what waits for the end of the turn.
+            channel.send(b"x")
+
+    channel = make(add, kind=Limited)
+    assert isinstance(channel, Limited)
+    channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    channel.wake()
+    turn_once(loop)
+    assert channel.backlog > 500_000
+    assert channel.too_much == 0
+    channel.wake()
+    turn_once(loop)
+    assert channel.too_much == 1
+
+
 def test_a_peer_that_takes_what_comes_has_no_backlog(loop: str, make: Make) -> None:
     channel = make(kind=Limited)
     assert isinstance(channel, Limited)
