@@ -8,17 +8,19 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from compat import loops, schedule
 from compat.trace.session import Session
 from tests.support import ORIGINALS, OURS
 
 # Whoever runs the suite tries other examples each time, and finds something new; the
-# gate judges a change by the same ones as the last.
-settings.register_profile("gate", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("gate")
+# gate judges a change by the same ones as the last. How long one takes is no matter.
+settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("gate", settings.get_profile("suite"), derandomize=True)
+settings.load_profile("gate" if os.environ.get("CI") else "suite")
 
 
 @pytest.fixture(params=OURS)

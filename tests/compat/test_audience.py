@@ -442,7 +442,7 @@ STEPS = st.lists(
 
 @pytest.mark.parametrize("name", ["asyncore.poll", "select", "poll", "selectors"])
 def test_any_order_gives_what_pushing_to_each_would_have_given(name: str) -> None:
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(STEPS)
     def holds(steps: list[Any]) -> None:
         members = [Member() for _ in range(4)]
@@ -569,7 +569,7 @@ def conversation(
 
 @pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
 def test_a_plain_list_without_gathering_gives_the_same(name: str) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(STEPS)
     def holds(steps: list[Any]) -> None:
         ours = conversation(name, compat.Audience(), True, steps)

@@ -672,7 +672,7 @@ def what_the_peer_gets(channel: Choppy, name: str, steps: list[Any]) -> bytes:
 
 @pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
 def test_gathered_or_not_a_peer_gets_the_same_bytes(name: str) -> None:
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(PUSHES, st.integers(1, 12), st.lists(st.integers(0, 5), max_size=12))
     def holds(steps: list[Any], piece: int, cuts: list[int]) -> None:
         got = []

@@ -108,7 +108,7 @@ def played(kind: type[Any], *given: Any) -> list[Any]:
     return list(channel.seen)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     READS,
     TERMINATORS,
@@ -162,7 +162,7 @@ def read_from_a_socket(kind: type[Any], name: str, said: bytes, *given: Any) -> 
 
 @pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
 def test_a_socket_is_read_as_the_original_reads_it(name: str) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         st.text("ab\r\n", max_size=30).map(str.encode),
         st.integers(1, 8),

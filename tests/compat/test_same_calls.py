@@ -1168,7 +1168,6 @@ def played(examples: int, **options: Any) -> settings:
     """How many scripts, and nothing that depends on the time or on an earlier run."""
     return settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         derandomize=VARIABLE not in os.environ,
         suppress_health_check=list(HealthCheck),

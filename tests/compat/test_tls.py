@@ -148,7 +148,7 @@ def test_megabytes_pass_through_a_narrow_connection(
     assert session.errors == []
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     there=st.lists(
         st.binary(max_size=40) | st.binary(max_size=40).map(lambda b: b * 900)

@@ -53,7 +53,7 @@ def test_what_goes_in_and_out_is_counted_to_the_byte(any_loop: str) -> None:
         assert counted["bytes_dropped"] == counted["backlog"] == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     acts=st.lists(
         st.one_of(
@@ -212,7 +212,7 @@ def test_a_request_gets_one_answer(request_: bytes, status: bytes) -> None:
         room.until(lambda: not room.server.metrics.clients)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(garbage=st.binary(min_size=1, max_size=200))
 def test_a_garbage_scraper_does_no_harm(garbage: bytes) -> None:
     with metered_room("selectors") as room:

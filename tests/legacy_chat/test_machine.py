@@ -377,7 +377,6 @@ def test_whoever_behaves_hears_what_the_model_says(loop: str) -> None:
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
-            deadline=None,
             database=None,
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),

@@ -101,7 +101,7 @@ def agree(trace: Recording, conversation: Conversation, got: list[bytes]) -> Non
 
 
 @pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(conversation=conversations, gathers=st.booleans())
 def test_any_conversation(name: str, conversation: Conversation, gathers: bool) -> None:
     plain = held(name, conversation, gathers)
