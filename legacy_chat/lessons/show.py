@@ -14,19 +14,33 @@ from typing import NamedTuple
 from compat.trace.reading import Call, Channel, Entry, Event, Turn
 from compat.trace.words import clip, title
 from legacy_chat.baseline.text import readable, width
-from legacy_chat.lessons.layout import beside, code_wrapped, filled, folded, spaced
+from legacy_chat.lessons.layout import (
+    MIDDLE,
+    beside,
+    code_wrapped,
+    filled,
+    folded,
+    spaced,
+)
 from legacy_chat.lessons.lesson import Excerpt, Lesson, Seen, Text
 from legacy_chat.lessons.play import Scene
 from legacy_chat.lessons.stage import Note, user_of
 
 __all__ = ["WORDS", "Show"]
 
-# Columns that are used at most, and for what happened.
+# Columns that are used at most, and at least: a narrower terminal wraps what it gets.
 WIDEST = 116
+LEAST = 40
+
+# Columns of what happened beside code, unless the code leaves more.
 LEFT = 42
 
-# Below so many columns, code stands under what happened.
-NARROW = 80
+# What code below begins with.
+BELOW = "    "
+
+# Where code has so many, it stands beside what happened even if a line of it has to be
+# broken for that. Where it has fewer, and one had to be, it stands below.
+ROOM = 60
 
 # Characters of what somebody says or gets that are shown; of more, so many.
 WORDS_SHOWN = 48
@@ -134,7 +148,7 @@ class Show:
 
     def __init__(self, lang: str, columns: int) -> None:
         self.lang = lang
-        self.columns = min(columns, WIDEST)
+        self.columns = max(min(columns, WIDEST), LEAST)
 
     def word(self, name: str, **values: object) -> str:
         """A phrase of WORDS, filled in."""
@@ -148,8 +162,11 @@ class Show:
         """The title, and what it is about."""
         title = self.title(number, lesson)
         loop = self.word("loop", loop=loop)
-        gap = max(2, self.columns - width(title) - width(loop))
-        yield f"{title}{' ' * gap}{loop}"
+        gap = self.columns - width(title) - width(loop)
+        if gap >= 2:
+            yield f"{title}{' ' * gap}{loop}"
+        else:
+            yield from (*self.lines(title), loop)
         yield "═" * self.columns
         yield from self.prose(lesson.begins)
 
@@ -177,7 +194,11 @@ class Show:
         for at, paragraph in enumerate(text.said_in(self.lang).split("\n\n")):
             if at:
                 yield ""
-            yield from filled(paragraph, self.columns)
+            yield from self.lines(paragraph)
+
+    def lines(self, text: str) -> list[str]:
+        """One paragraph, in lines."""
+        return filled(text, self.columns)
 
     def _happened(self, scene: Scene) -> Iterator[str]:
         rows = list(self._rows(scene))
@@ -186,22 +207,33 @@ class Show:
             for excerpt in scene.step.code
             if scene.seen.loop in (excerpt.loops or (scene.seen.loop,))
         ]
-        for left, excerpts in _matched(rows, code):
-            yield from self._block([row.text for row in left], excerpts)
-
-    def _block(self, left: list[str], excerpts: list[Excerpt]) -> Iterator[str]:
-        if self.columns < NARROW:
-            yield from folded(left, self.columns)
-            yield from (
-                "    " + line for line in self._code(excerpts, self.columns - 4)
-            )
+        texts = [row.text for row in rows]
+        left, room = self._divided(texts, code)
+        if not room:
+            yield from folded(texts, self.columns)
+            yield from self._below(code)
             return
-        room = self.columns - LEFT - 3
-        yield from beside(left, self._code(excerpts, room), LEFT)
+        for part, excerpts in _matched(rows, code):
+            lines = self._code(excerpts, room)
+            yield from beside([row.text for row in part], lines, left)
+
+    def _divided(self, rows: list[str], code: list[Excerpt]) -> tuple[int, int]:
+        """Columns for what happened and for code; 0 if there is none beside it."""
+        widest = max(map(width, self._code(code, WIDEST)), default=0)
+        all_but = self.columns - len(MIDDLE)
+        left = min(max(map(width, rows), default=0), max(LEFT, all_but - widest))
+        room = all_but - left
+        return left, room if widest and room >= min(widest, ROOM) else 0
+
+    def _below(self, code: list[Excerpt]) -> Iterator[str]:
+        for excerpt in code:
+            yield ""
+            lines = self._code([excerpt], self.columns - len(BELOW))
+            yield from (BELOW + line for line in lines)
 
     def _code(self, excerpts: list[Excerpt], columns: int) -> Iterator[str]:
         for excerpt in excerpts:
-            yield from filled(excerpt.name, columns)
+            yield from filled(excerpt.name, columns, BELOW)
             try:
                 lines = excerpt.lines()
             except OSError:

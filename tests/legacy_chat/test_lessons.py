@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import compat
 from compat.selector_loop import Known
@@ -20,7 +22,7 @@ from legacy_chat.baseline.text import width
 from legacy_chat.cli import main
 from legacy_chat.doors import Listener
 from legacy_chat.lessons import LESSONS, always_writable, cli, no_descriptor, show
-from legacy_chat.lessons.layout import beside, code_wrapped, filled
+from legacy_chat.lessons.layout import beside, code_wrapped, filled, folded
 from legacy_chat.lessons.lesson import LANGUAGES, Claim, Excerpt, Lesson, Text
 from legacy_chat.lessons.play import Scene, play
 from legacy_chat.lessons.show import Show
@@ -87,7 +89,7 @@ def test_no_phrase_is_missing_in_a_language() -> None:
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
-@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("columns", [40, 53, 60, 80, 120, 200])
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_lesson_fits_into_the_columns_that_there_are(
     number: int, columns: int, lang: str, played: Any
@@ -209,6 +211,50 @@ def test_chinese_breaks_anywhere_but_before_what_closes() -> None:
     assert "".join(lines) == "“就绪”只是提示，不是保证。就绪，就绪。"
 
 
+@pytest.mark.parametrize("columns", range(40, 121, 4))
+def test_no_word_of_a_lesson_is_broken(columns: int) -> None:
+    for text in said_in_lessons():
+        lines = filled(text.en, columns)
+        assert " ".join(lines).split() == text.en.split()
+        assert max(map(width, lines)) <= columns
+
+
+@pytest.mark.parametrize("columns", range(40, 121, 4))
+def test_chinese_breaks_neither_before_what_closes_nor_in_code(columns: int) -> None:
+    for text in said_in_lessons():
+        lines = filled(text.zh, columns)
+        assert not any(line[0] in "，。、；：？！）”》」…,.)" for line in lines)
+        assert not any(line[-1] in "（“《「(" for line in lines)
+        assert re.findall("`[^`]*`", "\n".join(lines)) == re.findall("`[^`]*`", text.zh)
+        assert "".join("".join(lines).split()) == "".join(text.zh.split())
+
+
+def test_a_stop_stays_with_the_code_before_it() -> None:
+    assert filled("The `o` stays in `ac_in_buffer`.", 31) == [
+        "The `o` stays in",
+        "`ac_in_buffer`.",
+    ]
+
+
+def test_what_somebody_says_is_broken_only_if_it_is_too_long() -> None:
+    assert list(folded(['  乙：send "用户{甲} 退出聊天"'], 28)) == [
+        "  乙：send",
+        '      "用户{甲} 退出聊天"',
+    ]
+    assert list(folded(['  send "用户{甲} 退出聊天"'], 17)) == [
+        "  send",
+        '      "用户{甲}',
+        '      退出聊天"',
+    ]
+
+
+@given(st.text('ab `"（，。“”(.，甲乙', max_size=60), st.integers(2, 30))
+def test_whatever_a_text_is_it_fits_and_is_whole(text: str, columns: int) -> None:
+    lines = filled(text, columns)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert all(width(line) <= columns for line in lines)
+
+
 def test_columns_stand_straight_beside_wide_characters() -> None:
     lines = list(beside(["甲说", "Ann"], ["a", "b", "c"], 6))
     assert lines == ["甲说   │ a", "Ann    │ b", "       │ c"]
@@ -219,6 +265,28 @@ def test_code_is_broken_where_a_reader_would() -> None:
         "    first.second(third,",
         "            fourth)",
     ]
+
+
+@pytest.mark.parametrize("columns", range(36, 70))
+def test_a_name_in_code_is_broken_only_if_it_is_too_long(columns: int) -> None:
+    for lesson in LESSONS:
+        for excerpt in excerpts_of(lesson):
+            for _, line in excerpt.lines():
+                parts = code_wrapped(line, columns)
+                assert re.findall(r"\w+", " ".join(parts)) == re.findall(r"\w+", line)
+                assert max(map(len, parts)) <= columns
+
+
+@pytest.mark.parametrize("columns", [80, 116])
+def test_code_is_whole_beside_what_happened_or_below(columns: int, played: Any) -> None:
+    for number in NUMBERS:
+        for scene in played(number, "select"):
+            told = list(Show("en", columns).scene(scene))
+            for excerpt in scene.step.code:
+                if "select" in (excerpt.loops or ("select",)):
+                    for at, line in excerpt.lines():
+                        shown = f"{at or '':>4}  {line}".rstrip()
+                        assert any(each.endswith(shown) for each in told), shown
 
 
 # The command line.
@@ -359,6 +427,16 @@ def is_found_out(number: int, loop: str, trace: Path) -> bool:
     except StageError:
         return True
     return not all(holds for scene in scenes for _, holds in scene.claims())
+
+
+def said_in_lessons() -> Iterator[Text]:
+    """All paragraphs of all lessons."""
+    return (text for lesson in LESSONS for text in texts_of(lesson))
+
+
+def excerpts_of(lesson: Lesson) -> Iterator[Excerpt]:
+    """All code that it shows."""
+    return (each for step in (*lesson.steps, lesson.answer) for each in step.code)
 
 
 def texts_of(lesson: Lesson) -> Iterator[Text]:
