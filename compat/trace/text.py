@@ -48,6 +48,9 @@ COLUMNS = 88
 # A narrower terminal wraps what it is given.
 LEAST = 40
 
+# Below so many, what is called matters more than where it stands.
+PLACED = 60
+
 # Deeper calls are not indented further; their depth is said.
 DEEPEST = 10
 
@@ -167,7 +170,7 @@ def _call(call: Call, callers: list[Call], reader: Reader, columns: int) -> list
     parts = [*_indent(callers), *whose, Part(title(call))]
     after = _told(call, callers, reader)
     timing = f"{duration(call.us):>{DURATION}}"
-    right = f"  {clip(place(call.code), columns // 3)} {timing}"
+    right = f"  {_placed(place(call.code), columns)} {timing}"
     used = sum(width(part.text) for part in (*parts, *after)) + width(right)
     parts += _payload(call, "()" if is_method else "", columns - used)
     parts += after
@@ -214,8 +217,12 @@ def _told(call: Call, callers: list[Call], reader: Reader) -> list[Part]:
 
 def _raised(call: Call, callers: list[Call], columns: int) -> list[Part]:
     error = Part(f"raises {readable(call.error)}", "error")
-    at = f"  {clip(where(call.where), columns // 3)}" if call.where else ""
+    at = f"  {_placed(where(call.where), columns)}" if call.where else ""
     return [*_indent(callers), error, Part("\t"), Part(at, "faint")]
+
+
+def _placed(at: str, columns: int) -> str:
+    return clip(at, columns // 3) if columns >= PLACED else ""
 
 
 def _event(event: Event, callers: list[Call], columns: int) -> Iterator[list[Part]]:

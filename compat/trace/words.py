@@ -103,7 +103,8 @@ def clip(text: str, columns: int) -> str:
     for at, each in enumerate(text):
         used += _columns(each)
         if used > columns - 1:
-            return text[:at] + "…"
+            # What ends in one already has no need of another.
+            return text[:at].rstrip("…") + "…"
     return text
 
 

@@ -126,6 +126,27 @@ def test_deep_calls_stay_within_the_line() -> None:
     assert max(map(width, told)) <= 60
 
 
+def test_in_narrow_lines_a_name_goes_before_its_place() -> None:
+    trace = Trace()
+    anna = trace.opens("ChatSession", 6)
+    code = trace.code("def collect_incoming_data(self, data):", "ChatSession", line=40)
+    error = {"error": "ValueError: no", "where": "/a/server_of_a_room.py:44"}
+    with trace.call("handle_read", anna):
+        told: dict[str, Any] = {"f": code, "data": b"hell", "given": True}
+        trace.calls("collect_incoming_data", anna, **told, **error)
+    assert shown(trace, columns=48)[2:] == [
+        "  ChatSession#1.handle_read()              12 µs",
+        '    collect_incoming_data("hell")           6 µs',
+        "      raises ValueError: no",
+    ]
+    assert "room.py:40" in shown(trace, columns=60)[3]
+
+
+def test_what_is_cut_twice_has_one_sign_for_it() -> None:
+    assert clip("hello…, 6 bytes", 7) == "hello…"
+    assert clip("hello, world", 7) == "hello,…"
+
+
 def test_colours_are_the_only_escapes_and_change_nothing_else() -> None:
     plain, coloured = shown(hello()), shown(hello(), color=True)
     assert coloured != plain
