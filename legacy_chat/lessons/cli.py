@@ -13,7 +13,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,7 +27,8 @@ from legacy_chat.lessons.stage import StageError
 
 __all__ = ["main"]
 
-# Lines of the trace that are printed. --trace keeps all of it.
+# Lines of the trace that are printed. A turn that does not fit is left out, unless less
+# than half were there without it. --trace keeps all of it.
 TRACE_LINES = 30
 
 # Columns where there is no terminal to ask.
@@ -131,17 +131,20 @@ def _trace(trace: Path, show: Show, last: int) -> Iterator[str]:
 
     reader = Reader()
     color = is_coloured(sys.stdout)
-    text = (
-        line
-        for turn in read_trace(trace, reader)
-        if turn.number <= last
-        for line in lines(turn, reader, color=color)
-    )
+    room, left = TRACE_LINES, 0
     yield ""
     yield f"── {show.word('trace')} ──"
-    yield from islice(text, TRACE_LINES)
-    if left := sum(1 for _ in text):
-        yield show.word("more trace", count=left)
+    for turn in read_trace(trace, reader):
+        if turn.number > last:
+            continue
+        text = list(lines(turn, reader, color=color, columns=show.columns))
+        if len(text) > room and room < TRACE_LINES // 2:
+            room = 0
+        yield from text[:room]
+        left += len(text[room:])
+        room -= len(text[:room])
+    if left:
+        yield from show.lines(show.word("more trace", count=left))
 
 
 def _write_page(trace: Path, path: Path, show: Show, number: int) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import compat
 from compat.selector_loop import Known
-from compat.trace.reading import read_trace
+from compat.trace.reading import Reader, read_trace
+from compat.trace.text import lines
 from legacy_chat import session
 from legacy_chat.baseline.text import width
 from legacy_chat.cli import main
@@ -316,6 +317,46 @@ def test_a_lesson_ends_with_its_trace_a_question_and_the_answer(
     assert "ChatSession#2.handle_read()" in out[at[0] : at[1]]
     assert "hellou" not in out[: at[1]]
     assert any(turn.by == "poll" for turn in read_trace(kept))
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_all_of_a_lesson_fits_into_the_terminal(
+    columns: int,
+    lang: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["lesson", "--lang", lang]) == 0
+    assert main(["lesson", "2", "--lang", lang]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "ChatSession#2.handle_read(" in "".join(lines)
+    assert max(map(width, lines)) <= columns
+
+
+@pytest.mark.parametrize(("number", "next_begins"), [(5, "turn "), (9, "    ")])
+def test_a_trace_that_is_too_long_ends_with_a_whole_turn_if_that_is_much(
+    number: int,
+    next_begins: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kept = tmp_path / "kept.trace"
+    assert main(["lesson", str(number), "--trace", str(kept)]) == 0
+    out = capsys.readouterr().out
+    shown = out[out.index("── The trace") : out.index("── Question")].splitlines()
+    reader = Reader()
+    whole = [
+        line.rstrip()
+        for turn in read_trace(kept, reader)
+        for line in lines(turn, reader, columns=110)
+    ]
+    *told, note, empty = shown[1:]
+    assert (told, empty) == (whole[: len(told)], "")
+    assert cli.TRACE_LINES // 2 < len(told) <= cli.TRACE_LINES
+    assert whole[len(told)].startswith(next_begins)
+    assert re.match("… [0-9]+ more lines: ", note)
 
 
 def test_the_trace_of_a_lesson_is_a_page(
