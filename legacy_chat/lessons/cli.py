@@ -3,12 +3,14 @@
 Rule 1: the exit status is 0, 1 (it could not be played, or claims what is not true
 here) or 2 (it was asked wrongly), with one line on standard error.
 Rule 2: standard output has the lesson, nothing else.
-Rule 3: a student at a terminal thinks first: the answer comes with Enter.
+Rule 3: what was given is used, or is an error.
+Rule 4: a student at a terminal thinks first: the answer comes with Enter.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -61,9 +63,11 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     escape_the_rest(sys.stdout)
     try:
-        loop = compat.choose(given.loop).name
+        loop = compat.choose(given.loop or "auto").name
     except (compat.UnknownLoopError, compat.MissingLoopError) as error:
         parser.error(str(error))
+    if mistake := _mistake(given):
+        parser.error(mistake)
     try:
         if given.number is None:
             _print(_list(given.lang))
@@ -81,6 +85,21 @@ def main(argv: list[str]) -> int:
         return _refuse(f"lesson {given.number}: {error}")
 
 
+def _mistake(given: argparse.Namespace) -> str:
+    """What is given to no purpose, and what to do; or nothing."""
+    options = {"--loop": given.loop, "--html": given.html, "--trace": given.trace}
+    if given.number is None:
+        for option, value in options.items():
+            if value is not None:
+                what = f"{option} {value}"
+                do = f"legacy-chat lesson NUMBER {what}"
+                return f"{what} needs the number of a lesson: {do}"
+    both = given.html, given.trace
+    if None not in both and os.path.realpath(both[0]) == os.path.realpath(both[1]):
+        return f"--html and --trace are both {given.html}: name two files"
+    return ""
+
+
 def _list(lang: str) -> Iterator[str]:
     yield LIST.said_in(lang)
     yield ""
@@ -92,11 +111,13 @@ def _teach(given: argparse.Namespace, loop: str) -> int:
     lesson = LESSONS[given.number - 1]
     show = Show(given.lang, shutil.get_terminal_size((COLUMNS, 24)).columns)
     with tempfile.TemporaryDirectory() as folder:
-        trace = Path(given.trace or Path(folder) / "lesson.trace")
+        trace = Path(folder) / "lesson.trace"
         scenes = play(lesson, loop, trace)
         *steps, answer = scenes
+        if given.trace:
+            _save(given.trace, trace.read_bytes())
         if given.html:
-            _write_page(trace, Path(given.html), show, given.number)
+            _save(given.html, _page(trace, show, given.number).encode())
         _print(show.head(given.number, lesson, loop))
         for number, scene in enumerate(steps, 1):
             _print(show.step(number, scene))
@@ -147,13 +168,21 @@ def _trace(trace: Path, show: Show, last: int) -> Iterator[str]:
         yield from show.lines(show.word("more trace", count=left))
 
 
-def _write_page(trace: Path, path: Path, show: Show, number: int) -> None:
+def _page(trace: Path, show: Show, number: int) -> str:
     from compat.trace.html import page
 
     reader = Reader()
     title = show.title(number, LESSONS[number - 1]).replace("`", "")
-    text = page(read_trace(trace, reader), reader, lang=show.lang, title=title)
-    path.write_text(text, encoding="utf-8")
+    return page(read_trace(trace, reader), reader, lang=show.lang, title=title)
+
+
+def _save(path: str, data: bytes) -> None:
+    try:
+        Path(path).write_bytes(data)
+    except OSError as error:
+        # What cannot be written, other than what cannot be opened, has no name.
+        error.filename = path
+        raise
 
 
 def _let_think(show: Show) -> None:
@@ -200,15 +229,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--loop",
-        default="auto",
         metavar="NAME",
         help=f"what turns the channels: auto, {', '.join(compat.LOOPS)} "
-        "(default: %(default)s)",
+        "(default: auto)",
     )
     parser.add_argument(
-        "--html", metavar="FILE", help="write the trace as a page to step through"
+        "--html",
+        type=_file,
+        metavar="FILE",
+        help="write the trace as a page to step through",
     )
-    parser.add_argument("--trace", metavar="FILE", help="keep the trace")
+    parser.add_argument("--trace", type=_file, metavar="FILE", help="keep the trace")
     return parser
 
 
@@ -218,3 +249,11 @@ def _lesson(text: str) -> int:
             f"{text!r} is no lesson: there are 1 to {len(LESSONS)}"
         )
     return int(text)
+
+
+def _file(text: str) -> str:
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no file: name one, for standard output has the lesson"
+        )
+    return text

@@ -378,6 +378,16 @@ def test_the_trace_of_a_lesson_is_a_page(
         (["hello"], "'hello' is no lesson: there are 1 to 9"),
         (["2", "--loop", "epoll"], "loop='epoll' is none of auto, select"),
         (["2", "--lang", "fr"], "invalid choice: 'fr'"),
+        (
+            ["--html", "a.html"],
+            "--html a.html needs the number of a lesson: "
+            "legacy-chat lesson NUMBER --html a.html",
+        ),
+        (["--lang", "zh", "--trace", "a"], "--trace a needs the number of a lesson"),
+        (["--loop", "poll"], "--loop poll needs the number of a lesson"),
+        (["2", "--html="], "argument --html: '' is no file: name one"),
+        (["2", "--trace", "-"], "argument --trace: '-' is no file: name one"),
+        (["2", "--trace", "a", "--html", "./a"], "are both ./a: name two files"),
     ],
 )
 def test_what_was_asked_wrongly_is_one_line(
@@ -411,6 +421,17 @@ def test_a_file_that_cannot_be_written_is_one_line(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"legacy-chat lesson: lesson 1: {path}: No such file or directory\n"
+
+
+def test_a_device_that_takes_no_trace_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    assert main(["lesson", "1", "--trace", "/dev/full"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == ("legacy-chat lesson: lesson 1: /dev/full: No space left on device\n")
 
 
 def test_a_system_without_limits_says_why_it_cannot_play(
