@@ -5,6 +5,7 @@ said has arrived before the turn that is to read it.
 Rule 2: the room is the real one, on the loopback, on a free port, in a map of its own.
 Rule 3: whatever happens, what was changed (standard output, the log, limits) is as
 before when the stage is left, and every socket is closed.
+Rule 4: no two peers of a stage ever have the same port, for by that they are known.
 """
 
 from __future__ import annotations
@@ -157,6 +158,7 @@ class Stage:
         self.facts: dict[str, Any] = {}
         self.room: ChatServer
         self._peers: dict[str, Peer] = {}
+        self._ports: set[int] = set()
         self._at_end = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -216,8 +218,7 @@ class Stage:
     def knock(self, name: str, receive_buffer: int = 0, at: Any = None) -> Peer:
         """Connect, to the room or to *at*; nobody has accepted it yet."""
         door = self.room if at is None else at
-        sock = socket.socket()
-        self._at_end.callback(sock.close)
+        sock = self._bound()
         if receive_buffer:
             # Before it connects, for then the window is agreed on.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -285,6 +286,20 @@ class Stage:
             ours = session.socket
         if ours is not None:
             self._wait_until_readable(ours)
+
+    def _bound(self) -> socket.socket:
+        """A socket with a port that no peer has had.
+
+        One that connects unbound may be given that of another, for another room.
+        """
+        while True:
+            sock = socket.socket()
+            self._at_end.callback(sock.close)
+            sock.bind((HOST, 0))
+            port = sock.getsockname()[1]
+            if port not in self._ports:
+                self._ports.add(port)
+                return sock
 
     def _wait_until_readable(self, sock: socket.socket) -> None:
         if not select.select([sock], [], [], PATIENCE)[0]:

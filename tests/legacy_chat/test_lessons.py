@@ -5,6 +5,7 @@ from __future__ import annotations
 import asynchat
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,6 +192,35 @@ def test_a_stage_leaves_nothing_behind(loop: str) -> None:
     assert sys.stdout is stdout
     assert stage.map == {}
     assert count_descriptors() == open_files
+
+
+def test_two_peers_never_have_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports: list[int] = []
+
+    class Again(socket.socket):
+        """What the system gives a port to, if that could be another room's peer's."""
+
+        def bind(self, address: Any) -> None:
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            super().bind((address[0], ports.pop() if ports else address[1]))
+
+        def connect(self, address: Any) -> None:
+            if not self.getsockname()[1]:
+                self.bind(("127.0.0.1", 0))
+            super().connect(address)
+
+    with Stage("select") as stage:
+        stage.open_room()
+        monkeypatch.setattr(socket, "socket", Again)
+        ann = stage.enter("ann")
+        monkeypatch.undo()
+        stage.open_room()
+        monkeypatch.setattr(socket, "socket", Again)
+        ports.append(ann.port)
+        bob = stage.enter("bob")
+        assert not ports
+        assert bob.port != ann.port
+        assert stage.session(bob).server is stage.room
 
 
 def test_who_waits_in_vain_is_told_of(loop: str) -> None:
