@@ -26,11 +26,9 @@ def let_ann_in(stage: Stage) -> None:
 
 
 def say_hi(stage: Stage) -> None:
-    before = stage.turns
     stage.peer("ann").say("hi")
     stage.turn()
     stage.peer("ann").hear("hi")
-    stage.facts["turns"] = stage.turns - before
 
 
 def say_nothing(stage: Stage) -> None:
@@ -40,12 +38,10 @@ def say_nothing(stage: Stage) -> None:
 def speak_at_once(stage: Stage) -> None:
     bob = stage.enter("bob")
     stage.begin()
-    before = stage.turns
     bob.say("me first")
     stage.peer("ann").say("no, me")
     stage.turn()
     bob.hear("no, me")
-    stage.facts["turns"] = stage.turns - before
 
 
 def spoke(seen: Seen) -> list[str]:
@@ -192,7 +188,7 @@ LESSON = Lesson(
                         "读取、收集、回显，全在这一轮里完成。",
                     ),
                     lambda seen: (
-                        seen.facts["turns"] == 1
+                        len(seen.turns) == 1
                         and spoke(seen) == ["ann"]
                         and seen.heard["ann"] == b"hi"
                     ),
@@ -255,7 +251,10 @@ LESSON = Lesson(
                     "One turn, two in its ready set; Ann, then Bob.",
                     "一轮，就绪集里有两个通道；先甲后乙。",
                 ),
-                lambda seen: seen.facts["turns"] == 1 and spoke(seen) == ["ann", "bob"],
+                lambda seen: (
+                    [seen.readers(turn) for turn in seen.turns] == [["ann", "bob"]]
+                    and spoke(seen) == ["ann", "bob"]
+                ),
             ),
         ),
     ),

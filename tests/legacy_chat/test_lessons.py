@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asynchat
+import asyncore
 import os
 import re
 import socket
@@ -29,6 +30,7 @@ from legacy_chat.lessons.lesson import LANGUAGES, Claim, Excerpt, Lesson, Text
 from legacy_chat.lessons.play import Scene, play
 from legacy_chat.lessons.show import Show
 from legacy_chat.lessons.stage import Stage, StageError
+from legacy_chat.server import ChatServer
 from tests.support import OURS
 
 NUMBERS = range(1, len(LESSONS) + 1)
@@ -146,6 +148,109 @@ def test_a_claim_fails_when_the_code_does_otherwise(
     monkeypatch.setattr("legacy_chat.lessons.stage.PATIENCE", 0.3)
     monkeypatch.setattr(where, name, what)
     assert is_found_out(number, "selectors", tmp_path / "trace")
+
+
+# Of lesson 1, each claim by itself: changes that leave the scenario as it is, and the
+# beginnings of what is not true any more.
+
+
+def open_and_leave_a_socket(self: Any, *given: Any) -> int:
+    asyncore.dispatcher(map=self._map).create_socket()
+    return open_doors(self, *given)
+
+
+def let_in_with_a_companion(self: Any, *given: Any) -> None:
+    handle_accepted(self, *given)
+    companion = asyncore.dispatcher(map=self._map)
+    companion.readable = companion.writable = lambda: False  # type: ignore[method-assign]
+    companion.create_socket(type=socket.SOCK_DGRAM)
+
+
+def collect_and_accept(self: Any, data: bytes) -> None:
+    self.server.handle_accept()
+    collect_incoming_data(self, data)
+
+
+def collect_and_say_twice(self: Any, data: bytes) -> None:
+    self.push(data)
+    collect_incoming_data(self, data)
+
+
+def come_in_front(self: Any, map: Any = None) -> None:
+    map = self._map if map is None else map
+    others = dict(map)
+    map.clear()
+    add_channel(self, map)
+    map.update(others)
+
+
+open_doors = Listener.open_doors
+handle_accepted = ChatServer.handle_accepted
+collect_incoming_data = session.ChatSession.collect_incoming_data
+add_channel = asyncore.dispatcher.add_channel
+
+CHANGES_OF_ONE_TURN: dict[str, tuple[type, str, Any, list[str]]] = {
+    "a socket is left in the map": (
+        Listener,
+        "open_doors",
+        open_and_leave_a_socket,
+        ["The map has one channel", "The ready set was the listening channel"],
+    ),
+    "a session does not come alone": (
+        ChatServer,
+        "handle_accepted",
+        let_in_with_a_companion,
+        ["`handle_accept` was called once"],
+    ),
+    "the listener is called for nothing": (
+        session.ChatSession,
+        "collect_incoming_data",
+        collect_and_accept,
+        ["Only Ann's channel was ready; nobody called"],
+    ),
+    "what is said is said twice": (
+        session.ChatSession,
+        "collect_incoming_data",
+        collect_and_say_twice,
+        ["Read, collected, echoed"],
+    ),
+    "the room spins": (
+        session.ChatSession,
+        "writable",
+        lambda self: True,
+        ["Nobody was ready"],
+    ),
+    "who comes last is first": (
+        asyncore.dispatcher,
+        "add_channel",
+        come_in_front,
+        ["One turn, two in its ready set"],
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_ONE_TURN)
+def test_a_claim_about_one_turn_fails_when_the_code_does_otherwise(
+    change: str, loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, name, what, begin = CHANGES_OF_ONE_TURN[change]
+    monkeypatch.setattr(where, name, what)
+    scenes = play(LESSONS[0], loop, tmp_path / "trace")
+    false = [
+        claim.text.en
+        for scene in scenes
+        for claim, holds in scene.claims()
+        if not holds
+    ]
+    for each in begin:
+        assert [said for said in false if said.startswith(each)], false
+
+
+def test_every_claim_about_one_turn_has_been_seen_to_fail() -> None:
+    steps = (*LESSONS[0].steps, LESSONS[0].answer)
+    claims = [claim.text.en for step in steps for claim in step.claims]
+    begin = [each for *_, begin in CHANGES_OF_ONE_TURN.values() for each in begin]
+    assert all(any(said.startswith(each) for each in begin) for said in claims)
 
 
 def test_the_tutorials_way_with_one_message_more_is_found_out(
