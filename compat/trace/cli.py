@@ -23,6 +23,7 @@ from compat.streams import is_coloured, throw_away
 from compat.trace import mermaid, perfetto, text
 from compat.trace.choosing import Choice, chosen
 from compat.trace.findings import LIMITS, RULES_IN_WORDS
+from compat.trace.phrases import LANGUAGES
 from compat.trace.reading import Reader, TraceError, Turn, read_lines
 from compat.trace.words import count, readable
 
@@ -87,7 +88,9 @@ def show_text(given: argparse.Namespace) -> int:
 
     def show(turns: Iterable[Turn]) -> None:
         for turn in turns:
-            for line in text.lines(turn, reader, color=colour, columns=columns):
+            for line in text.lines(
+                turn, reader, color=colour, columns=columns, lang=given.lang
+            ):
                 stdout.write(line + "\n")
             if given.follow:
                 stdout.flush()
@@ -333,7 +336,7 @@ def _parser() -> argparse.ArgumentParser:
     _document_parser(reading, show_html)
     reading.add_argument(
         "--lang",
-        choices=("en", "zh"),
+        choices=LANGUAGES,
         default="en",
         help="what the page begins with (default: %(default)s)",
     )
@@ -370,6 +373,12 @@ def _text_parser(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "always", "never"),
         default="auto",
         help="auto (default): on a terminal, unless NO_COLOR is set",
+    )
+    parser.add_argument(
+        "--lang",
+        choices=LANGUAGES,
+        default="en",
+        help="English or Chinese (default: %(default)s)",
     )
 
 

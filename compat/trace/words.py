@@ -4,6 +4,7 @@ Rule 1: what a program or its peers wrote neither steers a terminal nor ends a l
 what cannot be seen is escaped, so that two different things never look the same.
 Rule 2: text of a trace may hold U+DC80 to U+DCFF, bytes that are not UTF-8. They leave
 here as ``\\xff``, so what leaves here can be encoded.
+Rule 3: whatever says something in a language has a ``lang``, one of phrases.LANGUAGES.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import PurePosixPath, PureWindowsPath
 
+from compat.trace.phrases import PHRASES, said
 from compat.trace.reading import Call, Channel, Code, Event, State
 
 __all__ = [
@@ -35,22 +37,6 @@ __all__ = [
     "why",
     "width",
 ]
-
-WHY = {
-    "ready": "ready",
-    "timer": "a timer is due",
-    "wake-up": "another thread or a signal woke it",
-    "timeout": "nothing happened in that time",
-}
-
-STATUS = {
-    "new": "is new",
-    "connecting": "is connecting",
-    "connected": "is connected",
-    "listening": "listens",
-    "closing": "closes when its queue is empty",
-    "closed": "is closed",
-}
 
 # What is written otherwise in a string of Python, too.
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
@@ -77,14 +63,16 @@ def quoted(data: bytes, size: int | None = None, columns: int = 1 << 30) -> str:
     return f'"{clip(text, room)}"'
 
 
-def counted(data: bytes, size: int | None = None, columns: int = 1 << 30) -> str:
+def counted(
+    data: bytes, size: int | None = None, columns: int = 1 << 30, lang: str = "en"
+) -> str:
     """As quoted, with its size where that cannot be seen: ``"用户", 6 bytes``."""
     size = len(data) if size is None else size
     text = quoted(data, size)
     if data.isascii() and size <= len(data) and len(text) <= columns:
         return text
-    after = f", {count(size, 'byte')}"
-    return quoted(data, size, columns - len(after)) + after
+    after = said("comma", lang) + count(size, "byte", lang)
+    return quoted(data, size, columns - width(after)) + after
 
 
 def width(text: str) -> int:
@@ -108,9 +96,10 @@ def clip(text: str, columns: int) -> str:
     return text
 
 
-def count(number: float, thing: str) -> str:
-    """``1 byte``, ``4,096 bytes``."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+def count(number: float, thing: str, lang: str = "en") -> str:
+    """``1 byte``, ``4,096 bytes``; in other languages, only bytes and channels."""
+    things = f"{number:,} {thing}{'' if number == 1 else 's'}"
+    return things if lang == "en" else said(thing, lang, count=number)
 
 
 def duration(us: int) -> str:
@@ -137,74 +126,56 @@ def where(error: str) -> str:
     return _base(error)
 
 
-def title(call: Call) -> str:
+def title(call: Call, lang: str = "en") -> str:
     """What is called, for people: ``push``, ``timer 3: resume_accepting``."""
     name = readable(call.do)
     if "to" in call.fields and call.channel is None:
         name = f"Audience.{name}"
     if call.do == "timer" and isinstance(call.fields.get("id"), int):
-        name = f"timer {call.fields['id']}"
+        name = said("timer", lang, number=call.fields["id"])
+    if call.do == "turn ends":
+        name = said("turn ends", lang)
     if call.code is not None and call.do in ("timer", "soon"):
-        name += f": {readable(call.code.do)}"
+        name += said("colon", lang) + readable(call.code.do)
     return name
 
 
-def traffic(call: Call) -> str:
+def traffic(call: Call, lang: str = "en") -> str:
     """What went through the channel's socket: ``read 5``, ``sent 4``, or ""."""
-    read = f"read {call.taken:,}" if call.taken else ""
-    sent = f"sent {call.given:,}" if call.given else ""
-    return ", ".join(filter(None, (read, sent)))
+    read = said("read", lang, count=call.taken) if call.taken else ""
+    sent = said("sent", lang, count=call.given) if call.given else ""
+    return said("comma", lang).join(filter(None, (read, sent)))
 
 
-def why(reason: str) -> str:
+def why(reason: str, lang: str = "en") -> str:
     """Why a wait was over."""
-    return WHY.get(reason, readable(reason))
+    return _said_of("why", reason, lang) or readable(reason)
 
 
-def became(state: State) -> list[str]:
+def became(state: State, lang: str = "en") -> list[str]:
     """What a state says, a few words for each thing."""
-    fields, said = state.fields, []
+    fields, words = state.fields, []
     if "is" in fields or "local" in fields or "peer" in fields:
-        said.append(_status(state))
+        words.append(_status(state, lang))
     if "terminator" in fields:
-        said.append(f"waits for {_awaited(fields['terminator'])}")
+        words.append(_awaited(fields["terminator"], lang))
     if "held" in fields:
-        said.append(_held(state))
+        words.append(_held(state, lang))
     if "backlog" in fields or "queued" in fields:
-        said.append(_backlog(fields))
+        words.append(_backlog(fields, lang))
     if "unseen" in fields:
-        said.append(f"cannot be looked at: {readable(fields['unseen'])}")
-    return said
+        words.append(said("unseen", lang, why=readable(fields["unseen"])))
+    return words
 
 
-def happened(event: Event) -> list[str]:
+def happened(event: Event, lang: str = "en") -> list[str]:
     """As became, of any event."""
-    fields = event.fields
-    if isinstance(event, State):
-        return became(event)
-    if event.what == "open":
-        kind = f"{fields.get('module', '')}.{fields.get('class', '?')}".lstrip(".")
-        return [f"is opened: descriptor {fields.get('fd', '?')}, {readable(kind)}"]
-    if event.what == "interest":
-        return [f"wants {wanted(fields.get('r'), fields.get('w'))}"]
-    if event.what == "timer":
-        after = fields.get("in")
-        then = "is cancelled" if after is None else f"is set: in {after:g} s"
-        return [f"timer {fields.get('id', '?')} {then}"]
-    if event.what == "turn":
-        return [f"turns a loop inside of this: turn {fields.get('n', '?')}"]
-    if event.what == "woke":
-        waited = duration(fields.get("waited", 0))
-        return [f"waited {waited}: {why(fields.get('why', ''))}"]
-    if event.what == "end":
-        return [_end(fields.get("why", ""))]
-    return [readable(event.what)]
+    return became(event, lang) if isinstance(event, State) else [_did(event, lang)]
 
 
-def wanted(reads: object, writes: object) -> str:
+def wanted(reads: object, writes: object, lang: str = "en") -> str:
     """An interest."""
-    wants = [name for name, on in (("to read", reads), ("to write", writes)) if on]
-    return " and ".join(wants) or "nothing"
+    return said(f"wanted {'r' * bool(reads)}{'w' * bool(writes)}".rstrip(), lang)
 
 
 def named(channel: Channel) -> str:
@@ -225,47 +196,86 @@ def packed(phrases: list[str], room: int, between: str = "; ") -> Iterator[str]:
         yield line
 
 
-def _status(state: State) -> str:
+def _did(event: Event, lang: str) -> str:
+    fields = event.fields
+    if event.what == "open":
+        kind = f"{fields.get('module', '')}.{fields.get('class', '?')}".lstrip(".")
+        fd = fields.get("fd", "?")
+        return said("opened", lang, fd=fd, kind=readable(kind))
+    if event.what == "interest":
+        what = wanted(fields.get("r"), fields.get("w"), lang)
+        return said("wants", lang, what=what)
+    if event.what == "timer":
+        number, after = fields.get("id", "?"), fields.get("in")
+        if after is None:
+            return said("timer cancelled", lang, number=number)
+        return said("timer set", lang, number=number, seconds=after)
+    if event.what == "turn":
+        return said("inner turn", lang, number=fields.get("n", "?"))
+    if event.what == "woke":
+        span, reason = duration(fields.get("waited", 0)), fields.get("why", "")
+        return said("waited", lang, span=span, why=why(reason, lang))
+    if event.what == "end":
+        return _end(fields.get("why", ""), lang)
+    return readable(event.what)
+
+
+def _said_of(kind: str, what: str, lang: str) -> str:
+    """A phrase of a kind; "" for what a trace has that there is no phrase for."""
+    phrase = f"{kind} {what}"
+    return said(phrase, lang) if phrase in PHRASES else ""
+
+
+def _status(state: State, lang: str) -> str:
     fields = state.fields
     status = fields.get("is", "")
-    said = STATUS.get(status, f"is {readable(status)}" if status else "has addresses")
-    ends = [f"at {fields['local']}"] if fields.get("local") else []
-    ends += [f"to {fields['peer']}"] if fields.get("peer") else []
-    return " ".join([said, *map(readable, ends)])
+    words = [said("addresses", lang)]
+    if status:
+        of_any = said("is", lang, status=readable(status))
+        words = [_said_of("is", status, lang) or of_any]
+    for end in ("local", "peer"):
+        if fields.get(end):
+            words.append(said(end, lang, address=readable(fields[end])))
+    return said("beside", lang).join(words)
 
 
-def _awaited(terminator: str | int | None) -> str:
+def _awaited(terminator: str | int | None, lang: str) -> str:
+    if not terminator:
+        return said("awaits nothing", lang)
     if isinstance(terminator, str):
-        return quoted(_bytes(terminator)) if terminator else "no terminator"
-    return count(terminator, "byte") if terminator else "no terminator"
+        return said("awaits", lang, what=quoted(_bytes(terminator)))
+    return said("awaits bytes", lang, what=count(terminator, "byte", lang))
 
 
-def _held(state: State) -> str:
+def _held(state: State, lang: str) -> str:
     size, terminator = state.fields["held"], state.terminator
     if not size:
-        return "holds nothing back any more"
-    what = count(size, "byte") if state.holds is None else quoted(state.holds)
+        return said("held nothing", lang)
+    if state.holds is None:
+        return said("held", lang, what=count(size, "byte", lang))
+    what = quoted(state.holds)
     whole = _bytes(terminator) if isinstance(terminator, str) else b""
-    if state.holds is None or not whole.startswith(state.holds):
-        return f"holds back {what}"
-    return f"holds back {what}: it may begin the terminator {quoted(whole)}"
+    if not whole.startswith(state.holds):
+        return said("held", lang, what=what)
+    return said("held because", lang, what=what, terminator=quoted(whole))
 
 
-def _backlog(fields: dict[str, int]) -> str:
+def _backlog(fields: dict[str, int], lang: str) -> str:
     if not fields.get("backlog") and not fields.get("queued"):
-        return "backlog empty"
-    said = []
+        return said("backlog empty", lang)
+    words = []
     if "backlog" in fields:
-        said.append(f"backlog {count(fields['backlog'], 'byte')}")
+        what = count(fields["backlog"], "byte", lang)
+        words.append(said("backlog", lang, what=what))
     if "queued" in fields:
-        said.append(f"{fields['queued']:,} in its queue")
-    return ", ".join(said)
+        words.append(said("queued", lang, count=fields["queued"]))
+    return said("comma", lang).join(words)
 
 
-def _end(reason: str) -> str:
+def _end(reason: str, lang: str) -> str:
     if reason == "full":
-        return "the trace is full: there was more"
-    return f"the trace ends: {readable(reason)}"
+        return said("full", lang)
+    return said("end", lang, why=readable(reason))
 
 
 def _bytes(text: str) -> bytes:

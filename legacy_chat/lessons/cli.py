@@ -151,14 +151,15 @@ def _trace(trace: Path, show: Show, last: int) -> Iterator[str]:
     from compat.trace.text import lines
 
     reader = Reader()
-    color = is_coloured(sys.stdout)
+    color, lang = is_coloured(sys.stdout), show.lang
     room, left = TRACE_LINES, 0
     yield ""
     yield f"── {show.word('trace')} ──"
     for turn in read_trace(trace, reader):
         if turn.number > last:
             continue
-        text = list(lines(turn, reader, color=color, columns=show.columns))
+        columns = show.columns
+        text = list(lines(turn, reader, color=color, columns=columns, lang=lang))
         if len(text) > room and room < TRACE_LINES // 2:
             room = 0
         yield from text[:room]

@@ -450,6 +450,7 @@ def test_a_lesson_ends_with_its_trace_a_question_and_the_answer(
     at = [out.index(f"── {show.WORDS[word].said_in(lang)} ──") for word in words]
     assert at == sorted(at)
     assert "ChatSession#2.handle_read()" in out[at[0] : at[1]]
+    assert ("有通道就绪" if lang == "zh" else "ready to read") in out[at[0] : at[1]]
     assert "hellou" not in out[: at[1]]
     assert any(turn.by == "poll" for turn in read_trace(kept))
 

@@ -6,10 +6,12 @@ import io
 import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compat.trace.choosing import Choice, chosen
+from compat.trace.phrases import LANGUAGES, PHRASES
 from compat.trace.reading import Reader, read_lines
 from compat.trace.text import lines
 from compat.trace.words import clip, counted, duration, quoted, readable, width
@@ -17,7 +19,7 @@ from tests.compat.trace.anything import files
 from tests.compat.trace.making import Room, Trace, hello
 
 
-def shown(trace: Trace, **options: bool | int) -> list[str]:
+def shown(trace: Trace, **options: bool | int | str) -> list[str]:
     turns, reader = trace.read()
     return [
         line
@@ -26,7 +28,8 @@ def shown(trace: Trace, **options: bool | int) -> list[str]:
     ]
 
 
-def test_why_hello_arrives_as_hell_can_be_seen() -> None:
+def hell() -> Trace:
+    """A hello that arrives as hell."""
     trace = Trace()
     anna = trace.opens("ChatSession", 6, "room")
     peer = "127.0.0.1:40014"
@@ -43,7 +46,11 @@ def test_why_hello_arrives_as_hell_can_be_seen() -> None:
     with trace.call("turn ends"):
         trace.calls("send", anna, data=b"more", out=4)
     trace.state(anna, backlog=4096, queued=2)
-    assert shown(trace, columns=76) == [
+    return trace
+
+
+def test_why_hello_arrives_as_hell_can_be_seen() -> None:
+    assert shown(hell(), columns=76) == [
         "before the first turn",
         "  ChatSession#1 is opened: descriptor 6, room.ChatSession",
         '  ChatSession#1 is connected to 127.0.0.1:40014; waits for "out"',
@@ -59,6 +66,38 @@ def test_why_hello_arrives_as_hell_can_be_seen() -> None:
         '    ChatSession#1.send()  sent 4: "more"                                6 µs',
         "  ChatSession#1 backlog 4,096 bytes, 2 in its queue",
     ]
+
+
+def test_the_same_can_be_seen_in_chinese() -> None:
+    assert shown(hell(), columns=76, lang="zh") == [
+        "第一轮之前",
+        "  ChatSession#1 已打开：描述符 6，room.ChatSession",
+        '  ChatSession#1 已连接，对端 127.0.0.1:40014；终止符 "out"',
+        "第 1 轮  0.000008 s  selectors 询问了 2 个通道（8 µs），最多等 30 s",
+        "  关注可读：ChatSession#1",
+        "  等待了 250 µs：有通道就绪；可读：ChatSession#1",
+        '  ChatSession#1.handle_read()  读入 5："hello"                         24 µs',
+        '    collect_incoming_data("hell")                        room.py:40    18 µs',
+        '      push("hell")  发出 4                                              6 µs',
+        '      Audience.push("用户127.0.0.1:4001…"，30 字节) 发给另外 1 个       6 µs',
+        '  ChatSession#1 扣住 "o"：可能是终止符 "out" 的开头',
+        "  本轮结束                                                             12 µs",
+        '    ChatSession#1.send()  发出 4："more"                                6 µs',
+        "  ChatSession#1 积压 4,096 字节，队列中 2 项",
+    ]
+
+
+def test_every_phrase_is_there_in_every_language_with_the_same_blanks() -> None:
+    for name, phrase in PHRASES.items():
+        english, chinese = (sorted(re.findall("{.*?}", each)) for each in phrase)
+        assert english == chinese, name
+        assert not re.search("[\u4e00-\u9fff]", phrase.en)
+        assert not re.search("[a-rt-z]", re.sub("{.*?}", "", phrase.zh)), name
+
+
+def test_a_language_that_is_not_known_is_an_error() -> None:
+    with pytest.raises(ValueError, match="lang='fr' is no language of the text"):
+        shown(hello(), lang="fr")
 
 
 def test_what_is_held_back_is_said_with_the_terminator_of_that_moment() -> None:
@@ -154,11 +193,13 @@ def test_colours_are_the_only_escapes_and_change_nothing_else() -> None:
     assert stripped == plain
 
 
-@given(files(), st.integers(0, 120))
-def test_whatever_is_in_a_trace_its_lines_are_lines(file: bytes, columns: int) -> None:
+@given(files(), st.integers(0, 120), st.sampled_from(LANGUAGES))
+def test_whatever_is_in_a_trace_its_lines_are_lines(
+    file: bytes, columns: int, lang: str
+) -> None:
     reader = Reader()
     for turn in read_lines(io.BytesIO(file), reader):
-        for line in lines(turn, reader, columns=columns):
+        for line in lines(turn, reader, columns=columns, lang=lang):
             assert line.isprintable()
             assert line.encode()
             assert width(line) <= max(columns, 40)

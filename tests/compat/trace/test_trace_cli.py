@@ -63,6 +63,20 @@ def test_calls_alone_can_be_chosen(trace: Path, capsys: Capture) -> None:
     assert "holds back" not in told
 
 
+def test_the_text_is_english_or_chinese(trace: Path, capsys: Capture) -> None:
+    assert run("text", "--turns", "1", trace) == 0
+    assert run("text", "--turns", "1", "--lang", "zh", trace) == 0
+    english, chinese = (
+        capsys.readouterr().out.split("turn 1")[1].split("第 1 轮", maxsplit=1)
+    )
+    assert "handle_accept" in english
+    assert "handle_accept" in chinese
+    assert "ready to read" in english
+    assert "有通道就绪" in chinese
+    assert run("text", "--lang", "fr", trace) == 2
+    assert "invalid choice: 'fr'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto", "doctor"])
 def test_what_is_no_trace_is_one_line_and_status_2(
     tmp_path: Path, capsys: Capture, view: str
