@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -29,8 +30,7 @@ from legacy_chat.lessons.stage import StageError
 
 __all__ = ["main"]
 
-# Lines of the trace that are printed. A turn that does not fit is left out, unless less
-# than half were there without it. --trace keeps all of it.
+# Lines of the trace that are printed at most. --trace keeps all of it.
 TRACE_LINES = 30
 
 # Columns where there is no terminal to ask.
@@ -121,7 +121,7 @@ def _teach(given: argparse.Namespace, loop: str) -> int:
         _print(show.head(given.number, lesson, loop))
         for number, scene in enumerate(steps, 1):
             _print(show.step(number, scene))
-        _print(_trace(trace, show, steps[-1].last))
+        _print(_trace(trace, show, steps))
     _print(["", f"── {show.word('question')} ──", *show.prose(lesson.question)])
     _let_think(show)
     _print(["", f"── {show.word('answer')} ──", *show.scene(answer)])
@@ -145,28 +145,43 @@ def _judge(number: int, scenes: list[Scene]) -> int:
     )
 
 
-def _trace(trace: Path, show: Show, last: int) -> Iterator[str]:
+def _trace(trace: Path, show: Show, steps: list[Scene]) -> Iterator[str]:
     """The trace of the steps, as text; that of the answer would give it away."""
     # Here, for the list does not need it.
     from compat.trace.text import lines
 
     reader = Reader()
-    color, lang = is_coloured(sys.stdout), show.lang
-    room, left = TRACE_LINES, 0
+    first, last = steps[0].first, steps[-1].last
+    color, columns, lang = is_coloured(sys.stdout), show.columns, show.lang
+    all_of_it = 0
+    texts: list[list[str]] = []
+    for turn in read_trace(trace, reader):
+        if turn.number <= last:
+            text = list(lines(turn, reader, color=color, columns=columns, lang=lang))
+            all_of_it += len(text)
+            # The turns before were the setting. If there are none, the room opens.
+            if turn.number >= first or first == 1:
+                texts.append(text)
+    shown = _first_of(texts)
     yield ""
     yield f"── {show.word('trace')} ──"
-    for turn in read_trace(trace, reader):
-        if turn.number > last:
-            continue
-        columns = show.columns
-        text = list(lines(turn, reader, color=color, columns=columns, lang=lang))
-        if len(text) > room and room < TRACE_LINES // 2:
-            room = 0
-        yield from text[:room]
-        left += len(text[room:])
-        room -= len(text[:room])
-    if left:
+    names = re.findall(r"\w+#\d+", "\n".join(shown))
+    channels = [each for each in reader.channels.values() if each.name in names]
+    yield from show.named(channels, steps[-1].seen)
+    yield from shown
+    if left := all_of_it - len(shown):
         yield from show.lines(show.word("more trace", count=left))
+
+
+def _first_of(texts: list[list[str]]) -> list[str]:
+    """Whole turns, unless that is less than half of what may be shown."""
+    shown: list[str] = []
+    for text in texts:
+        if len(shown) + len(text) > TRACE_LINES:
+            is_much = len(shown) >= TRACE_LINES // 2
+            return shown if is_much else [*shown, *text][:TRACE_LINES]
+        shown += text
+    return shown
 
 
 def _page(trace: Path, show: Show, number: int) -> str:

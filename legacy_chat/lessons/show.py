@@ -8,7 +8,7 @@ Rule 3: it fits into the columns that there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from compat.trace.reading import Call, Channel, Entry, Event, Turn
@@ -82,10 +82,11 @@ WORDS = {
     "loop": Text("on the loop {loop}", "循环：{loop}"),
     "turn": Text("turn {number}: {ready}", "第 {number} 轮：{ready}"),
     "read": Text("{who} can be read", "{who}可读"),
-    "write": Text("{who} can be written", "{who}可写"),
+    "write": Text("{who} can be written to", "{who}可写"),
     "urgent": Text("{who} has urgent data", "{who}有带外数据"),
     "nobody": Text("nobody is ready", "没有通道就绪"),
     "raised": Text("raises {error}", "抛出 {error}"),
+    "handles": Text("for {error}", "处理 {error}"),
     "held": Text("held back: {count}", "扣住：{count}"),
     "backlog": Text("backlog: {count}", "积压：{count}"),
     "of": Text("{who}: {does}", "{who}：{does}"),
@@ -94,6 +95,7 @@ WORDS = {
     "wants r": Text("read", "可读"),
     "wants w": Text("write", "可写"),
     "wants nothing": Text("none", "无"),
+    "item": Text(", ", "、"),
     "and": Text(" and ", "、"),
     "comma": Text(", ", "，"),
     "guest": Text("guest", "客人"),
@@ -104,6 +106,7 @@ WORDS = {
     "bytes": Text("{count:,} bytes", "{count:,} 字节"),
     "no source": Text("(its source is not installed)", "（没有安装源代码）"),
     "trace": Text("The trace", "跟踪记录"),
+    "named": Text("{who} is {channel}", "{who}是 {channel}"),
     "more trace": Text(
         "… {count} more lines: --trace FILE keeps all of it, --html FILE shows it",
         "……还有 {count} 行：--trace FILE 保存全部，--html FILE 生成网页",
@@ -200,6 +203,15 @@ class Show:
         """One paragraph, in lines."""
         return filled(text, self.columns)
 
+    def named(self, channels: Iterable[Channel], seen: Seen) -> list[str]:
+        """Who has which of these channels, in lines; none, if nobody has."""
+        who = [
+            self.word("named", who=self._name(peer), channel=channel.name)
+            for channel in channels
+            if (peer := seen.peer_of(channel))
+        ]
+        return self.lines(self.word("comma").join(who)) if who else []
+
     def _happened(self, scene: Scene) -> Iterator[str]:
         rows = list(self._rows(scene))
         code = [
@@ -268,7 +280,7 @@ class Show:
 
     def _note(self, note: Note, seen: Seen) -> Row:
         if note.what in ("prints", "logs"):
-            data = clip(readable(note.data), SAID)
+            data = clip(self._with_names(readable(note.data), seen), SAID)
         else:
             data = self._data(note.data, None, seen)
         who = self._names([self._name(each) for each in note.who.split(",")])
@@ -320,7 +332,9 @@ class Show:
             size = call.taken or call.given if call.size is None else call.size
             parts.append(self._data(call.data, size, seen))
         if call.error:
-            parts.append(self.word("raised", error=call.error.partition(":")[0]))
+            # What handle_error is called for, and does not raise.
+            how = "handles" if call.do == "handle_error" else "raised"
+            parts.append(self.word(how, error=call.error.partition(":")[0]))
         return " ".join(parts)
 
     def _state(self, event: Event, seen: Seen) -> Iterator[str]:
@@ -340,13 +354,17 @@ class Show:
 
     def _data(self, data: bytes, size: int | None, seen: Seen) -> str:
         """Bytes, with names in the place of addresses; the first, if there are many."""
-        text = readable(data)
-        for name, port in seen.ports.items():
-            text = text.replace(user_of(port), f"用户{{{self._name(name)}}}")
+        text = self._with_names(readable(data), seen)
         size = len(data) if size is None else size
         if len(text) <= WORDS_SHOWN and size == len(data):
             return f'"{text}"'
         return f'"{text[:BEGINNING]}…" ({self._count(size)})'
+
+    def _with_names(self, text: str, seen: Seen) -> str:
+        """Whom the room calls by address, by name."""
+        for name, port in seen.ports.items():
+            text = text.replace(user_of(port), f"用户{{{self._name(name)}}}")
+        return text
 
     def _count(self, size: int) -> str:
         return self.word("byte" if size == 1 else "bytes", count=size)
@@ -358,7 +376,13 @@ class Show:
     def _names(self, names: list[str]) -> str:
         if len(names) > MANY_NAMES:
             names = [f"{names[0]} … {names[-1]}"]
-        return self.word("and").join(names)
+        return self._listed(names)
+
+    def _listed(self, things: list[str]) -> str:
+        """``Ann``, ``Ann and Bob``, ``Ann, Bob and Cid``."""
+        *others, last = things
+        others = [self.word("item").join(others)] if others else []
+        return self.word("and").join([*others, last])
 
     def _name(self, who: str) -> str:
         if who in NAMES:

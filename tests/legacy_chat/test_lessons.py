@@ -123,6 +123,32 @@ def test_what_happened_stands_beside_the_code_that_made_it_happen(
     assert 'Bob gets "用户{Ann} 说:hell"' in " ".join(lines)
 
 
+def test_handle_error_is_called_for_an_exception_and_raises_none(
+    played: Any,
+) -> None:
+    told = list(Show("en", 80).scene(played(4, "select")[0]))
+    assert "  Ann: handle_error for UnicodeDecodeError" in told
+    assert any(
+        line.startswith("    collect_incoming_data ")
+        and line.endswith(" raises UnicodeDecodeError")
+        for line in told
+    )
+
+
+def test_the_log_names_people_as_the_lesson_does(played: Any) -> None:
+    told = list(Show("en", 80).scene(played(4, "select")[0]))
+    assert "the log says 用户{Ann}: closing after an error" in told
+    told = list(Show("zh", 80).scene(played(4, "select")[0]))
+    assert "日志：用户{甲}: closing after an error" in told
+
+
+def test_three_people_are_listed_as_people_are(played: Any) -> None:
+    assert "(Cid, Dan and Eve in the room)" in Show("en", 80).scene(
+        played(9, "select")[-1]
+    )
+    assert "（聊天室里有丙、丁、戊）" in Show("zh", 80).scene(played(9, "select")[-1])
+
+
 # A claim can fail: with one thing changed in the code that a lesson is about, it does.
 
 CHANGES: dict[str, tuple[int, Any, str, Any]] = {
@@ -471,9 +497,12 @@ def test_all_of_a_lesson_fits_into_the_terminal(
     assert max(map(width, lines)) <= columns
 
 
-@pytest.mark.parametrize(("number", "next_begins"), [(5, "turn "), (9, "    ")])
-def test_a_trace_that_is_too_long_ends_with_a_whole_turn_if_that_is_much(
+@pytest.mark.parametrize(
+    ("number", "begins", "next_begins"), [(5, "turn 3", "turn "), (9, "turn 2", "  ")]
+)
+def test_the_trace_begins_with_the_first_step_and_ends_with_a_whole_turn_if_it_can(
     number: int,
+    begins: str,
     next_begins: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -488,11 +517,25 @@ def test_a_trace_that_is_too_long_ends_with_a_whole_turn_if_that_is_much(
         for turn in read_trace(kept, reader)
         for line in lines(turn, reader, columns=110)
     ]
-    *told, note, empty = shown[1:]
-    assert (told, empty) == (whole[: len(told)], "")
-    assert cli.TRACE_LINES // 2 < len(told) <= cli.TRACE_LINES
-    assert whole[len(told)].startswith(next_begins)
+    _, named, *told, note, empty = shown
+    assert named.startswith("Ann is ")
+    assert told[0].startswith(begins)
+    at = whole.index(told[0])
+    assert (told, empty) == (whole[at : at + len(told)], "")
+    assert cli.TRACE_LINES // 2 <= len(told) <= cli.TRACE_LINES
+    assert whole[at + len(told)].startswith(next_begins)
     assert re.match("… [0-9]+ more lines: ", note)
+
+
+def test_a_trace_says_whose_its_channels_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["lesson", "3"]) == 0
+    told = capsys.readouterr().out.split("── The trace ──\n")[1]
+    assert told.startswith("Ann is ChatSession#2, Bob is ChatSession#3, Cid is ")
+    assert main(["lesson", "1", "--lang", "zh"]) == 0
+    told = capsys.readouterr().out.split("── 跟踪记录 ──\n")[1]
+    assert told.startswith("甲是 ChatSession#2\n第一轮之前\n  ChatServer#1 已打开")
 
 
 def test_the_trace_of_a_lesson_is_a_page(
