@@ -144,7 +144,7 @@ LESSON = Lesson(
                 "interest in writing; the next turn writes it, and the interest is "
                 "gone.",
                 "加一个方法：有东西要写时才返回真。现在它会等了。乙说 `hi`："
-                "一轮读进来，从此开始关心可写；下一轮写出去，关心也就取消了。",
+                "一轮读进来，从此开始关注可写；下一轮写出去，关注也就取消了。",
             ),
             be_calm,
             (Excerpt(Calm.writable), Excerpt(Echo.handle_read, beside="handle_read")),
@@ -228,7 +228,7 @@ LESSON = Lesson(
         "Interest in writing means: I have something to write. Have it while the "
         "queue is not empty, and not a turn longer. "
         "`python -m compat.trace doctor FILE` finds channels that do otherwise.",
-        "关心可写，意思是“我有东西要写”：队列非空时才关心，一轮也不要多。"
+        "关注可写，意思是“我有东西要写”：队列非空时才关注，一轮也不要多。"
         "`python -m compat.trace doctor FILE` 能找出不守规矩的通道。",
     ),
 )

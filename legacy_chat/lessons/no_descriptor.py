@@ -175,7 +175,7 @@ LESSON = Lesson(
                 "takes it back. Then it has no interest in accepting for a second.",
                 "再看聊天室，丙已经在里面。它手里留着一个备用描述符。丁来敲门时别的都"
                 "用完了：聊天室放掉备用的，用它接受丁，告诉他没有位置，关闭，再把备用"
-                "的拿回来。之后的一秒钟里，它不再关心有没有人敲门。",
+                "的拿回来。之后的一秒钟里，它不再关注有没有人敲门。",
             ),
             stay,
             (
@@ -207,7 +207,7 @@ LESSON = Lesson(
                         "In the next turn it has no interest, and nobody is ready: it "
                         "does not spin. The log has a line about Dan, and one about "
                         "the room, which tries again every second.",
-                        "下一轮它不关心任何事件，也没有通道就绪：它没有空转。"
+                        "下一轮它不关注任何事件，也没有通道就绪：它没有空转。"
                         "日志里一行说丁，一行说聊天室：它每秒再试一次。",
                     ),
                     lambda seen: (
@@ -292,6 +292,6 @@ LESSON = Lesson(
     Text(
         "An error that does not go away has to change your interest, or it is there "
         "again in the next turn.",
-        "不会自己消失的错误，必须让你改变所关心的事件，否则下一轮它还在那里。",
+        "不会自己消失的错误，必须让你改变所关注的事件，否则下一轮它还在那里。",
     ),
 )

@@ -91,7 +91,7 @@ WORDS = {
     "backlog": Text("backlog: {count}", "积压：{count}"),
     "of": Text("{who}: {does}", "{who}：{does}"),
     "turn ends": Text("turn ends", "本轮结束"),
-    "wants": Text("interest of {who}: {what}", "{who}关心：{what}"),
+    "wants": Text("interest of {who}: {what}", "{who}关注：{what}"),
     "wants r": Text("read", "可读"),
     "wants w": Text("write", "可写"),
     "wants nothing": Text("none", "无"),

@@ -103,7 +103,7 @@ LESSON = Lesson(
                 "interested in writing.",
                 "甲一次说 16 KiB，乙一个字节也不读。先是乙那边的内核缓冲区满了，再是"
                 "服务器这边的，然后 `send` 收下的就比给它的少。剩下的进了队列，"
-                "从这时起，他的通道开始关心可写事件。",
+                "从这时起，他的通道开始关注可写事件。",
             ),
             fill_the_kernel,
             (
@@ -142,7 +142,7 @@ LESSON = Lesson(
                 "in the ready set for writing, and `handle_write` sends the next "
                 "piece; until the queue is empty, and the interest is gone.",
                 "乙醒过来开始读。内核一有空位，他的通道就进入可写的就绪集，"
-                "`handle_write` 再发出一段；直到队列发空，对可写事件的关心也就取消了。",
+                "`handle_write` 再发出一段；直到队列发空，对可写事件的关注也就取消了。",
             ),
             read_it_all,
             (
@@ -174,7 +174,7 @@ LESSON = Lesson(
                     Text(
                         "There was interest in writing while there was a queue, and in "
                         "the last turn there is none: nobody is ready.",
-                        "队列里有数据时，关心可写；到最后一轮就不再关心，"
+                        "队列里有数据时，关注可写；到最后一轮就不再关注，"
                         "没有通道就绪。",
                     ),
                     lambda seen: (
