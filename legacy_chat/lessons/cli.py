@@ -4,7 +4,9 @@ Rule 1: the exit status is 0, 1 (it could not be played, or claims what is not t
 here) or 2 (it was asked wrongly), with one line on standard error.
 Rule 2: standard output has the lesson, nothing else.
 Rule 3: what was given is used, or is an error.
-Rule 4: a student at a terminal thinks first: the answer comes with Enter.
+Rule 4: a student at a terminal thinks first: the answer comes with Enter. And nothing
+scrolls away unread: what does not fit on the screen waits for Enter, too. Whatever else
+standard output is gets the lesson whole, at once.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ TRACE_LINES = 30
 
 # Columns where there is no terminal to ask.
 COLUMNS = 110
+
+# Rows of a prompt, and the empty one before it.
+PROMPT = 2
 
 EXAMPLES = """\
 examples:
@@ -109,7 +114,9 @@ def _list(lang: str) -> Iterator[str]:
 
 def _teach(given: argparse.Namespace, loop: str) -> int:
     lesson = LESSONS[given.number - 1]
-    show = Show(given.lang, shutil.get_terminal_size((COLUMNS, 24)).columns)
+    columns, rows = shutil.get_terminal_size((COLUMNS, 24))
+    show = Show(given.lang, columns)
+    screen = _Screen(show, rows, _is_read_live() and not given.no_pause)
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "lesson.trace"
         scenes = play(lesson, loop, trace)
@@ -118,20 +125,24 @@ def _teach(given: argparse.Namespace, loop: str) -> int:
             _save(given.trace, trace.read_bytes())
         if given.html:
             _save(given.html, _page(trace, show, given.number).encode())
-        _print(show.head(given.number, lesson, loop))
-        for number, scene in enumerate(steps, 1):
-            _print(show.step(number, scene))
-        _print(_trace(trace, show, steps))
-    _print(["", f"── {show.word('question')} ──", *show.prose(lesson.question)])
-    _let_think(show)
-    _print(["", f"── {show.word('answer')} ──", *show.scene(answer)])
-    _print(["", f"── {show.word('remember')} ──", *show.prose(lesson.ends)])
+        told = list(_trace(trace, show, steps))
+    screen.print(show.head(given.number, lesson, loop))
+    for number, scene in enumerate(steps, 1):
+        screen.print(show.step(number, scene))
+    screen.print(told)
+    question = show.prose(lesson.question)
+    screen.print(["", f"── {show.word('question')} ──", *question])
+    screen.wait("enter")
+    screen.print(["", f"── {show.word('answer')} ──", *show.scene(answer)])
+    screen.print(["", f"── {show.word('remember')} ──", *show.prose(lesson.ends)])
     if given.html:
-        _print(["", show.word("written", what=show.word("page"), path=given.html)])
+        page = show.word("written", what=show.word("page"), path=given.html)
+        screen.print(["", page])
     if given.trace:
-        _print(["", show.word("written", what=show.word("trace"), path=given.trace)])
+        kept = show.word("written", what=show.word("trace"), path=given.trace)
+        screen.print(["", kept])
     if given.number < len(LESSONS):
-        _print(["", show.word("next", number=given.number + 1)])
+        screen.print(["", show.word("next", number=given.number + 1)])
     return _judge(given.number, scenes)
 
 
@@ -201,14 +212,57 @@ def _save(path: str, data: bytes) -> None:
         raise
 
 
-def _let_think(show: Show) -> None:
-    if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
-        return
-    print()
-    try:
-        input(show.word("enter"))
-    except EOFError:
+class _Screen:
+    """Where a lesson is printed.
+
+    Args:
+        rows: that can be seen at once.
+        pauses: wait for Enter before a paragraph that does not fit below the others?
+    """
+
+    def __init__(self, show: Show, rows: int, pauses: bool) -> None:
+        self._show = show
+        self._rows = max(rows - PROMPT, 1)
+        self._pauses = pauses
+        self._unread = 0
+
+    def print(self, lines: Iterable[str]) -> None:
+        """Print them; paragraphs begin with an empty line."""
+        for paragraph in _paragraphs(lines, self._rows):
+            if self._unread and self._unread + len(paragraph) > self._rows:
+                self.wait("go on")
+            _print(paragraph)
+            self._unread += len(paragraph)
+
+    def wait(self, why: str) -> None:
+        """Until it has been read, if somebody reads it live."""
+        if not self._pauses:
+            return
         print()
+        try:
+            input(self._show.word(why))
+        except EOFError:
+            print()
+        except KeyboardInterrupt:
+            # The shell's prompt is to begin a line.
+            print()
+            raise
+        self._unread = 0
+
+
+def _paragraphs(lines: Iterable[str], most: int) -> Iterator[list[str]]:
+    """What belongs together, as far as so many lines can."""
+    paragraph: list[str] = []
+    for line in lines:
+        if paragraph and (not line or len(paragraph) == most):
+            yield paragraph
+            paragraph = []
+        paragraph.append(line)
+    yield paragraph
+
+
+def _is_read_live() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -256,6 +310,12 @@ def _parser() -> argparse.ArgumentParser:
         help="write the trace as a page to step through",
     )
     parser.add_argument("--trace", type=_file, metavar="FILE", help="keep the trace")
+    parser.add_argument(
+        "--no-pause",
+        action="store_true",
+        help="at a terminal, do not wait for Enter: neither when the screen is full, "
+        "nor before the answer",
+    )
     return parser
 
 

@@ -113,6 +113,7 @@ WORDS = {
     ),
     "question": Text("Question", "提问"),
     "answer": Text("Answer", "答案"),
+    "go on": Text("[Enter to go on] ", "［按回车继续］"),
     "enter": Text("[Enter for the answer] ", "［按回车看答案］"),
     "remember": Text("To remember", "记住"),
     "next": Text(

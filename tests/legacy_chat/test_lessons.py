@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asynchat
 import asyncore
+import contextlib
 import os
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -505,8 +507,10 @@ def test_the_trace_begins_with_the_first_step_and_ends_with_a_whole_turn_if_it_c
     begins: str,
     next_begins: str,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
     kept = tmp_path / "kept.trace"
     assert main(["lesson", str(number), "--trace", str(kept)]) == 0
     out = capsys.readouterr().out
@@ -528,8 +532,9 @@ def test_the_trace_begins_with_the_first_step_and_ends_with_a_whole_turn_if_it_c
 
 
 def test_a_trace_says_whose_its_channels_are(
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
     assert main(["lesson", "3"]) == 0
     told = capsys.readouterr().out.split("── The trace ──\n")[1]
     assert told.startswith("Ann is ChatSession#2, Bob is ChatSession#3, Cid is ")
@@ -627,23 +632,78 @@ def test_a_system_without_limits_says_why_it_cannot_play(
 
 
 def test_at_a_terminal_the_answer_waits_for_enter() -> None:
+    with at_a_terminal("3", rows=1000) as terminal:
+        shown = b"".join(read_until(terminal, b"[Enter for the answer] "))
+        assert b"Back in the first kind of room" in shown
+        assert b"It was in the same read" not in shown
+        os.write(terminal, b"\n")
+        answer = b"".join(read_until(terminal, b"Next: legacy-chat lesson 4"))
+        assert b"It was in the same read" in answer
+
+
+def test_at_a_terminal_nothing_scrolls_away_unread() -> None:
+    screens: list[bytes] = []
+    with at_a_terminal("1", rows=24) as terminal:
+        while not screens or screens[-1].endswith(b"] "):
+            if screens:
+                os.write(terminal, b"\n")
+            screens.append(read_screen(terminal))
+    prompts = [screen.split(b"\r\n")[-1] for screen in screens[:-1]]
+    assert prompts.count(b"[Enter for the answer] ") == 1
+    assert prompts.count(b"[Enter to go on] ") == len(prompts) - 1 > 4
+    # What was echoed of Enter stands in the row of the prompt before.
+    first, *others = screens
+    assert max([first.count(b"\n"), *(each.count(b"\n") - 1 for each in others)]) < 24
+    told = re.sub(rb"\r\n\[Enter [^]]*\] \r\n", b"", b"".join(screens))
+    whole = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "legacy_chat", "lesson", "1"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "110"},
+    ).stdout
+    assert without_figures(told) == without_figures(whole)
+
+
+def test_at_a_pause_one_can_leave() -> None:
+    with at_a_terminal("1", rows=24) as terminal:
+        assert b"[Enter to go on] " in read_screen(terminal)
+        os.write(terminal, b"\x03")
+        assert read_screen(terminal) == b"^C\r\n"
+
+
+def test_without_pauses_a_terminal_gets_all_at_once() -> None:
+    with at_a_terminal("3", "--no-pause", rows=24) as terminal:
+        told = b"".join(read_until(terminal, b"Next: legacy-chat lesson 4"))
+    assert b"It was in the same read" in told
+    assert b"Enter" not in told
+
+
+@contextlib.contextmanager
+def at_a_terminal(*argv: str, rows: int) -> Iterator[int]:
+    """The other side of a terminal in which a lesson runs; it has to end well."""
     pty = pytest.importorskip("pty")
     pid, terminal = pty.fork()
     if pid == 0:
-        code = (
-            "from legacy_chat.cli import main; raise SystemExit(main(['lesson', '3']))"
+        os.environ.update(LINES=str(rows), COLUMNS="110", NO_COLOR="1")
+        code = "from legacy_chat.cli import main; raise SystemExit(main())"
+        os.execv(
+            sys.executable,
+            [sys.executable, "-W", "ignore", "-c", code, "lesson", *argv],
         )
-        os.execv(sys.executable, [sys.executable, "-W", "ignore", "-c", code])
-    shown = b"".join(read_until(terminal, b"[Enter for the answer] "))
-    assert b"Back in the first kind of room" in shown
-    assert b"It was in the same read" not in shown
-    os.write(terminal, b"\n")
-    answer = b"".join(read_until(terminal, b"Next: legacy-chat lesson 4"))
-    assert b"It was in the same read" in answer
-    # Until it closes the terminal, it could not write what is left.
-    b"".join(read_until(terminal, b"\0"))
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    try:
+        yield terminal
+        # Until it closes the terminal, it could not write what is left.
+        b"".join(read_until(terminal, b"\0"))
+    finally:
+        os.close(terminal)
+        status = os.waitpid(pid, 0)[1]
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def without_figures(told: bytes) -> list[list[str]]:
+    """Its words, without numbers, which are others each time."""
+    lines = told.decode().splitlines()
+    return [re.sub(r"[0-9.,]+ ?(µs|ms)?", "", line).split() for line in lines if line]
 
 
 def read_until(terminal: int, wanted: bytes) -> Iterator[bytes]:
@@ -659,6 +719,20 @@ def read_until(terminal: int, wanted: bytes) -> Iterator[bytes]:
             return
         seen += data
         yield data
+
+
+def read_screen(terminal: int) -> bytes:
+    """What is written to a terminal, up to a prompt, or its end."""
+    seen = b""
+    while not re.search(rb"\[Enter [a-z ]+\] $", seen):
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not data:
+            break
+        seen += data
+    return seen
 
 
 def is_found_out(number: int, loop: str, trace: Path) -> bool:
