@@ -97,8 +97,8 @@ LESSON = Lesson(
                 "A dispatcher of plain asyncore without a `writable` of its own has "
                 "this one. Its socket has room, so it is always in the ready set, and "
                 "no turn ever waits. This is the asyncore program that eats a core.",
-                "普通的 asyncore dispatcher 如果没有自己的 `writable`，用的就是下面这"
-                "个。套接字总有空位，于是它永远在就绪集里，没有哪一轮会等待。那种吃满"
+                "普通的 asyncore dispatcher 如果没有自己的 `writable`，用的就是这个。"
+                "套接字总有空位，于是它永远在就绪集里，没有哪一轮会等待。那种吃满"
                 "一个核的 asyncore 程序，多半就是这么来的。",
             ),
             spin,
