@@ -525,7 +525,7 @@ def test_every_word_is_said_in_the_language_that_is_chosen(shown: Any) -> None:
     press(shown, "#language")
     assert shown.get_attribute("html", "lang") == "zh-CN"
     assert shown.inner_text("#events-title") == "事件"
-    assert "暂留" in shown.inner_text(".fate")
+    assert "扣住" in shown.inner_text(".fate")
     assert selected(shown) == "handle_read"
     press(shown, "#language")
     assert "held back" in shown.inner_text(".fate")
