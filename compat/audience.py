@@ -158,6 +158,7 @@ class Audience(Collection[Any]):
         self._parts[channel] = [len(self._log)]
         if pieces := _heard(self._log, part):
             channel._compat_queue(b"".join(pieces))
+            channel._compat_added = True
             channel._compat_wait()
 
     def _begin(self) -> bool:
@@ -227,7 +228,12 @@ class Audience(Collection[Any]):
             if sent != size:
                 _leave(channel, log[sent:])
         for channel in behind:
-            channel._compat_look_at_backlog()
+            try:
+                channel._compat_look_at_backlog()
+            except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:
+                channel.handle_error()
 
 
 def _heard(log: bytearray, part: Part) -> list[Any]:
@@ -241,7 +247,7 @@ def _heard(log: bytearray, part: Part) -> list[Any]:
 
 
 def _write_part(channel: async_chat, log: bytearray, part: Part) -> bool:
-    """Write what one member gets. Was the channel behind already?"""
+    """Write what one member gets. Does that add to what it had not taken before?"""
     if len(part) == 4 and len(log) <= channel.ac_out_buffer_size // 2:
         # The usual: it has said one thing. As below, without the calls.
         begin, end, own, rest = part
@@ -251,17 +257,17 @@ def _write_part(channel: async_chat, log: bytearray, part: Part) -> bool:
     if sum(map(len, pieces)) <= channel.ac_out_buffer_size:
         return bool(pieces) and _write(channel, b"".join(pieces))
     # It takes several sends as it is, so nothing is copied.
-    behind = bool(channel._compat_fifo)
+    behind = channel._compat_behind
     for piece in pieces:
         _write(channel, piece)
     return behind
 
 
 def _write(channel: async_chat, data: Any) -> bool:
-    """Send, and queue what is not taken. Was the channel behind already?"""
-    behind = bool(channel._compat_fifo)
+    """Send, and queue what is not taken. As _write_part."""
+    behind, waits = channel._compat_behind, bool(channel._compat_fifo)
     sent, size, most = 0, len(data), channel.ac_out_buffer_size
-    while sent < size and channel.connected and not behind:
+    while sent < size and channel.connected and not waits:
         piece = data if size <= most else memoryview(data)[sent : sent + most]
         try:
             taken = _send(channel, piece)
@@ -273,7 +279,7 @@ def _write(channel: async_chat, data: Any) -> bool:
             break
     if sent < size:
         _leave(channel, memoryview(data)[sent:])
-    return behind
+    return behind and size > 0
 
 
 def _send(channel: async_chat, piece: Any) -> int:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asynchat
 import asyncore
 import errno
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -43,6 +44,9 @@ __all__ = [
 ]
 
 Original = asynchat.async_chat
+
+# So many bytes may wait, for all that is known: a limit has them counted.
+UNCOUNTED = sys.maxsize
 
 
 class Board(Protocol):
@@ -100,7 +104,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
     # Has a turn ended with something queued that is still there?
     _compat_behind = False
 
-    # Has the present turn queued something?
+    # Is it called when the turn is over, and has that turn told the peer something?
+    _compat_listed = False
     _compat_added = False
 
     # At least as many bytes as wait for the peer; brought down to that when too many.
@@ -308,7 +313,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """More than ``ac_backlog_limit`` bytes wait for the peer; does nothing.
 
         Called when a turn is over that has added to what the peer had not taken before;
-        what one turn adds is no reason. A loop that is not compat's does not call it.
+        what one turn adds is no reason, nor is ``close_when_done``, which adds nothing.
+        What it raises goes to ``handle_error``. A loop that is not compat's does not
+        call it, and nobody does once the channel is closed.
         """
 
     def writable(self) -> bool:
@@ -327,6 +334,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             audience = self._compat_audience
             if audience is None or not audience.keep(self, data):
                 self._compat_queue(data)
+                self._compat_added = True
                 self._compat_wait()
         elif (
             type(data) is bytes
@@ -354,6 +362,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         if getattr(self, "ac_gather", False):
             _catch_up(self)
             self.producer_fifo.append(producer)
+            self._compat_counted, self._compat_added = UNCOUNTED, True
             self._compat_wait()
         else:
             Original.push_with_producer(self, producer)
@@ -411,6 +420,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
     def discard_buffers(self) -> None:
         _write_now(self)
         Original.discard_buffers(self)
+        if getattr(self, "_compat_behind", False):
+            self._compat_behind = False
         announce(self)
 
     # Coming and going.
@@ -455,23 +466,27 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     def _compat_wait(self) -> None:
         """Write when the turn is over, if not before."""
-        if not self._compat_waits:
-            self._compat_waits = self._compat_added = True
-            at_turn_end(self._map, self)
+        self._compat_waits = True
+        if not self._compat_listed:
+            # First, for by the time that another thread's call returns, it may be over.
+            self._compat_listed = True
+            if not at_turn_end(self._map, self):
+                self._compat_listed = False
 
     def _compat_turn_ends(self) -> None:
         """Write what waits; an error is this channel's, as in a handler."""
         _catch_up(self)
-        if not self._compat_added:
+        if not self._compat_listed:
             return
-        waits, self._compat_waits, self._compat_added = self._compat_waits, False, False
+        waits, added = self._compat_waits, self._compat_added
+        self._compat_listed = self._compat_waits = self._compat_added = False
         try:
             # If not, the peer has taken something in this turn, and is full again.
             if waits:
                 self._compat_write(to_the_end=True)
             if self._compat_fifo:
                 announce(self)
-                if self._compat_behind:
+                if added and self._compat_behind:
                     self._compat_look_at_backlog()
                 self._compat_behind = True
         except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
@@ -497,6 +512,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """Try to send the first entry; what is rare about it is the original's."""
         first = fifo[0]
         if type(first) is not bytes or not 0 < len(first) <= self.ac_out_buffer_size:
+            if hasattr(first, "more"):
+                # What it gives is queued, too.
+                self._compat_counted = UNCOUNTED
             Original.initiate_send(self)
             return
         try:
@@ -542,7 +560,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     def _compat_look_at_backlog(self) -> None:
         limit = self.ac_backlog_limit
-        if 0 < limit < self._compat_counted:
+        # Once it is closed, nobody waits for that.
+        is_open = self.connected or self.connecting
+        if is_open and 0 < limit < self._compat_counted:
             self._compat_counted = self.backlog
             if self._compat_counted > limit:
                 self.handle_backlog()

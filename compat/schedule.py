@@ -50,6 +50,8 @@ __all__ = [
 # of them and they are the greater part.
 FEW_CANCELLED = 64
 
+_NOTHING: dict[str, Any] = {}
+
 
 class Timer:
     """What ``call_later`` returns: a callback that has not run yet.
@@ -399,6 +401,7 @@ class Schedule:
         """While this lasts, wake-ups go to *waker*."""
         self._wakers.append(waker)
         self._thread = get_ident()
+        self._list_who_was_told_before()
         try:
             with waker.hearing_signals() if self._signals else nullcontext():
                 yield
@@ -408,6 +411,14 @@ class Schedule:
             finally:
                 self._wakers.remove(waker)
                 _registry.forget_if_idle(self)
+
+    def _list_who_was_told_before(self) -> None:
+        """What is pushed between two loops belongs to the first turn of the next."""
+        for channel in list(self.map.values()):
+            # By its dict, for anything may be in a map.
+            if getattr(channel, "__dict__", _NOTHING).get("_compat_added"):
+                channel._compat_listed = True
+                self._writers.append(channel)
 
     def _one_cancelled(self) -> None:
         self._cancelled += 1
@@ -469,16 +480,18 @@ def wake_other_thread(map: Map | None) -> None:
             found.wake()
 
 
-def at_turn_end(map: Map, writer: Writer) -> None:
-    """Let a channel of *map* write when the turn is over, if one of our loops turns it.
+def at_turn_end(map: Map, writer: Writer) -> bool:
+    """Let a channel of *map* write when the turn is over; False if no loop turns it.
 
     It may be called from any thread.
     """
     found = _schedules.get(id(map))
-    if found is not None and found._wakers:
-        found._writers.append(writer)
-        if found._thread != get_ident():
-            wake_other_thread(map)
+    if found is None or not found._wakers:
+        return False
+    found._writers.append(writer)
+    if found._thread != get_ident():
+        wake_other_thread(map)
+    return True
 
 
 def turned_here(map: Map) -> Schedule | None:

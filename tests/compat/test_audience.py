@@ -103,6 +103,26 @@ def test_a_member_with_a_push_of_its_own_gets_every_message_by_it(
     assert own.pushed == [b"1", b"2"]
 
 
+def test_a_handle_backlog_that_raises_is_that_members_error_alone(
+    loop: str, make: Make
+) -> None:
+    class Broken(Member):
+        ac_backlog_limit = 1
+        errors = 0
+
+        def handle_backlog(self) -> None:
+            raise ZeroDivisionError
+
+        def handle_error(self) -> None:
+            self.errors += 1
+
+    members = [make(Broken) for _ in range(2)]
+    audience = audience_of(members)
+    for _ in range(2):
+        in_a_turn(loop, lambda: audience.push(b"x" * 3_000_000))
+    assert [member.errors for member in members] == [1, 1]
+
+
 def test_a_push_that_raises_is_that_members_error_alone(loop: str, make: Make) -> None:
     class Broken(Member):
         errors = 0

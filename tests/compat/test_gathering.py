@@ -787,6 +787,47 @@ def test_what_one_turn_adds_in_two_parts_is_no_reason_either(
     assert channel.too_much == 1
 
 
+def test_who_closes_when_done_adds_nothing(loop: str, make: Make) -> None:
+    channel = make(kind=Limited)
+    assert isinstance(channel, Limited)
+    in_a_turn(loop, lambda: channel.push(b"x" * 3_000_000))
+    assert channel.backlog > channel.ac_backlog_limit
+    in_a_turn(loop, channel.close_when_done)
+    assert channel.too_much == 0
+
+
+def test_who_is_closed_is_not_told_of_its_backlog(loop: str, make: Make) -> None:
+    channel = make(kind=Limited)
+    assert isinstance(channel, Limited)
+    in_a_turn(loop, lambda: channel.push(b"x" * 3_000_000))
+    in_a_turn(loop, lambda: (channel.push(b"x"), channel.close()))
+    assert channel.too_much == 0
+
+
+def test_what_is_pushed_between_two_loops_is_added_in_the_next_turn(
+    loop: str, make: Make
+) -> None:
+    channel = make(kind=Limited)
+    assert isinstance(channel, Limited)
+    in_a_turn(loop, lambda: channel.push(b"x" * 3_000_000))
+    for calls in (1, 2):
+        channel.push(b"x")
+        channel.wake()
+        turn_once(loop)
+        assert channel.too_much == calls
+    in_a_turn(loop, lambda: channel.push(b"x"))
+    assert channel.too_much == 3
+
+
+def test_what_a_producer_has_given_waits_as_well(loop: str, make: Make) -> None:
+    channel = make(kind=Limited)
+    assert isinstance(channel, Limited)
+    in_a_turn(loop, lambda: channel.push_with_producer(Producer(b"x" * 3_000_000)))
+    assert channel.too_much == 0
+    in_a_turn(loop, lambda: channel.push(b"x"))
+    assert channel.too_much == 1
+
+
 def test_a_peer_that_takes_what_comes_has_no_backlog(loop: str, make: Make) -> None:
     channel = make(kind=Limited)
     assert isinstance(channel, Limited)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from legacy_chat import ChatServer, ChatSession
 from legacy_chat.limits import Bucket, Limits
 from tests.legacy_chat.rooms import Room, our_room
-from tests.support import Peer
+from tests.support import Peer, in_a_turn
 
 FULL = "服务器 说:聊天室已满"
 TOO_MANY = "服务器 说:同一地址的连接过多"
@@ -91,6 +91,27 @@ def test_a_sessions_class_may_have_a_limit_of_its_own() -> None:
         assert room.session(room.join()).ac_backlog_limit == 5
     with our_room("select", session_class=Patient, send_queue=7) as room:
         assert room.session(room.join()).ac_backlog_limit == 7
+
+
+@pytest.mark.parametrize("end", ["says out", "closes its half", "the server stops"])
+def test_what_one_turn_has_queued_arrives_at_the_end(loop: str, end: str) -> None:
+    with our_room(loop, send_queue=50_000) as room:
+        slow = room.join()
+        session = room.session(slow)
+        room.peers.remove(slow)
+        in_a_turn(loop, lambda: session.push(b"x" * 8_000_000))
+        assert session.backlog > 50_000
+        if end == "says out":
+            slow.send("out")
+        elif end == "closes its half":
+            slow.sock.shutdown(socket.SHUT_WR)
+        else:
+            in_a_turn(loop, lambda: room.server.shut_down(grace=3600.0))
+        room.until(lambda: session not in room.server.clients)
+        room.peers.append(slow)
+        room.until(lambda: slow.ended)
+        assert slow.got == b"x" * 8_000_000
+        assert room.server.counters.closed["slow"] == 0
 
 
 # The loud.

@@ -1,0 +1,269 @@
+"""Whatever is said to a slow peer, and however, its channel hears of it as promised.
+
+Hypothesis plays turns: what is said to a channel, by which way, and what its peer takes
+meanwhile. The sockets are real, and count what the kernel has taken.
+
+Rule 1: when a turn has added something, some of what waited before it waits still, and
+more than the limit does, then ``handle_backlog`` has been called, once.
+Rule 2: it has not been if the turn has added nothing, if nothing waited before it, if
+no more than the limit waits, or if the channel is closed.
+Rule 3: which of the two it is when the turn has added something and then all has been
+taken that waited before, is left open.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import compat
+from compat.tls import TLS
+from tests.secure import SecurePeer, client_context, server_context, until
+from tests.support import in_a_turn
+
+LIMIT = 20_000
+NARROW = 4096
+
+SIZES = st.sampled_from((1, 300, 7_000, 30_000))
+WAYS = st.sampled_from(
+    (
+        "push",
+        "audience",
+        "audience but another",
+        "audience but this",
+        "producer",
+        "thread",
+        "timer",
+        "write handler",
+        "send",
+        "close_when_done",
+        "pause",
+        "resume",
+        "discard",
+    )
+)
+# The usual ones more often.
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(("push", "audience", "take")), SIZES),
+    st.tuples(WAYS, SIZES),
+)
+TURNS = st.lists(st.lists(STEPS, max_size=4), min_size=2, max_size=10)
+# Before which of them something is said outside of all turns.
+OUTSIDE = st.sets(st.integers(0, 9), max_size=2)
+
+
+class Counted(socket.socket):
+    """A socket that counts what the kernel has taken."""
+
+    to_kernel = 0
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        sent = super().send(data, flags)
+        self.to_kernel += sent
+        return sent
+
+
+class Producer:
+    """Gives so many bytes, at once."""
+
+    def __init__(self, size: int) -> None:
+        self._data = b"p" * size
+
+    def more(self) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+
+class Channel(compat.async_chat):
+    """Who is told of a backlog, and how often; what its peer has been told."""
+
+    ac_gather = True
+    ac_backlog_limit = LIMIT
+    calls = 0
+    told = 0
+    direct = 0
+    said_while_writing = 0
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        """Peers say nothing."""
+
+    def found_terminator(self) -> None:
+        """There is none."""
+
+    def handle_write(self) -> None:
+        if self.said_while_writing:
+            size, self.said_while_writing = self.said_while_writing, 0
+            self.say(size)
+        super().handle_write()
+
+    def handle_backlog(self) -> None:
+        self.calls += 1
+
+    def handle_error(self) -> None:
+        raise  # noqa: PLE0704  # a test's own error is to be seen
+
+    def say(self, size: int) -> None:
+        self.told += size
+        self.push(b"x" * size)
+
+    @property
+    def taken(self) -> int:
+        """What the kernel has taken of what it has been told."""
+        sock: Any = self.socket
+        return int(sock.to_kernel) - self.direct
+
+    def take(self, size: int) -> None:
+        raise NotImplementedError
+
+
+class Plain(Channel):
+    """On a socket pair."""
+
+    def __init__(self, loop: str) -> None:
+        ours, self.peer = socket.socketpair()
+        self.peer.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
+        super().__init__(Counted(fileno=ours.detach()))
+        self.set_terminator(None)
+
+    def take(self, size: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self.peer.recv(size)
+
+
+class Secure(TLS, Channel):
+    """Over TLS."""
+
+    def __init__(self, loop: str) -> None:
+        ours, theirs = socket.socketpair()
+        super().__init__(ours)
+        self.set_terminator(None)
+        self.start_tls(server_context(), server_side=True)
+        self.far = peer = SecurePeer(theirs, client_context())
+        self.peer = peer.sock
+        until(loop, lambda: peer.secured and self._fileno is not None, peer)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
+        self._count_sends(self.socket)
+
+    def _count_sends(self, sock: Any) -> None:
+        send, sock.to_kernel = sock.send, 0
+
+        def counted(data: Any) -> int:
+            sent: int = send(data)
+            sock.to_kernel += sent
+            return sent
+
+        sock.send = counted
+
+    def take(self, size: int) -> None:
+        with contextlib.suppress(OSError):
+            self.peer.recv(size)
+
+
+class Play:
+    """A channel in an audience, and what each turn has been."""
+
+    def __init__(self, kind: Callable[[str], Channel], loop: str) -> None:
+        self.loop = loop
+        self.channel, self.other = kind(loop), Plain(loop)
+        self.audience = compat.Audience()
+        # Has something been queued, and not been discarded, before this turn? And has
+        # a producer ever been?
+        self.behind = self.produces = False
+        self.audience.add(self.other)
+        self.audience.add(self.channel)
+
+    def close(self) -> None:
+        for channel in (self.channel, self.other):
+            channel.peer.close()
+            channel.discard_buffers()
+            channel.close()
+        asyncore.close_all(ignore_all=True)
+
+    def turn(self, steps: list[tuple[str, int]], outside: bool) -> None:
+        """Play one turn, and see whether it was told of as promised."""
+        channel = self.channel
+        calls = channel.calls
+        # A producer that has given everything has not said so yet.
+        told, self.behind = channel.told, bool(channel.producer_fifo)
+        if outside:
+            channel.say(300)
+        in_a_turn(self.loop, lambda: [self.step(*step) for step in steps])
+        called, added = channel.calls - calls, channel.told > told
+        self.other.take(1 << 20)
+        too_much = channel.backlog > LIMIT and channel.connected
+        if not (added and self.behind and too_much):
+            assert called == 0
+        elif channel.taken < told:
+            assert called == 1
+        else:
+            assert called <= 1
+        if not self.produces:
+            assert channel.backlog == channel.told - channel.taken
+
+    def step(self, way: str, size: int) -> None:
+        channel = self.channel
+        if way == "take":
+            channel.take(size)
+        elif way == "audience but this":
+            self.audience.push(b"x" * size, but=channel)
+        elif way.startswith("audience"):
+            if channel in self.audience:
+                channel.told += size
+            but = self.other if way.endswith("another") else None
+            self.audience.push(b"x" * size, but=but)
+        elif way == "producer":
+            self.produces = True
+            channel.told += size
+            channel.push_with_producer(Producer(size))
+        elif way == "thread":
+            thread = threading.Thread(target=channel.say, args=(size,))
+            thread.start()
+            thread.join()
+        elif way == "timer":
+            compat.call_later(0, channel.say, size)
+        elif way == "write handler":
+            channel.said_while_writing += size
+        elif way == "send":
+            channel.direct += channel.send(b"!")
+        else:
+            self.rare(way)
+
+    def rare(self, way: str) -> None:
+        channel = self.channel
+        if way == "close_when_done":
+            channel.close_when_done()
+        elif way == "pause":
+            channel.pause_reading()
+        elif way == "resume":
+            channel.resume_reading()
+        elif way == "discard":
+            channel.discard_buffers()
+            channel.told, self.behind = channel.taken, False
+
+
+@pytest.mark.parametrize("kind", [Plain, Secure])
+def test_a_backlog_is_told_of_whatever_adds_to_it(
+    loop: str, kind: Callable[[str], Channel]
+) -> None:
+    @settings(max_examples=60)
+    @given(TURNS, OUTSIDE)
+    def holds(turns: list[list[tuple[str, int]]], outside: set[int]) -> None:
+        play = Play(kind, loop)
+        try:
+            for number, steps in enumerate(turns):
+                play.turn(steps, number in outside)
+                if not play.channel.connected:
+                    return
+        finally:
+            play.close()
+
+    holds()
