@@ -324,6 +324,16 @@ class async_chat(Original):  # noqa: N801  # the original's name
             return bool(Original.writable(self))
         return bool(self._compat_fifo) or not self.connected
 
+    def handle_write(self) -> None:
+        """Make an attempt to send; one that gathers, until its peer is full.
+
+        What a turn adds has no limit, and who takes all of it is not to fall behind.
+        """
+        if isinstance(self, async_chat) and self.ac_gather:
+            self._compat_write(to_the_end=True)
+        else:
+            Original.handle_write(self)
+
     def push(self, data: bytes | bytearray | memoryview) -> None:
         if not isinstance(self, async_chat):
             Original.push(self, data)

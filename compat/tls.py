@@ -245,12 +245,12 @@ class TLSSocket:
         return b""
 
     def send(self, data: ReadableBuffer) -> int:
-        """Encrypt and send; return how many bytes the kernel has taken, all or none.
+        """Encrypt and send; return how many bytes the kernel has taken.
 
-        At most 64 KiB. Who is told that nothing was taken offers the same bytes again,
-        as asyncore's classes do: more may follow them, and they may be cut elsewhere.
-        They have been encrypted, so they go first whatever is offered next, and count
-        when they are offered.
+        It takes all or none of each 64 KiB. Who is told that some were not taken offers
+        the same bytes again, as asyncore's classes do: more may follow them, and they
+        may be cut elsewhere. They have been encrypted, so they go first whatever is
+        offered next, and count when they are offered.
 
         Raises:
             BlockingIOError: nothing was taken, or the handshake is not over.
@@ -260,22 +260,16 @@ class TLSSocket:
             return self._sock.send(data)
         if not self._secured:
             raise BlockingIOError(errno.EWOULDBLOCK, "the handshake is not over yet")
-        self._flush()
-        if self._unsent:
-            raise BlockingIOError(errno.EWOULDBLOCK, "the last record is not sent yet")
-        piece = data if type(data) is bytes else memoryview(data).cast("B")
-        if self._promised and (kept := self._keep_promise(bytes(piece[:SIZE]))):
-            return kept
-        piece = piece[:SIZE]
-        if not piece:
-            return 0
-        self._encrypt(piece)
-        self._flush()
-        if self._unsent:
-            self._promised.append(bytes(piece))
-            del self._promised[:-FEW_PROMISES]
-            raise BlockingIOError(errno.EWOULDBLOCK, "not all of the record is sent")
-        return len(piece)
+        whole = data if type(data) is bytes else memoryview(data).cast("B")
+        sent = taken = self._send_piece(whole[:SIZE])
+        while taken == SIZE and sent < len(whole):
+            try:
+                taken = self._send_piece(whole[sent : sent + SIZE])
+            except OSError:
+                # Full, or gone, which the next one who sends is told.
+                break
+            sent += taken
+        return sent
 
     def shutdown(self, how: int) -> None:
         """Say that nothing more will be sent, in TLS and beneath.
@@ -369,6 +363,22 @@ class TLSSocket:
         except ssl.SSLError as error:
             reason = _why(error)[1]
             raise ConnectionAbortedError(errno.ECONNABORTED, reason) from error
+
+    def _send_piece(self, piece: bytes | memoryview) -> int:
+        self._flush()
+        if self._unsent:
+            raise BlockingIOError(errno.EWOULDBLOCK, "the last record is not sent yet")
+        if self._promised and (kept := self._keep_promise(bytes(piece))):
+            return kept
+        if not piece:
+            return 0
+        self._encrypt(piece)
+        self._flush()
+        if self._unsent:
+            self._promised.append(bytes(piece))
+            del self._promised[:-FEW_PROMISES]
+            raise BlockingIOError(errno.EWOULDBLOCK, "not all of the record is sent")
+        return len(piece)
 
     def _flush(self) -> None:
         """Send what is encrypted, as far as the kernel takes it."""

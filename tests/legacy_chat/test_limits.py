@@ -114,6 +114,31 @@ def test_what_one_turn_has_queued_arrives_at_the_end(loop: str, end: str) -> Non
         assert room.server.counters.closed["slow"] == 0
 
 
+def test_who_takes_all_of_it_is_not_slow_however_much_a_turn_says(loop: str) -> None:
+    """More in each turn than one send, and once more than the kernel keeps."""
+    with our_room(loop, send_queue=100_000) as room:
+        quick = room.join()
+        session = room.session(quick)
+        room.peers.remove(quick)
+        session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100_000)
+        session.ac_out_buffer_size = 1000
+        said = 0
+
+        def say(size: int) -> None:
+            nonlocal said
+            said += size
+            in_a_turn(loop, lambda: room.server.clients.push(b"x" * size))
+
+        while not session.backlog:
+            say(20_000)
+        for _ in range(5):
+            quick.take_what_is_there()
+            say(50_000)
+        room.peers.append(quick)
+        room.until(lambda: len(quick.got) == said)
+        assert session in room.server.clients
+
+
 # The loud.
 
 

@@ -26,7 +26,7 @@ from legacy_chat.tls import (
 from tests import secure
 from tests.legacy_chat.rooms import Room, our_room
 from tests.secure import VERSIONS, SecurePeer, settle, until, write_files
-from tests.support import DEADLINE, Process, process, room, turn_once
+from tests.support import DEADLINE, Process, in_a_turn, process, room, turn_once
 
 Join = Callable[..., SecurePeer]
 
@@ -113,6 +113,19 @@ def test_who_has_not_finished_its_handshake_is_not_in_the_room(any_loop: str) ->
             room.until(lambda: not room.server.entrance.handshakes)
         assert room.server.entrance.refused == {"closed": 1}
         assert len(room.server.clients) == 1
+
+
+def test_who_takes_all_of_it_is_not_slow_however_much_a_turn_says(loop: str) -> None:
+    """More in each turn than one send."""
+    with secure_room(loop, send_queue=400_000) as (room, join):
+        quick = join()
+        (session,) = room.server.clients
+        session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_000_000)
+        for _ in range(8):
+            quick.step()
+            in_a_turn(loop, lambda: room.server.clients.push(b"x" * 300_000))
+            assert session.backlog < 300_000
+        until(loop, lambda: len(quick.got) == 2_400_000, quick)
 
 
 def test_one_too_many_is_told_so_over_tls(any_loop: str) -> None:
