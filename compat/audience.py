@@ -68,6 +68,11 @@ class Audience(Collection[Any]):
     def __len__(self) -> int:
         return len(self._members)
 
+    @property
+    def unwritten(self) -> int:
+        """Bytes that this turn has told everybody, and that nobody has been sent."""
+        return len(self._log)
+
     def add(self, channel: Listener) -> None:
         """Let it hear what is said from now on. Harmless if it does already.
 
@@ -150,7 +155,7 @@ class Audience(Collection[Any]):
 
     def catch_up(self, channel: async_chat) -> None:
         """Queue for a member what it has not had of the log."""
-        if self._thread != get_ident():
+        if self._thread != get_ident() or not self._reads_log(channel):
             return
         part = self._parts.get(channel, [0])
         if part == [len(self._log)]:

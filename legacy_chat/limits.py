@@ -206,7 +206,8 @@ class IdleSweep:
 
     Reading says so itself. Writing does not, since a message to a full room is to cost
     nothing for each who hears it: what a client has taken is what it had in its queue
-    at the last sweep, and what was said to it since, less what it has now.
+    at the last sweep, and what was said to it since, less what it has now. What is said
+    in the turn of a sweep is in no queue yet, and counts for the next.
 
     Args:
         seconds: for how long.
@@ -259,13 +260,14 @@ class IdleSweep:
     def _sweep(self) -> None:
         now = time.monotonic()
         before, self._quiet = self._quiet, {}
-        said = self._clients.counters.bytes_said_ever - self._said_then
+        clients = self._clients
+        said = clients.counters.bytes_said_ever - clients.unwritten - self._said_then
         self._said_then += said
         idle = []
         for session in self._sessions():
             backlog = session.backlog
             since, had = before.get(session, (now, 0))
-            if session in self._clients:
+            if session in clients:
                 had += said
             if session in self._heard or had > backlog:
                 since = now

@@ -27,7 +27,7 @@ from legacy_chat.doors import Listener
 from legacy_chat.limits import IdleSweep, Limits, Places, Throttle
 from legacy_chat.metrics import MetricsServer
 from legacy_chat.room import Clients, say
-from legacy_chat.session import ChatSession
+from legacy_chat.session import ChatSession, drain
 
 if TYPE_CHECKING:
     import ssl
@@ -47,9 +47,6 @@ REFUSALS = {
 
 # How often TCP asks a client that does not answer, before it gives the client up.
 KEEPALIVE_PROBES = 5
-
-# Bytes read at a time from somebody who is sent away, and how often at most.
-DRAIN = 65536, 16
 
 logger = logging.getLogger("legacy_chat")
 
@@ -234,12 +231,7 @@ class ChatServer(Listener):
         """
         sock.send(words)
         sock.shutdown(socket.SHUT_WR)
-        # Closed with something unread, a socket resets, which can cost the peer what
-        # it has not read yet.
-        size, times = DRAIN
-        with contextlib.suppress(BlockingIOError):
-            while times and sock.recv(size):
-                times -= 1
+        drain(sock)
 
     def handle_session_opened(self, session: ChatSession) -> None:
         """A client is in: count it, and watch it where that is asked for."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncore
 import codecs
+import contextlib
 import logging
 import socket
 import sys
@@ -35,10 +36,13 @@ from legacy_chat.room import Clients, say
 if TYPE_CHECKING:
     from legacy_chat.limits import Throttle
 
-__all__ = ["ChatSession"]
+__all__ = ["ChatSession", "drain"]
 
 # An UTF-8 character has four bytes at most, so an unfinished one has three.
 LONGEST_CUT = 3
+
+# Bytes read at a time from somebody whose words come too late, and how often at most.
+DRAIN = 65536, 16
 
 # A byte above it is part of a longer character.
 LAST_ASCII = 0x7F
@@ -126,7 +130,8 @@ class ChatSession(compat.async_chat):
         if isinstance(clients, Clients):
             self._counters = clients.counters
         self._tell_server("handle_session_opened")
-        if self not in clients:
+        # The server may have closed it at once.
+        if self._is_open() and self not in clients:
             clients.append(self)
 
     def encode_msg(self, msg: str | bytes) -> bytes:
@@ -180,7 +185,7 @@ class ChatSession(compat.async_chat):
 
     def close(self) -> None:
         """Leave the room, without a word, and close the socket."""
-        ended = self._map.get(self._fileno) is self
+        ended = self._is_open()
         self._leave()
         compat.async_chat.close(self)
         if self._throttle is not None:
@@ -209,15 +214,19 @@ class ChatSession(compat.async_chat):
 
         One that has only said that it will say no more gets what is queued first.
         """
-        if self._may_listen_on():
+        # Once, for whoever asks the socket takes the error away.
+        broken = self._is_broken()
+        if not broken and self._may_listen_on():
             self._has_ended = True
             # Or its end would be read again in every turn.
             self.pause_reading()
             if not self._reason:
                 self.finish("eof")
-        elif self._is_broken():
+        elif broken:
             self.close_because("reset")
         else:
+            if self._reason:
+                drain(self.socket)
             self.close_because(self._reason or "eof")
 
     def handle_backlog(self) -> None:
@@ -243,15 +252,20 @@ class ChatSession(compat.async_chat):
         )
         self.close_because("error")
 
+    def _is_open(self) -> bool:
+        return self._map.get(self._fileno) is self
+
     def _may_listen_on(self) -> bool:
         """Is there something queued yet, and was its end read for the first time?"""
+        if isinstance(self.clients, Clients):
+            # What it was told in this turn is queued now.
+            self.clients.catch_up(self)
         # asynchat says that it has come to the end of its queue, a None, likewise.
         return (
             self.connected
             and not self._has_ended
             and self.writable()
             and (not self._reason or None in self.producer_fifo)
-            and not self._is_broken()
         )
 
     def _is_broken(self) -> bool:
@@ -330,6 +344,19 @@ class ChatSession(compat.async_chat):
                 raise
             except Exception:
                 client.handle_error()
+
+
+def drain(sock: Any) -> None:
+    """Drop what a peer has said that is about to be closed.
+
+    Closed with something unread, a socket resets, which can cost the peer what it has
+    not read yet.
+    """
+    size, times = DRAIN
+    # Nothing more is there, or the peer is gone.
+    with contextlib.suppress(OSError):
+        while times and sock.recv(size):
+            times -= 1
 
 
 def _unfinished(data: bytes) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import compat
 from compat.tls import CLOSE_NOTIFY, TLS, Handshake, HandshakeError, TLSSocket
+from legacy_chat.limits import Places
 from legacy_chat.terminal import Conversation
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ class Entrance:
     Args:
         patience: seconds for each.
 
+    One address makes as many handshakes at a time as it may have clients. Who is one
+    too many of the clients is let in by the handshake, and then told so.
+
     Attributes:
         handshakes: those that go on.
         refused: how many came to nothing, by ``HandshakeError.kind``.
@@ -105,15 +109,17 @@ class Entrance:
         self.context = context
         self.patience = patience
         self.handshakes: set[Handshake] = set()
+        self._places = Places(server.limits)
         self.refused: collections.Counter[str] = collections.Counter()
         # Better now than with the first client.
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
 
     def begin(self, sock: socket.socket, addr: Any) -> None:
         """Begin the handshake of an accepted socket, if there may be one more."""
-        most = self.server.limits.max_clients
-        if most and self.server.counters.connected + len(self.handshakes) >= most:
-            self.server.refuse(sock, "full", str(addr[0]))
+        connected = self.server.counters.connected + len(self.handshakes)
+        reason = self._places.refusal(connected, addr[0])
+        if reason:
+            self.server.refuse(sock, reason, addr[0])
             return
         with ExitStack() as undo:
             undo.callback(sock.close)
@@ -121,6 +127,17 @@ class Entrance:
             undo.callback(secure.close)
             _Entering(self, secure, addr)
             undo.pop_all()
+
+    def came(self, handshake: Handshake, address: str) -> None:
+        """It has begun."""
+        self.handshakes.add(handshake)
+        self._places.take(address)
+
+    def went(self, handshake: Handshake, address: str) -> None:
+        """It is over, one way or another."""
+        if handshake in self.handshakes:
+            self.handshakes.remove(handshake)
+            self._places.give_back(address)
 
     def close(self) -> None:
         """Send away who has not finished."""
@@ -134,7 +151,7 @@ class _Entering(Handshake):
     def __init__(self, entrance: Entrance, sock: TLSSocket, addr: Any) -> None:
         self._entrance = entrance
         self._from = addr
-        entrance.handshakes.add(self)
+        entrance.came(self, addr[0])
         super().__init__(sock, entrance.server._map, entrance.patience)
 
     def handle_secured(self, sock: TLSSocket) -> None:
@@ -148,7 +165,7 @@ class _Entering(Handshake):
         self._entrance.server.handle_error()
 
     def del_channel(self, map: compat.Map | None = None) -> None:
-        self._entrance.handshakes.discard(self)
+        self._entrance.went(self, self._from[0])
         super().del_channel(map)
 
 

@@ -103,6 +103,21 @@ def test_a_member_with_a_push_of_its_own_gets_every_message_by_it(
     assert own.pushed == [b"1", b"2"]
 
 
+def test_who_is_no_member_has_nothing_to_catch_up_with(loop: str, make: Make) -> None:
+    member, other = make(), make()
+    audience = audience_of([member])
+
+    def speak() -> None:
+        audience.push(b"for members")
+        audience.catch_up(other)
+        assert audience.unwritten == len(b"for members")
+
+    in_a_turn(loop, speak)
+    assert other.backlog == audience.unwritten == 0
+    other.listen_to_it()
+    assert other.got == b""
+
+
 def test_a_handle_backlog_that_raises_is_that_members_error_alone(
     loop: str, make: Make
 ) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from legacy_chat import ChatServer, ChatSession
 from legacy_chat.limits import Bucket, Limits
-from tests.legacy_chat.rooms import Room, our_room
+from tests.legacy_chat.rooms import Room, our_room, room_of
 from tests.support import Peer, in_a_turn
 
 FULL = "服务器 说:聊天室已满"
@@ -34,6 +34,16 @@ def knock(room: Room, source: str = "127.0.0.1") -> Peer:
     """Somebody at the door."""
     sock = socket.socket()
     sock.bind((source, 0))
+    sock.connect(("127.0.0.1", room.server.port))
+    peer = Peer(sock)
+    room.peers.append(peer)
+    return peer
+
+
+def knock_narrowly(room: Room) -> Peer:
+    """The same, and the kernel keeps little of what is sent to it."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(("127.0.0.1", room.server.port))
     peer = Peer(sock)
     room.peers.append(peer)
@@ -137,6 +147,42 @@ def test_who_takes_all_of_it_is_not_slow_however_much_a_turn_says(loop: str) -> 
         room.peers.append(quick)
         room.until(lambda: len(quick.got) == said)
         assert session in room.server.clients
+
+
+def test_who_listens_to_the_end_gets_what_the_turn_of_its_end_says(loop: str) -> None:
+    with our_room(loop) as room:
+        speakers = room.join_many(6)
+        half = knock_narrowly(room)
+        room.until(lambda: len(room.server.clients) == 7)
+        session = room.session(half)
+        session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        room.peers.remove(half)
+        for speaker in speakers:
+            speaker.send(b"x" * 60_000)
+        half.sock.shutdown(socket.SHUT_WR)
+        room.until(lambda: session not in room.server.clients)
+        room.peers.append(half)
+        room.until(lambda: half.ended)
+        assert half.got.count(b"x") == 360_000
+
+
+def test_who_was_not_read_gets_what_is_queued_when_the_server_stops(loop: str) -> None:
+    """A socket that is closed with something unread drops what it was to send."""
+    options: dict[str, Any] = {"flood_messages": 0.001, "flood_burst": 1000.0}
+    with our_room(loop, **options) as room:
+        loud = knock_narrowly(room)
+        room.until(lambda: len(room.server.clients) == 1)
+        session = room.session(loud)
+        loud.send("one.")
+        room.until(lambda: loud.got == b"one.")
+        loud.send("two.")
+        room.peers.remove(loud)
+        in_a_turn(loop, lambda: session.push(b"x" * 1_000_000))
+        in_a_turn(loop, lambda: room.server.shut_down(grace=3600.0))
+        room.peers.append(loud)
+        room.until(lambda: loud.ended)
+        assert loud.got == b"one." + b"x" * 1_000_000
+        assert room.server.counters.closed["shutdown"] == 1
 
 
 # The loud.
@@ -260,6 +306,21 @@ def test_too_many_from_one_address_are_told_so_and_others_are_let_in(
         room.until(lambda: len(room.server.clients) == 3)
 
 
+def test_a_server_may_close_a_session_as_it_opens(loop: str) -> None:
+    class Banning(ChatServer):
+        def handle_session_opened(self, session: ChatSession) -> None:
+            super().handle_session_opened(session)
+            session.close()
+
+    server = Banning(host="127.0.0.1", port=0, max_clients=1)
+    with room_of(server, loop) as room:
+        for _ in range(2):
+            peer = knock(room)
+            room.until(lambda peer=peer: peer.ended)
+            assert len(server.clients) == server.counters.connected == 0
+        assert server.counters.closed["closed"] == 2
+
+
 def test_a_session_that_could_not_be_made_takes_no_place(loop: str) -> None:
     class Broken(ChatSession):
         def __init__(self, *args: Any) -> None:
@@ -358,6 +419,22 @@ def test_who_has_left_and_takes_nothing_is_idle_though_the_others_talk(
         assert len(room.server.clients) == 2
         assert room.server.counters.closed["idle"] == 1
         deaf.close()
+
+
+def test_who_takes_nothing_is_idle_though_somebody_speaks_in_that_very_turn(
+    loop: str, clock: Clock
+) -> None:
+    with our_room(loop, idle=3600.0, send_queue=0) as room:
+        speaker, deaf = map(room.session, room.join_many(2))
+        in_a_turn(loop, lambda: deaf.push(b"x" * 8_000_000))
+
+        def says_more_than_before(size: int) -> None:
+            speaker._push_to_others(b"x" * size)
+            sweep(room, clock, 2000)
+
+        for size in range(1, 5):
+            in_a_turn(loop, lambda size=size: says_more_than_before(size))
+        assert deaf not in room.server.clients
 
 
 def test_a_slow_reader_is_not_idle_though_its_queue_grows(

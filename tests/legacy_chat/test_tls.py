@@ -153,6 +153,22 @@ def test_who_makes_its_handshake_counts_and_nothing_is_said_in_plain(
         room.until(lambda: not room.server.entrance.handshakes)
 
 
+def test_one_address_makes_no_more_handshakes_than_it_may_have_clients(
+    any_loop: str,
+) -> None:
+    with secure_room(any_loop, max_per_address=2) as (room, join):
+        address = room.server.socket.getsockname()
+        entrance = room.server.entrance
+        silent = [socket.create_connection(address) for _ in range(5)]
+        room.until(lambda: room.server.counters.refused["address"] == 3)
+        assert len(entrance.handshakes) == 2
+        for sock in silent:
+            sock.close()
+        room.until(lambda: not entrance.handshakes)
+        join()
+        join()
+
+
 def test_refused_handshakes_are_counted_by_reason_and_logged_in_a_line(
     any_loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
