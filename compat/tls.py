@@ -39,7 +39,8 @@ import logging
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compat.channels import Map
 from compat.chat import Original, async_chat
@@ -63,6 +64,10 @@ PATIENCE = 10.0
 
 # Seconds for a peer to take the last words that are said to it.
 LINGER = 2.0
+
+# So many peers are waited for at most, and the sockets of more are closed at once. Who
+# was refused is in nobody's count, and would have a descriptor for all that time.
+MOST_LINGERING = 64
 
 # Bytes taken from the wire, or encrypted, at a time: what asynchat reads and writes.
 # Four records of TLS, which are 16 KiB at most.
@@ -418,7 +423,12 @@ class TLSSocket:
             with contextlib.suppress(OSError):
                 sent = self._sock.send(words)
         left = words[sent:]
-        if (left or linger) and self._map is not None and is_turned(self._map):
+        if (
+            (left or linger)
+            and self._map is not None
+            and is_turned(self._map)
+            and len(_Goodbye.lingering) < MOST_LINGERING
+        ):
             _Goodbye(self._sock, left, self._map)
         else:
             self._sock.close()
@@ -723,8 +733,11 @@ class _Goodbye(async_chat):
     which may overtake the words.
     """
 
+    lingering: ClassVar[weakref.WeakSet[_Goodbye]] = weakref.WeakSet()
+
     def __init__(self, sock: socket.socket, words: bytes, map: Map) -> None:
         super().__init__(sock, map)
+        self.lingering.add(self)
         self.set_terminator(None)
         self._timer = call_later(LINGER, self.close, map=map)
         if words:
@@ -746,6 +759,7 @@ class _Goodbye(async_chat):
         self.close()
 
     def close(self) -> None:
+        self.lingering.discard(self)
         self._timer.cancel()
         super().close()
 

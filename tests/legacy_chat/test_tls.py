@@ -169,6 +169,23 @@ def test_one_address_makes_no_more_handshakes_than_it_may_have_clients(
         join()
 
 
+def test_who_was_refused_takes_few_descriptors(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compat.tls.MOST_LINGERING", 2)
+    with secure_room(loop) as (room, _):
+        channels = len(asyncore.socket_map)
+        plain, refused = [], room.server.entrance.refused
+        for number in range(1, 6):
+            plain.append(socket.create_connection(room.server.socket.getsockname()))
+            plain[-1].sendall(b"GET / HTTP/1.0\r\n\r\n")
+            room.until(lambda number=number: refused["no TLS"] == number)
+            assert len(asyncore.socket_map) - channels <= 2
+        for sock in plain:
+            sock.close()
+        room.until(lambda: len(asyncore.socket_map) == channels)
+
+
 def test_refused_handshakes_are_counted_by_reason_and_logged_in_a_line(
     any_loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
