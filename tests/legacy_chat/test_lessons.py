@@ -667,7 +667,7 @@ def test_at_a_terminal_nothing_scrolls_away_unread() -> None:
 def test_at_a_pause_one_can_leave() -> None:
     with at_a_terminal("1", rows=24) as terminal:
         assert b"[Enter to go on] " in read_screen(terminal)
-        # Right before the read, Ctrl-C is slept through till there is something to read.
+        # Right before the read, Ctrl-C waits until there is something to read.
         os.write(terminal, b"\x03\n")
         assert read_screen(terminal).rstrip() == b"^C"
 
