@@ -58,6 +58,7 @@ class Seen:
         reads, writes: channels whose handle_read, whose handle_write was called.
         status: what every channel is when the turn is over, by its number. (What the
             reader knows of it may be of later.)
+        outermost: the call that was begun last of those that no other is around.
         asked: microseconds that asking took, without what was called before it (a
             trace of asyncore's own loop does not tell them apart).
         us: microseconds from the asking to the end.
@@ -77,6 +78,7 @@ class Seen:
     behind: set[int] = field(default_factory=set)
     reads: set[int] = field(default_factory=set)
     writes: set[int] = field(default_factory=set)
+    outermost: Call | None = None
     asked: int = 0
     us: int = 0
 
@@ -148,6 +150,8 @@ class Walk:
     def _call(self, seen: Seen, call: Call, outer: Made | None) -> Made:
         made = Made(call, outer, self._is_late(seen.turn, call))
         seen.made.append(made)
+        if outer is None:
+            seen.outermost = call
         if call.channel is not None:
             _note(seen, call, call.channel.number)
         return made
@@ -186,8 +190,7 @@ def _is_from_a_callback(seen: Seen) -> bool:
 
     What was found in the wait comes before any; who closes outside of them calls close.
     """
-    last = next((each.call for each in reversed(seen.made) if not each.outer), None)
-    return last is not None and last.do != "close"
+    return seen.outermost is not None and seen.outermost.do != "close"
 
 
 def _note_parents(seen: Seen, outer: Made) -> None:
