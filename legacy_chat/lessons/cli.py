@@ -73,6 +73,8 @@ def main(argv: list[str]) -> int:
         parser.error(str(error))
     if mistake := _mistake(given):
         parser.error(mistake)
+    if sys.stdout is None:
+        return _refuse("standard output is closed")
     try:
         if given.number is None:
             _print(_list(given.lang))
@@ -176,7 +178,8 @@ def _trace(trace: Path, show: Show, steps: list[Scene]) -> Iterator[str]:
     shown = _first_of(texts)
     yield ""
     yield f"── {show.word('trace')} ──"
-    names = re.findall(r"\w+#\d+", "\n".join(shown))
+    # What begins a colour ends in a letter.
+    names = re.findall(r"(?:\x1b\[\d+m)?(\w+#\d+)", "\n".join(shown))
     channels = [each for each in reader.channels.values() if each.name in names]
     yield from show.named(channels, steps[-1].seen)
     yield from shown

@@ -543,6 +543,15 @@ def test_a_trace_says_whose_its_channels_are(
     assert told.startswith("甲是 ChatSession#2\n第一轮之前\n  ChatServer#1 已打开")
 
 
+def test_in_colours_it_says_so_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "is_coloured", lambda _: True)
+    assert main(["lesson", "3"]) == 0
+    told = capsys.readouterr().out.split("── The trace ──\n")[1]
+    assert told.startswith("Ann is ChatSession#2, Bob is ChatSession#3, Cid is ")
+
+
 def test_the_trace_of_a_lesson_is_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -616,6 +625,19 @@ def test_a_device_that_takes_no_trace_is_one_line(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == ("legacy-chat lesson: lesson 1: /dev/full: No space left on device\n")
+
+
+@pytest.mark.parametrize("argv", [[], ["1"]])
+def test_without_a_standard_output_a_lesson_says_so(
+    argv: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["lesson", *argv]) == 1
+    assert capsys.readouterr().err == (
+        "legacy-chat lesson: standard output is closed\n"
+    )
 
 
 def test_a_system_without_limits_says_why_it_cannot_play(
