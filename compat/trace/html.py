@@ -42,6 +42,7 @@ from collections.abc import Iterable, Iterator
 from importlib import resources
 from typing import Any, TypeAlias
 
+from compat.trace.phrases import LANGUAGES
 from compat.trace.reading import (
     Call,
     Channel,
@@ -55,8 +56,6 @@ from compat.trace.reading import (
 )
 
 __all__ = ["LANGUAGES", "page"]
-
-LANGUAGES = ("en", "zh")
 
 # In the order in which they build on each other.
 SCRIPTS = (

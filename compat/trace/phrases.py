@@ -44,7 +44,7 @@ PHRASES = {
         "{by} asked {channels} in {span}, ", "{by} 询问了 {channels}（{span}），"
     ),
     "limit": Phrase("may wait {seconds:g} s", "最多等 {seconds:g} s"),
-    "no limit": Phrase("may wait no limit", "不限时"),
+    "no limit": Phrase("may wait without limit", "不限时"),
     "thread": Phrase(", thread {number}", "，线程 {number}"),
     "wants": Phrase("wants {what}", "{what}"),
     "wanted r": Phrase("to read", "关注可读"),

@@ -5,7 +5,7 @@
       ChatSession#2.handle_read()  read 5: "hello"                             69 µs
         collect_incoming_data("hell")                             room.py:40   28 µs
           push("hell")                                                          3 µs
-        holds back "o": it may begin the terminator "out"
+      ChatSession#2 holds back "o": it may begin the terminator "out"
 
 Rule 1: no line is wider than it may be, unless it may be narrower than 40 columns; what
 is left out is ``…``.

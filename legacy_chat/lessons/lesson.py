@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from compat.trace.phrases import LANGUAGES
 from compat.trace.reading import Call, Channel, Event, Turn
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ __all__ = [
     "Step",
     "Text",
 ]
-
-LANGUAGES = ("en", "zh")
 
 
 class Text(NamedTuple):

@@ -83,7 +83,7 @@ WORDS = {
     "turn": Text("turn {number}: {ready}", "第 {number} 轮：{ready}"),
     "read": Text("{who} can be read", "{who}可读"),
     "write": Text("{who} can be written to", "{who}可写"),
-    "urgent": Text("{who} has urgent data", "{who}有带外数据"),
+    "urgent": Text("{who} has urgent data", "{who}有紧急数据"),
     "nobody": Text("nobody is ready", "没有通道就绪"),
     "raised": Text("raises {error}", "抛出 {error}"),
     "handles": Text("for {error}", "处理 {error}"),
@@ -127,9 +127,9 @@ WORDS = {
 # A channel's state, as the trace has it.
 STATES = {
     "new": Text("new", "新建"),
-    "connecting": Text("connecting", "正在连接"),
+    "connecting": Text("connecting", "连接中"),
     "connected": Text("connected", "已连接"),
-    "listening": Text("listening", "正在监听"),
+    "listening": Text("listening", "监听中"),
     "closing": Text("closing", "即将关闭"),
     "closed": Text("closed", "已关闭"),
 }

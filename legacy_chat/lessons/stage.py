@@ -61,7 +61,7 @@ class Peer:
 
     Attributes:
         user: its name in the room.
-        got: every byte so far; fresh: those of this step.
+        got: every byte so far.
         ended: has it seen the end?
     """
 
