@@ -436,12 +436,12 @@ function range(first, last) {
 }
 
 // The place of the last that is no greater; -1 if all are.
-function lastUpTo(ascending, value) {
+function lastUpTo(ascending, value, valueOf = (each) => each) {
   let low = 0;
   let high = ascending.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (ascending[middle] <= value) low = middle + 1;
+    if (valueOf(ascending[middle]) <= value) low = middle + 1;
     else high = middle;
   }
   return low - 1;

@@ -179,8 +179,7 @@ class TimeLine extends Picture {
   // The row that was begun last at a time.
   _rowOf(time) {
     const { trace } = this;
-    const starts = trace.turns.map((turn) => trace.time[turn]);
-    const turn = trace.turns[Math.max(0, lastUpTo(starts, time))];
+    const turn = trace.turns[Math.max(0, lastUpTo(trace.turns, time, (each) => trace.time[each]))];
     let row = turn;
     while (row < trace.last[turn] && trace.time[row + 1] <= time) row++;
     return row;
@@ -320,8 +319,8 @@ class TimeLine extends Picture {
   _paintTurns() {
     const { trace, pen, part } = this;
     const begins = (turn) => this._value(turn);
-    const first = Math.max(0, firstFrom(trace.turns, part.from, begins) - 1);
-    const end = firstFrom(trace.turns, part.to, begins);
+    const first = Math.max(0, lastUpTo(trace.turns, part.from, begins));
+    const end = lastUpTo(trace.turns, part.to, begins) + 1;
     if ((end - first) * TURN_APART > this.width) return;
     const [top] = LANES.turns;
     pen.font = getComputedStyle(this.canvas).font;
@@ -414,18 +413,6 @@ function roundStep(least, isWhole) {
   const power = 10 ** Math.floor(Math.log10(least));
   const step = [1, 2, 5, 10].find((each) => each * power >= least) * power;
   return isWhole ? Math.max(1, step) : step;
-}
-
-// The place of the first whose value is no less; the length if there is none.
-function firstFrom(things, value, valueOf) {
-  let low = 0;
-  let high = things.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (valueOf(things[middle]) < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 // The calls of one turn: from left to right as time passes, inner calls below.
