@@ -26,7 +26,7 @@ from typing import Any
 
 from compat.trace.output import Sink
 from compat.trace.places import describe, short, sound, source_of
-from compat.trace.state import Seen, changes
+from compat.trace.state import NEW, Seen, changes
 
 __all__ = ["Recorder", "Trace", "in_seconds", "number_of"]
 
@@ -336,6 +336,8 @@ class Trace:
         self.by_fd[fd] = seen
         self.version += 1
         seen.fd, seen.calm, seen.interest = fd, None, (False, False)
+        # It may be gone before it is looked at.
+        seen.last = seen.last or NEW
         kind = type(channel)
         r = self.here.recorder
         number = key if type(key) is int and 0 <= key < MANY else -1

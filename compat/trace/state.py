@@ -14,7 +14,7 @@ from typing import Any
 
 from compat.trace.places import sound
 
-__all__ = ["Seen", "changes"]
+__all__ = ["NEW", "Seen", "changes"]
 
 # Entries of a queue that are added up anew each time; of a longer one, when its length
 # has changed by an eighth.
@@ -22,6 +22,9 @@ FEW = 64
 
 # No peer sends as many bytes.
 MOST = (1 << 63) - 1
+
+# What whoever joins a map is, until it has been looked at; as in Seen.last.
+NEW = ("new", None, 0, 0, 0)
 
 # What names all the ends of a socket that has no name.
 NOWHERE = ("", None, b"")
@@ -77,7 +80,7 @@ def changes(seen: Seen, channel: Any) -> str:
     )
     if state == seen.last:
         return ""
-    last, seen.last = seen.last or ("new", None, 0, 0, 0), state
+    last, seen.last = seen.last or NEW, state
     fields = ""
     if state[0] != last[0]:
         fields = f',"is":"{state[0]}"'

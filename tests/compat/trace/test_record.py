@@ -79,6 +79,39 @@ def test_who_is_let_go_of_as_it_closes_has_closed(
     assert trace.changes(trace.number("Line"), "is") == ["connected", "closed"]
 
 
+def test_who_comes_and_goes_in_one_call_has_closed(
+    any_loop: str, tmp_path: Path
+) -> None:
+    class Turns(Line):
+        """Lets nobody stay."""
+
+        def collect_incoming_data(self, data: bytes) -> None:
+            super().collect_incoming_data(data)
+            ours, theirs = socket.socketpair()
+            asyncore.dispatcher(ours).close()
+            theirs.close()
+
+    with recorded(tmp_path) as trace:
+        door = Turns()
+        door.hears(any_loop, b"now")
+        door.close()
+    assert trace.changes(trace.number("dispatcher"), "is") == ["closed"]
+
+
+def test_who_has_closed_closes_no_second_time(any_loop: str, tmp_path: Path) -> None:
+    class LetsGo(Line):
+        def collect_incoming_data(self, data: bytes) -> None:
+            super().collect_incoming_data(data)
+            kept.pop().close()
+
+    with recorded(tmp_path) as trace:
+        kept, other = [Line()], LetsGo()
+        kept[0].close()
+        other.hears(any_loop, b"now")
+        other.close()
+    assert trace.changes(trace.number("Line"), "is") == ["connected", "closed"]
+
+
 def test_who_is_ready_and_who_wants_what(any_loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         quiet, line = Line(), Line()
