@@ -144,6 +144,14 @@ def test_the_log_names_people_as_the_lesson_does(played: Any) -> None:
     assert "日志：用户{甲}: closing after an error" in told
 
 
+def test_what_the_scenario_makes_for_the_next_step_is_not_in_this_one(
+    played: Any,
+) -> None:
+    first, second, *_ = played(8, "select")
+    assert "ChatServer" not in "".join(Show("en", 80).scene(first))
+    assert "ChatServer" in "".join(Show("en", 80).scene(second))
+
+
 def test_three_people_are_listed_as_people_are(played: Any) -> None:
     assert "(Cid, Dan and Eve in the room)" in Show("en", 80).scene(
         played(9, "select")[-1]
@@ -689,9 +697,10 @@ def test_at_a_terminal_nothing_scrolls_away_unread() -> None:
 def test_at_a_pause_one_can_leave() -> None:
     with at_a_terminal("1", rows=24) as terminal:
         assert b"[Enter to go on] " in read_screen(terminal)
-        # Right before the read, Ctrl-C waits until there is something to read.
+        # Right before the read, Ctrl-C waits until there is something to read. What is
+        # echoed of that comes before what is printed.
         os.write(terminal, b"\x03\n")
-        assert read_screen(terminal).rstrip() == b"^C"
+        assert read_screen(terminal) == b"^C\r\n\r\n"
 
 
 def test_without_pauses_a_terminal_gets_all_at_once() -> None:
