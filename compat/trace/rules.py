@@ -363,7 +363,7 @@ class IdleReader(Spins):
         for channel in _untouched(seen, seen.turn.read):
             number = channel.number
             # Below TLS there are bytes that are no whole record yet: it is not called.
-            if number in seen.reads and number not in seen.listeners | seen.ends:
+            if number in seen.reads and number not in seen.ends:
                 yield channel
 
     def says(self, kind: str) -> str:

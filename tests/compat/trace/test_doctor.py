@@ -202,6 +202,8 @@ def test_a_short_trace_shows_a_busy_writer_too() -> None:
     finding = only(spinning(turns=3, calm=20))
     assert (finding.rule, finding.count) == ("busy-writer", 3)
     assert finding.more[1] == "there are only 23 turns in the trace"
+    # Eight microseconds of asking, three of waiting, six in the call.
+    assert finding.weight == 3 * (8 + 3 + 6)
 
 
 @pytest.mark.parametrize(
@@ -277,6 +279,15 @@ def test_three_errors_of_a_listener_in_a_row_are_a_spin_in_a_short_trace() -> No
     ]
 
 
+def test_a_listener_whose_guests_other_processes_accept_is_healthy() -> None:
+    trace = Trace()
+    channel = listener(trace)
+    for _ in range(40):
+        trace.turn(read=[channel], waited=2)
+        trace.calls("handle_accept", channel)
+    assert examine(trace) == []
+
+
 def test_a_listener_that_accepts_in_each_turn_is_healthy() -> None:
     trace = Trace()
     channel = listener(trace)
@@ -314,7 +325,7 @@ def test_who_is_ready_below_tls_and_is_not_called_is_healthy() -> None:
     channel = session(trace)
     for _ in range(200):
         trace.turn(read=[channel], waited=2)
-    for _ in range(9):
+    for _ in range(40):
         trace.turn(write=[channel], waited=2)
     assert examine(trace) == []
 
@@ -447,6 +458,15 @@ def test_a_peer_that_came_to_the_programs_limit_is_told_of() -> None:
     assert (finding.turn, finding.where) == (4, "a.py:8")
 
 
+def test_who_has_come_to_a_limit_has_no_backlog_that_only_grows() -> None:
+    trace = Trace()
+    channel = growing(trace, [*range(20_000, 900_000, 20_000)])
+    with trace.call("handle_backlog", channel):
+        trace.state(channel, status="closed")
+    trace.end()
+    assert only(trace).rule == "slow-reader"
+
+
 def test_a_limit_that_only_stops_what_feeds_it_has_lost_nothing() -> None:
     trace = Trace()
     channel = growing(trace, [100_000])
@@ -526,6 +546,15 @@ def test_who_was_alone_in_its_map_is_named_as_costly(others: int, name: str) -> 
         trace.turn(read=[channel], asked=500, channels=1 + others)
         trace.calls("handle_read", channel, us=60, **{"in": 3})
     assert only(trace).channel.partition(" ")[0] == name
+
+
+def test_asking_that_is_a_small_part_of_the_time_is_healthy() -> None:
+    trace = Trace()
+    channel = session(trace)
+    for _ in range(40):
+        trace.turn(read=[channel], asked=500, channels=2, waited=20_000)
+        trace.calls("handle_read", channel, us=60, **{"in": 3})
+    assert examine(trace) == []
 
 
 def test_asking_that_was_interrupted_once_is_healthy() -> None:
