@@ -146,6 +146,12 @@ def test_a_wait_that_is_not_over_says_so() -> None:
     assert shown(trace)[-1] == "  waits still"
 
 
+def test_a_wait_without_a_limit_says_so() -> None:
+    trace = Trace()
+    trace.waits(timeout=None)
+    assert shown(trace)[-2].endswith("may wait without limit")
+
+
 def test_of_many_who_are_ready_some_are_named() -> None:
     trace = Trace()
     for fd in range(40):
@@ -153,6 +159,8 @@ def test_of_many_who_are_ready_some_are_named() -> None:
     trace.turn(read=range(1, 41))
     (line,) = (line for line in shown(trace) if "ready" in line)
     assert re.search(r"to read: Session#1, Session#2, .* and \d+ more$", line)
+    named, more = re.findall(r"Session#\d+", line), line.split()[-2]
+    assert len(named) + int(more) == 40
     assert width(line) <= 88
 
 

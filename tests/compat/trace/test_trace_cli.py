@@ -13,7 +13,7 @@ import pytest
 
 from compat.trace.cli import followed, main
 from compat.trace.reading import Reader, TraceError, read_lines
-from tests.compat.trace.making import Room, hello
+from tests.compat.trace.making import Room, Trace, hello
 from tests.support import DEADLINE, ROOT
 
 Capture = pytest.CaptureFixture[str]
@@ -130,6 +130,12 @@ def test_what_is_not_in_the_trace_is_said_and_writes_nothing(
     if view != "text":
         assert run(view, *choice, trace, "-o", tmp_path / "new") == 2
         assert not (tmp_path / "new").exists()
+
+
+def test_an_empty_trace_is_no_wrong_choice(tmp_path: Path, capsys: Capture) -> None:
+    empty = Trace().save(tmp_path / "empty.trace")
+    assert run("text", empty) == 0
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto"])
@@ -281,7 +287,7 @@ def test_what_is_followed_is_shown_at_once_and_a_pipe_may_close(trace: Path) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,
-        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": ""},
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
