@@ -78,14 +78,14 @@ def main(argv: list[str] | None = None) -> int:
         _parser().error("which program? a SCRIPT, -m MODULE or -c CODE")
     install(given.loop)
     kind, name, *args = program
-    with ExitStack() as stack:
-        if given.trace is not None and not _begin_trace(stack, given, program):
-            return 1
-        try:
+    try:
+        with ExitStack() as stack:
+            if given.trace is not None and not _begin_trace(stack, given, program):
+                return 1
             PROGRAMS.get(kind, run_script)(name, args)
-        except ProgramError as error:
-            print(f"{sys.executable}: {error}", file=sys.stderr)
-            return error.status
+    except ProgramError as error:
+        print(f"{sys.executable}: {error}", file=sys.stderr)
+        return error.status
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import compat
 from compat.streams import escape_the_rest, throw_away
-from compat.trace.options import add_options, trace_mistake, traced
+from compat.trace.options import add_options, check_trace, trace_mistake, traced
 from legacy_chat import __version__
 from legacy_chat.escapes import parse_bytes
 from legacy_chat.limits import Limits
@@ -152,11 +152,11 @@ def serve(given: argparse.Namespace) -> int:
         # Who asks twice does not want to wait.
         server.shut_down(given.grace if len(signals_seen) == 1 else 0.0)
 
+    try:
+        check_trace(given)
+    except OSError as error:
+        return _refuse_trace(given, error)
     with ExitStack() as stack:
-        try:
-            stack.enter_context(traced(given))
-        except OSError as error:
-            return _refuse(f"cannot write the trace {given.trace}", error)
         # Before anybody can know that the server runs, or a signal could still kill it.
         stack.enter_context(compat.on_signals(_heeded(STOPS), stop))
         stack.enter_context(
@@ -169,6 +169,12 @@ def serve(given: argparse.Namespace) -> int:
             return _refuse(f"cannot show metrics on {host} port {port}", error)
         except (OSError, UnicodeError) as error:
             return _refuse(f"cannot listen on {given.host} port {given.port}", error)
+        try:
+            # Now, for who cannot listen is to leave the file alone.
+            stack.enter_context(traced(given))
+        except OSError as error:
+            server.close()
+            return _refuse_trace(given, error)
         logger.info("port %d, loop %s (%s)", server.port, choice.name, choice.why)
         if server.metrics is not None:
             logger.info("metrics on port %d", server.metrics.port)
@@ -254,6 +260,10 @@ def _refuse(what: str, error: Exception) -> int:
     reason = getattr(error, "strerror", None) or error
     print(f"legacy-chat: {what}: {reason}", file=sys.stderr)
     return 1
+
+
+def _refuse_trace(given: argparse.Namespace, error: OSError) -> int:
+    return _refuse(f"cannot write the trace {given.trace}", error)
 
 
 def _tls_mistake(given: argparse.Namespace) -> str:

@@ -108,7 +108,8 @@ def tracing(
     """While this lasts, write down what every asyncore loop of the process does.
 
     Args:
-        path: a file, which is written anew; "-" prints it as text on standard error.
+        path: a file, which is written anew when something happens, and is left as it
+            was if an exception is raised before; "-" prints text on standard error.
         payload: bytes that are kept of what is read, said or sent; None for none, nor
             what exceptions say, for they may repeat it.
         max_bytes: of the file; then the trace ends, and the program goes on untraced.
@@ -119,7 +120,7 @@ def tracing(
     traced.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, or another program writes a trace to it.
         RuntimeError: something is being traced already.
         TypeError: *payload* or *max_bytes* is no whole number.
         ValueError: *payload* is negative; *max_bytes* is less than 4,096.
@@ -128,7 +129,12 @@ def tracing(
     from compat.trace.session import begin
 
     session = begin(os.fspath(path), payload, max_bytes, program)
+    failed = True
     try:
         yield
+        failed = False
+    except SystemExit:
+        failed = False
+        raise
     finally:
-        session.end()
+        session.end(failed)

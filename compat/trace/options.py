@@ -8,7 +8,7 @@ from typing import Protocol
 
 from compat.trace import LARGEST, LEAST, PAYLOAD, tracing
 
-__all__ = ["Given", "add_options", "trace_mistake", "traced"]
+__all__ = ["Given", "add_options", "check_trace", "trace_mistake", "traced"]
 
 # The largest number of bytes that an option takes.
 MOST = 1 << 40
@@ -56,6 +56,19 @@ def trace_mistake(given: Given) -> str:
     if given.trace is None and limited:
         return "--trace-payload and --trace-max say how --trace FILE is to be written"
     return ""
+
+
+def check_trace(given: Given) -> None:
+    """Find out whether it can be written, before there is something to write.
+
+    Raises:
+        OSError: it cannot.
+    """
+    if given.trace is not None and given.trace != "-":
+        # Here, for most programs are never traced.
+        from compat.trace.output import check_file
+
+        check_file(given.trace)
 
 
 def traced(given: Given, program: str | None = None) -> AbstractContextManager[None]:

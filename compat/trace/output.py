@@ -4,6 +4,8 @@ Rule 1: whatever happens to the output, the program that is traced goes on.
 Rule 2: a file is known by its identity, not by its number: a program that closes every
 descriptor gets none of its own overwritten.
 Rule 3: only whole lines are written, so what is there can be read, whenever it ends.
+Rule 4: what was in a file is there until there is a trace to write, and nobody writes
+into a trace that another program is still writing.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -18,11 +21,12 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from compat.files import OpenFile, file_behind
 from compat.streams import is_coloured
+from compat.trace import LEAST
 
 if TYPE_CHECKING:
     from compat.trace.reading import Turn
 
-__all__ = ["File", "Live", "Sink"]
+__all__ = ["File", "Live", "Sink", "check_file"]
 
 END = '{"e":"end","t":%d,"why":"%s"}\n'
 
@@ -33,8 +37,14 @@ STDERR = 2
 
 
 class Sink(Protocol):
-    """What takes the lines of a trace, whole ones, in blocks."""
+    """What takes the lines of a trace, whole ones, in blocks.
 
+    Attributes:
+        has_begun: would it be missed if it were abandoned?
+    """
+
+    @property
+    def has_begun(self) -> bool: ...
     def write(self, block: bytes, now: int) -> None: ...
     def close(self, now: int) -> None: ...
     def abandon(self) -> None: ...
@@ -44,12 +54,13 @@ class File:
     """A file of *limit* bytes at most.
 
     Args:
-        path: written from the start; what was in it is gone.
+        path: written from the start; what was in it goes with the second block, or
+            when this is closed.
         limit: bytes.
         over: called once, when nothing more is written: the file is full, or gone.
 
     Raises:
-        OSError: it cannot be opened for writing.
+        OSError: it cannot be opened for writing, or another trace is written to it.
     """
 
     def __init__(self, path: str, limit: int, over: Callable[[], None]) -> None:
@@ -57,10 +68,22 @@ class File:
         self._left = limit - RESERVE
         self._over = over
         self._lock = threading.Lock()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0)
+        # The first block, while there is no other; None once it is written.
+        self._held: bytes | None = b""
+        flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         self._fd = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            _take(self._fd, path)
+        except BaseException:
+            os.close(self._fd)
+            raise
         self._file = file_behind(self._fd)
         self._stderr = file_behind(STDERR)
+
+    @property
+    def has_begun(self) -> bool:
+        """Is what was in the file gone?"""
+        return self._held is None
 
     def write(self, block: bytes, now: int) -> None:
         """Write these lines, as far as there is room.
@@ -92,7 +115,7 @@ class File:
         """Write the last line."""
         with self._lock:
             if self._fd >= 0:
-                self._put((END % (now, "closed")).encode())
+                self._put((END % (now, "closed")).encode(), last=True)
             self.abandon()
 
     def abandon(self) -> None:
@@ -101,12 +124,20 @@ class File:
         if fd >= 0 and file_behind(fd) == self._file:
             os.close(fd)
 
-    def _put(self, block: bytes) -> str:
+    def _put(self, block: bytes, last: bool = False) -> str:
         """Why it could not be written, or nothing."""
         if file_behind(self._fd) != self._file:
             return "the program has closed it"
+        first = self._held is not None
+        if self._held is not None:
+            if not self._held and not last:
+                self._held = block
+                return ""
+            block, self._held = self._held + block, None
         view = memoryview(block)
         try:
+            if first and _is_regular(self._fd):
+                os.ftruncate(self._fd, 0)
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
@@ -128,6 +159,8 @@ class Live:
         limit: bytes of trace, after which nothing more is printed.
         over: called once, when that is so, or when nobody reads any more.
     """
+
+    has_begun = True
 
     def __init__(
         self, limit: int, over: Callable[[], None], stream: TextIO | None = None
@@ -188,6 +221,42 @@ class Live:
         self._over()
         if _behind(self._stream) == self._file:
             _warn("the trace ends here, the program goes on: %s", why)
+
+
+def check_file(path: str) -> None:
+    """Find out whether a trace could be written to that file, and leave it as it is.
+
+    Raises:
+        OSError: as from File.
+    """
+    is_there = os.path.lexists(path)
+    if is_there and not os.path.isfile(path):
+        # Whoever reads a pipe would take it for the end.
+        return
+    File(path, LEAST, lambda: None).abandon()
+    if not is_there:
+        os.unlink(path)
+
+
+def _take(fd: int, path: str) -> None:
+    """Let no other program write a trace to that file, for as long as it is open."""
+    if sys.platform == "win32" or not _is_regular(fd):
+        return
+    # Not above, for Windows has none.
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        why = "another program is writing its trace to it"
+        raise OSError(errno.EBUSY, why, path) from None
+    except OSError:
+        # Its filesystem has no locks: who names one file twice gets what he asked for.
+        return
+
+
+def _is_regular(fd: int) -> bool:
+    return stat.S_ISREG(os.fstat(fd).st_mode)
 
 
 def _warn(message: str, *args: object) -> None:

@@ -56,9 +56,16 @@ class Session:
             self.end()
             raise
 
-    def end(self) -> None:
-        """Look in no more, and write the last line."""
+    def end(self, failed: bool = False) -> None:
+        """Look in no more, and write the last line.
+
+        Args:
+            failed: leave the file as it was, if nothing has happened yet.
+        """
         self._over()
+        if failed and not self._sink.has_begun:
+            self._sink.abandon()
+            return
         self._trace.flush()
         self._sink.close(self._trace.now())
 

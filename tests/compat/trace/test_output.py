@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asynchat
 import asyncore
+import contextlib
 import io
 import os
 import platform
@@ -412,3 +413,69 @@ def test_modules_that_a_program_has_brought_along_are_traced(tmp_path: Path) -> 
     if sys.version_info < (3, 12):
         expected = f"standard library of Python {platform.python_version()}"
     assert reader.header.asyncore == expected
+
+
+@pytest.mark.parametrize(
+    "program",
+    [("nosuch.py",), ("-m", "no_such_module"), ("-c", "not Python")],
+)
+def test_a_program_that_cannot_begin_leaves_the_last_trace_alone(
+    program: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "precious.trace"
+    path.write_text("kept")
+    command = (sys.executable, "-m", "compat", "--trace", str(path), *program)
+    with process(*command, cwd=ROOT) as failing:
+        assert failing.wait() != 0
+    assert path.read_text() == "kept"
+
+
+@pytest.mark.parametrize("left", [SystemExit, None])
+def test_a_program_in_which_nothing_happens_has_a_trace_that_says_so(
+    left: type[BaseException] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.trace"
+    path.write_text("gone")
+    with contextlib.suppress(SystemExit), compat.tracing(path):
+        if left is not None:
+            raise left
+    reader = Reader()
+    assert [each.number for each in read_trace(path, reader)] == [0]
+    assert reader.ended == "closed"
+
+
+def test_a_second_room_leaves_the_trace_of_the_first_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.trace"
+    with room("selectors", "--trace", str(path)) as (first, (_, port)):
+        traced = path.read_bytes()
+        for where in (str(port), "0"):
+            command = (sys.executable, "-m", "legacy_chat", "serve", "--port", where)
+            options = ("--host", "127.0.0.1", "--trace", str(path))
+            with process(*command, *options, cwd=ROOT) as second:
+                assert second.wait() == 1
+            assert second.out == []
+            assert second.err == [
+                f"legacy-chat: cannot write the trace {path}: "
+                "another program is writing its trace to it"
+            ]
+        assert path.read_bytes().startswith(traced)
+        os.kill(first.pid, signal.SIGTERM)
+        assert first.wait() == 0
+    reader = Reader()
+    assert list(read_trace(path, reader))
+    assert (reader.whole, reader.ended) == (True, "closed")
+
+
+def test_a_room_that_cannot_listen_leaves_the_last_trace_alone(tmp_path: Path) -> None:
+    path, new = tmp_path / "precious.trace", tmp_path / "new.trace"
+    path.write_text("kept")
+    with room("selectors") as (_, (_, port)):
+        for trace in (path, new):
+            command = (sys.executable, "-m", "legacy_chat", "serve")
+            options = ("--host", "127.0.0.1", "--port", str(port))
+            argv = (*command, *options, "--trace", str(trace))
+            with process(*argv, cwd=ROOT) as second:
+                assert second.wait() == 1
+            assert "cannot listen" in second.err[-1]
+    assert path.read_text() == "kept"
+    assert not new.exists()
