@@ -225,8 +225,13 @@ def _save(given: argparse.Namespace, pieces: Iterable[str]) -> None:
     output = Path(given.output)
     if given.file != "-" and output.exists() and output.samefile(given.file):
         raise CannotError("this is the trace: name another file after -o")
-    with output.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(pieces)
+    try:
+        with output.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(pieces)
+    except OSError as error:
+        # What cannot be written, other than what cannot be opened, has no name.
+        error.filename = given.output
+        raise
 
 
 def _turns_of(given: argparse.Namespace, name: str, reader: Reader) -> Iterator[Turn]:
@@ -256,7 +261,7 @@ def _chosen(
         yield turn
     if empty and choice != Choice():
         raise CannotError(
-            "nothing of it is asked for: it has "
+            "it has nothing of what is asked for, but "
             f"{count(last, 'turn')} and {count(len(reader.channels), 'channel')}"
         )
 

@@ -59,7 +59,8 @@ def report(findings: Iterable[Finding]) -> Iterator[str]:
     count = 0
     for count, finding in enumerate(findings, 1):
         yield f"{count}. {finding.severity.name.lower()}: {finding.what}"
-        yield f"   look at: {', '.join(_places(finding))}"
+        if finding.line:
+            yield f"   look at: {', '.join(_places(finding))}"
         for more in finding.more:
             yield f"   {more}"
         yield f"   do: {finding.advice}"

@@ -39,6 +39,8 @@ class Session:
     def __init__(
         self, path: str, payload: int | None, max_bytes: int, program: str | None
     ) -> None:
+        # First, for it takes longer than all that a small program does.
+        header = _header(payload, max_bytes, program)
         self._sink: Sink = (
             Live(max_bytes, self._over)
             if path == "-"
@@ -48,7 +50,7 @@ class Session:
         self._hooks = Hooks(self._trace)
         Session.current = self
         try:
-            self._write_header(payload, max_bytes, program)
+            self._trace.write(header)
             # Or it is over: the disk is full.
             if Session.current is self:
                 self._hooks.set()
@@ -74,21 +76,6 @@ class Session:
         if Session.current is self:
             Session.current = None
 
-    def _write_header(
-        self, payload: int | None, max_bytes: int, program: str | None
-    ) -> None:
-        header = {
-            "format": "compat-trace",
-            "version": 1,
-            "program": (_command_line() if program is None else program)[:LONGEST],
-            "python": f"{platform.python_implementation()} {platform.python_version()}",
-            "asyncore": version_of(asyncore),
-            "payload": payload,
-            "max": max_bytes,
-            "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        self._trace.write(json.dumps(header).encode() + b"\n")
-
     def _left_in_child(self) -> None:
         self._over()
         self._sink.abandon()
@@ -108,6 +95,20 @@ def begin(
     if Session.current is not None:
         raise RuntimeError("something is being traced already: one trace at a time")
     return Session(path, payload, max_bytes, program)
+
+
+def _header(payload: int | None, max_bytes: int, program: str | None) -> bytes:
+    header = {
+        "format": "compat-trace",
+        "version": 1,
+        "program": (_command_line() if program is None else program)[:LONGEST],
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "asyncore": version_of(asyncore),
+        "payload": payload,
+        "max": max_bytes,
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    return json.dumps(header).encode() + b"\n"
 
 
 def _whole(name: str, given: int) -> int:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from compat.trace.words import count
 from legacy_chat.baseline.format import Action, Heard
 from legacy_chat.baseline.minimise import minimise, says_never
 from legacy_chat.baseline.pair import Pair, Played
@@ -64,8 +65,8 @@ class Outcome(NamedTuple):
     def summary(self) -> str:
         """The last line."""
         said = (
-            f"{self.conversations:,} conversations, {self.steps:,} steps, in "
-            f"{self.seconds:.0f} s: "
+            f"{count(self.conversations, 'conversation')}, "
+            f"{count(self.steps, 'step')}, in {self.seconds:.0f} s: "
         )
         said += (
             f"conversation {self.number} is answered differently"
@@ -196,8 +197,8 @@ def hunt(
         author.hear(heard)
         stepped()
 
-    for count in itertools.count(1):
-        number = plan.first + count - 1
+    for so_many in itertools.count(1):
+        number = plan.first + so_many - 1
         author = Author(pair.profile, plan.seed, number)
         played = pair.play(author, told)
         found = None
@@ -206,10 +207,10 @@ def hunt(
             if found is None:
                 unsteady.append(number)
         seconds = time.monotonic() - begin
-        over = count == plan.conversations or seconds >= plan.seconds
+        over = so_many == plan.conversations or seconds >= plan.seconds
         if found is not None or over:
-            return Outcome(count, steps, seconds, number, found, tuple(unsteady))
-        if count % pair.profile.fuzz.fresh == 0:
+            return Outcome(so_many, steps, seconds, number, found, tuple(unsteady))
+        if so_many % pair.profile.fuzz.fresh == 0:
             pair.renew()
     raise AssertionError("count() has no end")
 

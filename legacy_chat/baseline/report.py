@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from compat.trace.words import count
 from legacy_chat.baseline.check import Result
 
 __all__ = ["as_json", "lines", "status", "summary", "write_junit"]
@@ -38,7 +39,9 @@ def summary(results: Sequence[Result], seconds: float) -> str:
         for each in ("same", "different", "error", "skipped")
         if counts[each] or each == "same"
     ]
-    return f"{len(results):,} conversations: {', '.join(said)}, in {seconds:.1f} s"
+    return (
+        f"{count(len(results), 'conversation')}: {', '.join(said)}, in {seconds:.1f} s"
+    )
 
 
 def status(results: Sequence[Result]) -> int:

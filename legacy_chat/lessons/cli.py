@@ -83,11 +83,12 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:
         throw_away(sys.stdout)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LeftError):
         return 0
     except OSError as error:
+        whose = f"lesson {given.number}: " if given.number else ""
         what = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"lesson {given.number}: {what}{error.strerror or error}")
+        return _refuse(f"{whose}{what}{error.strerror or error}")
     except (StageError, ChangedCodeError) as error:
         return _refuse(f"lesson {given.number}: {error}")
 
@@ -215,6 +216,10 @@ def _save(path: str, data: bytes) -> None:
         raise
 
 
+class LeftError(Exception):
+    """Somebody has read enough."""
+
+
 class _Screen:
     """Where a lesson is printed.
 
@@ -243,7 +248,8 @@ class _Screen:
             return
         print()
         try:
-            input(self._show.word(why))
+            if input(self._show.word(why)).strip() == "q":
+                raise LeftError
         except EOFError:
             print()
         except KeyboardInterrupt:

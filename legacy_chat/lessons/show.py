@@ -113,7 +113,7 @@ WORDS = {
     ),
     "question": Text("Question", "提问"),
     "answer": Text("Answer", "答案"),
-    "go on": Text("[Enter to go on] ", "［按回车继续］"),
+    "go on": Text("[Enter to go on, q to leave] ", "［按回车继续，q 离开］"),
     "enter": Text("[Enter for the answer] ", "［按回车看答案］"),
     "remember": Text("To remember", "记住"),
     "next": Text(

@@ -64,7 +64,7 @@ def test_a_scenario_is_recorded_and_checked(
         assert main(["check", str(said), *where]) == 1
     assert load(said).header.framing == "stream"
     out, err = capsys.readouterr()
-    assert "1 conversations: 1 the same" in out
+    assert "1 conversation: 1 the same" in out
     assert "step 3" in out
     assert err == ""
 

@@ -680,7 +680,7 @@ def test_at_a_terminal_nothing_scrolls_away_unread() -> None:
             screens.append(read_screen(terminal))
     prompts = [screen.split(b"\r\n")[-1] for screen in screens[:-1]]
     assert prompts.count(b"[Enter for the answer] ") == 1
-    assert prompts.count(b"[Enter to go on] ") == len(prompts) - 1 > 4
+    assert prompts.count(b"[Enter to go on, q to leave] ") == len(prompts) - 1 > 4
     # What was echoed of Enter stands in the row of the prompt before.
     first, *others = screens
     assert max([first.count(b"\n"), *(each.count(b"\n") - 1 for each in others)]) < 24
@@ -696,11 +696,18 @@ def test_at_a_terminal_nothing_scrolls_away_unread() -> None:
 
 def test_at_a_pause_one_can_leave() -> None:
     with at_a_terminal("1", rows=24) as terminal:
-        assert b"[Enter to go on] " in read_screen(terminal)
+        assert b"[Enter to go on, q to leave] " in read_screen(terminal)
         # Right before the read, Ctrl-C waits until there is something to read. What is
         # echoed of that comes before what is printed.
         os.write(terminal, b"\x03\n")
         assert read_screen(terminal) == b"^C\r\n\r\n"
+
+
+def test_at_a_pause_one_can_say_so() -> None:
+    with at_a_terminal("1", rows=24) as terminal:
+        assert b"q to leave] " in read_screen(terminal)
+        os.write(terminal, b"q\n")
+        assert read_screen(terminal) == b"q\r\n"
 
 
 def test_without_pauses_a_terminal_gets_all_at_once() -> None:
@@ -756,7 +763,7 @@ def read_until(terminal: int, wanted: bytes) -> Iterator[bytes]:
 def read_screen(terminal: int) -> bytes:
     """What is written to a terminal, up to a prompt, or its end."""
     seen = b""
-    while not re.search(rb"\[Enter [a-z ]+\] $", seen):
+    while not re.search(rb"\[Enter [a-z ,]+\] $", seen):
         try:
             data = os.read(terminal, 65536)
         except OSError:

@@ -49,6 +49,14 @@ def test_a_busy_room_is_healthy() -> None:
     assert [each.rule for each in examine(room)] == ["full"]
 
 
+def test_a_trace_that_was_full_at_once_has_no_place_to_look_at() -> None:
+    trace = Trace()
+    trace.end("full")
+    finding = only(trace)
+    assert finding.rule == "full"
+    assert not any("look at" in line for line in doctor.report([finding]))
+
+
 def test_a_busy_room_without_slow_readers_is_healthy() -> None:
     room = Room()
     inside = [room.enter() for _ in range(40)]

@@ -125,7 +125,7 @@ def test_what_is_not_in_the_trace_is_said_and_writes_nothing(
     assert run(view, *choice, trace) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    why = "nothing of it is asked for: it has 13 turns and 4 channels"
+    why = "it has nothing of what is asked for, but 13 turns and 4 channels"
     assert said.err == f"python -m compat.trace: {trace}: {why}\n"
     if view != "text":
         assert run(view, *choice, trace, "-o", tmp_path / "new") == 2
@@ -136,6 +136,18 @@ def test_an_empty_trace_is_no_wrong_choice(tmp_path: Path, capsys: Capture) -> N
     empty = Trace().save(tmp_path / "empty.trace")
     assert run("text", empty) == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("view", ["mermaid", "html", "perfetto"])
+def test_a_full_disk_is_said_with_the_name_of_the_file(
+    trace: Path, capsys: Capture, view: str
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    assert run(view, trace, "-o", "/dev/full") == 2
+    assert capsys.readouterr().err == (
+        "python -m compat.trace: /dev/full: No space left on device\n"
+    )
 
 
 @pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto"])
