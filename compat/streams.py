@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
-__all__ = ["escape_the_rest", "is_coloured", "throw_away"]
+__all__ = ["escape_the_rest", "is_coloured", "throw_away", "writing"]
 
 
 def escape_the_rest(stream: Any) -> None:
@@ -28,3 +30,16 @@ def throw_away(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Let what goes wrong in here have the file's name.
+
+    The system names a file that cannot be opened, and none that cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise

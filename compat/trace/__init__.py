@@ -129,12 +129,9 @@ def tracing(
     from compat.trace.session import begin
 
     session = begin(os.fspath(path), payload, max_bytes, program)
-    failed = True
     try:
         yield
-        failed = False
-    except SystemExit:
-        failed = False
+    except BaseException as error:
+        session.end(failed=not isinstance(error, SystemExit))
         raise
-    finally:
-        session.end(failed)
+    session.end()

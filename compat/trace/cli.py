@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
-from compat.streams import is_coloured, throw_away
+from compat.streams import is_coloured, throw_away, writing
 from compat.trace import mermaid, perfetto, text
 from compat.trace.choosing import Choice, chosen
 from compat.trace.findings import LIMITS, RULES_IN_WORDS
@@ -225,13 +225,11 @@ def _save(given: argparse.Namespace, pieces: Iterable[str]) -> None:
     output = Path(given.output)
     if given.file != "-" and output.exists() and output.samefile(given.file):
         raise CannotError("this is the trace: name another file after -o")
-    try:
-        with output.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(pieces)
-    except OSError as error:
-        # What cannot be written, other than what cannot be opened, has no name.
-        error.filename = given.output
-        raise
+    with (
+        writing(given.output),
+        output.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.writelines(pieces)
 
 
 def _turns_of(given: argparse.Namespace, name: str, reader: Reader) -> Iterator[Turn]:

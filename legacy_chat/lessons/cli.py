@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import compat
-from compat.streams import escape_the_rest, is_coloured, throw_away
+from compat.streams import escape_the_rest, is_coloured, throw_away, writing
 from compat.trace.reading import Reader, read_trace
 from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.lesson import LANGUAGES, ChangedCodeError, Text
@@ -208,12 +208,8 @@ def _page(trace: Path, show: Show, number: int) -> str:
 
 
 def _save(path: str, data: bytes) -> None:
-    try:
+    with writing(path):
         Path(path).write_bytes(data)
-    except OSError as error:
-        # What cannot be written, other than what cannot be opened, has no name.
-        error.filename = path
-        raise
 
 
 class LeftError(Exception):
