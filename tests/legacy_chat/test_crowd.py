@@ -100,6 +100,11 @@ def test_a_client_too_many_for_select_is_told_so_and_the_others_go_on() -> None:
         assert peers[-1].wait_for_end().decode() == "服务器 说:服务器繁忙"
         for peer in peers[1:101]:
             peer.close()
+        # By the end of the turn that reads this, they have been seen to be gone; and in
+        # the next one, who was told something in that turn has left, too.
+        for word in ("one.", "two."):
+            first.send(word)
+            first.wait_for(word)
         late = Peer(address)
         late.send("in at last.")
         first.wait_for("in at last.")
