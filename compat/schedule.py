@@ -511,6 +511,10 @@ def on_signals(
     The callback runs between two turns, never in the middle of a handler, and a loop
     that waits is woken at once. Enter it in the main thread, before the loop.
 
+    A loop in another thread is told by Python's own handler, which runs in the main
+    thread: a signal that comes just as that one begins to wait for something, as in
+    ``Thread.join``, may not be seen before its wait is over.
+
     Raises:
         ValueError: this is not the main thread; as from ``signal.signal``.
     """

@@ -303,6 +303,7 @@ def test_a_signal_ends_the_wait_of_a_loop_in_another_thread(
     loop: str, probe: Probe
 ) -> None:
     raised: list[Exception] = []
+    turned = threading.Event()
 
     def turn() -> None:
         try:
@@ -312,8 +313,12 @@ def test_a_signal_ends_the_wait_of_a_loop_in_another_thread(
 
     with compat.on_signals([signal.SIGUSR1], lambda signum: stop()):
         thread = threading.Thread(target=turn)
-        compat.call_later(0, os.kill, os.getpid(), signal.SIGUSR1)
+        compat.call_later(0, turned.set)
         thread.start()
+        turned.wait()
+        # The handler runs here, before join(): a signal that comes between Python's
+        # last look and a wait of this thread would be seen when that wait is over.
+        os.kill(os.getpid(), signal.SIGUSR1)
         thread.join()
     assert raised == []
 
