@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -214,7 +214,9 @@ def process(*argv: str, **options: Any) -> Iterator[Process]:
         running.read_to_the_end()
         for stream in (popen.stdin, popen.stdout, popen.stderr):
             if stream is not None:
-                stream.close()
+                # What was typed, and came too late, is typed once more.
+                with suppress(BrokenPipeError):
+                    stream.close()
 
 
 @contextmanager
