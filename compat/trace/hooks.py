@@ -25,7 +25,20 @@ from compat import audience, chat, schedule, selector_loop
 from compat.backends import IN, OUT, PRI
 from compat.trace.kernel import Kernel
 from compat.trace.places import is_own, place_of
-from compat.trace.record import Recorder, Trace, in_seconds, number_of
+from compat.trace.record import (
+    CHANNEL,
+    DATA,
+    DEPTH,
+    END,
+    GIVEN,
+    METHOD,
+    REST,
+    TAKEN,
+    Recorder,
+    Trace,
+    in_seconds,
+    number_of,
+)
 from compat.trace.state import Seen
 
 __all__ = ["Hooks"]
@@ -49,7 +62,7 @@ CALLS = (
 )
 
 # Those that are given bytes.
-GIVEN = ("collect_incoming_data", "push")
+GIVEN_BYTES = ("collect_incoming_data", "push")
 
 # What the originals do in these is seen by what they call.
 EVENTS = (
@@ -175,15 +188,16 @@ class Hooks:
         @wraps(function)
         def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             r = here.recorder
-            if r.method is name and r.channel is channel:
+            outer = r.call
+            if outer[METHOD] is name and outer[CHANNEL] is channel:
                 return function(channel, *args, **options)
             seen = known.get(id(channel)) or meet(channel)
             if seen is None:
                 return (original or function)(channel, *args, **options)
-            if r.channel is not channel:
+            if outer[CHANNEL] is not channel:
                 r.touched[seen.number] = seen
             size = data = None
-            failure = ""
+            rest = ""
             if given:
                 data = args[0] if args else options.get("data")
                 if type(data) is bytes and payload is not None:
@@ -191,35 +205,25 @@ class Hooks:
                 else:
                     size, data = _given(data, payload)
             elif name is _HANDLE_ERROR:
-                failure = _failure(sys.exc_info()[1], trace)
-            began = now()
-            outer = r.channel, r.method, r.taken, r.given, r.data
-            r.channel, r.method, r.taken, r.given, r.data = channel, name, 0, 0, None
+                rest = _failure(sys.exc_info()[1], trace)
+            mark, depth = seen.mark, outer[DEPTH] + 1
+            call = [head, mark, now(), 0, depth, size, data, 0, 0, rest, channel, name]
             # From here to the try, and from the finally to where that is undone, there
             # is no call, in which KeyboardInterrupt or RecursionError could be raised.
-            r.depth += 1
+            r.call = call
             try:
-                return function(channel, *args, **options)
+                # What is quick with a few arguments is not with keywords.
+                if options:
+                    return function(channel, *args, **options)
+                return function(channel, *args)
             except BaseException as error:
-                failure = _failure(error, trace)
+                call[REST] = _failure(error, trace)
                 raise
             finally:
-                r.depth = depth = r.depth - 1
-                taken, sent, moved = r.taken, r.given, r.data
-                r.channel, r.method, r.taken, r.given, r.data = outer
-                end = now()
-                r.entries += (
-                    head,
-                    seen.mark,
-                    began,
-                    end,
-                    depth,
-                    size,
-                    moved if size is None else data,
-                    taken,
-                    sent,
-                    failure,
-                )
+                r.call = outer
+                call[END] = end = now()
+                call[CHANNEL] = None
+                r.entries += call
                 if not depth:
                     r.settle(end)
 
@@ -235,16 +239,16 @@ class Hooks:
 
         @wraps(function)
         def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
-            r = here.recorder
-            if r.channel is not channel:
+            call = here.recorder.call
+            if call[CHANNEL] is not channel:
                 return alone(channel, *args, **options)
-            before = r.taken
+            before = call[TAKEN]
             data = function(channel, *args, **options)
             # If the base class's has not counted them; a program's own gives anything.
-            if r.taken == before and isinstance(data, _BYTES):
-                r.taken += len(data)
-                if r.data is None and payload is not None:
-                    r.data = _first(data, payload)
+            if call[TAKEN] == before and isinstance(data, _BYTES):
+                call[TAKEN] += len(data)
+                if call[DATA] is None and payload is not None:
+                    call[DATA] = _first(data, payload)
             return data
 
         traced._compat_original = function  # type: ignore[attr-defined]
@@ -257,16 +261,16 @@ class Hooks:
 
         @wraps(function)
         def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
-            r = here.recorder
-            if r.channel is not channel:
+            call = here.recorder.call
+            if call[CHANNEL] is not channel:
                 return alone(channel, *args, **options)
-            before = r.given
+            before = call[GIVEN]
             sent = function(channel, *args, **options)
-            if r.given == before and type(sent) is int and sent > 0:
-                r.given += sent
-                if r.data is None and payload is not None:
+            if call[GIVEN] == before and type(sent) is int and sent > 0:
+                call[GIVEN] += sent
+                if call[DATA] is None and payload is not None:
                     data = args[0] if args else options.get("data")
-                    r.data = _given(data, payload)[1]
+                    call[DATA] = _given(data, payload)[1]
             return sent
 
         alone = self.around(name, traced, code, original=function)
@@ -308,25 +312,41 @@ class Hooks:
 
     def _watch_short_way(self) -> None:
         """SelectorLoop's, to what most channels do most."""
-        here, payload = self._trace.here, self._trace.payload
+        trace = self._trace
+        here, known, payload = trace.here, trace.known, trace.payload
         read = chat.async_chat._compat_read_directly
 
-        def counted(channel: Any) -> Any:
+        def traced(channel: Any) -> Any:
             r = here.recorder
+            outer = r.call
+            seen = known.get(id(channel)) or trace.seen(channel)
+            r.touched[seen.number] = seen
             before = len(channel._compat_read) - channel._compat_gone
             data = None
+            mark, depth = seen.mark, outer[DEPTH] + 1
+            call = [_READ, mark, now(), 0, depth, None, None, 0, 0, "", channel, ""]
+            # As in around: no call from here to the try.
+            r.call = call
             try:
                 data = read(channel)
+            except BaseException as error:
+                call[REST] = _failure(error, trace)
+                raise
             finally:
+                r.call = outer
+                call[END] = end = now()
                 if data is None:
                     # A handler has raised; what was read stays behind what was held.
                     data = channel._compat_read[before:]
                 if data:
-                    r.taken += len(data)
-                    r.data = None if payload is None else data[:payload]
+                    call[TAKEN] += len(data)
+                    call[DATA] = None if payload is None else data[:payload]
+                call[CHANNEL] = None
+                r.entries += call
+                if not depth:
+                    r.settle(end)
             return data
 
-        traced = self.around("handle_read", counted, "")
         self._replace(chat.async_chat, "_compat_read_directly", traced)
 
     # Turns.
@@ -361,12 +381,16 @@ class Hooks:
     def _ready(
         self, loop: Any, quiet: list[Any], ready: dict[int, int]
     ) -> tuple[list[int], list[int], list[int]]:
-        seen = self._trace.seen
+        seen, met = self._trace.seen, self._trace.known
         if quiet:
             quiet = sorted(quiet, key=_PLACE)
             return [seen(known.channel).number for known in quiet], [], []
         active = [
-            (known.number, seen(known.channel).number, events & known.interest)
+            (
+                known.number,
+                (met.get(id(known.channel)) or seen(known.channel)).number,
+                events & known.interest,
+            )
             for fd, events in ready.items()
             for known in loop._by_fd.get(fd, ())
         ]
@@ -466,12 +490,12 @@ class Hooks:
         head = f'{{"e":"call","do":"{kind}","f":{code}'
         if number:
             head += f',"id":{number}'
-        observed, began = _Observed(callback, self._trace), now()
-        outer = r.enter(None)
+        observed = _Observed(callback, self._trace)
+        outer = r.enter(None, head)
         try:
             call(observed, args)
         finally:
-            r.leave(outer, head, began, rest=observed.failure)
+            r.leave(outer, observed.failure)
 
     def _code_of(self, callback: Any, r: Recorder) -> int:
         function = callback
@@ -489,14 +513,14 @@ class Hooks:
 
     def _watch_audiences(self) -> None:
         trace = self._trace
-        here, payload = trace.here, trace.payload
+        here, known, payload = trace.here, trace.known, trace.payload
         push, leave = audience.Audience.push, audience._leave
         end = audience.Audience._compat_turn_ends
 
         def traced_send(channel: Any, piece: Any) -> int:
             # Short, for what comes between two sends gives their receivers the time to
             # fall asleep again, and to wake them costs more than all the rest.
-            seen = trace.seen(channel)
+            seen = known.get(id(channel)) or trace.seen(channel)
             failure, sent, began = "", 0, now()
             try:
                 sent = int(channel.socket.send(piece))
@@ -506,17 +530,20 @@ class Hooks:
             finally:
                 end, r = now(), here.recorder
                 data = None if payload is None or not sent else bytes(piece[:payload])
+                depth = r.call[DEPTH] + 1
                 r.entries += (
                     _SEND,
                     seen.mark,
                     began,
                     end,
-                    r.depth,
+                    depth,
                     None,
                     data,
                     0,
                     sent,
                     failure,
+                    None,
+                    "",
                 )
                 if sent < len(piece):
                     r.touched[seen.number] = seen
@@ -531,30 +558,28 @@ class Hooks:
             r, members = here.recorder, listeners._members
             rest = f',"to":{len(members)}'
             size, first = _given(data, payload)
-            seen = None if but is None else trace.known.get(id(but))
+            seen = None if but is None else known.get(id(but))
             if seen is not None and but in members:
                 rest = f',"to":{len(members) - 1},"but":{seen.number}'
-            began = now()
-            outer = r.enter(listeners)
+            outer, failure = r.enter(listeners, _PUSH, size, first, rest), ""
             try:
                 push(listeners, data, but)
             except BaseException as error:
-                rest += _failure(error, trace)
+                failure = _failure(error, trace)
                 raise
             finally:
-                r.leave(outer, _PUSH, began, size, first, rest)
+                r.leave(outer, failure)
 
         def traced_end(listeners: Any) -> None:
             r = here.recorder
-            began = now()
-            outer, failure = r.enter(listeners), ""
+            outer, failure = r.enter(listeners, _TURN_ENDS), ""
             try:
                 end(listeners)
             except BaseException as error:
                 failure = _failure(error, trace)
                 raise
             finally:
-                r.leave(outer, _TURN_ENDS, began, rest=failure)
+                r.leave(outer, failure)
 
         self._replace(audience.Audience, "push", traced_push)
         self._replace(audience, "_send", traced_send)
@@ -636,6 +661,7 @@ _TOO_DEEP = ',"error":"RecursionError"'
 
 _SOON = ("soon", 0)
 
+_READ = '{"e":"call","do":"handle_read"'
 _SEND = '{"e":"call","do":"send"'
 _PUSH = '{"e":"call","do":"push"'
 _TURN_ENDS = '{"e":"call","do":"turn ends"'
@@ -644,7 +670,7 @@ _HANDLE_ERROR = CALLS[CALLS.index("handle_error")]
 
 _MAKERS: dict[str, Callable[[Hooks, str, Function, str], Function]] = {
     **dict.fromkeys((*CALLS, *EVENTS), Hooks.around),
-    **dict.fromkeys(GIVEN, Hooks.around_given),
+    **dict.fromkeys(GIVEN_BYTES, Hooks.around_given),
     "recv": Hooks.around_recv,
     "send": Hooks.around_send,
     "add_channel": Hooks.around_joining,

@@ -22,7 +22,7 @@ from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from time import perf_counter_ns as now
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, TypeAlias
 
 from compat.trace.output import Sink
 from compat.trace.places import describe, short, sound, source_of
@@ -34,14 +34,20 @@ __all__ = ["Recorder", "Trace", "in_seconds", "number_of"]
 # not while the loop waits.
 LATEST = 1_000_000
 
-# What is recorded of a call that is over: how its line begins, whose it is, from when
-# to when, how deep; how many bytes it was given, the first of those that it was given,
-# read or sent, how many it read and sent; what else there is. One after the other in
-# one list, for tuples that are kept would be walked through by the garbage collector.
-FIELDS = 10
+# A call is a list, the quickest to be made and changed, of FIELDS: how its line begins,
+# whose it is, from when to when, how deep; how many bytes it was given, the first of
+# those that it was given, read or sent, how many it read and sent; what else there is;
+# and while it lasts, its channel and which method it is. When it is over, these are
+# added to one long list: to keep many small ones takes more time.
+Call: TypeAlias = list[Any]
+FIELDS = 12
+END, DEPTH, DATA, TAKEN, GIVEN, REST, CHANNEL, METHOD = 3, 4, 6, 7, 8, 9, 10, 11
 
 # Behind a line that is one already.
 NO_CALL = (None,) * (FIELDS - 1)
+
+# What a thread is in while nothing is called.
+OUTSIDE = ("", "", 0, 0, -1, None, None, 0, 0, "", None, "")
 
 # No system has as many descriptors.
 MANY = 1 << 31
@@ -57,16 +63,11 @@ class Recorder:
         "_writing",
         "asked",
         "asking",
-        "channel",
-        "data",
-        "depth",
+        "call",
         "due",
         "entries",
-        "given",
         "known_lists",
-        "method",
         "shortened",
-        "taken",
         "touched",
         "turn",
         "whose",
@@ -79,16 +80,12 @@ class Recorder:
         trace.recorders[thread] = weakref.ref(self)
         # What ends every event.
         self.whose = "}\n" if thread == 1 else f',"th":{thread}}}\n'
-        # Calls, and lines: FIELDS for each.
+        # Calls that are over, and lines: FIELDS for each.
         self.entries: list[Any] = []
         # When they are to be written.
         self._due = 0
-        # The call that it is in: whose, which, and what has gone through its socket.
-        self.depth = 0
-        self.channel: Any = None
-        self.method = ""
-        self.taken = self.given = 0
-        self.data: Any = None
+        # The one that it is in.
+        self.call: Call = list(OUTSIDE)
         # Whose state may have changed since the last look.
         self.touched: dict[int, Seen] = {}
         self.turn = 0
@@ -109,33 +106,37 @@ class Recorder:
         line = f'{{"e":"{what}","t":{at}{depth}{rest}{self.whose}'
         self.entries += (line, *NO_CALL)
 
+    @property
+    def depth(self) -> int:
+        """How many calls it is in."""
+        return int(self.call[DEPTH]) + 1
+
     def __del__(self) -> None:
         # Its thread is over.
         self.flush()
 
-    def enter(self, channel: Any) -> tuple[Any, ...]:
-        """Be in a call that is no method's; give what it was in before."""
-        outer = self.channel, self.method, self.taken, self.given, self.data
-        self.channel, self.method, self.taken, self.given = channel, "", 0, 0
-        self.data = None
-        self.depth += 1
-        return outer
-
-    def leave(
+    def enter(
         self,
-        outer: tuple[Any, ...],
+        whose: Any,
         head: str,
-        began: int,
         size: int | None = None,
         data: bytes | None = None,
         rest: str = "",
-    ) -> None:
-        """Be in the outer call again; what is over was no channel's."""
-        self.depth = depth = self.depth - 1
-        self.channel, self.method, self.taken, self.given, self.data = outer
-        end = now()
-        self.entries += (head, "", began, end, depth, size, data, 0, 0, rest)
-        if not depth:
+    ) -> Call:
+        """Be in a call that is no channel's; give the one that it was in."""
+        outer = self.call
+        depth = outer[DEPTH] + 1
+        self.call = [head, "", now(), 0, depth, size, data, 0, 0, rest, whose, ""]
+        return outer
+
+    def leave(self, outer: Call, failure: str = "") -> None:
+        """Be in the outer one again."""
+        call, self.call = self.call, outer
+        call[END] = end = now()
+        call[REST] += failure
+        call[CHANNEL] = None
+        self.entries += call
+        if not call[DEPTH]:
             self.settle(end)
 
     def settle(self, at: int = 0) -> None:
@@ -148,16 +149,12 @@ class Recorder:
             # A look may call the program, and that its channels again.
             touched, self.touched = self.touched, {}
             for seen in touched.values():
-                channel = seen.channel()
-                if channel is not None:
-                    self._look(seen, channel)
-                elif seen.last and seen.last[0] != "closed":
-                    # Nobody has it any more: closing it has let go of the last one.
-                    self.event("state", f',"ch":{seen.number},"is":"closed"')
+                self._look(seen)
         if (at or now()) > self._due:
             self.flush()
+            at = 0
         # For a loop that does not say when it begins to ask.
-        self.asking = now()
+        self.asking = at or now()
 
     def flush(self) -> None:
         """Write what has been recorded."""
@@ -181,7 +178,7 @@ class Recorder:
         texts: dict[bytes | None, str] = {None: ""}
         lines: list[str] = []
         fields = iter(entries)
-        for head, mark, began, end, depth, size, data, taken, given, rest in zip(
+        for head, mark, began, end, depth, size, data, taken, given, rest, _, _ in zip(
             *[fields] * FIELDS, strict=True
         ):
             if mark is None:
@@ -189,18 +186,17 @@ class Recorder:
                 continue
             text = texts.get(data)
             if text is None:
-                text = texts[data] = f',"data":{_text(data)}'
+                told = quote(data.decode("utf-8", "surrogateescape"))
+                text = texts[data] = f',"data":{told}'
             if size is not None:
                 text = f',"n":{size}{text}'
             if taken:
                 text = f',"in":{taken}{text}'
             if given:
                 text = f',"out":{given}{text}'
-            if depth:
-                text = f',"d":{depth}{text}'
             lines.append(
                 f'{head}{mark},"t":{(began - start) // 1000}'
-                f',"us":{(end - began) // 1000}{text}{rest}{whose}'
+                f',"us":{(end - began) // 1000}{_DEPTHS[depth]}{text}{rest}{whose}'
             )
         return lines
 
@@ -251,10 +247,9 @@ class Recorder:
             if numbers:
                 rest += f',"{name}":[{",".join(map(str, numbers))}]'
         self.event("woke", rest)
-        if self.depth:
-            # What is called from here on is not a base class's, asked by the handler
-            # that turns this loop.
-            self.channel, self.method = None, ""
+        # What is called from here on is not a base class's, asked by the handler that
+        # turns this loop.
+        self.call[CHANNEL] = None
         self.flush()
         self.asking, self.shortened, self.asked = now(), "", 0
 
@@ -265,14 +260,18 @@ class Recorder:
             reads, writes = ("true" if each else "false" for each in wanted)
             self.event("interest", f',"ch":{seen.number},"r":{reads},"w":{writes}')
 
-    def _look(self, seen: Seen, channel: Any) -> None:
-        try:
-            fields = changes(seen, channel)
-        except Exception as error:
-            # A program's own attribute, which would not be looked at.
-            unseen = quote(self._trace.describe(error))
-            self.event("state", f',"ch":{seen.number},"unseen":{unseen}')
-            return
+    def _look(self, seen: Seen) -> None:
+        channel = seen.channel()
+        if channel is None:
+            # Closing it may have let go of the last one.
+            is_news = seen.last and seen.last[0] != "closed"
+            fields = ',"is":"closed"' if is_news else ""
+        else:
+            try:
+                fields = changes(seen, channel)
+            except Exception as error:
+                # A program's own attribute, which would not be looked at.
+                fields = f',"unseen":{quote(self._trace.describe(error))}'
         if fields:
             self.event("state", f',"ch":{seen.number}{fields}')
 
@@ -405,5 +404,12 @@ def in_seconds(given: Any, unit: int = 1) -> str:
     return f"{seconds:.6g}" if math.isfinite(seconds) else "null"
 
 
-def _text(data: bytes | None) -> str:
-    return quote((data or b"").decode("utf-8", "surrogateescape"))
+class _Depths(dict[int, str]):
+    """How deep a call is, as it stands in its line."""
+
+    def __missing__(self, depth: int) -> str:
+        text = self[depth] = f',"d":{depth}' if depth else ""
+        return text
+
+
+_DEPTHS = _Depths()

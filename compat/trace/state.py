@@ -67,9 +67,14 @@ def changes(seen: Seen, channel: Any) -> str:
     if "_fileno" not in variables:
         # It is no dispatcher, or not yet one.
         return ""
-    calm = _calm(channel, variables)
-    if calm is not None and calm == seen.calm:
-        return ""
+    calm = None
+    if not variables.get("_compat_fifo", True) and channel.connected:
+        # All that the state of one of ours depends on, connected and with nothing
+        # queued. So are most of them after most calls.
+        held = len(channel._compat_read) - channel._compat_gone
+        calm = (variables["_fileno"], held, getattr(channel, "terminator", None))
+        if calm == seen.calm:
+            return ""
     seen.calm = calm
     fifo, held = _buffers(channel, variables)
     state = (
@@ -92,17 +97,6 @@ def changes(seen: Seen, channel: Any) -> str:
         if new != old:
             fields += f',"{name}":{new}'
     return fields
-
-
-def _calm(channel: Any, variables: dict[str, Any]) -> tuple[Any, ...] | None:
-    """All that the state of one of ours depends on, connected and with nothing queued.
-
-    So are most of them after most calls.
-    """
-    if variables.get("_compat_fifo", True) or not channel.connected:
-        return None
-    held = len(channel._compat_read) - channel._compat_gone
-    return channel._fileno, held, getattr(channel, "terminator", None)
 
 
 def _buffers(channel: Any, variables: dict[str, Any]) -> tuple[Any, int]:
