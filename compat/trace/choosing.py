@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from compat.trace.reading import Channel, Entry, Event, Turn, walk
 
-__all__ = ["Choice", "chosen"]
+__all__ = ["ALL", "Choice", "chosen"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,12 @@ class Choice:
     calls_only: bool = False
 
 
+ALL = Choice()
+
+
 def chosen(turns: Iterable[Turn], choice: Choice) -> Iterator[Turn]:
     """The turns that *choice* leaves something of, with what it leaves."""
-    if choice == Choice():
+    if choice == ALL:
         yield from turns
         return
     for turn in turns:

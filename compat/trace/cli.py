@@ -21,7 +21,7 @@ from typing import BinaryIO, TextIO, TypeVar
 
 from compat.streams import is_coloured, throw_away, writing
 from compat.trace import mermaid, perfetto, text
-from compat.trace.choosing import Choice, chosen
+from compat.trace.choosing import ALL, Choice, chosen
 from compat.trace.findings import LIMITS, RULES_IN_WORDS
 from compat.trace.phrases import LANGUAGES
 from compat.trace.reading import Reader, TraceError, Turn, read_lines
@@ -127,7 +127,9 @@ def show_html(given: argparse.Namespace) -> int:
 
     return _document(
         given,
-        lambda turns, reader: [page(turns, reader, given.lang, given.title)],
+        lambda turns, reader: [
+            page(turns, reader, given.lang, given.title, part=_choice(given) != ALL)
+        ],
     )
 
 
@@ -257,7 +259,7 @@ def _chosen(
     for turn in chosen(noted(), choice):
         empty = False
         yield turn
-    if empty and choice != Choice():
+    if empty and choice != ALL:
         raise CannotError(
             "it has nothing of what is asked for, but "
             f"{count(last, 'turn')} and {count(len(reader.channels), 'channel')}"

@@ -77,7 +77,11 @@ Row: TypeAlias = list[Any]
 
 
 def page(
-    turns: Iterable[Turn], reader: Reader, lang: str = "en", title: str = ""
+    turns: Iterable[Turn],
+    reader: Reader,
+    lang: str = "en",
+    title: str = "",
+    part: bool = False,
 ) -> str:
     """One HTML page that shows a trace, for any browser of the last years.
 
@@ -86,6 +90,7 @@ def page(
         reader: who reads them.
         lang: the language that it begins with: one of LANGUAGES; it has a switch.
         title: "" for the name of the program.
+        part: are there others, that are not to be shown?
 
     Its size is some 40 bytes an event; twice as much memory is needed to make it.
 
@@ -95,7 +100,7 @@ def page(
     if lang not in LANGUAGES:
         known = ", ".join(LANGUAGES)
         raise ValueError(f"lang={lang!r} is no language of the page: {known} are")
-    trace = _trace(turns, reader)
+    trace = _trace(turns, reader, part)
     header = reader.header or Header()
     script = "\n".join(map(_part, SCRIPTS))
     style = _part("page.css")
@@ -135,7 +140,7 @@ def _inert(data: str) -> str:
     return data.replace("<", "\\u003c")
 
 
-def _trace(turns: Iterable[Turn], reader: Reader) -> str:
+def _trace(turns: Iterable[Turn], reader: Reader, part: bool) -> str:
     """What the script is given, as JSON."""
     rows = _Rows()
     # Threads take turns; each is shown from its first moment on.
@@ -148,6 +153,7 @@ def _trace(turns: Iterable[Turn], reader: Reader) -> str:
             "ended": reader.ended,
             "whole": reader.whole,
             "line": reader.line,
+            "part": part,
         },
         "strings": list(rows.strings),
         "channels": [_channel(each) for each in rows.channels.values()],

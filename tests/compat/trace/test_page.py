@@ -61,10 +61,10 @@ def shown(one: Any) -> Any:
     return one
 
 
-def show(window: Any, path: Path, trace: Trace) -> Any:
+def show(window: Any, path: Path, trace: Trace, **options: Any) -> Any:
     """The page of a trace."""
     path = path / "trace.html"
-    path.write_text(page(*trace.read()), encoding="utf-8")
+    path.write_text(page(*trace.read(), **options), encoding="utf-8")
     return visit(window, path)
 
 
@@ -707,6 +707,17 @@ def test_the_subtitle_says_how_the_trace_ends(
     assert shown.locator("#about .lacks").count() == (ends != "closed")
     press(shown, "#language")
     assert shown.inner_text("#about").endswith(f" · {zh}")
+
+
+def test_the_subtitle_says_that_this_is_a_part(another: Any, tmp_path: Path) -> None:
+    trace = Trace()
+    trace.turn()
+    trace.end("closed")
+    shown = show(another, tmp_path, trace, part=True)
+    lacks = shown.locator("#about .lacks")
+    assert lacks.inner_text() == "only what was asked for: a part of the trace"
+    press(shown, "#language")
+    assert lacks.inner_text() == "只有所选的内容：跟踪记录的一部分"
 
 
 def test_an_end_of_the_script_in_the_data_is_data(another: Any, tmp_path: Path) -> None:

@@ -203,6 +203,17 @@ def test_documents_are_written_where_they_are_asked_for(
     assert capsys.readouterr().out == page.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("choice", "part"),
+    [((), "false"), (("--turns", "3"), "true"), (("--channel", "1"), "true")],
+)
+def test_a_page_of_some_turns_knows_that_it_is_a_part(
+    choice: tuple[str, ...], part: str, trace: Path, capsys: Capture
+) -> None:
+    assert run("html", *choice, trace) == 0
+    assert f'"part":{part}' in capsys.readouterr().out
+
+
 def test_a_document_does_not_take_the_place_of_its_trace(
     trace: Path, tmp_path: Path, capsys: Capture
 ) -> None:
