@@ -491,11 +491,13 @@ class Hooks:
         if number:
             head += f',"id":{number}'
         observed = _Observed(callback, self._trace)
-        outer = r.enter(None, head)
+        outer = r.call
+        entered = r.enter(None, head)
         try:
             call(observed, args)
         finally:
-            r.leave(outer, observed.failure)
+            r.call = outer
+            r.leave(entered, observed.failure)
 
     def _code_of(self, callback: Any, r: Recorder) -> int:
         function = callback
@@ -561,25 +563,29 @@ class Hooks:
             seen = None if but is None else known.get(id(but))
             if seen is not None and but in members:
                 rest = f',"to":{len(members) - 1},"but":{seen.number}'
-            outer, failure = r.enter(listeners, _PUSH, size, first, rest), ""
+            outer, failure = r.call, ""
+            call = r.enter(listeners, _PUSH, size, first, rest)
             try:
                 push(listeners, data, but)
             except BaseException as error:
                 failure = _failure(error, trace)
                 raise
             finally:
-                r.leave(outer, failure)
+                r.call = outer
+                r.leave(call, failure)
 
         def traced_end(listeners: Any) -> None:
             r = here.recorder
-            outer, failure = r.enter(listeners, _TURN_ENDS), ""
+            outer, failure = r.call, ""
+            call = r.enter(listeners, _TURN_ENDS)
             try:
                 end(listeners)
             except BaseException as error:
                 failure = _failure(error, trace)
                 raise
             finally:
-                r.leave(outer, failure)
+                r.call = outer
+                r.leave(call, failure)
 
         self._replace(audience.Audience, "push", traced_push)
         self._replace(audience, "_send", traced_send)

@@ -123,15 +123,18 @@ class Recorder:
         data: bytes | None = None,
         rest: str = "",
     ) -> Call:
-        """Be in a call that is no channel's; give the one that it was in."""
-        outer = self.call
-        depth = outer[DEPTH] + 1
-        self.call = [head, "", now(), 0, depth, size, data, 0, 0, rest, whose, ""]
-        return outer
+        """Be in a call that is no channel's.
 
-    def leave(self, outer: Call, failure: str = "") -> None:
-        """Be in the outer one again."""
-        call, self.call = self.call, outer
+        Whoever asks for it says itself that it is in the outer one again, first of all:
+        Ctrl+C may come as any function begins.
+        """
+        depth = self.call[DEPTH] + 1
+        call = [head, "", now(), 0, depth, size, data, 0, 0, rest, whose, ""]
+        self.call = call
+        return call
+
+    def leave(self, call: Call, failure: str = "") -> None:
+        """That call is over."""
         call[END] = end = now()
         call[REST] += failure
         call[CHANNEL] = None

@@ -481,3 +481,43 @@ def test_ctrl_c_at_any_moment_leaves_the_depth_right(
         assert recorder.depth == 0
         assert recorder.call == list(OUTSIDE)
         line.close()
+
+
+@pytest.mark.parametrize("loop", ["select", "selectors"])
+def test_ctrl_c_at_any_moment_of_a_turn_leaves_it(loop: str, tmp_path: Path) -> None:
+    left = 0
+
+    def profile(frame: Any, event: str, argument: Any) -> None:
+        nonlocal left
+        # Where Python looks for signals: when one of its functions begins, and when
+        # one in C is over.
+        here = os.path.basename(frame.f_code.co_filename)
+        if here in ("hooks.py", "record.py") and event in ("call", "c_return"):
+            left -= 1
+            if not left:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    with compat.tracing(tmp_path / "a.trace"):
+        assert Session.current is not None
+        recorder = Session.current._trace.here.recorder
+        whole, after = False, 0
+        while not whole:
+            after += 1
+            line, heard = Line(), compat.Audience()
+            line.ac_gather = True
+            heard.add(line)
+            compat.call_later(0, heard.push, b"hello")
+            line.peer.send(b"hello")
+            left = after
+            sys.setprofile(profile)
+            try:
+                turn_once(loop)
+                whole = left > 0
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.setprofile(None)
+            assert recorder.call == list(OUTSIDE), after
+            line.close()
+    assert after > 50
