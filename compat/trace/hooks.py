@@ -336,8 +336,10 @@ class Hooks:
                 r.call = outer
                 call[END] = end = now()
                 if data is None:
-                    # A handler has raised; what was read stays behind what was held.
-                    data = channel._compat_read[before:]
+                    # A handler has raised; what was read stays behind what was held,
+                    # if it has put nothing else there.
+                    held = channel._compat_read
+                    data = bytes(held[before:]) if isinstance(held, _BYTES) else b""
                 if data:
                     call[TAKEN] += len(data)
                     call[DATA] = None if payload is None else data[:payload]

@@ -957,3 +957,30 @@ def test_a_client_that_comes_back_is_no_longer_closed(tmp_path: Path) -> None:
         "new",
         "closed",
     ]
+
+
+@pytest.mark.parametrize("buffer", [bytearray(b"held"), None])
+def test_a_handler_that_raises_may_leave_any_buffer(
+    buffer: Any, loop: str, tmp_path: Path
+) -> None:
+    failed: list[BaseException | None] = []
+
+    class Fails(Line):
+        def collect_incoming_data(self, data: bytes) -> None:
+            self.ac_in_buffer = buffer
+            raise ValueError
+
+        def handle_error(self) -> None:
+            failed.append(sys.exc_info()[1])
+            # The way of a loop that has turns to come is another than that of one.
+            raise asyncore.ExitNow
+
+    with recorded(tmp_path) as trace:
+        line = Fails()
+        line.peer.send(b"hello")
+        with pytest.raises(asyncore.ExitNow):
+            compat.loop(loop=loop)
+        line.close()
+    assert [type(error) for error in failed] == [ValueError]
+    (read,) = trace.calls("handle_read")
+    assert read.error == "ValueError: "
