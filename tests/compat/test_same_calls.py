@@ -188,6 +188,21 @@ VERBS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "turn": {"count": st.sampled_from((1, 3)), "afresh": st.booleans()},
 }
 
+# Made once: for hypothesis it is more work to look through them than to draw from them.
+STEPS = {
+    verb: st.builds(
+        Step,
+        st.just(verb),
+        st.fixed_dictionaries(given),
+        MOMENT,
+        st.sampled_from((1, 1, 0, 3)),
+    )
+    for verb, given in VERBS.items()
+}
+OPENED = st.builds(
+    Step, st.just("open"), st.fixed_dictionaries(VERBS["open"]), turns=st.just(0)
+)
+
 # In all scripts; of the others each has some, so that they can happen often.
 ALWAYS = ("open", "say", "say", "push", "hear", "turn")
 
@@ -197,23 +212,10 @@ def scripts(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> list[Step
     """Some channels, and what happens to them."""
     others = [verb for verb in VERBS if verb not in (*ALWAYS, *without)]
     some = draw(st.lists(st.sampled_from(others), unique=True, max_size=12))
-    opened = st.builds(
-        Step, st.just("open"), st.fixed_dictionaries(VERBS["open"]), turns=st.just(0)
-    )
-    happens = st.one_of(*(_steps(verb) for verb in (*ALWAYS, *some)))
-    first = draw(st.lists(opened, min_size=1, max_size=5))
+    happen = st.lists(st.one_of(*(STEPS[verb] for verb in (*ALWAYS, *some))))
+    first = draw(st.lists(OPENED, min_size=1, max_size=5))
     # Some lists in a row: a single one would seldom be long.
-    return [*first, *(step for _ in range(4) for step in draw(st.lists(happens)))]
-
-
-def _steps(verb: str) -> st.SearchStrategy[Step]:
-    return st.builds(
-        Step,
-        st.just(verb),
-        st.fixed_dictionaries(VERBS[verb]),
-        MOMENT,
-        st.sampled_from((1, 1, 0, 3)),
-    )
+    return [*first, *(step for _ in range(4) for step in draw(happen))]
 
 
 # ---------------------------------------------------------------------------
