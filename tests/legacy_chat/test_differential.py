@@ -154,13 +154,23 @@ def without_prefixes(heard: Heard) -> Heard:
     }
 
 
-def test_megabytes_arrive_as_from_the_original(loop: str, rooms: Servers) -> None:
-    with (
-        server(ORIGINAL) as original,
-        Conversation(Place(*original), PROFILE) as theirs,
-        Conversation(Place(*rooms(loop)), PROFILE) as ours,
-    ):
-        for action in megabytes():
-            expected, heard = theirs.step(action), ours.step(action)
-            same = without_prefixes(heard) == without_prefixes(expected)
-            assert same, f"{action.client} says {action.data[:20]!r}"
+@pytest.fixture(scope="module")
+def megabytes_of_the_original() -> list[Heard]:
+    with server(ORIGINAL) as address:
+        return heard_of_megabytes(Place(*address))
+
+
+def heard_of_megabytes(place: Place) -> list[Heard]:
+    """What everybody gets in each step."""
+    with Conversation(place, PROFILE) as conversation:
+        return [without_prefixes(conversation.step(action)) for action in megabytes()]
+
+
+def test_megabytes_arrive_as_from_the_original(
+    loop: str, rooms: Servers, megabytes_of_the_original: list[Heard]
+) -> None:
+    heard = heard_of_megabytes(Place(*rooms(loop)))
+    steps = zip(megabytes(), heard, megabytes_of_the_original, strict=True)
+    for action, ours, theirs in steps:
+        same = ours == theirs
+        assert same, f"{action.client} says {action.data[:20]!r}"
