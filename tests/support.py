@@ -175,9 +175,10 @@ class Process:
 
     def wait(self) -> int:
         """Wait for its end; return the exit status."""
-        status = self.popen.wait(DEADLINE)
+        # First for its last word, which wakes us: Popen.wait(), with a limit, does not
+        # wait but looks again and again, after up to 50 ms.
         self.read_to_the_end()
-        return status
+        return self.popen.wait(DEADLINE)
 
     def read_to_the_end(self) -> None:
         """Wait until everything that it has said is in ``out`` and ``err``."""

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 SERVER = """
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
-import asyncore, os, signal, sys, threading
+import asyncore, os, signal, socket, sys, threading
 import compat
 from compat import schedule
 
@@ -49,6 +49,8 @@ class Server(asyncore.dispatcher):
 class Session(compat.async_chat):
     def __init__(self, sock, map):
         compat.async_chat.__init__(self, sock, map)
+        # Or a second answer waits 40 ms, for the acknowledgement of the first.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.set_terminator(b"\\n")
         self.line = b""
         self.process = os.getpid()
