@@ -169,15 +169,18 @@ class Descriptors:
 
     def close(self) -> None:
         """Forget everything; what is watched next is watched by a new selector."""
-        if self.backend is not None:
-            self.backend.close()
+        backend = self.backend
         self._forget()
+        if backend is not None:
+            backend.close()
 
     def _forget(self) -> None:
-        self.backend = None
+        # In this order, for Ctrl+C may come in between: what a backend still watches is
+        # found out; what none watches any more is not to be taken for watched.
         self._watched.clear()
         self._always.clear()
         self._tainted.clear()
+        self.backend = None
 
     def _open(self) -> Backend:
         if self.backend is None:

@@ -204,9 +204,17 @@ class _Thread(threading.local):
         found = self._selector_loop(map)
         if found.busy:
             found = SelectorLoop()
-        self._turning.append(found)
         try:
+            # In here, for Ctrl+C may come when any call is over.
+            self._turning.append(found)
             yield found
+        except BaseException:
+            # What it was just doing may be half done.
+            kept = self._selector_loops.items()
+            self._selector_loops = {
+                key: each for key, each in kept if each is not found
+            }
+            raise
         finally:
             self._turning.pop()
             for outer in self._turning:
@@ -240,12 +248,13 @@ class _Thread(threading.local):
         return waker
 
     def _close(self) -> None:
-        for selector_loop in self._selector_loops.values():
+        # Nothing that is closed is kept, even if Ctrl+C comes meanwhile.
+        kept, self._selector_loops = self._selector_loops, {}
+        waker, self._waker = self._waker, None
+        for selector_loop in kept.values():
             selector_loop.close()
-        self._selector_loops.clear()
-        if self._waker is not None:
-            self._waker.close()
-            self._waker = None
+        if waker is not None:
+            waker.close()
 
 
 @contextmanager

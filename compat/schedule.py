@@ -399,10 +399,11 @@ class Schedule:
     @contextmanager
     def turned_with(self, waker: Waker) -> Iterator[None]:
         """While this lasts, wake-ups go to *waker*."""
-        self._wakers.append(waker)
-        self._thread = get_ident()
-        self._list_who_was_told_before()
         try:
+            # In here, for Ctrl+C may come when any call is over.
+            self._wakers.append(waker)
+            self._thread = get_ident()
+            self._list_who_was_told_before()
             with waker.hearing_signals() if self._signals else nullcontext():
                 yield
         finally:

@@ -1,0 +1,99 @@
+"""Ctrl+C, at any moment: the loop that is turned next is as good as new."""
+
+from __future__ import annotations
+
+import asyncore
+import contextlib
+import inspect
+import socket
+import sys
+from collections.abc import Callable
+from itertools import count
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import compat
+from compat import loops, schedule
+from tests.support import Peer, turn_until
+
+
+class Echo(compat.async_chat):
+    """Says again what it is told."""
+
+    ac_gather = True
+
+    def __init__(self, sock: socket.socket) -> None:
+        compat.async_chat.__init__(self, sock)
+        self.set_terminator(b"\n")
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.push(data)
+
+    def found_terminator(self) -> None:
+        self.push(b"\n")
+
+
+def is_interrupted(moment: int, call: Callable[[], object]) -> bool:
+    """Call it; raise KeyboardInterrupt at that moment. False if it was over before.
+
+    Moments are those at which Python looks for signals: as a function begins, and when
+    a call of one that is written in C is over. (As a generator goes on, too; but Python
+    3.11 raises there outside of its try, other than for a signal.)
+    """
+    left = moment
+
+    def look(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal left
+        begins = event == "call" and not frame.f_code.co_flags & inspect.CO_GENERATOR
+        left -= begins or event == "c_return"
+        if not left:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt, asyncore.ExitNow):
+        try:
+            sys.setprofile(look)
+            call()
+        finally:
+            sys.setprofile(None)
+    return left <= 0
+
+
+def stop() -> None:
+    raise asyncore.ExitNow
+
+
+# A socket pair may have been made that nobody knows yet; what a __del__ raises is lost.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number", [1, 3, None])
+def test_after_ctrl_c_at_any_moment_the_loop_can_be_turned_again(
+    loop: str, number: int | None
+) -> None:
+    for moment in count(1):
+        sock, there = socket.socketpair()
+        sock.setblocking(False)
+        echo, peer = Echo(sock), Peer(there)
+        peer.send("one\n")
+        timer = compat.call_later(0, stop)
+        interrupted = is_interrupted(
+            moment, lambda: compat.loop(0, count=number, loop=loop)
+        )
+        timer.cancel()
+        nothing_is_turned()
+        peer.send("two\n")
+        turn_until(loop, lambda peer=peer: peer.take_what_is_there()[-4:] == b"two\n")
+        echo.close()
+        peer.close()
+        if not interrupted:
+            break
+    # Of the shortest, asyncore's own turn on select.
+    assert moment > 100
+
+
+def nothing_is_turned() -> None:
+    here: Any = loops._this_thread
+    assert (here._depth, here._turning) == (0, [])
+    assert not any(each._wakers for each in schedule._registry._schedules.values())
