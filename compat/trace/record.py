@@ -155,9 +155,8 @@ class Recorder:
                 self._look(seen)
         if (at or now()) > self._due:
             self.flush()
-            at = 0
         # For a loop that does not say when it begins to ask.
-        self.asking = at or now()
+        self.asking = now()
 
     def flush(self) -> None:
         """Write what has been recorded."""
