@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncore
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -21,6 +22,10 @@ settings.register_profile(
 )
 settings.register_profile("gate", settings.get_profile("suite"), derandomize=True)
 settings.load_profile("gate" if os.environ.get("CI") else "suite")
+
+# A shell lets what it starts in the background ignore Ctrl+C, and that is inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=OURS)
