@@ -101,7 +101,10 @@ class Waker:
 
     A daemon closes every descriptor that it knows nothing of, mostly after a fork, and
     soon the numbers are those of its log or of a client. So each end is known by its
-    file, and one that is another's by now is neither used nor closed.
+    file, and one that is another's by now is neither used nor closed. Only a signal's
+    byte is written to a number, from C: after a fork not before the next turn, which
+    knows; a program that closes everything without one has it written to whoever has
+    the number by then.
     """
 
     accepting = False
@@ -134,6 +137,8 @@ class Waker:
             if self.mend():
                 # What was said to the old pair.
                 self.wake()
+            elif self._hears_signals:
+                self._hear_signals()
         return self._reader.fileno()
 
     def signal_fd(self) -> int:
@@ -242,12 +247,15 @@ class Waker:
     def _after_fork(cls) -> None:
         for waker in list(cls._all):
             waker._forked = True
+            if waker._hears_signals:
+                # The child may close everything now, and this is not looked at in C.
+                signal.set_wakeup_fd(-1)
             if waker._is_whole():
                 waker._renew()
 
     def _renew(self) -> None:
         # Parent and child would read each other's wake-ups. The numbers stay: select()
-        # may be waiting for one of them, and signals are written to the other.
+        # may be waiting for one of them.
         try:
             pair = _socket_pair()
         except OSError:

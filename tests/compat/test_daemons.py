@@ -164,12 +164,30 @@ run()
 
 
 @pytest.mark.parametrize("opened", OPENED)
+def test_a_signal_before_the_next_turn_of_such_a_child_is_written_to_nobody(
+    loop: str, opened: str
+) -> None:
+    source = """
+def fork():
+    in_a_child(reopen)
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+there.send(b"fork")
+with compat.on_signals([signal.SIGUSR1], lambda signum: end()):
+    run()
+assert signal.set_wakeup_fd(-1) == -1
+"""
+    assert_runs(source, loop, opened)
+
+
+@pytest.mark.parametrize("opened", OPENED)
 def test_a_signal_still_ends_the_wait_of_such_a_child(loop: str, opened: str) -> None:
     source = """
 def fork():
     in_a_child(reopen)
     compat.call_soon_threadsafe(nothing)
-    compat.call_later(0.01, os.kill, os.getpid(), signal.SIGUSR1)
+    # Not in this turn, however long it takes.
+    compat.call_later(0, compat.call_later, 0.01, os.kill, os.getpid(), signal.SIGUSR1)
 
 there.send(b"fork")
 with compat.on_signals([signal.SIGUSR1], lambda signum: end()):
