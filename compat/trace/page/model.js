@@ -27,11 +27,15 @@ const NEW_CHANNEL = {
   held: 0, heldAt: -1, backlog: 0, queued: 0, reads: false, writes: false,
 };
 
+// What a channel is that was opened before the part of a trace that is shown.
+const UNKNOWN_CHANNEL = { ...NEW_CHANNEL, is: "unknown" };
+
 class Channel {
   constructor(number, kind, module, fd) {
     Object.assign(this, { number, kind, module, fd });
     this.name = `${kind}#${number}`;
     this.since = -1; // the row in which it was first seen
+    this.start = NEW_CHANNEL; // what it was then
     this.until = Infinity; // the row in which it was closed
     this.rows = []; // that are about it
     this.takes = []; // those in which it read from its socket
@@ -43,11 +47,12 @@ class Channel {
   at(row) {
     const place = lastUpTo(this.changed, row);
     if (place >= 0) return this.states[place];
-    return this.since >= 0 && this.since <= row ? NEW_CHANNEL : null;
+    if (this.start === UNKNOWN_CHANNEL) return this.start;
+    return this.since >= 0 && this.since <= row ? this.start : null;
   }
 
   change(row, changes) {
-    const last = this.states[this.states.length - 1] || NEW_CHANNEL;
+    const last = this.states[this.states.length - 1] || this.start;
     this.changed.push(row);
     this.states.push({ ...last, ...changes });
     if (changes.is === "closed") this.until = row;
@@ -157,8 +162,14 @@ class Trace {
     if (!channel) return null;
     this.about[row] = number;
     channel.rows.push(row);
-    if (channel.since < 0) channel.since = row;
+    if (channel.since < 0) this._meet(row, channel);
     return channel;
+  }
+
+  _meet(row, channel) {
+    const wasThere = this.header.part && this.kind[row] !== OPEN;
+    channel.since = wasThere ? 0 : row;
+    if (wasThere) channel.start = UNKNOWN_CHANNEL;
   }
 
   get length() {

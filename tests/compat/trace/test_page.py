@@ -720,6 +720,24 @@ def test_the_subtitle_says_that_this_is_a_part(another: Any, tmp_path: Path) -> 
     assert lacks.inner_text() == "只有所选的内容：跟踪记录的一部分"
 
 
+def test_a_part_makes_up_nothing_of_what_was_before(
+    another: Any, tmp_path: Path
+) -> None:
+    trace = Trace()
+    old = trace.opens("Session", 7)
+    trace.turn(read=[old])
+    trace.calls("handle_read", old, **{"in": 3})
+    turns, reader = trace.read()
+    path = tmp_path / "part.html"
+    part = [turn for turn in turns if turn.number]
+    path.write_text(page(part, reader, part=True), encoding="utf-8")
+    shown = visit(another, path)
+    row = shown.locator("[role=row]", has=shown.locator(f"[data-channel='{old}']"))
+    assert row.locator(".status").inner_text() == "not known"
+    assert row.locator(".queue").inner_text().strip() == "not known"
+    assert "opened" not in shown.inner_text(".phase.became")
+
+
 def test_an_end_of_the_script_in_the_data_is_data(another: Any, tmp_path: Path) -> None:
     trace = Trace(program="</title><script>document.title='evil'</script>")
     trace.turn()
