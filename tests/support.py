@@ -8,6 +8,8 @@ Rule 2: peers are plain blocking sockets, and servers real processes.
 from __future__ import annotations
 
 import asyncore
+import gc
+import inspect
 import os
 import re
 import select
@@ -16,9 +18,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 import compat
@@ -218,6 +221,56 @@ def process(*argv: str, **options: Any) -> Iterator[Process]:
                 # What was typed, and came too late, is typed once more.
                 with suppress(BrokenPipeError):
                     stream.close()
+
+
+# Where Python looks for signals: when one of its functions begins, and when a call of
+# one in C is over.
+LOOKS = ("call", "c_return")
+
+
+def is_interrupted(
+    moment: int,
+    call: Callable[[], object],
+    files: Collection[str] = (),
+    events: Collection[str] = LOOKS,
+) -> bool:
+    """Call it; raise KeyboardInterrupt at that moment. False if it was over before.
+
+    Args:
+        moment: so many of the events, from 1 up.
+        files: whose functions have them; none for all functions, but without those in
+            which a generator goes on: there Python 3.11 raises outside of its try, as
+            it does for no signal.
+        events: as sys.setprofile names them.
+
+    ExitNow is an end like any other.
+    """
+    left = moment
+
+    def counts(code: CodeType, event: str) -> bool:
+        if event not in events:
+            return False
+        if files:
+            return os.path.basename(code.co_filename) in files
+        return event != "call" or not code.co_flags & inspect.CO_GENERATOR
+
+    def look(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal left
+        left -= counts(frame.f_code, event)
+        if not left:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    # What is raised while garbage is collected gets lost.
+    gc.disable()
+    with suppress(KeyboardInterrupt, asyncore.ExitNow):
+        try:
+            sys.setprofile(look)
+            call()
+        finally:
+            sys.setprofile(None)
+            gc.enable()
+    return left <= 0
 
 
 @contextmanager

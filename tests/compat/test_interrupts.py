@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncore
-import contextlib
-import inspect
 import socket
-import sys
-from collections.abc import Callable
 from itertools import count
-from types import FrameType
 from typing import Any
 
 import pytest
 
 import compat
 from compat import loops, schedule
-from tests.support import Peer, turn_until
+from tests.support import Peer, is_interrupted, turn_until
 
 
 class Echo(compat.async_chat):
@@ -33,32 +28,6 @@ class Echo(compat.async_chat):
 
     def found_terminator(self) -> None:
         self.push(b"\n")
-
-
-def is_interrupted(moment: int, call: Callable[[], object]) -> bool:
-    """Call it; raise KeyboardInterrupt at that moment. False if it was over before.
-
-    Moments are those at which Python looks for signals: as a function begins, and when
-    a call of one that is written in C is over. (As a generator goes on, too; but Python
-    3.11 raises there outside of its try, other than for a signal.)
-    """
-    left = moment
-
-    def look(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal left
-        begins = event == "call" and not frame.f_code.co_flags & inspect.CO_GENERATOR
-        left -= begins or event == "c_return"
-        if not left:
-            sys.setprofile(None)
-            raise KeyboardInterrupt
-
-    with contextlib.suppress(KeyboardInterrupt, asyncore.ExitNow):
-        try:
-            sys.setprofile(look)
-            call()
-        finally:
-            sys.setprofile(None)
-    return left <= 0
 
 
 def stop() -> None:

@@ -352,7 +352,7 @@ class ChannelsView {
     const changed = now.backlog !== was.backlog;
     const said = now.backlog
       ? `${words.bytes(now.backlog)} · ${words.say("entries", { count: now.queued })}`
-      : words.say(now.is === "unknown" ? "queue.unknown" : "queue.empty");
+      : words.say(now.is === "unknown" ? "is.unknown" : "queue.empty");
     return cell(`queue ${changed ? "changed" : ""}`,
       queueElement(now, trace.mostBacklog),
       make("span", { class: now.backlog ? "" : "quiet" }, said),

@@ -9,10 +9,10 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +25,7 @@ from compat.trace import LEAST
 from compat.trace.record import OUTSIDE
 from compat.trace.session import Session
 from tests.compat.trace.recording import Line, recorded
-from tests.support import in_a_turn, turn_once, turn_until
+from tests.support import in_a_turn, is_interrupted, turn_once, turn_until
 
 
 def everything() -> list[tuple[Any, str, Any]]:
@@ -455,29 +455,12 @@ class Interrupts(Line):
 def test_ctrl_c_at_any_moment_leaves_the_depth_right(
     after: int, tmp_path: Path
 ) -> None:
-    left = after
-
-    def profile(frame: Any, event: str, argument: Any) -> None:
-        nonlocal left
-        here = os.path.basename(frame.f_code.co_filename)
-        if here != "hooks.py" or not event.startswith("c_"):
-            return
-        left -= 1
-        if not left:
-            sys.setprofile(None)
-            raise KeyboardInterrupt
-
     with compat.tracing(tmp_path / "a.trace"):
         assert Session.current is not None
         recorder = Session.current._trace.here.recorder
         line = Interrupts()
-        sys.setprofile(profile)
-        try:
-            line.handle_connect()
-        except KeyboardInterrupt:
-            left = 0
-        finally:
-            sys.setprofile(None)
+        events = ("c_call", "c_return", "c_exception")
+        is_interrupted(after, line.handle_connect, ["hooks.py"], events)
         assert recorder.depth == 0
         assert recorder.call == list(OUTSIDE)
         line.close()
@@ -498,45 +481,22 @@ class Leaves(Line):
 def test_ctrl_c_at_any_moment_of_a_turn_leaves_it(
     kind: type[Line], loop: str, tmp_path: Path
 ) -> None:
-    left = 0
-
-    def profile(frame: Any, event: str, argument: Any) -> None:
-        nonlocal left
-        # Where Python looks for signals: when one of its functions begins, and when
-        # one in C is over.
-        here = os.path.basename(frame.f_code.co_filename)
-        if here in ("hooks.py", "record.py") and event in ("call", "c_return"):
-            left -= 1
-            if not left:
-                sys.setprofile(None)
-                raise KeyboardInterrupt
+    def turn() -> None:
+        # A loop with turns to come reads in another way than that of one turn.
+        compat.loop(loop=loop, count=None if kind is Leaves else 1)
 
     with compat.tracing(tmp_path / "a.trace"):
         assert Session.current is not None
         recorder = Session.current._trace.here.recorder
-        whole, after = False, 0
-        while not whole:
-            after += 1
+        for after in count(1):
             line, heard = kind(), compat.Audience()
             line.ac_gather = True
             heard.add(line)
             compat.call_later(0, heard.push, b"hello")
             line.peer.send(b"hello")
-            left = after
-            # What is raised while garbage is collected gets lost.
-            gc.disable()
-            sys.setprofile(profile)
-            try:
-                # A loop with turns to come reads in another way than that of one turn.
-                compat.loop(loop=loop, count=None if kind is Leaves else 1)
-                whole = left > 0
-            except asyncore.ExitNow:
-                whole = left > 0
-            except KeyboardInterrupt:
-                pass
-            finally:
-                sys.setprofile(None)
-                gc.enable()
+            interrupted = is_interrupted(after, turn, ["hooks.py", "record.py"])
             assert recorder.call == list(OUTSIDE), after
             line.close()
+            if not interrupted:
+                break
     assert after > 50
