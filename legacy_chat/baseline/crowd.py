@@ -3,7 +3,9 @@
 Rule 1: reading never waits for one client while another has something to say.
 Rule 2: nobody reads while a message is being sent, unless the server takes no more of
 it: a server with a backlog is another one than a server without.
-Rule 3: waiting has a limit, and reaching it is an error.
+Rule 3: waiting has a limit, and reaching it is an error. It holds while data arrives,
+too.
+Rule 4: one step receives a limited number of bytes, so that memory is bounded.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ LOOK = 0.01
 
 # Bytes of one read.
 READ_SIZE = 1 << 18
+
+# Bytes that all clients together may receive in one step.
+STEP_SIZE = 1 << 26
 
 
 class Client:
@@ -146,7 +151,11 @@ class Crowd:
                 client.read()
 
     def pump(self, seconds: float) -> bool:
-        """Wait so long for anything; read all that is there; whether there was any."""
+        """Wait so long for anything; read all that is there; whether there was any.
+
+        Raises:
+            RunError: the step has received too many bytes.
+        """
         events = self._selector.select(max(0.0, seconds))
         for key, _ in events:
             client: Client = key.data
@@ -154,6 +163,10 @@ class Crowd:
             client.acknowledge()
             if client.end:
                 self._selector.unregister(client.sock)
+        if sum(len(client.got) for client in self._clients.values()) > STEP_SIZE:
+            raise RunError(
+                f"the server sent more than {STEP_SIZE >> 20} MiB in one step"
+            )
         return bool(events)
 
     def until(
@@ -173,9 +186,10 @@ class Crowd:
             for client in left:
                 client.acknowledge()
             now = time.monotonic()
-            if not self.pump(end - now) and now >= end:
-                break
+            self.pump(end - now)
             left = [client for client in left if not holds(client)]
+            if now >= end:
+                break
         return left
 
     def _takes_more(self, client: Client, seconds: float) -> bool:
@@ -185,7 +199,8 @@ class Crowd:
 
     def _make_room(self, client: Client, last: float) -> None:
         """The server may wait for us to read, before it takes more."""
-        if not self.pump(LOOK) and time.monotonic() - last > self.timeout:
+        self.pump(LOOK)
+        if time.monotonic() - last > self.timeout:
             raise RunError(
                 f"the server takes nothing more from {client.name} for "
                 f"{self.timeout:g} s"

@@ -53,6 +53,12 @@ WITNESS = "witness"
 # Bytes of a send that is read whole. The loopback's segments take 65,483.
 ONE_READ = 16384
 
+# Added to an error when the words do not arrive.
+NEEDS = (
+    "A fence needs a server that sends the witness's words to every client, the "
+    "witness included; for any other server, leave [fence] out of the profile"
+)
+
 # Seconds after which somebody who has not got a word gets another one.
 GRACE = 0.1
 
@@ -82,11 +88,22 @@ class Fence:
         Raises:
             RunError: it is not.
         """
-        self._crowd.send(self._witness, self._words.hello)
-        if self._words.welcome:
-            welcome = re.compile(self._words.welcome)
-            self._wait_for_witness(lambda client: bool(welcome.search(client.got)))
-        self._hear_back()
+        words = self._words
+        self._crowd.send(self._witness, words.hello)
+        if words.welcome:
+            welcome = re.compile(words.welcome)
+            if not self._witness_gets(lambda client: bool(welcome.search(client.got))):
+                raise RunError(
+                    f"fence: the witness sent hello {words.hello!r} and received no "
+                    f"welcome that matches {words.welcome!r} in "
+                    f"{self._crowd.timeout:g} s: {_last_of(self._witness)}"
+                )
+        if not self._say_next():
+            raise RunError(
+                f"fence: the witness sent {self._say()!r} and did not receive "
+                f"{' or '.join(map(repr, self._expected()))} in "
+                f"{self._crowd.timeout:g} s: {_last_of(self._witness)}. {NEEDS}"
+            )
         if self._witness.end:
             raise RunError("the server has closed the witness, which had done nothing")
 
@@ -116,19 +133,22 @@ class Fence:
 
     def _hear_back(self) -> None:
         """Say the next word, and wait until it has come back to the witness."""
-        if self._witness.end:
-            return
-        self._last += 1
-        number = str(self._last).encode()
-        self._crowd.send(self._witness, self._words.say.replace(b"{n}", number))
-        self._wait_for_witness(self._has_heard)
-
-    def _wait_for_witness(self, holds: Callable[[Client], bool]) -> None:
-        if self._crowd.until([self._witness], lambda c: bool(c.end) or holds(c)):
+        if not self._say_next():
             raise RunError(
                 "the witness said something, and nothing came back in "
                 f"{self._crowd.timeout:g} s: {_last_of(self._witness)}"
             )
+
+    def _say_next(self) -> bool:
+        """Send the next word; return whether the witness got it back, or its end."""
+        if self._witness.end:
+            return True
+        self._last += 1
+        self._crowd.send(self._witness, self._say())
+        return self._witness_gets(self._has_heard)
+
+    def _witness_gets(self, holds: Callable[[Client], bool]) -> bool:
+        return not self._crowd.until([self._witness], lambda c: bool(c.end) or holds(c))
 
     def _everybody_hears(self) -> None:
         """Each client gets the last word, or its end."""
@@ -139,13 +159,19 @@ class Fence:
             if time.monotonic() > end:
                 raise RunError(
                     f"{deaf[0].name} got neither the witness's words nor its end in "
-                    f"{self._crowd.timeout:g} s: {_last_of(deaf[0])}"
+                    f"{self._crowd.timeout:g} s: {_last_of(deaf[0])}. {NEEDS}"
                 )
             self._hear_back()
 
     def _until_words_come_alone(self) -> None:
         alone = 0
+        end = time.monotonic() + self._crowd.timeout
         while alone < self._words.words and not self._witness.end:
+            if time.monotonic() > end:
+                raise RunError(
+                    f"something besides the witness's words has kept arriving for "
+                    f"{self._crowd.timeout:g} s"
+                )
             before = {client: len(client.got) for client in self._crowd}
             self._hear_back()
             self._everybody_hears()
@@ -153,9 +179,15 @@ class Fence:
             alone = 0 if any(news) else alone + 1
 
     def _has_heard(self, client: Client) -> bool:
-        number = str(self._last).encode()
-        forms = (form.replace(b"{n}", number) for form in self._forms)
-        return bool(client.end) or any(form in client.got for form in forms)
+        return bool(client.end) or any(each in client.got for each in self._expected())
+
+    def _say(self) -> bytes:
+        """The last word, as the witness sends it."""
+        return self._words.say.replace(b"{n}", b"%d" % self._last)
+
+    def _expected(self) -> list[bytes]:
+        """The forms in which the last word may arrive."""
+        return [form.replace(b"{n}", b"%d" % self._last) for form in self._forms]
 
     def _without(self, match: re.Match[bytes]) -> bytes:
         number = next(int(each) for each in match.groups() if each is not None)

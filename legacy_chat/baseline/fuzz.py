@@ -37,8 +37,8 @@ class Hunt(NamedTuple):
     """How long to look.
 
     Attributes:
-        seconds: at most; conversations: at most, 0 for no limit; first: the number of
-            the first one.
+        seconds: at most; conversations: at most; 0 for no limit, for either.
+        first: the number of the first one.
     """
 
     seed: int = 0
@@ -207,7 +207,7 @@ def hunt(
             if found is None:
                 unsteady.append(number)
         seconds = time.monotonic() - begin
-        over = so_many == plan.conversations or seconds >= plan.seconds
+        over = so_many == plan.conversations or 0 < plan.seconds <= seconds
         if found is not None or over:
             return Outcome(so_many, steps, seconds, number, found, tuple(unsteady))
         if so_many % pair.profile.fuzz.fresh == 0:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from legacy_chat.baseline import Place, Profile
 from legacy_chat.baseline.names import Volatile
 
-__all__ = ["LINES", "LineServer", "line_server"]
+__all__ = ["LINES", "LineServer", "line_server", "serving"]
 
 LINES = Profile(
     "lines",
@@ -96,9 +96,24 @@ class LineServer(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
+def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[Place]:
+    """A server with a thread for each client, in this process; where it listens."""
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    with _turning(server) as place:
+        yield place
+
+
+@contextmanager
 def line_server(prefix: str = "you said") -> Iterator[Place]:
     """The server in a thread of this process: where it listens."""
-    with LineServer(prefix) as server:
+    with _turning(LineServer(prefix)) as place:
+        yield place
+
+
+@contextmanager
+def _turning(server: socketserver.TCPServer) -> Iterator[Place]:
+    with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -95,6 +95,16 @@ def test_between_two_that_are_right_nothing_is_found() -> None:
     assert "4 conversations, 120 steps, in " in outcome.summary()
 
 
+def test_hunt_by_conversations_ignores_time() -> None:
+    with pair("right", "right") as servers:
+        assert hunt(Hunt(seconds=0, conversations=3), servers).conversations == 3
+
+
+def test_hunt_by_time_ends_after_it() -> None:
+    with pair("right", "right") as servers:
+        assert hunt(Hunt(seconds=1e-9), servers).conversations == 1
+
+
 def test_what_was_forgotten_is_found_and_shortened() -> None:
     with pair("right", "forgets-k2") as servers:
         outcome = hunt(Hunt(seed=1, seconds=600), servers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import socketserver
 import sys
 from collections.abc import Iterator
 
@@ -19,7 +20,8 @@ from legacy_chat.baseline import (
     RunError,
     find_profile,
 )
-from tests.baseline.line_server import LINES, line_server
+from legacy_chat.baseline.profile import FenceWords
+from tests.baseline.line_server import LINES, line_server, serving
 from tests.support import process, room
 
 ROOM = find_profile("tutorial")
@@ -109,12 +111,65 @@ def test_what_cannot_be_done_is_an_error(
             talk.step(last)
 
 
-def test_a_server_that_lets_nobody_hear_is_an_error(lines: Place) -> None:
+def fenced(say: bytes, hello: bytes = b"", welcome: bytes = b"") -> Profile:
+    """Lines, and a fence that the line server answers to the witness alone."""
+    words = FenceWords(say, (say.replace(b"PING", b"PONG"),), 3, 4, hello, welcome)
+    return LINES._replace(fence=words)
+
+
+def test_fence_that_witness_does_not_hear_is_an_error(lines: Place) -> None:
+    why = r"""the witness sent b'PING 1\\r\\n' and did not receive b'PONG 1\\r\\n' """
     with (
-        pytest.raises(RunError, match=r"nothing came back in 0\.2 s"),
-        Conversation(lines, ROOM, timeout=0.2),
+        pytest.raises(RunError, match=f"{why}in 0.2 s: the last .*leave .fence. out"),
+        Conversation(lines, fenced(b"PING {n}\r\n"), timeout=0.2),
     ):
-        pytest.fail("the witness has been heard")
+        pytest.fail("the fence works")
+
+
+def test_fence_without_its_welcome_is_an_error(lines: Place) -> None:
+    profile = fenced(b"{n}\r\n", b"NICK w\r\n", b"001")
+    why = r"sent hello b'NICK w\\r\\n' and received no welcome that matches b'001'"
+    with (
+        pytest.raises(RunError, match=why),
+        Conversation(lines, profile, timeout=0.2),
+    ):
+        pytest.fail("the fence works")
+
+
+def test_fence_that_others_do_not_hear_is_an_error(lines: Place) -> None:
+    # The line server echoes to the witness, and sends nothing to the others.
+    with Conversation(lines, fenced(b"{n}\r\n"), timeout=0.2) as talk:
+        why = r"a got neither the witness's words .*leave \[fence\] out"
+        with pytest.raises(RunError, match=why):
+            talk.step(a("open"))
+        talk.break_off()
+
+
+def test_fence_whose_words_never_come_alone_is_an_error() -> None:
+    """After a large message, silence must follow the words; this server adds noise."""
+
+    class Noisy(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while data := self.request.recv(1 << 16):
+                for each in people:
+                    each.sendall(data + b" and noise ")
+
+        def setup(self) -> None:
+            people.append(self.request)
+
+        def finish(self) -> None:
+            people.remove(self.request)
+
+    people: list[socket.socket] = []
+    profile = Profile(fence=FenceWords(b"<{n}>", (b"<{n}>",)))
+    with (
+        serving(Noisy) as place,
+        Conversation(place, profile, timeout=0.5) as talk,
+    ):
+        talk.step(a("open"))
+        with pytest.raises(RunError, match=r"besides the witness's words .* 0\.5 s"):
+            talk.step(a("send", b"x" * 20_000))
+        talk.break_off()
 
 
 def test_a_server_that_dies_throws_out_the_witness() -> None:
