@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from compat.channels import Map
 from compat.chat import Original, async_chat
 from compat.schedule import call_later, call_soon_threadsafe, is_turned
+from compat.urgent import drop_urgent_data
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -287,6 +288,14 @@ class TLSSocket:
             self._flush()
         self._sock.shutdown(how)
 
+    def drop_urgent_data(self) -> None:
+        """Receive an urgent byte, which TLS does not protect, and drop it.
+
+        Raises:
+            OSError: there is none; as from a socket.
+        """
+        self._sock.recv(1, socket.MSG_OOB)
+
     def close(self) -> None:
         """Say goodbye, once and without waiting, and close the socket.
 
@@ -447,6 +456,8 @@ class Handshake(async_chat):
     It begins at once, and ends in one of the two hooks, or in ``close``.
     """
 
+    handle_expt = drop_urgent_data
+
     def __init__(
         self, sock: TLSSocket, map: Map | None = None, patience: float = PATIENCE
     ) -> None:
@@ -489,6 +500,11 @@ class Handshake(async_chat):
         """Send what OpenSSL has said."""
         super().handle_write()
         self._look_at_the_clock()
+
+    def handle_expt_event(self) -> None:
+        """Drop urgent data, unless this channel has left the map in the same turn."""
+        if not self._over:
+            super().handle_expt_event()
 
     def handle_close(self) -> None:
         """The peer has gone."""
@@ -653,6 +669,13 @@ class TLS(asyncore.dispatcher):
                 return
         super().handle_write_event()
 
+    def handle_expt(self) -> None:
+        """Drop urgent data, which TLS does not protect."""
+        if isinstance(self.socket, TLSSocket):
+            drop_urgent_data(self)
+        else:
+            super().handle_expt()
+
     def _tls_end_plain(self: Any) -> None:
         """What was said until now was said in plain."""
         self.initiate_send()
@@ -734,6 +757,8 @@ class _Goodbye(async_chat):
     """
 
     lingering: ClassVar[weakref.WeakSet[_Goodbye]] = weakref.WeakSet()
+
+    handle_expt = drop_urgent_data
 
     def __init__(self, sock: socket.socket, words: bytes, map: Map) -> None:
         super().__init__(sock, map)

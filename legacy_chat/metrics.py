@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import compat
+from compat.urgent import drop_urgent_data
 from legacy_chat.counters import Figure
 from legacy_chat.doors import Listener
 
@@ -97,6 +98,8 @@ class Scrape(compat.async_chat):
     """One request, and its answer."""
 
     ac_gather = True
+
+    handle_expt = drop_urgent_data
 
     def __init__(self, server: MetricsServer, sock: socket.socket) -> None:
         compat.async_chat.__init__(self, sock, server._map)

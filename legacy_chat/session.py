@@ -29,6 +29,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import compat
+from compat.urgent import drop_urgent_data
 from legacy_chat.counters import Counters
 from legacy_chat.limits import Limits
 from legacy_chat.room import Clients, say
@@ -115,6 +116,8 @@ class ChatSession(compat.async_chat):
     _throttle: Throttle | None = None
 
     ac_backlog_limit = USUAL.send_queue
+
+    handle_expt = drop_urgent_data
 
     def __init__(
         self, server: Any, conn: socket.socket, addr: str, port: int, clients: Room
@@ -232,16 +235,6 @@ class ChatSession(compat.async_chat):
     def handle_backlog(self) -> None:
         """More is waiting for the client than it may leave waiting."""
         self.close_because("slow")
-
-    def handle_expt(self) -> None:
-        """Take an urgent byte, which is no part of the conversation.
-
-        Left where it is, it would wake the loop in every turn.
-        """
-        try:
-            self.socket.recv(1, socket.MSG_OOB)
-        except OSError as error:
-            logger.debug("%s: no urgent data to take: %s", self.user, error)
 
     def handle_error(self) -> None:
         """Log what went wrong with this client, and close it alone."""

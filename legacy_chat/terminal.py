@@ -21,6 +21,7 @@ import threading
 from typing import TYPE_CHECKING, TextIO
 
 import compat
+from compat.urgent import drop_urgent_data
 from legacy_chat.escapes import visible
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Conversation(asynchat.async_chat):
     """
 
     failure: BaseException | None = None
+
+    handle_expt = drop_urgent_data
 
     def __init__(
         self,

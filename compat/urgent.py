@@ -1,0 +1,33 @@
+"""Urgent data (``MSG_OOB``), for channels whose protocol has none.
+
+A loop reports an urgent byte in every turn until the byte is received, so a channel
+that leaves it there keeps a core busy for as long as the peer likes. asyncore's own
+``handle_expt`` leaves it there.
+
+Rule 1: every channel class of this project receives and drops urgent data.
+Rule 2: there is no traceback for what a peer does.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+__all__ = ["drop_urgent_data"]
+
+logger = logging.getLogger("compat")
+
+
+def drop_urgent_data(channel: Any) -> None:
+    """Receive the urgent byte, and drop it: a ``handle_expt`` for a class to have."""
+    sock = channel.socket
+    try:
+        if hasattr(sock, "drop_urgent_data"):
+            # A TLSSocket, whose recv() returns decrypted data only.
+            sock.drop_urgent_data()
+        else:
+            sock.recv(1, socket.MSG_OOB)
+    except OSError as error:
+        # Another call has received it, or the connection is gone.
+        logger.debug("%r: no urgent data to drop: %s", channel, error)
