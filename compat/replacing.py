@@ -1,0 +1,117 @@
+"""Files that a command line writes: whole, or not at all.
+
+Rule 1: a regular file is replaced only once all of it is written. After an error the
+old file is as it was, and no other file is left behind.
+Rule 2: a symbolic link stays; its target is replaced.
+Rule 3: a device, a FIFO or a pipe is written directly: it cannot be replaced.
+Rule 4: an existing file keeps its mode, and its owner, where the system allows that.
+Rule 5: every error names the file that was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from compat.streams import writing
+
+__all__ = ["PRIVATE", "SHARED", "replacing"]
+
+# Modes of a new file; the umask still applies.
+PRIVATE = 0o600
+SHARED = 0o666
+
+
+@contextmanager
+def replacing(path: str, mode: int = SHARED) -> Iterator[Callable[[str], None]]:
+    """Write the file at *path*: yield a function that writes text, as UTF-8.
+
+    Args:
+        mode: of a file that does not exist yet.
+
+    Raises:
+        OSError: the file cannot be opened, written or replaced.
+    """
+    output = _Output(path, mode)
+    try:
+        yield output.write
+        output.finish()
+    except BaseException:
+        output.abandon()
+        raise
+
+
+class _Output:
+    """The file that is written: a new one beside the old one, or the file itself."""
+
+    def __init__(self, path: str, mode: int) -> None:
+        self._path = path
+        self._target = os.path.realpath(path)
+        self._part = ""
+        self._old: os.stat_result | None = None
+        with writing(path):
+            # Opened even if it will be replaced: a caller that must not write it gets
+            # the error now, not after a recording of an hour.
+            with suppress(FileNotFoundError):
+                self._file = open(path, "wb", opener=_open_existing)  # noqa: SIM115
+                self._old = os.fstat(self._file.fileno())
+            if self._old is None or self._is_replaceable(self._old):
+                self._begin_part(mode)
+
+    def write(self, text: str) -> None:
+        with writing(self._path):
+            self._file.write(text.encode())
+
+    def finish(self) -> None:
+        """Write what is left, and replace the old file."""
+        with writing(self._path):
+            self._file.close()
+            if self._part:
+                self._adopt()
+                os.replace(self._part, self._target)
+
+    def abandon(self) -> None:
+        """Leave the old file as it was."""
+        # Closing writes what is left, which a full disk refuses once more. The caller
+        # has the first error already.
+        with suppress(OSError):
+            self._file.close()
+        if self._part:
+            os.unlink(self._part)
+
+    def _begin_part(self, mode: int) -> None:
+        if self._old is not None:
+            self._file.close()
+            mode = PRIVATE
+        folder = os.path.dirname(self._target)
+        part = os.path.join(folder, f".{secrets.token_hex(8)}.part")
+        self._file = open(  # noqa: SIM115
+            part, "xb", opener=lambda name, how: os.open(name, how, mode)
+        )
+        self._part = part
+
+    def _is_replaceable(self, old: os.stat_result) -> bool:
+        if not stat.S_ISREG(old.st_mode):
+            return False
+        target = self._target
+        if os.path.exists(target) and os.path.samestat(old, os.stat(target)):
+            return True
+        # /dev/stdout may be a file that has no name any more.
+        self._file.truncate()
+        return False
+
+    def _adopt(self) -> None:
+        """Give the new file the owner and the mode of the old one."""
+        if self._old is None:
+            return
+        with suppress(PermissionError):
+            if hasattr(os, "chown"):
+                os.chown(self._part, self._old.st_uid, self._old.st_gid)
+        os.chmod(self._part, stat.S_IMODE(self._old.st_mode))
+
+
+def _open_existing(path: str, flags: int) -> int:
+    return os.open(path, flags & ~(os.O_CREAT | os.O_TRUNC))
