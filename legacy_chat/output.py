@@ -10,10 +10,9 @@ Chinese: likewise.
 from __future__ import annotations
 
 import select
-import sys
 from typing import TextIO
 
-from compat.streams import throw_away
+from compat.streams import settle
 
 __all__ = ["PATIENCE", "settle", "write_line"]
 
@@ -42,19 +41,6 @@ def write_line(stream: TextIO, line: str, patience: float = 0.0) -> None:
             raise BlockingIOError("nobody reads it, and it is full")
         stream.write(text[begin : begin + PIECE])
         stream.flush()
-
-
-def settle() -> None:
-    """Before the end: what still cannot be written is to be no failure at exit.
-
-    Python flushes both streams once more, and says so if that fails.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):
-            throw_away(stream)
 
 
 def _takes_more(stream: TextIO, patience: float) -> bool:

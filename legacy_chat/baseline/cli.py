@@ -12,11 +12,21 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import compat
-from compat.streams import escape_the_rest, is_coloured, throw_away
+from compat.streams import (
+    complain,
+    escape_the_rest,
+    is_coloured,
+    reserve_standard_descriptors,
+    settle,
+    throw_away,
+    writing,
+)
 from legacy_chat.baseline import report
 from legacy_chat.baseline.check import Result
 from legacy_chat.baseline.compare import differences
@@ -30,7 +40,7 @@ from legacy_chat.baseline.page import page
 from legacy_chat.baseline.pair import Pair, Played
 from legacy_chat.baseline.places import parse_address
 from legacy_chat.baseline.player import TIMEOUT, play
-from legacy_chat.baseline.profile import Profile, find_profile
+from legacy_chat.baseline.profile import Profile, find_profile, profile_named
 from legacy_chat.baseline.progress import Progress
 from legacy_chat.baseline.proxy import listen
 from legacy_chat.baseline.runs import Plan, Server, Target, count_steps, run
@@ -41,12 +51,19 @@ from legacy_chat.baseline.shipped import (
     name_of,
 )
 from legacy_chat.baseline.show import as_columns, as_lines, clients_of
+from legacy_chat.baseline.text import seen, seen_error
 
 __all__ = ["main"]
 
 PROGRAM = "legacy-chat baseline"
+STDOUT = "standard output"
 
 SAME, DIFFERENT, COULD_NOT = 0, 1, 2
+
+# The largest numbers that options take: columns, servers at a time, repetitions.
+WIDEST = 10_000
+MOST_JOBS = 1000
+MOST_TIMES = 1_000_000
 
 EXAMPLES = """\
 examples:
@@ -63,25 +80,44 @@ replaced. The exit status is 0 for the same, 1 for different, 2 if it could not 
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """As argparse, but the command line cannot steer the terminal."""
+        super().error(seen(message))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``legacy-chat baseline`` with *argv*; return the exit status."""
-    given = _parser().parse_args(argv)
-    escape_the_rest(sys.stdout)
+    reserve_standard_descriptors()
+    try:
+        given = _parser().parse_args(argv)
+        escape_the_rest(sys.stdout)
+        return _run(given)
+    finally:
+        settle()
+
+
+def _run(given: argparse.Namespace) -> int:
     try:
         status: int = given.run(given)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        throw_away(sys.stdout)
-        return COULD_NOT
+        with writing(STDOUT):
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return _refuse("interrupted")
-    except OSError as error:
-        return _refuse(
-            f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
-        )
     except (FormatError, RunError) as error:
         return _refuse(str(error))
-    return status
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and error.filename == STDOUT:
+            throw_away(sys.stdout)
+            return COULD_NOT
+        name = f"{error.filename}: " if error.filename is not None else ""
+        return _refuse(f"{name}{error.strerror or error}")
+    except Exception:
+        # A fault of the tool. Python's own status would mean "different".
+        complain(traceback.format_exc())
+        return COULD_NOT
 
 
 def record(given: argparse.Namespace) -> int:
@@ -100,7 +136,7 @@ def record(given: argparse.Namespace) -> int:
         place = server.place(target, scenario.header.host)
         header = scenario.header._replace(
             recorded_from=given.recorded_from or _called(target, profile),
-            profile=given.profile or scenario.header.profile,
+            profile=_profile_name(given) or scenario.header.profile,
             framing=scenario.header.framing or profile.framing,
             title=given.title or scenario.header.title,
         )
@@ -118,7 +154,7 @@ def check(given: argparse.Namespace) -> int:
         path for name in given.files or EXPECTED for path in find_transcripts(name)
     ]
     profile = find_profile(given.profile) if given.profile else None
-    named = profile or find_profile(load(paths[0]).header.profile, paths[0].parent)
+    named = profile or profile_named(load(paths[0]).header.profile)
     plan = Plan(
         paths,
         _targets(given, named),
@@ -130,22 +166,25 @@ def check(given: argparse.Namespace) -> int:
     )
     if given.jobs > 1 and not all("{port}" in each.command for each in plan.targets):
         raise RunError("--jobs needs a --command with {port}: each job has its server")
+    if given.json:
+        _need_standard_output()
+    if given.junit:
+        _keep(given.junit, paths)
     begin = time.monotonic()
     with Progress("checking") as progress:
         progress.expect(count_steps(plan) if progress.shows else 0)
 
         def tell(result: Result) -> None:
             progress.erase()
-            for line in () if given.json else report.lines(result):
-                print(line)
+            if not given.json:
+                _print(report.lines(result))
 
         results = run(plan, tell, progress.step)
     seconds = time.monotonic() - begin
-    print(
-        report.as_json(results, seconds)
-        if given.json
-        else report.summary(results, seconds)
-    )
+    if given.json:
+        _print([report.as_json(results, seconds)])
+    else:
+        _print([report.summary(results, seconds)])
     if given.junit:
         report.write_junit(given.junit, results, seconds)
     return report.status(results)
@@ -153,9 +192,10 @@ def check(given: argparse.Namespace) -> int:
 
 def show(given: argparse.Namespace) -> int:
     """Show a conversation, or which there are."""
+    _need_standard_output()
     if given.list:
         for path in sorted(TRANSCRIPTS.rglob("*.jsonl")):
-            print(f"{name_of(path):44} {load(path).header.title}")
+            _print([f"{name_of(path):44} {load(path).header.title}"])
         return SAME
     if not given.file:
         raise RunError("show needs a FILE, or --list")
@@ -171,7 +211,7 @@ def diff(given: argparse.Namespace) -> int:
     for found in differences(load(left), load(right)):
         status = DIFFERENT
         lines = [found] if isinstance(found, str) else found.lines("A", "B")
-        print(*lines, sep="\n")
+        _print(map(seen, lines))
     return status
 
 
@@ -183,7 +223,7 @@ def minimise_file(given: argparse.Namespace) -> int:
         actions = [step.action for step in transcript.steps]
         found = minimise(actions, pair, progress.step)
     if found is None:
-        print("no difference")
+        _print(["no difference"])
         return SAME
     return _written(given, profile, f"{transcript.header.title}, minimised", found)
 
@@ -195,7 +235,7 @@ def fuzz(given: argparse.Namespace) -> int:
     plan = Hunt(given.seed, limit, given.conversations, given.first)
     with _pair(given, profile) as pair, Progress("fuzzing", seconds=limit) as progress:
         outcome = hunt(plan, pair, progress.step)
-    print(outcome.summary())
+    _print([outcome.summary()])
     if outcome.found is None:
         return DIFFERENT if outcome.unsteady else SAME
     title = f"fuzz: seed {given.seed}, conversation {outcome.number}, minimised"
@@ -212,8 +252,9 @@ def _record_proxy(given: argparse.Namespace) -> int:
         Progress("recording") as progress,
     ):
         host, port = proxy.address
-        print(f"listening on {host} port {port}; Ctrl-C ends it", file=sys.stderr)
+        complain(f"listening on {host} port {port}; Ctrl-C ends it")
         header = proxy.header(given.title or "recorded between clients and a server")
+        header = header._replace(profile=_profile_name(given) or profile.name)
         save(given.output, Transcript(header, _counted(proxy.steps(), progress)))
     return SAME
 
@@ -225,13 +266,12 @@ def _show_one(transcript: Transcript, given: argparse.Namespace) -> None:
         lines = page(transcript, clients_of(transcript))
     else:
         colour = is_coloured(sys.stdout)
-        columns = given.width or shutil.get_terminal_size().columns
+        columns = given.width or min(shutil.get_terminal_size().columns, WIDEST)
         table = None
         if not given.lines:
             table = as_columns(transcript, clients_of(transcript), columns, colour)
         lines = table or as_lines(transcript, colour)
-    for line in lines:
-        print(line)
+    _print(lines)
 
 
 def _pair(given: argparse.Namespace, profile: Profile) -> Pair:
@@ -274,8 +314,14 @@ def _targets(given: argparse.Namespace, profile: Profile) -> list[Target]:
 
 
 def _profile(given: argparse.Namespace, transcript: Transcript) -> Profile:
-    beside = Path(getattr(given, "scenario", None) or given.file).parent
-    return find_profile(given.profile or transcript.header.profile, beside)
+    if given.profile:
+        return find_profile(given.profile)
+    return profile_named(transcript.header.profile)
+
+
+def _profile_name(given: argparse.Namespace) -> str:
+    """What a recording calls the profile that was given: no path of this machine."""
+    return Path(given.profile).name if given.profile else ""
 
 
 def _called(target: Target, profile: Profile) -> str:
@@ -305,22 +351,41 @@ def _written(
 ) -> int:
     """Write and show what two servers answer differently."""
     reference = given.reference or profile.server
-    name = given.profile or profile.name
+    name = _profile_name(given) or profile.name
     header = Header(title, reference, name, profile.framing, witness=True)
     steps = save(given.output, Transcript(header, found.steps))
     if found.difference is not None:
-        print(*found.difference.lines("reference", "now"), sep="\n")
-    print(f"{steps} steps, written to {given.output}")
+        _print(map(seen, found.difference.lines("reference", "now")))
+    _print([seen(f"{steps} steps, written to {given.output}")])
     return DIFFERENT
 
 
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        with writing(STDOUT):
+            print(line)
+
+
+def _need_standard_output() -> None:
+    if sys.stdout is None:
+        raise RunError(f"{STDOUT} is closed")
+
+
+def _keep(output: Path, inputs: Iterable[Path]) -> None:
+    """Write to no file that is read."""
+    if output.exists() and any(
+        each.exists() and each.samefile(output) for each in inputs
+    ):
+        raise RunError(f"{output} is read, and must not be written: name another file")
+
+
 def _refuse(what: str) -> int:
-    print(f"{PROGRAM}: {what}", file=sys.stderr)
+    complain(f"{PROGRAM}: {seen_error(what)}")
     return COULD_NOT
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM,
         description="Record what a server does once, hold every rewrite against it.",
         epilog=EXAMPLES,
@@ -384,10 +449,10 @@ def _check_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit's XML")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
-        "--repeat", type=_count, default=1, metavar="N", help="check so many times"
+        "--repeat", type=_times, default=1, metavar="N", help="check so many times"
     )
     parser.add_argument(
-        "--jobs", type=_count, default=1, metavar="N", help="on so many servers at once"
+        "--jobs", type=_jobs, default=1, metavar="N", help="on so many servers at once"
     )
 
 
@@ -402,7 +467,7 @@ def _show_parser(parser: argparse.ArgumentParser) -> None:
         "--html", action="store_true", help="one page, complete in itself"
     )
     parser.add_argument(
-        "--width", type=_count, metavar="COLUMNS", help="default: the terminal's"
+        "--width", type=_columns, metavar="COLUMNS", help="default: the terminal's"
     )
 
 
@@ -415,7 +480,7 @@ def _fuzz_parser(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--conversations",
-        type=_count,
+        type=_times,
         default=0,
         metavar="N",
         help="not time, but so many",
@@ -491,9 +556,28 @@ def _cut(text: str) -> str:
     return text
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+def _times(text: str) -> int:
+    return _count(text, MOST_TIMES)
+
+
+def _jobs(text: str) -> int:
+    return _count(text, MOST_JOBS)
+
+
+def _columns(text: str) -> int:
+    return _count(text, WIDEST)
+
+
+def _count(text: str, most: int) -> int:
+    # A text of thousands of digits is a number to nobody.
+    if (
+        not text.isdecimal()
+        or len(text) > len(str(MOST_TIMES))
+        or (not 1 <= int(text) <= most)
+    ):
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 1 to {most:,}, got {text[:40]!r}"
+        )
     return int(text)
 
 

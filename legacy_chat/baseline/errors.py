@@ -5,7 +5,10 @@ Rule: a difference between two servers is no error, and an error is never "the s
 
 from __future__ import annotations
 
-__all__ = ["FormatError", "ReferenceFailedError", "RunError"]
+__all__ = ["LAST_WORDS", "FormatError", "ReferenceFailedError", "RunError"]
+
+# Before each line, in the message of an error, that a server has printed which failed.
+LAST_WORDS = "\n  | "
 
 
 class RunError(Exception):

@@ -77,7 +77,9 @@ class Fence:
         self._witness = crowd[WITNESS]
         forms = [form.replace(b"{witness}", address) for form in words.heard]
         self._forms = forms
-        numbered = [re.escape(form).replace(rb"\{n\}", rb"(\d+)") for form in forms]
+        numbered = [
+            re.escape(form).replace(rb"\{n\}", rb"(\d{1,18})") for form in forms
+        ]
         self._any_word = re.compile(b"|".join(numbered))
         self._first = 1
         self._last = 0

@@ -27,12 +27,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+import stat
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
+from compat.replacing import PRIVATE, replacing
+from legacy_chat.baseline.cuts import EXAMPLES, is_cut
 from legacy_chat.baseline.errors import FormatError
 
 __all__ = [
@@ -46,10 +49,12 @@ __all__ = [
     "Transcript",
     "data_of",
     "load",
+    "named",
     "parse",
     "save",
     "text_of",
     "unparse",
+    "visible_json",
 ]
 
 FORMAT = {"format": "legacy-chat-transcript", "version": 1}
@@ -62,6 +67,12 @@ DEEDS = {"open": False, "send": True, "drop": True, "reset": True, "half-close":
 
 # Whether it matters how a message is cut into segments.
 FRAMINGS = ("segment", "stream")
+
+# Bytes of a line at most: a file without lines must not fill the memory.
+LONGEST_LINE = 1 << 27
+
+# Characters of a wrong value that an error shows.
+SHOWN = 60
 
 
 class Action(NamedTuple):
@@ -138,42 +149,46 @@ class Transcript(NamedTuple):
 def load(path: Path) -> Transcript:
     """The transcript or scenario at *path*; ``-`` is standard input.
 
+    What is no regular file can be read once only, and is in memory as a whole.
+
     Raises:
         FormatError: its header is none. Later lines raise it when they are reached.
         OSError: it cannot be read.
     """
     if str(path) == "-":
-        return parse(sys.stdin.read(), "standard input")
-    with _lines(path) as lines:
-        header = _header(next(iter(lines), ""), str(path))
+        return parse(_standard_input(sys.stdin), "standard input")
+    with path.open("rb") as file:
+        lines = _texts(_lines(file, str(path)), str(path))
+        header = _header(next(lines, ""), str(path))
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return Transcript(header, list(_steps(lines, str(path))))
     return Transcript(header, _Steps(path))
 
 
-def parse(text: str, name: str = "transcript") -> Transcript:
+def parse(text: str | bytes, name: str = "transcript") -> Transcript:
     """The transcript that is written in *text*, all of it in memory.
 
     Raises:
         FormatError: it is none; the line is named.
     """
-    header, _, events = text.partition("\n")
-    return Transcript(_header(header, name), list(_steps(events.split("\n"), name)))
+    data = text.encode("utf8", "surrogatepass") if isinstance(text, str) else text
+    lines = _texts(data.split(b"\n"), name)
+    return Transcript(_header(next(lines, ""), name), list(_steps(lines, name)))
 
 
 def save(path: Path, transcript: Transcript) -> int:
     """Write it, step by step, in place of what is there; return how many steps.
 
-    Nothing is replaced before the last step is there; ``-`` is standard output.
+    Nothing is replaced before the last step is there; ``-`` is standard output. A new
+    file can be read by its owner alone: it holds what people have said.
+
+    Raises:
+        OSError: it cannot be written.
     """
     if str(path) == "-":
-        return _write(sys.stdout, transcript)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf8", newline="\n") as file:
-            count = _write(file, transcript)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return count
+        return _write(_standard_output().write, transcript)
+    with replacing(str(path), PRIVATE) as write:
+        return _write(write, transcript)
 
 
 def unparse(transcript: Transcript) -> str:
@@ -199,10 +214,24 @@ def data_of(value: Any) -> bytes:
         ValueError: they are not.
     """
     if isinstance(value, str):
-        return value.encode()
+        return _utf8(value)
     if isinstance(value, dict) and isinstance(value.get("base64"), str):
-        return base64.b64decode(value["base64"], validate=True)
-    raise ValueError(f'{value!r} is neither a text nor {{"base64": a text}}')
+        try:
+            return base64.b64decode(value["base64"], validate=True)
+        except ValueError as error:
+            raise ValueError(
+                f"{named(value['base64'])} is not base64: {error}"
+            ) from None
+    raise ValueError(f'{named(value)} is neither a text nor {{"base64": a text}}')
+
+
+def named(value: object) -> str:
+    """A wrong value as an error shows it: on one line, and short."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, str):
+        return f"{value[:SHOWN]!r}{'...' if len(value) > SHOWN else ''}"
+    return json.dumps(value, default=repr)
 
 
 class _Steps:
@@ -212,32 +241,70 @@ class _Steps:
         self._path = path
 
     def __iter__(self) -> Iterator[Step]:
-        with _lines(self._path) as lines:
-            next(iter(lines), None)
-            yield from _steps(lines, str(self._path))
+        name = str(self._path)
+        with self._path.open("rb") as file:
+            lines = _texts(_lines(file, name), name)
+            next(lines, None)
+            yield from _steps(lines, name)
 
 
-@contextmanager
-def _lines(path: Path) -> Iterator[Iterable[str]]:
-    with path.open(encoding="utf8", newline="\n") as file:
+@lru_cache(1)
+def _standard_input(stream: TextIO | None) -> bytes:
+    """All of it, which can be read once only."""
+    if stream is None:
+        raise FormatError("standard input is closed")
+    return stream.buffer.read()
+
+
+def _lines(file: BinaryIO, name: str) -> Iterator[bytes]:
+    number = 0
+    while line := file.readline(LONGEST_LINE):
+        number += 1
+        if len(line) == LONGEST_LINE:
+            raise FormatError(
+                f"{name}, line {number}: a line must be shorter than "
+                f"{LONGEST_LINE >> 20} MiB"
+            )
+        yield line
+
+
+def _texts(lines: Iterable[bytes], name: str) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
         try:
-            yield file
+            yield line.decode()
         except UnicodeDecodeError as error:
-            raise FormatError(f"{path}: not UTF-8: {error}") from error
+            raise FormatError(
+                f"{name}, line {number}: not UTF-8: {error.reason} at byte "
+                f"{error.start}: {line[error.start : error.start + 4]!r}"
+            ) from None
 
 
 def _header(line: str, name: str) -> Header:
-    event = _event(line, f"{name}, line 1") if line.strip() else {}
-    if any(event.get(key) != value for key, value in FORMAT.items()):
+    where = f"{name}, line 1"
+    event = _event(line, where) if line.strip() else {}
+    if any(_differs(event.get(key), value) for key, value in FORMAT.items()):
         wanted = json.dumps(FORMAT)[1:-1]
         raise FormatError(
-            f"{name}: not a transcript of this version: it begins with {line[:60]!r}, "
-            f"not with {wanted}"
+            f"{name}: not a transcript of this version: it begins with "
+            f"{line[:SHOWN]!r}, not with {wanted}"
         )
-    header = Header(**{key: event[key] for key in Header._fields if key in event})
+    said = {key: event[key] for key in Header._fields if key in event}
+    for key, value in said.items():
+        wanted = Header._field_defaults[key]
+        if type(value) is not type(wanted):
+            rule = "true or false" if wanted is False else "a text"
+            raise FormatError(f'{where}: "{key}" must be {rule}, got {named(value)}')
+    header = Header(**said)
     if header.framing not in ("", *FRAMINGS):
-        raise FormatError(f"{name}: framing {header.framing!r} is none of {FRAMINGS}")
+        raise FormatError(
+            f"{name}: framing {named(header.framing)} is none of {FRAMINGS}"
+        )
+    _cut(header.cut, where)
     return header
+
+
+def _differs(value: object, wanted: object) -> bool:
+    return value != wanted or type(value) is not type(wanted)
 
 
 def _steps(lines: Iterable[str], name: str) -> Iterator[Step]:
@@ -251,8 +318,9 @@ def _steps(lines: Iterable[str], name: str) -> Iterator[Step]:
             if step is not None:
                 yield step
             at, step = at + 1, Step(_action(event, where), {})
-        if step is None or event.get("at", at) != at:
-            raise FormatError(f"{where}: step {at} is not over, or has not begun")
+        if step is None or _differs(event.get("at", at), at):
+            told = f', and "at" is {named(event["at"])}' if "at" in event else ""
+            raise FormatError(f"{where}: step {at} is not over, or has not begun{told}")
         if "got" in event:
             _add(step.heard, event, where)
         elif "do" not in event:
@@ -265,28 +333,30 @@ def _event(line: str, where: str) -> dict[str, Any]:
     try:
         event = json.loads(line)
     except json.JSONDecodeError as error:
-        raise FormatError(f"{where}: not JSON: {error}") from error
+        raise FormatError(
+            f"{where}: not JSON: {error.msg} at column {error.colno}: {named(line)}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, or lists in lists in lists.
+        raise FormatError(f"{where}: not JSON: {error}: {named(line)}") from None
     if not isinstance(event, dict):
-        raise FormatError(f"{where}: {line.strip()[:60]!r} is no object")
+        raise FormatError(f"{where}: {named(line.strip())} is no object")
     return event
 
 
 def _action(event: dict[str, Any], where: str) -> Action:
-    client, do, cut = event.get("client"), event["do"], event.get("cut", "")
-    if not isinstance(client, str) or not client:
-        raise FormatError(f'{where}: "client" is missing: who does it?')
-    if do not in DEEDS:
-        raise FormatError(f"{where}: {do!r} is none of {', '.join(DEEDS)}")
+    client = _client(event, where, "who does it?")
+    do, cut = event["do"], event.get("cut", "")
+    if not isinstance(do, str) or do not in DEEDS:
+        raise FormatError(f"{where}: {named(do)} is none of {', '.join(DEEDS)}")
     data = _data(event.get("data", ""), where)
     if data and not DEEDS[do]:
         raise FormatError(f"{where}: nothing can be said with {do!r}")
-    return Action(client, do, data, cut)
+    return Action(client, do, data, _cut(cut, where))
 
 
 def _add(heard: Heard, event: dict[str, Any], where: str) -> None:
-    client, got = event.get("client"), event["got"]
-    if not isinstance(client, str) or not client:
-        raise FormatError(f'{where}: "client" is missing: who got it?')
+    client, got = _client(event, where, "who got it?"), event["got"]
     before = heard.get(client, Got())
     if isinstance(got, str) and got in ENDS:
         heard[client] = Got(before.data, got)
@@ -294,17 +364,45 @@ def _add(heard: Heard, event: dict[str, Any], where: str) -> None:
         heard[client] = Got(before.data + _data(got, where), before.end)
 
 
+def _client(event: dict[str, Any], where: str, question: str) -> str:
+    client = event.get("client")
+    if client in (None, ""):
+        raise FormatError(f'{where}: "client" is missing: {question}')
+    if not isinstance(client, str):
+        raise FormatError(f'{where}: "client" must be a text, got {named(client)}')
+    try:
+        _utf8(client)
+    except ValueError as error:
+        raise FormatError(f'{where}: "client": {error}') from None
+    return client
+
+
+def _cut(how: object, where: str) -> str:
+    if not isinstance(how, str) or not is_cut(how):
+        raise FormatError(f'{where}: "cut" must be one of {EXAMPLES}, got {named(how)}')
+    return how
+
+
 def _data(value: Any, where: str) -> bytes:
     try:
         return data_of(value)
     except ValueError as error:
-        raise FormatError(f"{where}: {error}") from error
+        raise FormatError(f"{where}: {error}") from None
 
 
-def _write(file: TextIO, transcript: Transcript) -> int:
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{named(text)} has half of a surrogate pair, which is no character"
+        ) from None
+
+
+def _write(write: Callable[[str], object], transcript: Transcript) -> int:
     count = -1
     for lines in _all_lines(transcript):
-        file.write(lines)
+        write(lines)
         count += 1
     return count
 
@@ -333,9 +431,21 @@ def _events(at: int, step: Step) -> Iterator[dict[str, Any]]:
 
 
 def _visible(event: dict[str, Any]) -> str:
-    line = json.dumps(event, ensure_ascii=False)
-    if not line.isprintable():
-        line = "".join(
-            each if each.isprintable() else json.dumps(each)[1:-1] for each in line
-        )
-    return line + "\n"
+    return visible_json(json.dumps(event, ensure_ascii=False)) + "\n"
+
+
+def visible_json(text: str) -> str:
+    """The same JSON, with what cannot be seen as escapes; its lines stay lines."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1]
+        for each in text
+    )
+
+
+def _standard_output() -> TextIO:
+    """Standard output for a file: in UTF-8, whatever the terminal has."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf8", newline="\n")
+    return sys.stdout

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 from legacy_chat.baseline.format import Transcript
 from legacy_chat.baseline.show import clients_of
-from legacy_chat.baseline.text import deed, got
+from legacy_chat.baseline.text import deed, got, seen
 
 __all__ = ["diagram"]
 
 # What Mermaid takes for its own, wherever it stands in a message; written as entities.
-ITS_OWN = re.compile(r"[#;<>&{}`\\\"]|^\s|\s$|%%")
+# Its scanner also knows "wrap:", and looks for some statements within a text.
+ITS_OWN = re.compile(
+    r"[#;<>&{}`$\\\"]|^\s|\s$|%%|(?<=wrap):|(?<=st)y(?=le)|(?<=class)D"
+)
 
 
 def diagram(transcript: Transcript) -> Iterator[str]:
@@ -21,7 +24,7 @@ def diagram(transcript: Transcript) -> Iterator[str]:
     clients = {name: f"c{number}" for number, name in enumerate(clients_of(transcript))}
     yield "sequenceDiagram"
     for name, ours in clients.items():
-        yield f"    participant {ours} as {_text(name)}"
+        yield f"    participant {ours} as {_text(seen(name))}"
     yield "    participant server"
     for action, heard in transcript.steps:
         yield f"    {clients[action.client]}->>server: {_text(deed(action))}"

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["Names", "Volatile"]
+__all__ = ["Names", "Volatile", "joined"]
 
 # What may be a name, or the escape of a brace; and its beginning.
 BRACED = re.compile(rb"\{(\{|[^{}]+)\}")
@@ -48,7 +48,7 @@ class Names:
 
     def __init__(self, volatile: Sequence[Volatile]) -> None:
         self._volatile = volatile
-        self._pattern = _alternatives(volatile)
+        self._pattern = re.compile(joined(volatile)) if volatile else None
         self._values: dict[bytes, bytes] = {}
         self._names: dict[tuple[str, bytes], str] = {}
         self._counts: Counter[str] = Counter()
@@ -113,13 +113,12 @@ class Names:
         return b"{{}" if match[1] == b"{" or match[1] in self._values else b"{"
 
 
-def _alternatives(volatile: Sequence[Volatile]) -> re.Pattern[bytes] | None:
+def joined(volatile: Sequence[Volatile]) -> bytes:
     """One pattern for all, so that nothing is bound twice; the first that fits wins.
 
     ``lastgroup`` tells which it was: the outermost group is the last to be closed.
     """
-    wrapped = [
+    return b"|".join(
         b"(?P<v%d>%s)" % (i, each.pattern.replace(b"(?P<value>", b"(?P<value%d>" % i))
         for i, each in enumerate(volatile)
-    ]
-    return re.compile(b"|".join(wrapped)) if wrapped else None
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from legacy_chat.baseline.format import Step, Transcript
-from legacy_chat.baseline.text import deed, got
+from legacy_chat.baseline.text import deed, got, seen
 
 __all__ = ["page"]
 
@@ -28,13 +28,14 @@ p { margin: .15rem 0; padding: .2rem .5rem; border-radius: .4rem }
 def page(transcript: Transcript, clients: Sequence[str]) -> Iterator[str]:
     """The page, a row for each step and a column for each client, in pieces."""
     header = transcript.header
-    heads = "".join(f"<th>{escape(name)}</th>" for name in clients)
+    heads = "".join(f"<th>{escape(seen(name))}</th>" for name in clients)
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width">'
-    yield f"<title>{escape(header.title)}</title>\n<style>\n{STYLE}</style>\n</head>"
-    yield f"<body>\n<h1>{escape(header.title)}</h1>"
+    title = escape(seen(header.title))
+    yield f"<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>"
+    yield f"<body>\n<h1>{title}</h1>"
     if header.recorded_from:
-        yield f"<p>Recorded from: {escape(header.recorded_from)}</p>"
+        yield f"<p>Recorded from: {escape(seen(header.recorded_from))}</p>"
     yield f"<table>\n<thead><tr><th></th>{heads}</tr></thead>\n<tbody>"
     for at, step in enumerate(transcript.steps, 1):
         cells = "".join(f"<td>{_cell(step, name)}</td>" for name in clients)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from legacy_chat.baseline.errors import RunError
+from legacy_chat.baseline.errors import LAST_WORDS, RunError
 
 __all__ = ["Place", "parse_address", "started"]
 
@@ -69,7 +69,7 @@ class Place:
             sock = socket.create_connection(where, self.timeout)
         except ConnectionRefusedError:
             raise
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise RunError(f"cannot connect to {_shown(*where)}: {error}") from error
         if sock.getsockname() == sock.getpeername():
             # Nobody listens: TCP has connected the socket with itself, by chance.
@@ -97,7 +97,7 @@ class _Started(Place):
                 env={**os.environ, "PYTHONUTF8": "1"},
                 start_new_session=os.name == "posix",
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise RunError(f"cannot run {self._command}: {error}") from error
 
     def connect(self, host: str = "") -> socket.socket:
@@ -141,8 +141,8 @@ class _Started(Place):
 
     def _last_words(self) -> str:
         self._log.seek(0)
-        lines = self._log.read().decode("utf8", "replace").splitlines()[-LAST_LINES:]
-        return "".join(f"\n  | {line}" for line in lines)
+        text = self._log.read().decode("utf8", "surrogateescape")
+        return "".join(LAST_WORDS + line for line in text.splitlines()[-LAST_LINES:])
 
     def _signal(self, signum: int) -> None:
         try:
@@ -182,7 +182,7 @@ def started(
     with _port(host) as free, tempfile.TemporaryFile() as log:
         host, port = address or (host, free)
         words = {"{port}": str(port), "{host}": host, "{loop}": loop}
-        argv = shlex.split(command)
+        argv = _words(command)
         for word, value in {**words, "{python}": sys.executable}.items():
             argv = [each.replace(word, value) for each in argv]
         if not argv:
@@ -201,9 +201,16 @@ def parse_address(text: str) -> tuple[str, int]:
         ValueError: it is none.
     """
     host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{text!r} is no HOST:PORT")
+    if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
+        raise ValueError(f"{text[:60]!r} is no HOST:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise RunError(f"the command {command!r} is wrong: {error}") from error
 
 
 @contextmanager
@@ -229,7 +236,7 @@ def _is_free(host: str, port: int) -> bool:
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
             sock.bind((host, port))
-    except OSError:
+    except (OSError, UnicodeError):
         return False
     return True
 

@@ -28,10 +28,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from legacy_chat.baseline.errors import FormatError
-from legacy_chat.baseline.format import FRAMINGS, data_of
-from legacy_chat.baseline.names import Volatile
+from legacy_chat.baseline.format import FRAMINGS, data_of, named
+from legacy_chat.baseline.names import Volatile, joined
 
-__all__ = ["FenceWords", "FuzzPlan", "Profile", "find_profile", "read_profile"]
+__all__ = [
+    "FenceWords",
+    "FuzzPlan",
+    "Profile",
+    "find_profile",
+    "profile_named",
+    "read_profile",
+]
 
 T = TypeVar("T")
 
@@ -47,6 +54,17 @@ ACTIONS = {
     "last words": 6.0,
 }
 MESSAGES = {"pieces": 4.0, "words": 5.0, "long": 1.0}
+
+
+# Seconds of quiet, and of patience, at most.
+LONGEST = 3600
+
+# Words of a fence after an action at most.
+MOST_WORDS = 1000
+
+# The largest numbers of a plan, and the largest weight in it.
+MOST = {"clients": 1000, "steps": 1_000_000, "longest": 1 << 26, "fresh": 1_000_000_000}
+HEAVIEST = 1e9
 
 
 class FenceWords(NamedTuple):
@@ -117,28 +135,42 @@ class Profile(NamedTuple):
     fuzz: FuzzPlan = FuzzPlan()
 
 
-def find_profile(name: str, beside: Path | None = None) -> Profile:
-    """The profile of that name or at that path.
+def find_profile(name: str) -> Profile:
+    """The profile that a user asks for: a shipped one's name, or a path.
 
     Args:
-        name: a path that ends in .toml, or a name; nothing for the plain one.
-        beside: where NAME.toml is looked for before the shipped ones.
+        name: a path ends in .toml; nothing is the plain profile.
 
     Raises:
         FormatError: there is none, or it is wrong.
     """
-    if not name:
-        return Profile()
-    shipped = Path(str(files("legacy_chat.baseline") / "profiles"))
     if name.endswith(".toml"):
         return read_profile(Path(name))
-    for folder in filter(None, (beside, shipped)):
-        if (folder / f"{name}.toml").is_file():
-            return read_profile(folder / f"{name}.toml")
-    known = ", ".join(sorted(path.stem for path in shipped.glob("*.toml")))
-    raise FormatError(
-        f"profile {name!r} is none of {known}, and no path that ends in .toml"
-    )
+    return _shipped(name, "no path that ends in .toml")
+
+
+def profile_named(name: str) -> Profile:
+    """The profile that a transcript names, which has to be a shipped one.
+
+    A profile has the command of a server: a file that somebody has sent must not
+    choose which one is run.
+
+    Raises:
+        FormatError: it is none.
+    """
+    return _shipped(name, "only --profile FILE.toml reads another one")
+
+
+def _shipped(name: str, otherwise: str) -> Profile:
+    folder = Path(str(files("legacy_chat.baseline") / "profiles"))
+    shipped = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    plain = Profile()
+    if name in ("", plain.name):
+        return plain
+    if name not in shipped:
+        known = ", ".join((plain.name, *shipped))
+        raise FormatError(f"profile {name[:60]!r} is none of {known}, and {otherwise}")
+    return read_profile(shipped[name])
 
 
 def read_profile(path: Path) -> Profile:
@@ -150,7 +182,7 @@ def read_profile(path: Path) -> Profile:
     try:
         table = tomllib.loads(path.read_text("utf8"))
         return _profile(table, path.stem)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"profile {path}: {error}") from error
 
 
@@ -158,16 +190,19 @@ def _profile(table: dict[str, Any], stem: str) -> Profile:
     _only(table, "the profile", Profile._fields)
     framing = table.get("framing", "segment")
     if framing not in FRAMINGS:
-        raise ValueError(f"framing {framing!r} is none of {', '.join(FRAMINGS)}")
+        raise ValueError(f"framing {named(framing)} is none of {', '.join(FRAMINGS)}")
+    volatile = tuple(_volatile(each) for each in table.get("volatile", []))
+    # Together they are one pattern, which may be wrong where none of them is.
+    _compiles(joined(volatile))
     return Profile(
-        str(table.get("name", stem)),
+        _text(table, "name", stem),
         framing,
         data_of(table.get("leave", "")),
-        float(table.get("quiet", 0.0)),
-        float(table.get("patience", 3.0)),
-        str(table.get("server", "")),
+        _number(table, "quiet", 0.0, 0, LONGEST),
+        _number(table, "patience", 3.0, 0, LONGEST),
+        _text(table, "server"),
         _fence(table["fence"]) if "fence" in table else None,
-        tuple(_volatile(each) for each in table.get("volatile", [])),
+        volatile,
         _plan(table.get("fuzz", {})),
     )
 
@@ -176,11 +211,11 @@ def _fence(table: dict[str, Any]) -> FenceWords:
     _only(table, "[fence]", FenceWords._fields)
     say = data_of(table.get("say", ""))
     heard = _several(table.get("heard", [table.get("say", "")]))
-    if not all(b"{n}" in each for each in (say, *heard)):
+    if not heard or not all(b"{n}" in each for each in (say, *heard)):
         raise ValueError('[fence] "say" and each "heard" must have {n} in them')
-    words = int(table.get("words", 3))
-    last_words = int(table.get("last_words", words + 1))
-    welcome = _pattern(table.get("welcome", ""))
+    words = int(_number(table, "words", 3, 1, MOST_WORDS))
+    last_words = int(_number(table, "last_words", words + 1, 1, MOST_WORDS + 1))
+    welcome = _pattern(table, "welcome")
     return FenceWords(
         say, heard, words, last_words, data_of(table.get("hello", "")), welcome
     )
@@ -188,12 +223,12 @@ def _fence(table: dict[str, Any]) -> FenceWords:
 
 def _volatile(table: dict[str, Any]) -> Volatile:
     _only(table, "[[volatile]]", Volatile._fields)
-    name, bind = str(table.get("name", "")), table.get("bind", "each")
+    name, bind = _text(table, "name"), table.get("bind", "each")
     if not re.fullmatch(r"[^{}0-9]+", name):
         raise ValueError(f"[[volatile]] name {name!r}: a text without braces or digits")
     if bind not in BINDINGS:
-        raise ValueError(f"{name}: bind {bind!r} is none of {', '.join(BINDINGS)}")
-    pattern, address = _pattern(table.get("pattern", "")), table.get("address", "")
+        raise ValueError(f"{name}: bind {named(bind)} is none of {', '.join(BINDINGS)}")
+    pattern, address = _pattern(table, "pattern"), _text(table, "address")
     if not pattern or (bind == "address") != bool(address):
         raise ValueError(f'{name}: needs a pattern, and "address" only to bind by it')
     return Volatile(name, pattern, bind, address)
@@ -208,15 +243,16 @@ def _plan(table: dict[str, Any]) -> FuzzPlan:
             given[key] = _several(value)
         elif isinstance(getattr(plan, key), dict):
             _only(value, f"[fuzz] {key}", tuple(getattr(plan, key)))
-            given[key] = {**dict.fromkeys(getattr(plan, key), 0.0), **value}
+            weights = {each: _number(value, each, 0.0, 0, HEAVIEST) for each in value}
+            given[key] = {**dict.fromkeys(getattr(plan, key), 0.0), **weights}
         else:
-            given[key] = max(1, int(value))
+            given[key] = int(_number(table, key, 0, 1, MOST[key]))
     plan = plan._replace(**given)
     for each in plan.never:
         _compiles(each)
     for key in ("actions", "messages"):
         weights = getattr(plan, key).values()
-        if min(weights) < 0 or not sum(weights):
+        if not any(weights):
             raise ValueError(f"[fuzz] {key}: weights are 0 or more, and not all 0")
     for key in ("words", "pieces", "fill"):
         if not any(getattr(plan, key)):
@@ -236,13 +272,33 @@ def _several(values: Any) -> tuple[bytes, ...]:
     return tuple(map(data_of, [values] if isinstance(values, str | dict) else values))
 
 
-def _pattern(text: str) -> bytes:
-    return _compiles(text.encode())
+def _text(table: dict[str, Any], key: str, default: str = "") -> str:
+    value = table.get(key, default)
+    if not isinstance(value, str):
+        raise ValueError(f'"{key}" must be a text, got {named(value)}')
+    return value
+
+
+def _number(
+    table: dict[str, Any], key: str, default: float, least: float, most: float
+) -> float:
+    """A number; a whole one if the default is."""
+    value = table.get(key, default)
+    kinds = (int,) if type(default) is int else (int, float)
+    if type(value) not in kinds or not least <= value <= most:
+        whole = "a whole number" if kinds == (int,) else "a number"
+        rule = f"{whole} from {least:,} to {most:,}"
+        raise ValueError(f'"{key}" must be {rule}, got {named(value)}')
+    return float(value)
+
+
+def _pattern(table: dict[str, Any], key: str) -> bytes:
+    return _compiles(_text(table, key).encode())
 
 
 def _compiles(pattern: bytes) -> bytes:
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"the pattern {pattern.decode()!r}: {error}") from error
     return pattern

@@ -8,26 +8,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from compat.replacing import replacing
 from compat.trace.words import count
 from legacy_chat.baseline.check import Result
+from legacy_chat.baseline.format import visible_json
+from legacy_chat.baseline.text import seen, seen_error
 
 __all__ = ["as_json", "lines", "status", "summary", "write_junit"]
 
-# What XML has no way to write, not even escaped.
-NOT_IN_XML = {code: f"\\x{code:02x}" for code in range(32) if chr(code) not in "\t\n\r"}
-
 
 def lines(result: Result) -> Iterator[str]:
-    """What is worth saying of one: nothing, if it is the same."""
-    where = f"{result.name}{f' on {result.on}' if result.on else ''}"
-    if result.difference is not None:
-        first, *others = result.difference.lines()
-        yield f"{where}, {first}"
-        yield from others
-    elif result.error:
-        yield f"{where}: could not be played: {result.error}"
-    elif result.skipped:
-        yield f"{where}: skipped: {result.skipped}"
+    """What is worth saying of one, as *seen*: nothing, if it is the same."""
+    return map(seen_error, _lines(result))
 
 
 def summary(results: Sequence[Result], seconds: float) -> str:
@@ -58,7 +50,7 @@ def status(results: Sequence[Result]) -> int:
 def as_json(results: Sequence[Result], seconds: float) -> str:
     """One JSON object."""
     counts = Counter(result.outcome for result in results)
-    return json.dumps(
+    text = json.dumps(
         {
             "conversations": len(results),
             "outcomes": dict(counts),
@@ -68,6 +60,7 @@ def as_json(results: Sequence[Result], seconds: float) -> str:
         ensure_ascii=False,
         indent=2,
     )
+    return visible_json(text)
 
 
 def write_junit(path: Path, results: Sequence[Result], seconds: float) -> None:
@@ -84,21 +77,35 @@ def write_junit(path: Path, results: Sequence[Result], seconds: float) -> None:
     )
     for result in results:
         _case(suite, result)
-    tree = ElementTree.ElementTree(suite)
-    ElementTree.indent(tree)
-    tree.write(path, "utf-8", xml_declaration=True)
+    ElementTree.indent(suite)
+    with replacing(str(path)) as write:
+        write("<?xml version='1.0' encoding='utf-8'?>\n")
+        write(ElementTree.tostring(suite, "unicode"))
 
 
 def _case(suite: ElementTree.Element, result: Result) -> None:
     case = ElementTree.SubElement(
         suite,
         "testcase",
-        classname=f"baseline.{result.on or 'server'}",
-        name=result.name,
+        # Escaped: XML has no way to write some characters.
+        classname=seen(f"baseline.{result.on or 'server'}"),
+        name=seen(result.name),
         time=f"{result.seconds:.3f}",
     )
     tags = {"different": "failure", "error": "error", "skipped": "skipped"}
     if result.outcome in tags:
-        said = "\n".join(lines(result)).translate(NOT_IN_XML)
+        said = "\n".join(lines(result))
         message = said.partition("\n")[0]
         ElementTree.SubElement(case, tags[result.outcome], message=message).text = said
+
+
+def _lines(result: Result) -> Iterator[str]:
+    where = f"{result.name}{f' on {result.on}' if result.on else ''}"
+    if result.difference is not None:
+        first, *others = result.difference.lines()
+        yield f"{where}, {first}"
+        yield from others
+    elif result.error:
+        yield f"{where}: could not be played: {result.error}"
+    elif result.skipped:
+        yield f"{where}: skipped: {result.skipped}"

@@ -20,7 +20,7 @@ from legacy_chat.baseline.check import Result, check
 from legacy_chat.baseline.errors import FormatError, RunError
 from legacy_chat.baseline.format import load
 from legacy_chat.baseline.places import Place, started
-from legacy_chat.baseline.profile import Profile, find_profile
+from legacy_chat.baseline.profile import Profile, profile_named
 from legacy_chat.baseline.shipped import name_of
 
 __all__ = ["Plan", "Server", "Target", "count_steps", "run"]
@@ -175,7 +175,7 @@ def _check(
     try:
         transcript = load(path)
         header = transcript.header
-        profile = plan.profile or find_profile(header.profile, path.parent)
+        profile = plan.profile or profile_named(header.profile)
         framing = header.framing or profile.framing
         if cut and framing != "stream":
             return Result(name, on, skipped=f"its framing is {framing!r}: cuts matter")
@@ -209,6 +209,6 @@ def _out_of_reach(host: str, target: Target) -> str:
     try:
         with socket.socket(family) as sock:
             sock.bind((host, 0))
-    except OSError:
+    except (OSError, UnicodeError):
         return f"this machine has no {host}"
     return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from legacy_chat.baseline.format import Header, Step, Transcript
-from legacy_chat.baseline.text import deed, fitted, got, width, wrapped
+from legacy_chat.baseline.text import deed, fitted, got, seen, width, wrapped
 
 __all__ = ["as_columns", "as_lines", "clients_of"]
 
@@ -60,7 +60,7 @@ def _table(
     transcript: Transcript, clients: Sequence[str], each: int, colour: bool
 ) -> Iterator[str]:
     yield from _title(transcript.header, colour)
-    heads = [[fitted(name, each)] for name in clients]
+    heads = [wrapped(seen(name), each) for name in clients]
     yield from _row("", heads, each, [BOLD] * len(clients), colour)
     paints = [_colour_of(index) for index in range(len(clients))]
     for at, step in enumerate(transcript.steps, 1):
@@ -102,4 +102,5 @@ def _colour_of(index: int) -> int:
 
 
 def _painted(text: str, code: int, colour: bool) -> str:
+    text = seen(text)
     return f"\x1b[{code}m{text}\x1b[0m" if colour and width(text) else text

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from compat.trace.words import width
+from legacy_chat.baseline.errors import LAST_WORDS
 from legacy_chat.baseline.format import Action, Got
 
-__all__ = ["deed", "fitted", "got", "readable", "width", "wrapped"]
+__all__ = [
+    "deed",
+    "fitted",
+    "got",
+    "readable",
+    "seen",
+    "seen_error",
+    "width",
+    "wrapped",
+]
 
 # What a client does, apart from sending.
 DEEDS = {
@@ -20,10 +30,22 @@ ENDS = {"eof": "the end", "reset": "a reset", "refused": "refused", "": ""}
 
 def readable(data: bytes) -> str:
     """*data* as text; what is not UTF-8 or cannot be seen as ``\\xff``, ``\\n``."""
-    text = data.decode("utf8", "surrogateescape")
+    return seen(data.decode("utf8", "surrogateescape"))
+
+
+def seen(text: str) -> str:
+    """*text* on one line: what cannot be seen, or steers a terminal, as an escape.
+
+    Everything goes through here that comes from a file, a server or a command line.
+    """
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def seen_error(message: str) -> str:
+    """As seen, but the last words of a server stay on lines of their own."""
+    return LAST_WORDS.join(map(seen, message.split(LAST_WORDS)))
 
 
 def deed(action: Action) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from legacy_chat.baseline import (
     Header,
     Step,
     Transcript,
+    format,
     load,
     parse,
     save,
@@ -77,6 +80,18 @@ def test_a_scenario_needs_no_numbers() -> None:
         ('{"client": "a"}', "step 0 is not over"),
         ("[1]", "no object"),
         ("{", "line 2: not JSON"),
+        ('{"at": true, "client": "a", "do": "open"}', '"at" is true'),
+        ('{"at": 1.0, "client": "a", "do": "open"}', '"at" is 1.0'),
+        ('{"client": [], "do": "open"}', '"client" must be a text, got a list'),
+        ('{"client": "\\ud800", "do": "open"}', "half of a surrogate pair"),
+        ('{"client": "a", "do": ["open"]}', "a list is none of open, send"),
+        ('{"client": "a", "do": "send", "data": "\\udcff"}', "half of a surrogate"),
+        ('{"client": "a", "do": "send", "data": {"base64": "?"}}', "not base64"),
+        ('{"client": "a", "do": "send", "cut": {}}', '"cut" must be one of'),
+        ('{"client": "a", "do": "send", "cut": "in half"}', "got 'in half'"),
+        ('{"at": ' + 5000 * "9" + "}", "line 2: not JSON: Exceeds"),
+        (100_000 * "[", "line 2: not JSON"),
+        (5000 * "x", "line 2: not JSON.{1,200}$"),
     ],
 )
 def test_a_wrong_line_is_an_error_that_says_which(line: str, why: str) -> None:
@@ -88,6 +103,49 @@ def test_a_wrong_line_is_an_error_that_says_which(line: str, why: str) -> None:
 def test_another_format_is_an_error(text: str) -> None:
     with pytest.raises(FormatError, match=r"not a transcript of this version|not JSON"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ('"title": 5', '"title" must be a text, got 5'),
+        ('"witness": "no"', "\"witness\" must be true or false, got 'no'"),
+        ('"host": null', '"host" must be a text, got null'),
+        ('"cut": "in half"', "\"cut\" must be one of .* got 'in half'"),
+        ('"framing": "packet"', "framing 'packet' is none of"),
+        ('"version": true', "not a transcript of this version"),
+    ],
+)
+def test_wrong_header_field_is_an_error(field: str, why: str) -> None:
+    text = HEAD.replace('"title": "t"', field)
+    with pytest.raises(FormatError, match=f"talk.*{why}"):
+        parse(text, "talk.jsonl")
+
+
+def test_line_that_is_not_utf8_is_an_error_with_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    path.write_bytes(HEAD.encode() + b'{"client": "\xff"}\n')
+    with pytest.raises(FormatError, match=r"talk\.jsonl, line 2: not UTF-8.*ff"):
+        list(load(path).steps)
+
+
+def test_file_without_lines_does_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(format, "LONGEST_LINE", 1 << 16)
+    with pytest.raises(FormatError, match="line 1: a line must be shorter"):
+        load(Path("/dev/zero"))
+
+
+def test_pipe_is_read_once_and_as_a_whole(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = f'{HEAD}{{"client": "a", "do": "open"}}\n'
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    steps = load(pipe).steps
+    writer.join()
+    assert list(steps) == list(steps) == [Step(Action("a", "open"), {})]
 
 
 def test_a_file_is_read_step_by_step_and_again(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from legacy_chat.baseline import FormatError, Profile, find_profile
+from legacy_chat.baseline.profile import profile_named
 
 
 def written(folder: Path, text: str) -> Profile:
@@ -20,9 +21,21 @@ def test_the_shipped_ones_are_found_by_name(name: str) -> None:
     assert find_profile(name).name == name
 
 
-def test_one_beside_the_transcript_is_found_by_name(tmp_path: Path) -> None:
-    written(tmp_path, 'leave = "bye"')
-    assert find_profile("mine", tmp_path) == Profile("mine", leave=b"bye")
+def test_profile_beside_the_transcript_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('server = "touch owned {port}"', "utf8")
+    monkeypatch.chdir(tmp_path)
+    assert find_profile("mine.toml").name == "mine"
+    for name in ("mine", "mine.toml", "./mine.toml", str(path), "../mine"):
+        with pytest.raises(FormatError, match=r"only --profile FILE\.toml reads"):
+            profile_named(name)
+
+
+def test_transcript_names_a_shipped_profile_or_none() -> None:
+    assert profile_named("tutorial") == find_profile("tutorial")
+    assert profile_named("") == profile_named("plain") == Profile()
 
 
 def test_whatever_is_missing_has_a_default(tmp_path: Path) -> None:
@@ -55,6 +68,25 @@ def test_weights_that_are_not_named_are_nothing(tmp_path: Path) -> None:
         ("[fuzz.actions]\nsend = 0", "not all 0"),
         ("[fuzz]\nwords = []", "nothing to say"),
         ("volatile = 5", "not iterable"),
+        ("name = 5", '"name" must be a text, got 5'),
+        ("server = []", '"server" must be a text, got a list'),
+        ("quiet = nan", '"quiet" must be a number from 0 to'),
+        ("quiet = true", '"quiet" must be a number from 0 to'),
+        ("patience = inf", '"patience" must be a number from 0 to'),
+        ("fence = 1", r"\[fence\] is no table"),
+        ("[fence]\nsay = '{n}'\nwords = 0", '"words" must be a whole number from 1'),
+        ("[fence]\nsay = '{n}'\nheard = []", "must have {n}"),
+        ("[fence]\nsay = '{n}'\nwelcome = 1", '"welcome" must be a text'),
+        ("[fence]\nsay = '{n}'\nwords = 1.5", "whole number"),
+        ('[[volatile]]\nname = "x"\npattern = 5', '"pattern" must be a text'),
+        ('[[volatile]]\nname = "x"\npattern = "a{9999999999999}"', "too large"),
+        ('[[volatile]]\nname = "x"\npattern = "(?i)a"', "global flags"),
+        (2 * '[[volatile]]\nname = "x"\npattern = "(?P<n>a)"\n', "redefinition"),
+        ("[fuzz]\nlongest = 99999999999", '"longest" must be a whole number'),
+        ("[fuzz.actions]\nsend = inf", '"send" must be a number from 0'),
+        ("[fuzz.messages]\nwords = 'x'", '"words" must be a number from 0'),
+        ("leave = " + 100_000 * "[", "recursion"),
+        ("quiet = " + 5000 * "9", "4300"),
         ("name = ", "Invalid value"),
     ],
 )

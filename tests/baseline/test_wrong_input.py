@@ -1,0 +1,309 @@
+"""No file, name, option or closed stream makes a traceback or a wrong status.
+
+Rule: status 2 and a line that says why. 0 and 1 are about two servers' answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from legacy_chat.baseline import Action, Difference, Got, Header, Result, save
+from legacy_chat.baseline.cli import main
+from legacy_chat.baseline.format import Step, Transcript
+from legacy_chat.baseline.report import as_json, write_junit
+from tests.baseline.line_server import line_server
+from tests.support import ROOT
+
+HEAD = '{"format": "legacy-chat-transcript", "version": 1'
+BASELINE = (sys.executable, "-m", "legacy_chat", "baseline")
+
+# What steers a terminal, ends a line, hides, turns a line around, or is no character.
+NASTY = "\x1b]0;owned\x07\x9b2J\r\n\u202e\u200b\u2028\ufeff\U000e0041\x00\ufffe"
+STEERS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u202e\ufeff\U000e0041\ufffe]")
+
+needs_full = pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="this system has no /dev/full"
+)
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def nasty(tmp_path: Path) -> Path:
+    """A transcript whose names and texts are meant for a terminal."""
+    path = tmp_path / "nasty.jsonl"
+    steps = [
+        Step(Action(NASTY, "open"), {}),
+        Step(Action(NASTY, "send", NASTY.encode()), {NASTY: Got(NASTY.encode())}),
+    ]
+    save(path, Transcript(Header(NASTY, NASTY), steps))
+    return path
+
+
+@pytest.mark.parametrize(
+    "form", [[], ["--lines"], ["--width", "200"], ["--mermaid"], ["--html"]]
+)
+def test_transcript_cannot_steer_a_terminal(
+    nasty: Path, form: list[str], capsys: Capture
+) -> None:
+    assert main(["show", str(nasty), *form]) == 0
+    said = capsys.readouterr()
+    assert not STEERS.search(said.out)
+    assert "owned" in said.out
+    assert said.err == ""
+
+
+def test_names_add_no_line_to_a_diagram(nasty: Path, capsys: Capture) -> None:
+    assert main(["show", str(nasty), "--mermaid"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "sequenceDiagram",
+        *2 * ["participant"],
+        *2 * ["c0->>server:"],
+        "server-->>c0:",
+    ]
+
+
+def test_names_cannot_steer_a_terminal_in_a_diff(
+    nasty: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    other = tmp_path / "other.jsonl"
+    save(other, Transcript(Header(), [Step(Action("b" + NASTY, "open"), {})]))
+    assert main(["diff", str(nasty), str(other)]) == 1
+    assert not STEERS.search(capsys.readouterr().out)
+
+
+def test_names_of_files_and_options_stay_on_one_line(capsys: Capture) -> None:
+    name = NASTY.replace("\0", "")
+    for argv in (
+        ["check", name],
+        ["show", name],
+        ["record", name, "-o", "x"],
+        ["check", "k3-out", "--profile", name],
+        ["check", "k3-out", "--profile", f"{name}.toml"],
+    ):
+        assert main(argv) == 2
+        said = capsys.readouterr()
+        assert not STEERS.search(said.out + said.err)
+        assert said.err.count("\n") == 1
+    assert main(["check", "k3-out", "--command", name]) == 2
+    assert not STEERS.search(capsys.readouterr().out)
+    for argv in (["show", "x", f"--{name}"], ["check", "x", "--cut", name], [name]):
+        with pytest.raises(SystemExit) as caught:
+            main(argv)
+        assert caught.value.code == 2
+        assert not STEERS.search(capsys.readouterr().err)
+
+
+def test_last_words_of_a_server_cannot_steer_a_terminal(capsys: Capture) -> None:
+    code = "import sys; print('\\x1b]0;owned\\x07\\n\\x9b2J'); sys.exit(1)"
+    command = f'{{python}} -c "{code}" {{port}}'
+    assert main(["check", "k3-out", "--command", command]) == 2
+    said = capsys.readouterr()
+    assert r"  | \x1b]0;owned\x07" in said.out.splitlines()
+    assert not STEERS.search(said.out + said.err)
+
+
+def test_junit_is_xml_and_json_is_json_whatever_was_said(tmp_path: Path) -> None:
+    name = f"{NASTY}\ud800"
+    found = Difference(
+        1, Action(name, "send", b"\x1b"), {name: Got(b"a")}, {name: Got(b"\x00\xff")}
+    )
+    results = [
+        Result(name, name, difference=found),
+        Result(name, error=name),
+        Result(name, skipped=name),
+    ]
+    write_junit(tmp_path / "report.xml", results, 1.0)
+    suite = ElementTree.parse(tmp_path / "report.xml").getroot()
+    assert [len(case) for case in suite] == [1, 1, 1]
+    text = as_json(results, 1.0)
+    assert not STEERS.search(text)
+    assert json.loads(text)["results"][1]["error"] == name
+
+
+def test_transcript_cannot_name_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    owned = tmp_path / "owned"
+    profile = tmp_path / "evil.toml"
+    profile.write_text(f'server = "touch {owned} {{port}}"', "utf8")
+    path = tmp_path / "sent.jsonl"
+    for name in ("evil", "evil.toml", "./evil.toml", str(profile)):
+        path.write_text(
+            f'{HEAD}, "profile": "{name}"}}\n{{"client": "a", "do": "open"}}'
+        )
+        for argv in (
+            ["check", str(path)],
+            ["check", "k3-out", str(path), "--loop", "select"],
+            ["minimise", str(path), "--loop", "select"],
+            ["record", str(path), "-o", "said.jsonl"],
+        ):
+            assert main(argv) == 2
+            said = capsys.readouterr()
+            assert "only --profile FILE.toml reads another one" in said.out + said.err
+    assert not owned.exists()
+
+
+def test_recording_names_its_profile_without_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    profile, scenario, said = (
+        tmp_path / each for each in ("mine.toml", "talk.jsonl", "said.jsonl")
+    )
+    profile.write_text('framing = "stream"', "utf8")
+    scenario.write_text(f'{HEAD}}}\n{{"client": "a", "do": "open"}}')
+    with line_server() as place:
+        where = ["--connect", f"{place.host}:{place.port}"]
+        profiled = [*where, "--profile", str(profile)]
+        assert main(["record", str(scenario), "-o", str(said), *profiled]) == 0
+        assert '"profile": "mine.toml"' in said.read_text("utf8")
+        assert stat.S_IMODE(said.stat().st_mode) == 0o600
+        assert main(["check", str(said), *where]) == 2
+        assert "'mine.toml' is none of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["check", "k3-out", "--command", "x '{port}"], "No closing quotation"),
+        (["check", "k3-out", "--connect", "a..b:1"], "cannot connect to a..b:1"),
+        (["record", "/dev/null", "-o", "x"], "/dev/null: not a transcript"),
+        (["check", "k3-out", "--junit", "KEPT"], "is read, and must not be written"),
+    ],
+)
+def test_wrong_option_is_status_2(argv: list[str], why: str, capsys: Capture) -> None:
+    if argv[-1] == "KEPT":
+        kept = ROOT / "legacy_chat/baseline/transcripts/kept/k3-out.jsonl"
+        before = kept.read_bytes()
+        argv[-1] = str(kept)
+    assert main(argv) == 2
+    said = capsys.readouterr()
+    assert why in said.out + said.err
+    if "must not be written" in why:
+        assert kept.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["show", "k3-out", "--width", "9" * 20],
+        ["show", "k3-out", "--width", "9" * 5000],
+        ["show", "k3-out", "--width", "²"],
+        ["check", "--jobs", "9" * 20],
+        ["check", "--repeat", "9" * 20],
+        ["check", "--timeout", "nan"],
+        ["check", "--timeout", "9" * 5000],
+        ["check", "--connect", f"a:{'9' * 5000}"],
+        ["check", "--cut", f"at {'9' * 5000}"],
+        ["fuzz", "--seed", "9" * 5000],
+        ["fuzz", "--minutes", "inf"],
+        ["fuzz", "--conversations", "9" * 20],
+    ],
+)
+def test_number_that_is_too_large_is_status_2(
+    option: list[str], capsys: Capture
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(option)
+    assert caught.value.code == 2
+    assert len(capsys.readouterr().err) < 6000
+
+
+def test_wide_terminal_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("COLUMNS", "9" * 20)
+    assert main(["show", "k3-out"]) == 0
+    assert "out" in capsys.readouterr().out
+
+
+def test_fault_of_the_tool_is_not_a_difference(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("legacy_chat.baseline.cli.differences", None)
+    assert main(["diff", "k3-out", "k3-out"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def shell(script: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run ``legacy-chat baseline ARGV``, with what *script* has behind "$@"."""
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {script}', "sh", *BASELINE, *argv],
+        check=False,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize(("right", "status"), [("k3-out", 0), ("k2-held-back", 1)])
+def test_closed_streams_leave_the_status_as_it_is(
+    closed: str, right: str, status: int
+) -> None:
+    done = shell(closed, "diff", "kept/k3-out", right)
+    assert done.returncode == status
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("argv", [["show", "k3-out"], ["check", "--json", "k3-out"]])
+def test_closed_standard_output_is_an_error_if_it_is_needed(argv: list[str]) -> None:
+    done = shell(">&-", *argv)
+    assert done.returncode == 2
+    assert done.stderr == "legacy-chat baseline: standard output is closed\n"
+
+
+def test_closed_standard_input_is_an_error() -> None:
+    done = shell("<&-", "show", "k3-out")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = shell("<&-", "record", "-", "-o", "x", "--connect", "1")
+    assert done.returncode == 2
+    assert done.stderr == "legacy-chat baseline: standard input is closed\n"
+
+
+@needs_full
+@pytest.mark.parametrize(
+    "argv", [["show", "k3-out"], ["diff", "k3-out", "k4-after-out"]]
+)
+def test_full_standard_output_is_an_error(argv: list[str]) -> None:
+    done = shell("> /dev/full", *argv)
+    assert done.returncode == 2
+    why = "legacy-chat baseline: standard output: No space left on device\n"
+    assert done.stderr == why
+
+
+@needs_full
+@pytest.mark.parametrize("argv", [["show", "missing"], ["show", "--nonsense"]])
+def test_full_standard_error_leaves_the_status_as_it_is(argv: list[str]) -> None:
+    assert shell("2> /dev/full", *argv).returncode == 2
+    assert shell("2> /dev/full", "show", "k3-out").returncode == 0
+
+
+def test_reader_that_leaves_is_no_error_to_show() -> None:
+    done = shell("| head -n 1", "show", "kept")
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+@needs_full
+def test_recording_leaves_a_device_as_it_is(tmp_path: Path) -> None:
+    scenario = tmp_path / "talk.jsonl"
+    scenario.write_text(f'{HEAD}}}\n{{"client": "a", "do": "open"}}')
+    with line_server() as place:
+        where = ("--connect", f"{place.host}:{place.port}")
+        done = shell("", "record", str(scenario), "-o", "/dev/full", *where)
+    assert done.returncode == 2
+    why = "legacy-chat baseline: /dev/full: No space left on device\n"
+    assert done.stderr == why
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
