@@ -6,7 +6,8 @@ Rule 2: one descriptor is kept in reserve. When there is no other, those who wai
 accepted on it, one by one, to be told that there is no room; who is told nothing waits
 for its own timeout.
 Rule 3: a listener that could not be opened leaves nothing behind in the map.
-Rule 4: a socket that has ceased to listen is made to listen again.
+Rule 4: a socket that has ceased to listen is made to listen again, on its address and
+port. While it cannot, the log says so and the listener keeps trying.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 # A free port of one address may be taken on the next address of the same name.
 FREE_PORT_TRIES = 16
 
+CANNOT_ACCEPT = "cannot accept"
+
 logger = logging.getLogger("legacy_chat")
 
 
@@ -57,6 +60,9 @@ class Listener(asyncore.dispatcher):
 
     clients: Any = ()
 
+    # Where the socket listens, as getsockname() says it; None before.
+    _address: Any = None
+
     def __init__(self, map: compat.Map | None = None) -> None:
         asyncore.dispatcher.__init__(self, map=map)
         self._doors: list[_Door] = []
@@ -64,7 +70,8 @@ class Listener(asyncore.dispatcher):
         self._list_num = 0
         self._pause_ends = 0.0
         self._clients_then = 0
-        self._failing = False
+        # What has failed since it last succeeded, as the log has said it.
+        self._failing: set[str] = set()
         self._timers: list[compat.Timer] = []
 
     def readable(self) -> bool:
@@ -77,8 +84,7 @@ class Listener(asyncore.dispatcher):
 
     def close(self) -> None:
         """Stop listening. Who has been let in stays."""
-        for timer in self._timers:
-            timer.cancel()
+        self._cancel_timers()
         self._reserve.give_up()
         self._close_all_doors()
 
@@ -88,7 +94,8 @@ class Listener(asyncore.dispatcher):
 
     def handle_close(self) -> None:
         """Stay; and listen again, if that is what has ended."""
-        for door in (self, *self._doors):
+        self._listen_again(self)
+        for door in self._doors:
             self._listen_again(door)
 
     def refuse(self, sock: socket.socket, reason: str) -> None:
@@ -148,7 +155,8 @@ class Listener(asyncore.dispatcher):
                 missing = error
             else:
                 # With port 0, the other addresses take the number that the first got.
-                port = door.socket.getsockname()[1]
+                door._address = door.socket.getsockname()
+                port = door._address[1]
                 if isinstance(door, _Door):
                     self._doors.append(door)
         if not self.accepting and missing is not None:
@@ -161,7 +169,7 @@ class Listener(asyncore.dispatcher):
         self._doors.clear()
         asyncore.dispatcher.close(self)
 
-    def _accept_from(self, door: asyncore.dispatcher) -> None:
+    def _accept_from(self, door: Listener | _Door) -> None:
         for _ in range(ACCEPTS_A_TURN):
             try:
                 pair = door.accept()
@@ -170,17 +178,18 @@ class Listener(asyncore.dispatcher):
                 return
             if pair is None:
                 return
-            if self._failing:
-                self._failing, self._pause_ends = False, 0.0
+            if CANNOT_ACCEPT in self._failing:
+                self._failing.remove(CANNOT_ACCEPT)
+                self._pause_ends = 0.0
                 logger.info("accepting again")
             self.handle_accepted(*pair)
 
-    def _accept_failed(self, door: asyncore.dispatcher, error: OSError) -> None:
+    def _accept_failed(self, door: Listener | _Door, error: OSError) -> None:
         if error.errno in NO_DESCRIPTOR:
             self._refuse_all_from(door)
-        elif error.errno == errno.EINVAL:
-            self._listen_again(door)
-        self._pause(error)
+        elif error.errno == errno.EINVAL and self._listen_again(door):
+            return
+        self._pause(CANNOT_ACCEPT, error)
 
     def _refuse_all_from(self, door: asyncore.dispatcher) -> None:
         """Accept on the reserve who waits, to say that there is no room."""
@@ -198,31 +207,52 @@ class Listener(asyncore.dispatcher):
             self._reserve.hold()
         self._reserve.hold()
 
-    def _listen_again(self, door: asyncore.dispatcher) -> None:
-        """Who has a duplicate of the socket may have shut it down."""
-        try:
-            if not _listens(door.socket):
-                door.socket.listen(self._list_num)
-                logger.warning("the socket had ceased to listen, and listens again")
-        except OSError as error:
-            self._pause(error)
+    def _listen_again(self, door: Listener | _Door) -> bool:
+        """Repair a socket that the holder of a duplicate has shut down.
 
-    def _pause(self, error: OSError) -> None:
-        if not self._failing:
-            self._failing = True
+        Return whether there was need to.
+        """
+        ip, port = door._address[:2]
+        failure = f"cannot listen on {ip} port {port} again"
+        try:
+            if _listens(door.socket):
+                return False
+            _bind_again(door.socket, door._address)
+            door.socket.listen(self._list_num)
+        except OSError as error:
+            self._pause(failure, error)
+        else:
+            self._failing.discard(failure)
             logger.warning(
-                "cannot accept: %s; trying again every %g s, %d clients stay",
+                "the socket had ceased to listen, and listens again on %s port %d",
+                ip,
+                port,
+            )
+        return True
+
+    def _pause(self, failure: str, error: OSError) -> None:
+        if failure not in self._failing:
+            self._failing.add(failure)
+            logger.warning(
+                "%s: %s; trying again every %g s, %d clients stay",
+                failure,
                 error,
                 ACCEPT_PAUSE,
                 len(self.clients),
             )
         self._pause_ends = time.monotonic() + ACCEPT_PAUSE
         self._clients_then = len(self.clients)
+        self._cancel_timers()
         if compat.is_turned(self._map):
             # asyncore's own loop asks again when anything happens, or at its timeout.
             self._timers = [
                 compat.call_later(ACCEPT_PAUSE, self._end_pause, map=self._map)
             ]
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
 
     def _end_pause(self) -> None:
         self._pause_ends = 0.0
@@ -230,6 +260,8 @@ class Listener(asyncore.dispatcher):
 
 class _Door(asyncore.dispatcher):
     """A further address of a listener: the same backlog, the same clients."""
+
+    _address: Any = None
 
     def __init__(self, listener: Listener) -> None:
         asyncore.dispatcher.__init__(self, map=listener._map)
@@ -282,6 +314,21 @@ class _Reserve:
             return self._fd >= 0 and os.fstat(self._fd).st_ino == self._inode
         except OSError:
             return False
+
+
+def _bind_again(sock: socket.socket, address: Any) -> None:
+    """Bind a socket that was shut down, unless it is still bound.
+
+    Linux takes away a port that it chose itself; listen() alone would choose another.
+
+    Raises:
+        OSError: the address has been taken meanwhile.
+    """
+    try:
+        sock.bind(address)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def _listens(sock: socket.socket) -> bool:

@@ -240,7 +240,10 @@ LESSON = Lesson(
             (
                 Excerpt(
                     Listener._accept_from,
-                    ("if self._failing:", "self.handle_accepted(*pair)"),
+                    (
+                        "if CANNOT_ACCEPT in self._failing:",
+                        "self.handle_accepted(*pair)",
+                    ),
                     beside="handle_accept",
                 ),
             ),

@@ -264,6 +264,103 @@ def test_a_listener_that_fails_comes_back(
         still_chats(room, a, b)
 
 
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+
+def shut_down(sock: socket.socket) -> None:
+    """Shut it down as the holder of a duplicate does."""
+    with sock.dup() as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def three_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every name stand for three addresses of the loopback."""
+
+    def found(host: Any, port: int, **options: Any) -> list[Any]:
+        stream = socket.SOCK_STREAM
+        return [
+            (socket.AF_INET, stream, 0, "", ("127.0.0.1", port)),
+            (socket.AF_INET6, stream, 0, "", ("::1", port, 0, 0)),
+            (socket.AF_INET, stream, 0, "", ("127.0.0.2", port)),
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_listener_shut_down_returns_to_its_free_port(
+    any_loop: str, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only a system that takes a free port away makes this differ from a given one."""
+    with our_room(any_loop, host=host) as room:
+        sock = room.server.socket
+        shut_down(sock)
+        room.until(lambda: "listens again" in caplog.text)
+        with socket.create_connection((sock.getsockname()[0], room.server.port)):
+            room.until(lambda: len(room.server.clients) == 1)
+        assert "cannot accept" not in caplog.text
+
+
+@pytest.mark.usefixtures("three_addresses")
+def test_every_address_returns_to_the_same_free_port(any_loop: str) -> None:
+    with our_room(any_loop, host="localhost") as room:
+        port = room.server.port
+        doors = [each for each in room.server._map.values() if each.accepting]
+        addresses = [door.socket.getsockname()[:2] for door in doors]
+        assert {each for _, each in addresses} == {port}
+        for door in doors:
+            shut_down(door.socket)
+        room.until(lambda: all(listens(door.socket) for door in doors))
+        for number, address in enumerate(addresses, 1):
+            sock = socket.socket(FAMILIES[":" in address[0]])
+            sock.connect(address)
+            room.peers.append(Peer(sock))
+            room.until(lambda number=number: len(room.server.clients) == number)
+
+
+def listens(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def test_metrics_shut_down_return_to_their_free_port(any_loop: str) -> None:
+    with our_room(any_loop, metrics=("127.0.0.1", 0)) as room:
+        metrics = room.server.metrics
+        shut_down(metrics.socket)
+        room.until(lambda: listens(metrics.socket))
+        scraper = Peer(("127.0.0.1", metrics.port))
+        room.peers.append(scraper)
+        scraper.send("GET /metrics HTTP/1.0\r\n\r\n")
+        room.until(lambda: scraper.ended)
+        assert b"200 OK" in scraper.got
+
+
+def test_listener_whose_port_is_taken_says_so_until_it_is_free(
+    any_loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with our_room(any_loop) as room:
+        a = room.join()
+        address = room.server.socket.getsockname()
+        shut_down(room.server.socket)
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                other.bind(address)
+                other.listen()
+            except OSError:
+                pytest.skip("this system keeps the port of a socket that is shut down")
+            cannot = f"cannot listen on 127.0.0.1 port {address[1]} again: "
+            room.until(lambda: cannot in caplog.text)
+            tries = len(caplog.records)
+            still_chats(room, a)
+            a.got = b""
+            still_chats(room, a)
+            assert len(caplog.records) == tries
+        room.until(lambda: "listens again" in caplog.text)
+        room.peers.append(Peer(address))
+        room.until(lambda: len(room.server.clients) == 2)
+
+
 def test_the_reserve_gives_up_no_descriptor_that_is_anothers(
     out_of_descriptors: Callable[[], None],
 ) -> None:
