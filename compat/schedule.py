@@ -25,11 +25,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from threading import get_ident
+from types import FrameType
 from typing import Any, ClassVar, Protocol
 
 from compat.backends import LONGEST_WAIT
 from compat.channels import Map
 from compat.files import OpenFile, file_behind
+from compat.values import shown
 
 __all__ = [
     "Schedule",
@@ -301,11 +303,8 @@ class Schedule:
     ) -> Timer:
         """See the function of that name. O(log n) in the number of timers."""
         _check(callback)
-        if not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(
-                f"seconds={seconds!r} is no time from now: 0 or more, and finite"
-            )
-        timer = Timer(self, time.monotonic() + seconds, callback, args)
+        when = time.monotonic() + _checked_seconds(seconds)
+        timer = Timer(self, when, callback, args)
         self._number += 1
         heapq.heappush(self._heap, (timer.when, self._number, timer))
         return timer
@@ -336,10 +335,11 @@ class Schedule:
             self._cancelled -= 1
         if not self._heap:
             return timeout
-        left = max(0.0, self._heap[0][0] - time.monotonic())
+        # The product below is infinite for a time that lies too far ahead.
+        left = min(self._heap[0][0] - time.monotonic(), LONGEST_WAIT)
         # Up to whole milliseconds: asyncore's poll2 cuts the rest off with int(), and
         # a loop that wakes half a millisecond early turns idly until the time has come.
-        left = min(math.ceil(left * 1000) / 1000, LONGEST_WAIT)
+        left = max(0.0, math.ceil(left * 1000) / 1000)
         return left if timeout is None else min(left, timeout)
 
     def run_due(self) -> None:
@@ -445,14 +445,14 @@ def call_later(
     """Run ``callback(*args)`` in the loop that turns *map*, *seconds* from now.
 
     Args:
-        seconds: 0 or more. With 0 it runs at the end of the next turn.
+        seconds: 0 or more, and finite. With 0 it runs at the end of the next turn.
         map: None for ``asyncore.socket_map``.
 
     Call it in the thread that turns the map. The timer waits for a loop if none is
     running yet; asyncore's own ``loop`` does not run it.
 
     Raises:
-        ValueError: *seconds* is negative, infinite or no number.
+        ValueError: *seconds* is negative, no number, or no finite float.
         TypeError: *callback* cannot be called.
     """
     return schedule_of(map).call_later(seconds, callback, *args)
@@ -525,17 +525,21 @@ def on_signals(
     ``Thread.join``, may not be seen before its wait is over.
 
     Raises:
-        ValueError: this is not the main thread; as from ``signal.signal``.
+        ValueError: one of *signums* is no signal's number; or this is not the main
+            thread, as from ``signal.signal``.
+        OSError: one of the signals cannot be handled, as SIGKILL.
+        TypeError: *callback* cannot be called.
     """
 
     def handler(signum: int, frame: object) -> None:
         call_soon_threadsafe(callback, signum, map=schedule.map)
 
+    _check(callback)
     schedule = schedule_of(map)
     with ExitStack() as stack:
         stack.callback(_registry.forget_if_idle, schedule)
         for signum in signums:
-            stack.callback(signal.signal, signum, signal.signal(signum, handler))
+            stack.callback(signal.signal, signum, _handle(signum, handler))
         schedule._signals += 1
         try:
             yield
@@ -586,6 +590,30 @@ def _socket_pair() -> tuple[socket.socket, socket.socket]:
 def _check(callback: Callable[..., object]) -> None:
     if not callable(callback):
         raise TypeError(f"callback={callback!r} cannot be called")
+
+
+def _checked_seconds(seconds: float) -> float:
+    try:
+        # Not float() alone, which reads a str, too.
+        finite = math.isfinite(seconds)
+    except (TypeError, ValueError, OverflowError):
+        # No number; a signaling NaN of decimal's; an int that no float can hold.
+        finite = False
+    if not (finite and seconds >= 0):
+        raise ValueError(f"seconds must be finite and >= 0, got {shown(seconds)}")
+    return float(seconds)
+
+
+def _handle(signum: int, handler: Callable[[int, FrameType | None], object]) -> Any:
+    """Let *handler* handle a signal; return the handler before.
+
+    Raises:
+        ValueError: *signum* is no signal's number. OSError: as from ``signal.signal``.
+    """
+    known = isinstance(signum, int) and signum in signal.valid_signals()
+    if not known or isinstance(signum, bool):
+        raise ValueError(f"signums must be numbers of signals, got {shown(signum)}")
+    return signal.signal(signum, handler)
 
 
 def _call(callback: Callable[..., object], args: tuple[Any, ...]) -> None:

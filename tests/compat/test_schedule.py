@@ -8,14 +8,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import compat
 from compat import schedule
+from compat.backends import LONGEST_WAIT
 from tests.compat.test_loops import Probe
+from tests.support import OURS
 
 
 @pytest.fixture
@@ -127,7 +133,7 @@ def test_what_leaves_a_loop_leaves_it_from_a_callback_too(
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
 def test_a_time_that_is_none_is_an_error(seconds: float) -> None:
-    with pytest.raises(ValueError, match="is no time from now: 0 or more"):
+    with pytest.raises(ValueError, match="seconds must be finite and >= 0, got "):
         compat.call_later(seconds, stop)
 
 
@@ -436,3 +442,71 @@ def test_a_turn_watcher_that_raises_is_logged_and_ends_nothing(
 def test_a_turn_watcher_that_cannot_be_called_is_an_error_at_once() -> None:
     with pytest.raises(TypeError, match="callback=3 cannot be called"):
         compat.on_turn(3).__enter__()  # type: ignore[arg-type]
+
+
+# Numbers of every kind.
+
+NUMBERS = st.one_of(
+    st.integers(),
+    st.floats(),
+    st.decimals(),
+    st.fractions(),
+    st.text(),
+    st.sampled_from([10**400, 10**5000, 1e306, 5e-324, -0.0, True, None, b"5"]),
+    st.sampled_from([Decimal("sNaN"), Decimal("1e400"), Fraction(10**400), 3e9]),
+)
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """Why a value is refused; "" if it is not."""
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("loop", OURS)
+@settings(max_examples=100, deadline=None)
+@given(seconds=NUMBERS)
+def test_any_number_of_seconds_is_refused_or_waited_for(
+    loop: str, seconds: Any
+) -> None:
+    map: dict[int, Any] = {}
+    channel = Probe(map)
+    why = refusal(lambda: compat.call_later(seconds, len, "", map=map))
+    left = schedule.schedule_of(map).patience(None)
+    if why:
+        assert left is None
+        assert why.startswith("seconds must be finite and >= 0, got ")
+        assert len(why) < 100
+    else:
+        # Nor is the wait longer than the kernel takes.
+        assert left is not None
+        assert 0 <= left <= LONGEST_WAIT
+        compat.loop(0, map=map, count=1, loop=loop)
+    channel.close()
+
+
+@settings(max_examples=100, deadline=None)
+@given(signum=NUMBERS)
+def test_any_signal_number_is_refused_or_handled(signum: Any) -> None:
+    def handle() -> None:
+        with compat.on_signals([signum], print):
+            assert signal.getsignal(signum) not in (signal.SIG_DFL, signal.SIG_IGN)
+
+    try:
+        why = refusal(handle)
+    except OSError:
+        assert signum in (signal.SIGKILL, signal.SIGSTOP)
+    else:
+        assert not why or why.startswith("signums must be numbers of signals, got ")
+        assert len(why) < 100
+
+
+def test_signal_callback_that_cannot_be_called_is_an_error() -> None:
+    with (
+        pytest.raises(TypeError, match="callback=5 cannot be called"),
+        compat.on_signals([signal.SIGINT], 5),  # type: ignore[arg-type]
+    ):
+        pass
