@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import compat
+from compat.complaints import Parser, complain
 from compat.streams import escape_the_rest, throw_away
 from compat.trace.options import add_options, check_trace, trace_mistake, traced
 from legacy_chat import __version__
@@ -25,6 +28,7 @@ from legacy_chat.limits import Limits
 from legacy_chat.logs import FORMATS, configure
 from legacy_chat.metrics import MetricsError
 from legacy_chat.output import settle
+from legacy_chat.ranges import described, parse
 from legacy_chat.server import DEFAULT_PORT, ChatServer
 from legacy_chat.terminal import connect
 
@@ -38,9 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# How many clients may wait to be let in. The tutorial's 20 stalls a burst of a few
-# hundred for a second.
-BACKLOG = 128
+# Connections that may wait to be accepted. With the tutorial's 20, some of a burst of a
+# few hundred wait for seconds. The system may allow fewer.
+BACKLOG = min(1024, socket.SOMAXCONN)
 
 # select() takes no descriptor above this, whatever the system allows.
 SELECT_LIMIT = 1024
@@ -58,13 +62,7 @@ STOPS = [
 # What makes it write its counters to the log.
 TELLS = [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []
 
-# TCP's own limit.
-LONGEST_KEEPALIVE = 32767
-
 USUAL = Limits()
-
-# The largest number of clients, bytes or messages that an option takes.
-MOST = 1 << 40
 
 SERVE_EXAMPLES = """\
 examples:
@@ -258,7 +256,7 @@ def _heeded(signums: list[signal.Signals]) -> list[signal.Signals]:
 
 def _refuse(what: str, error: Exception) -> int:
     reason = getattr(error, "strerror", None) or error
-    print(f"legacy-chat: {what}: {reason}", file=sys.stderr)
+    complain("legacy-chat", f"{what}: {reason}")
     return 1
 
 
@@ -303,7 +301,7 @@ def _client_tls(given: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="legacy-chat",
         description="The asyncore chat room of the tutorial, and a client for it.",
         epilog=EXAMPLES,
@@ -323,18 +321,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     server.add_argument(
         "--backlog",
-        type=_positive,
+        type=_number("list_num"),
         default=BACKLOG,
         metavar="N",
-        help="connections that may wait to be accepted (default: %(default)s)",
+        help="connections that may wait to be accepted, as far as the system allows: "
+        f"{described('list_num')} (default: %(default)s)",
     )
     server.add_argument(
         "--grace",
-        type=_seconds,
+        type=_number("grace"),
         default=3.0,
         metavar="SECONDS",
-        help="time for clients to take what is queued when the server stops "
-        "(default: %(default)s)",
+        help="time for clients to take what is queued when the server stops: "
+        f"{described('grace')} (default: %(default)s)",
     )
     _add_limits(server)
     _add_views(server)
@@ -353,22 +352,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     limits = parser.add_argument_group("limits (0: none)")
-    for name, kind, metavar, about in (
-        ("max_clients", _count, "N", "clients at a time"),
-        ("max_per_address", _count, "N", "clients at a time from one address"),
-        ("send_queue", _count, "BYTES", "that may wait for a client to take them"),
-        ("flood_bytes", _rate, "BYTES", "a second that are read from a client"),
-        ("flood_messages", _rate, "N", "messages a second, likewise"),
-        ("flood_burst", _burst, "SECONDS", "worth of both that may come at once"),
-        ("idle", _seconds, "SECONDS", "until a client is closed that is silent"),
-        ("keepalive", _whole_seconds, "SECONDS", "until TCP asks if it is there"),
+    for name, metavar, about in (
+        ("max_clients", "N", "refuse clients beyond this number"),
+        ("max_per_address", "N", "refuse clients of one IP address beyond this number"),
+        ("send_queue", "BYTES", "disconnect a client whose unsent data exceeds this"),
+        ("flood_bytes", "BYTES", "bytes a second that are read from a client"),
+        ("flood_messages", "N", "messages a second that are read from a client"),
+        ("flood_burst", "SECONDS", "time whose bytes and messages may come at once"),
+        ("idle", "SECONDS", "disconnect a client after this time without traffic"),
+        ("keepalive", "SECONDS", "silence before the first TCP keepalive probe"),
     ):
         limits.add_argument(
             "--" + name.replace("_", "-"),
-            type=kind,
+            type=_number(name),
             default=getattr(USUAL, name),
             metavar=metavar,
-            help=f"{about} (default: %(default)s)",
+            help=f"{about}: {described(name)} (default: %(default)s)",
         )
 
 
@@ -409,10 +408,11 @@ def _add_server_tls(server: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--tls-timeout",
-        type=_seconds,
+        type=_number("tls_timeout"),
         default=10.0,
         metavar="SECONDS",
-        help="time for a client to make its handshake (default: %(default)s)",
+        help=f"time for a client to make its handshake: {described('tls_timeout')} "
+        "(default: %(default)s)",
     )
 
 
@@ -438,7 +438,7 @@ def _add_client_tls(client: argparse.ArgumentParser) -> None:
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[Parser],
     name: str,
     run: object,
     summary: str,
@@ -453,7 +453,10 @@ def _command(
     )
     parser.set_defaults(run=run, log_format="text")
     parser.add_argument(
-        "--port", type=_port, default=DEFAULT_PORT, help="default: %(default)s"
+        "--port",
+        type=_number("port"),
+        default=DEFAULT_PORT,
+        help=f"TCP port: {described('port')} (default: %(default)s)",
     )
     parser.add_argument(
         "--terminator",
@@ -481,52 +484,16 @@ def _command(
     return parser
 
 
-def _port(text: str) -> int:
-    return _number(text, 0, 65535)
+def _number(name: str) -> Callable[[str], float]:
+    """Return what reads an option's number, which has the range of that name."""
 
+    def read(text: str) -> float:
+        try:
+            return parse(name, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-def _positive(text: str) -> int:
-    return _number(text, 1, 65535)
-
-
-def _count(text: str) -> int:
-    return _number(text, 0, MOST)
-
-
-def _whole_seconds(text: str) -> int:
-    return _number(text, 0, LONGEST_KEEPALIVE)
-
-
-def _rate(text: str) -> float:
-    return _real(text, 0, MOST, "number")
-
-
-def _burst(text: str) -> float:
-    return _real(text, 0.1, 3600, "time", " seconds")
-
-
-def _number(text: str, least: int, most: int) -> int:
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no whole number from {least} to {most}"
-        )
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    return _real(text, 0, 86400, "time", " seconds")
-
-
-def _real(text: str, least: float, most: float, what: str, unit: str = "") -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no {what} from {least:g} to {most:g}{unit}"
-        )
-    return int(number) if number.is_integer() else number
+    return read
 
 
 def _bytes(text: str) -> bytes:
@@ -542,7 +509,11 @@ def _address(text: str) -> tuple[str, int]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not HOST:PORT, such as 127.0.0.1:9100 or [::1]:9100"
         )
-    return host.removeprefix("[").removesuffix("]"), _port(port)
+    try:
+        number = int(parse("port", port))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"port {error}") from None
+    return host.removeprefix("[").removesuffix("]"), number
 
 
 # What the top level answers itself.

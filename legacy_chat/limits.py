@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import compat
+from legacy_chat.ranges import RANGES, check
 
 if TYPE_CHECKING:
     from legacy_chat.room import Clients
@@ -33,20 +34,26 @@ SWEEPS = 4
 class Limits:
     """What ChatServer takes as keywords; 0 turns a limit off.
 
+    Each value has a smallest and a largest one, which legacy_chat.ranges lists and the
+    README's table of options states.
+
     Attributes:
         max_clients: connections at a time, those who are leaving included.
         max_per_address: the same, from one IP address.
         send_queue: bytes that may wait for a client; one that lets more wait is closed.
-        flood_bytes: bytes a second that are read from a client.
-        flood_messages: messages a second, and a message is what one read returns.
-        flood_burst: seconds' worth of both that may come at once.
-        idle: seconds after which a client is closed, if no byte went either way.
+        flood_bytes: bytes a second that are read from a client, 1 or more.
+        flood_messages: messages a second, 0.001 or more, and a message is what one read
+            returns.
+        flood_burst: seconds' worth of both that may come at once, 0.01 to 3600.
+        idle: seconds after which a client is closed, if no byte went either way; 0.05
+            to 86400.
         keepalive: seconds of silence, after which TCP asks whether the client is still
-            there; when it has not answered for as long again, it is closed.
+            there; when it has not answered for as long again, it is closed. TCP allows
+            32767.
         terminator: the bytes that end a conversation.
 
     Raises:
-        ValueError: one of them is none of what is allowed.
+        ValueError: a number is outside of its range; the terminator is empty.
         TypeError: the terminator is not bytes.
     """
 
@@ -61,13 +68,9 @@ class Limits:
     terminator: bytes = b"out"
 
     def __post_init__(self) -> None:
-        for name in ("max_clients", "max_per_address", "send_queue", "keepalive"):
-            _check(name, getattr(self, name), int, "a whole number")
-        for name in ("flood_bytes", "flood_messages", "idle"):
-            _check(name, getattr(self, name), (int, float), "a number")
-        _check("flood_burst", self.flood_burst, (int, float), "a number")
-        if not self.flood_burst:
-            raise ValueError("flood_burst=0 lets nothing through: above 0 is needed")
+        for name, value in vars(self).items():
+            if name in RANGES:
+                check(name, value)
         if not isinstance(self.terminator, bytes):
             raise TypeError(f"terminator={self.terminator!r} is not bytes")
         if not self.terminator:
@@ -278,12 +281,3 @@ class IdleSweep:
         self._wait()
         for session in idle:
             self._close(session)
-
-
-def _check(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:
-    if (
-        not isinstance(value, kind)
-        or isinstance(value, bool)
-        or not (0 <= value < math.inf)  # type: ignore[operator]
-    ):
-        raise ValueError(f"{name}={value!r} is not {what} from 0 on; 0 means no limit")

@@ -26,6 +26,7 @@ from legacy_chat.counters import Counters, Figure, flat, line, snapshot
 from legacy_chat.doors import Listener
 from legacy_chat.limits import IdleSweep, Limits, Places, Throttle
 from legacy_chat.metrics import MetricsServer
+from legacy_chat.ranges import check
 from legacy_chat.room import Clients, say
 from legacy_chat.session import ChatSession, drain
 
@@ -59,7 +60,8 @@ class ChatServer(Listener):
     """Listen, and make a session of each client that comes.
 
     Args:
-        list_num: the backlog: how many connections may wait to be accepted.
+        list_num: the backlog: how many connections may wait to be accepted, 1 to 65535.
+            The system may allow fewer.
         host: an address or a name; a name with several addresses is listened to on
             each that this machine has. "" is every interface.
         post: the port, spelled as in the tutorial; 0 takes a free one.
@@ -70,7 +72,7 @@ class ChatServer(Listener):
         max_clients, max_per_address, send_queue, flood_bytes, flood_messages,
             flood_burst, idle, keepalive, terminator: see Limits.
         tls: a server's context; clients enter when they have made their handshake.
-        tls_timeout: seconds for a handshake.
+        tls_timeout: seconds for a handshake, 0.01 to 86400.
 
     Attributes:
         clients: the sessions in the room, in the order of their coming.
@@ -85,7 +87,8 @@ class ChatServer(Listener):
             host has no address. Nothing is left in the map.
         TypeError: both *post* and *port* are given; the terminator is not bytes.
         ssl.SSLError: *tls* is a client's.
-        ValueError: a limit is negative, or no number; the terminator is empty.
+        ValueError: a number is outside of its range, which legacy_chat.ranges lists;
+            the terminator is empty.
 
     Under asyncore's own ``loop``, which has no timers and tells nobody when a turn is
     over, idle clients stay, floods are read as they come, and turns are not counted.
@@ -114,7 +117,7 @@ class ChatServer(Listener):
         tls_timeout: float = 10.0,
     ) -> None:
         if port is None:
-            port = int(post)
+            port = post
         elif not isinstance(post, _Unsaid):
             raise TypeError(f"post={post} and port={port} mean the same: give one")
         self.limits = Limits(
@@ -128,6 +131,11 @@ class ChatServer(Listener):
             keepalive,
             terminator,
         )
+        check("list_num", list_num)
+        check("port", port)
+        check("tls_timeout", tls_timeout)
+        if metrics is not None:
+            check("port", metrics[1], "the port of metrics")
         Listener.__init__(self, map)
         self.counters = Counters()
         self.clients = Clients(self._map, self.counters)
@@ -139,7 +147,7 @@ class ChatServer(Listener):
         self.entrance: Entrance | None = None
         if tls is not None:
             self._take_tls(tls, tls_timeout)
-        self.port = self.open_doors(host, port, list_num)
+        self.port = self.open_doors(host, int(port), list_num)
         try:
             self._begin(metrics)
         except BaseException:
@@ -158,9 +166,13 @@ class ChatServer(Listener):
         """Stop listening, let every client have what is queued for it, and close it.
 
         Args:
-            grace: seconds, after which those who have not taken it are closed too.
-                Needs a loop of compat; asyncore's own has no timers.
+            grace: seconds, 0 to 86400, after which those who have not taken it are
+                closed too. Needs a loop of compat; asyncore's own has no timers.
+
+        Raises:
+            ValueError: *grace* is outside of its range. The server goes on.
         """
+        check("grace", grace)
         self.close()
         for session in self._sessions():
             session.finish("shutdown")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import inspect
 import io
 import os
 import pty
 import re
+import selectors
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +24,13 @@ import legacy_chat
 from legacy_chat import cli
 from legacy_chat.escapes import visible
 from legacy_chat.limits import Limits
-from tests.support import Peer, process, room
+from tests.support import DEADLINE, Peer, process, room
 
 PYTHON = sys.executable
 COMMAND = (PYTHON, "-m", "legacy_chat")
+
+# Connections that come at once.
+BURST = 800
 
 
 def run(*argv: str, typed: bytes = b"", **env: str) -> subprocess.CompletedProcess[str]:
@@ -132,21 +140,31 @@ def test_a_refused_connection_is_one_line_and_status_1() -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ("serve --port 65536", "'65536' is no whole number from 0 to 65535"),
-        ("serve --port x", "'x' is no whole number"),
-        ("serve --backlog 0", "'0' is no whole number from 1"),
-        ("serve --grace never", "'never' is no time"),
-        ("serve --max-clients -1", "'-1' is no whole number from 0"),
-        ("serve --max-per-address x", "'x' is no whole number from 0"),
-        ("serve --send-queue 1e6", "'1e6' is no whole number from 0"),
-        ("serve --flood-bytes nan", "'nan' is no number from 0"),
-        ("serve --flood-burst 0", "'0' is no time from 0.1 to 3600 seconds"),
-        ("serve --idle -1", "'-1' is no time from 0 to 86400 seconds"),
-        ("serve --keepalive 40000", "'40000' is no whole number from 0 to 32767"),
+        ("serve --port 65536", "a whole number from 0 to 65535, got '65536'"),
+        ("serve --port x", "a whole number from 0 to 65535, got 'x'"),
+        ("connect --port 6_5", "a whole number from 0 to 65535, got '6_5'"),
+        ("serve --backlog 0", "a whole number from 1 to 65535, got '0'"),
+        ("serve --grace never", "a number from 0 to 86400, got 'never'"),
+        ("serve --grace 86401", "a number from 0 to 86400, got '86401'"),
+        ("serve --max-clients -1", "a whole number from 0 to 1,000,000,000,000, got"),
+        (
+            "serve --max-per-address x",
+            "a whole number from 0 to 1,000,000,000,000, got",
+        ),
+        ("serve --send-queue 1e6", "a whole number from 0 to 1,000,000,000,000, got"),
+        ("serve --flood-bytes nan", "0 or a number from 1 to 1,000,000,000,000, got"),
+        ("serve --flood-bytes 1e-307", "number from 1 to 1,000,000,000,000, got '1e-3"),
+        ("serve --flood-messages 1e-4", "from 0.001 to 1,000,000,000,000, got '1e-4'"),
+        ("serve --flood-burst 0", "a number from 0.01 to 3600, got '0'"),
+        ("serve --idle -1", "0 or a number from 0.05 to 86400, got '-1'"),
+        ("serve --idle 1e-9", "0 or a number from 0.05 to 86400, got '1e-9'"),
+        ("serve --keepalive 40000", "a whole number from 0 to 32767, got '40000'"),
+        ("serve --tls-timeout 0", "a number from 0.01 to 86400, got '0'"),
+        (f"serve --backlog {'9' * 5000}", "a whole number from 1 to 65535, got '999"),
         ("serve --terminator=", "nothing is given: at least one byte is needed"),
         (r"serve --terminator \q", r"'\q' is none of \r, \n, \t, \0, \\ and \xHH"),
         ("serve --metrics 9100", "'9100' is not HOST:PORT, such as 127.0.0.1:9100"),
-        ("serve --metrics host:http", "'http' is no whole number from 0 to 65535"),
+        ("serve --metrics host:http", "port must be a whole number from 0 to 65535, g"),
         ("serve --log-format xml", "invalid choice: 'xml'"),
         ("serve --loop epoll", "invalid choice: 'epoll'"),
         ("listen", "invalid choice: 'listen'"),
@@ -162,11 +180,40 @@ def test_what_is_asked_wrongly_is_status_2(argv: str, said: str) -> None:
     assert said in shown.getvalue()
 
 
-def test_what_is_asked_wrongly_is_one_line_behind_the_usage() -> None:
-    done = run("serve", "--terminator", "")
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["serve", "--terminator", ""],
+        ["serve", "--port", "5\n6\r\x1b[2J\u2028"],
+        ["serve", "--no\nsuch\u202eoption"],
+        ["connect", "a host", "one\ntoo many"],
+        ["no such\ncommand"],
+    ],
+)
+def test_command_line_mistake_is_one_line_behind_the_usage(argv: list[str]) -> None:
+    done = run(*argv)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("legacy-chat serve: error: ")
-    assert "Traceback" not in done.stderr
+    usage, _, error = done.stderr.partition(": error: ")
+    assert usage.startswith("usage: legacy-chat")
+    assert error.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize("command", ["serve --host", "connect"])
+@pytest.mark.parametrize("host", ["5\n", "\x1b[2J", "a\r\u2028b", "\udcff\u202e"])
+def test_unusable_host_is_shown_on_one_line(command: str, host: str) -> None:
+    done = run(*command.split(), host, "--port", "1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("legacy-chat: cannot ")
+    assert done.stderr.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full"])
+def test_error_that_standard_error_refuses_keeps_its_status(redirected: str) -> None:
+    words = shlex.join([*COMMAND, "serve", "--host", "5\n"])
+    done = subprocess.run(
+        ["sh", "-c", f"exec {words} {redirected}"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 def test_every_option_reaches_the_server() -> None:
@@ -183,6 +230,45 @@ def test_every_option_reaches_the_server() -> None:
     assert server.limits == Limits(5, 2, 1000, 100, 0.5, 3, 60, 30, b"/quit\r\n")
     assert server.metrics is not None
     server.close()
+
+
+def test_burst_of_800_connects_before_any_is_accepted() -> None:
+    """By the backlog that is the default of the command line, not of ChatServer."""
+    resource = pytest.importorskip("resource")
+    somaxconn = Path("/proc/sys/net/core/somaxconn")
+    if somaxconn.exists() and int(somaxconn.read_text("ascii")) < BURST:
+        pytest.skip("this system lets fewer connections wait")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] != resource.RLIM_INFINITY and limits[1] < 2 * BURST:
+        pytest.skip("this system has too few descriptors")
+    made: list[legacy_chat.ChatServer] = []
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        patch.setattr(cli, "serve", lambda args: made.append(cli.make_server(args)))
+        cli.main(["--host", "127.0.0.1", "--port", "0"])
+        stack.callback(made[0].close)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2 * BURST, limits[1]))
+        waiting = selectors.DefaultSelector()
+        stack.callback(waiting.close)
+        for _ in range(BURST):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            assert sock.connect_ex(("127.0.0.1", made[0].port)) in (
+                0,
+                errno.EINPROGRESS,
+            )
+            waiting.register(sock, selectors.EVENT_WRITE)
+        while waiting.get_map():
+            connected = waiting.select(DEADLINE)
+            assert connected, f"{len(waiting.get_map())} of {BURST} do not connect"
+            for key, _ in connected:
+                waiting.unregister(key.fileobj)
+
+
+def test_the_tutorials_backlog_stays_the_default_of_the_server() -> None:
+    assert (
+        inspect.signature(legacy_chat.ChatServer).parameters["list_num"].default == 20
+    )
 
 
 def test_the_clients_terminator_is_the_rooms() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncore
 import logging
 import select
 import socket
@@ -507,15 +508,34 @@ def test_a_message_that_never_ends_is_passed_on_and_not_kept(loop: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"max_clients": -1}, "max_clients=-1 is not a whole number from 0 on"),
-        ({"max_clients": 1.5}, "max_clients=1.5 is not a whole number"),
-        ({"max_per_address": "5"}, "max_per_address='5' is not a whole number"),
-        ({"send_queue": True}, "send_queue=True is not a whole number"),
-        ({"flood_bytes": float("nan")}, "flood_bytes=nan is not a number"),
-        ({"flood_messages": -0.5}, "flood_messages=-0.5 is not a number"),
-        ({"flood_burst": 0}, "flood_burst=0 lets nothing through"),
-        ({"idle": float("inf")}, "idle=inf is not a number from 0 on"),
-        ({"keepalive": None}, "keepalive=None is not a whole number"),
+        (
+            {"max_clients": -1},
+            "max_clients must be a whole number from 0 to .*, got -1",
+        ),
+        ({"max_clients": 1.5}, "max_clients must be a whole number .*, got 1.5"),
+        (
+            {"max_per_address": "5"},
+            "max_per_address must be a whole number .*, got '5'",
+        ),
+        ({"send_queue": True}, "send_queue must be a whole number .*, got True"),
+        (
+            {"flood_bytes": float("nan")},
+            "flood_bytes must be 0 or a number from 1 .* nan",
+        ),
+        ({"flood_bytes": 5e-324}, "flood_bytes must be 0 or a number .*, got 5e-324"),
+        ({"flood_messages": -0.5}, "flood_messages must be 0 or a number .*, got -0.5"),
+        ({"flood_burst": 0}, "flood_burst must be a number from 0.01 to 3600, got 0"),
+        ({"idle": float("inf")}, "idle must be 0 or a number .*, got inf"),
+        ({"idle": 1e-9}, "idle must be 0 or a number from 0.05 to 86400, got 1e-09"),
+        ({"keepalive": None}, "keepalive must be a whole number .*, got None"),
+        (
+            {"keepalive": 10**5000},
+            "keepalive must be .* to 32767, got an int of 16610 bi",
+        ),
+        ({"list_num": 0}, "list_num must be a whole number from 1 to 65535, got 0"),
+        ({"port": 65536}, "port must be a whole number from 0 to 65535, got 65536"),
+        ({"metrics": ("", "80")}, "the port of metrics must be a whole .*, got '80'"),
+        ({"tls_timeout": 0}, "tls_timeout must be a number from 0.01 to 86400, got 0"),
         ({"terminator": b""}, "terminator=b'' would be everywhere"),
     ],
 )
@@ -523,7 +543,17 @@ def test_a_limit_that_makes_no_sense_is_an_error_that_says_so(
     options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        ChatServer(host="127.0.0.1", port=0, **options)
+        ChatServer(**{"host": "127.0.0.1", "port": 0, **options})
+    assert not asyncore.socket_map
+
+
+def test_grace_that_makes_no_sense_leaves_the_server_running() -> None:
+    with our_room("select") as room:
+        with pytest.raises(
+            ValueError, match=r"grace must be a number from 0 .*, got -1"
+        ):
+            room.server.shut_down(-1)
+        room.join()
 
 
 def test_a_terminator_is_bytes() -> None:

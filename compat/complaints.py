@@ -1,0 +1,46 @@
+"""What a command line writes to standard error when it cannot do what was asked.
+
+Rule: a complaint is one line, whatever it repeats: an argument, a file's name, what the
+system or OpenSSL said. It steers no terminal either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+__all__ = ["Parser", "complain", "one_line"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, and so are its subparsers, whose errors stay on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
+def complain(program: str, message: str) -> None:
+    """Write ``program: message`` to standard error, if that takes it."""
+    if sys.stderr is None:
+        # print() would take standard output.
+        return
+    try:
+        print(f"{program}: {one_line(message)}", file=sys.stderr)
+    except (OSError, ValueError):
+        # Closed or full. The exit status still says that something went wrong.
+        return
+
+
+def one_line(text: str) -> str:
+    r"""Return *text* with ``\x0a`` and the like for what is not printable."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
