@@ -10,6 +10,8 @@ import argparse
 import sys
 from typing import NoReturn
 
+from compat.characters import escaped, is_printable
+
 __all__ = ["Parser", "complain", "one_line"]
 
 
@@ -34,13 +36,6 @@ def complain(program: str, message: str) -> None:
 
 def one_line(text: str) -> str:
     r"""Return *text* with ``\x0a`` and the like for what is not printable."""
-    if text.isprintable():
+    if is_printable(text):
         return text
-    return "".join(each if each.isprintable() else _escape(each) for each in text)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return "".join(each if is_printable(each) else escaped(each) for each in text)

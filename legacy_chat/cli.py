@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import compat
-from compat.complaints import Parser, complain
+from compat.complaints import Parser
 from compat.streams import escape_the_rest, throw_away
 from compat.trace.options import add_options, check_trace, trace_mistake, traced
 from legacy_chat import __version__
@@ -27,10 +27,10 @@ from legacy_chat.escapes import parse_bytes
 from legacy_chat.limits import Limits
 from legacy_chat.logs import FORMATS, configure
 from legacy_chat.metrics import MetricsError
-from legacy_chat.output import settle
+from legacy_chat.output import complain, settle
 from legacy_chat.ranges import described, parse
 from legacy_chat.server import DEFAULT_PORT, ChatServer
-from legacy_chat.terminal import connect
+from legacy_chat.terminal import StreamError, connect
 
 try:
     import resource
@@ -219,9 +219,18 @@ def talk(given: argparse.Namespace) -> int:
     except ValueError as error:
         return _refuse("cannot use TLS", error)
     try:
-        connect(given.host, given.port, given.loop, given.terminator, tls)
+        connect(
+            given.host,
+            given.port,
+            given.loop,
+            given.terminator,
+            tls,
+            _heeded(STOPS),
+        )
     except BrokenPipeError:
         raise
+    except StreamError as error:
+        return _refuse("cannot talk", error)
     except (OSError, UnicodeError) as error:
         return _refuse(f"cannot talk to {given.host} port {given.port}", error)
     return 0

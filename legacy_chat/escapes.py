@@ -5,40 +5,50 @@ r"""Text that others wrote, made fit to be seen; and bytes that people have to t
     >>> parse_bytes(r"/quit\r\n")
     b'/quit\r\n'
 
-Rule: nothing here evaluates anything.
+Rule 1: nothing here evaluates anything.
+Rule 2: a character that a terminal does not show is an escape: control and format
+characters (bidirectional ones, tags, U+00AD, U+200B, U+FEFF), separators of lines,
+surrogates, private use, unassigned code points, fillers.
+Rule 3: two kinds stay, for text needs them. Blanks of every width. And one joiner or
+variation selector behind a character that takes it: U+200C and U+200D in the scripts
+that join letters, and in emoji; a selector behind any character that is not ASCII, or
+in a keycap.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+
+from compat.characters import escaped, is_printable
 
 __all__ = ["one_line", "parse_bytes", "visible"]
 
-# C0, DEL, C1; and what turns a line around or breaks it.
-_UNSEEN = [*range(0x20), *range(0x7F, 0xA0)]
-_UNSEEN += [0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
-# And halves of surrogate pairs, which no stream can encode.
-_UNSEEN += range(0xD800, 0xE000)
+_JOINERS = "\u200c\u200d\u180b\u180c\u180d\u180f"
 
-_IN_A_LINE = {
-    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNSEEN
-}
-_IN_A_TEXT = {
-    code: escape for code, escape in _IN_A_LINE.items() if chr(code) not in "\n\t"
-}
+# Arabic to Myanmar, Tagalog to Vedic with Khmer and Mongolian, Syloti Nagri to Meetei,
+# Arabic's presentation forms, Kharoshthi to Tamil's supplement, Adlam.
+_JOINED = re.compile(
+    "[\u0600-\u109f\u1700-\u1cff\ua800-\uabff\ufb50-\ufdff\ufe70-\ufefc"
+    "\U00010a00-\U00011fff\U0001e900-\U0001e95f]"
+)
+
+_SELECTOR = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_TEXT_OR_EMOJI = "\ufe0e\ufe0f"
+_KEYCAPS = "0123456789#*"
 
 _KNOWN = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.?)", re.DOTALL)
 
 
 def visible(text: str) -> str:
-    """*text* with every control character but newline and tab as ``\\x1b``."""
-    return text.translate(_IN_A_TEXT)
+    """Return *text* with escapes for what cannot be seen, but newline and tab."""
+    return _escaped(text, "\n\t")
 
 
 def one_line(text: str) -> str:
-    """*text* with every control character as ``\\x1b``: it stays one line."""
-    return text.translate(_IN_A_LINE)
+    """Return *text* with escapes for what cannot be seen: it stays one line."""
+    return _escaped(text, "")
 
 
 def parse_bytes(text: str) -> bytes:
@@ -55,6 +65,34 @@ def parse_bytes(text: str) -> bytes:
     if not data:
         raise ValueError("nothing is given: at least one byte is needed")
     return data
+
+
+def _escaped(text: str, kept: str) -> str:
+    if is_printable(text):
+        return text
+    parts, before = [], ""
+    for each in text:
+        is_seen = each in kept or _is_seen(each, before)
+        parts.append(each if is_seen else escaped(each))
+        before = each if is_seen else ""
+    return "".join(parts)
+
+
+def _is_seen(each: str, before: str) -> bool:
+    if is_printable(each) or unicodedata.category(each) == "Zs":
+        return True
+    if not before or before in _JOINERS:
+        return False
+    if each in _JOINERS:
+        return bool(_JOINED.match(before)) or _is_emoji(before)
+    if before.isascii():
+        return each in _TEXT_OR_EMOJI and before in _KEYCAPS
+    return bool(_SELECTOR.match(each) and not _SELECTOR.match(before))
+
+
+def _is_emoji(character: str) -> bool:
+    # Symbols, modifiers of the skin's colour, and the selector that makes an emoji.
+    return character == "\ufe0f" or unicodedata.category(character) in ("So", "Sk")
 
 
 def _utf8(text: str) -> bytes:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import PurePosixPath, PureWindowsPath
 
+from compat.characters import is_printable
 from compat.trace.phrases import PHRASES, said
 from compat.trace.reading import Call, Channel, Code, Event, State
 
@@ -44,7 +45,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 def readable(text: str) -> str:
     """*text* on one line, with escapes for what cannot be seen, and for ``\\``."""
-    if text.isprintable() and "\\" not in text:
+    if is_printable(text) and "\\" not in text:
         return text
     return "".join(map(_seen, text))
 
@@ -307,6 +308,6 @@ def _seen(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
-    if character in _SHORT or not character.isprintable():
+    if character in _SHORT or not is_printable(character):
         return _SHORT.get(character) or character.encode("unicode_escape").decode()
     return character

@@ -34,6 +34,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
+from compat.characters import is_printable
 from compat.replacing import PRIVATE, replacing
 from legacy_chat.baseline.cuts import EXAMPLES, is_cut
 from legacy_chat.baseline.errors import FormatError
@@ -436,10 +437,10 @@ def _visible(event: dict[str, Any]) -> str:
 
 def visible_json(text: str) -> str:
     """The same JSON, with what cannot be seen as escapes; its lines stay lines."""
-    if text.isprintable():
+    if is_printable(text):
         return text
     return "".join(
-        each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1]
+        each if is_printable(each) or each == "\n" else json.dumps(each)[1:-1]
         for each in text
     )
 

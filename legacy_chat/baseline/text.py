@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compat.characters import is_printable
 from compat.trace.words import width
 from legacy_chat.baseline.errors import LAST_WORDS
 from legacy_chat.baseline.format import Action, Got
@@ -38,9 +39,9 @@ def seen(text: str) -> str:
 
     Everything goes through here that comes from a file, a server or a command line.
     """
-    if text.isprintable():
+    if is_printable(text):
         return text
-    return "".join(each if each.isprintable() else _escape(each) for each in text)
+    return "".join(each if is_printable(each) else _escape(each) for each in text)
 
 
 def seen_error(message: str) -> str:

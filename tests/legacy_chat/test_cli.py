@@ -344,7 +344,7 @@ def test_a_large_pipe_comes_back_whole() -> None:
     assert done.returncode == 0
 
 
-CONTROLS = "\x1b[31mred\x9b2J\x07\x00\u202e\r\ttab.\n"
+CONTROLS = "\x1b[31mred\x9b2J\x07\x00\u202e\u200b\ufeff\xad\ufff9\U000e0041\r\ttab.\n"
 
 
 def test_a_peers_control_characters_do_not_reach_the_terminal() -> None:
@@ -366,7 +366,10 @@ def test_a_peers_control_characters_do_not_reach_the_terminal() -> None:
             while b"tab." not in shown:
                 shown += os.read(ours, 65536)
             seen = shown.decode().split(" 说:")[1]
-            assert seen.startswith(r"\x1b[31mred\x9b2J\x07\x00\u202e\x0d" + "\ttab.")
+            assert seen.startswith(
+                r"\x1b[31mred\x9b2J\x07\x00\u202e\u200b\ufeff\xad\ufff9\U000e0041\x0d"
+                "\ttab."
+            )
             a.close()
         finally:
             client.kill()

@@ -1,0 +1,94 @@
+"""Standard output of ``legacy-chat connect``, written by a thread.
+
+Rule 1: ``write`` never blocks. A full pipe or a stopped terminal blocks the thread
+only; the loop still handles signals.
+Rule 2: the thread writes to the descriptor, not to the stream. A thread that is blocked
+in a stream holds its lock, and Python aborts at exit when it cannot take that lock.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from typing import TextIO
+
+__all__ = ["Screen"]
+
+# Bytes that wait for the reader before the screen counts as full.
+MOST = 65536
+
+# Bytes of one write.
+PIECE = 65536
+
+
+class Screen:
+    """Bytes on their way to a stream.
+
+    Args:
+        stream: a terminal, a pipe or a file.
+        changed: called in the thread when a full screen has room again, and after a
+            failure.
+
+    Attributes:
+        failure: the error that ended the writing.
+    """
+
+    failure: OSError | None = None
+
+    def __init__(self, stream: TextIO, changed: Callable[[], object]) -> None:
+        self._stream = stream
+        self._changed = changed
+        self._unwritten = bytearray()
+        self._moved = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether more should wait until the reader has caught up."""
+        return len(self._unwritten) >= MOST
+
+    def write(self, data: bytes) -> None:
+        """Queue *data*; a full screen takes it too."""
+        with self._moved:
+            self._unwritten += data
+            self._moved.notify_all()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_all, daemon=True)
+            self._thread.start()
+
+    def flush(self, timeout: float | None) -> None:
+        """Wait until everything is written, or *timeout* seconds (None: no limit)."""
+        with self._moved:
+            self._moved.wait_for(lambda: self.failure or not self._unwritten, timeout)
+
+    def _write_all(self) -> None:
+        try:
+            while True:
+                with self._moved:
+                    self._moved.wait_for(lambda: self._unwritten)
+                    piece = bytes(self._unwritten[:PIECE])
+                self._remove(self._write_some(piece))
+        except OSError as error:
+            with self._moved:
+                self.failure = error
+                self._moved.notify_all()
+            self._changed()
+
+    def _write_some(self, piece: bytes) -> int:
+        fd = self._stream.fileno()
+        try:
+            return os.write(fd, piece)
+        except BlockingIOError:
+            # Another process has made it non-blocking.
+            select.select((), (fd,), ())
+            return 0
+
+    def _remove(self, written: int) -> None:
+        with self._moved:
+            was_full = self.is_full
+            del self._unwritten[:written]
+            self._moved.notify_all()
+        if was_full and not self.is_full:
+            self._changed()
