@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
 import time
 import traceback
@@ -51,6 +50,7 @@ from legacy_chat.baseline.shipped import (
     name_of,
 )
 from legacy_chat.baseline.show import as_columns, as_lines, clients_of
+from legacy_chat.baseline.signals import Ended, ended_by_signals
 from legacy_chat.baseline.text import seen, seen_error
 
 __all__ = ["main"]
@@ -99,13 +99,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     try:
-        status: int = given.run(given)
+        with ended_by_signals():
+            status: int = given.run(given)
         with writing(STDOUT):
             if sys.stdout is not None:
                 sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        return _refuse("interrupted")
+    except Ended as end:
+        return _refuse(f"ended by {end}")
     except (FormatError, RunError) as error:
         return _refuse(str(error))
     except OSError as error:
@@ -248,7 +249,7 @@ def _record_proxy(given: argparse.Namespace) -> int:
     profile = find_profile(given.profile or "")
     with (
         listen(given.proxy, given.connect, profile, given.timeout) as proxy,
-        proxy.stopped_by((signal.SIGINT, signal.SIGTERM)),
+        proxy.stopped_by_signals(),
         Progress("recording") as progress,
     ):
         host, port = proxy.address

@@ -2,7 +2,8 @@
 
 Rule 1: a server that we start is told its port, and is not spoken to before it listens
 there: the first client waits for that, so that the server sees no visitor but clients.
-Rule 2: whoever we start, we end, with everything that it has started.
+Rule 2: whoever we start, we end, with everything that it has started. A process of its
+own does so (guard.py), and also if we are killed.
 Rule 3: a server that ends by itself is an error with its own last words.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 import os
 import random
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 from legacy_chat.baseline.errors import LAST_WORDS, RunError
@@ -34,8 +35,7 @@ PORT_TRIES = 100
 # Seconds between two looks whether a server that was started listens by now.
 LOOK = 0.005
 
-# Seconds that a server has to end when it is asked to.
-GRACE = 2.0
+GUARD = Path(__file__).with_name("guard.py")
 
 # Lines of its output that are shown of a server which failed.
 LAST_LINES = 8
@@ -77,6 +77,12 @@ class Place:
             raise ConnectionRefusedError(f"nobody listens at {_shown(*where)}")
         return sock
 
+    def end(self) -> None:
+        """End the server if it was started here; may be called from any thread.
+
+        A server that runs anyway is left alone.
+        """
+
 
 class _Started(Place):
     """A server in a process of its own."""
@@ -89,13 +95,14 @@ class _Started(Place):
         self._log = log
         self._listens = False
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
+            self._guard = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(GUARD), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=log,
+                bufsize=0,
                 env={**os.environ, "PYTHONUTF8": "1"},
-                start_new_session=os.name == "posix",
+                start_new_session=True,
             )
         except (OSError, ValueError) as error:
             raise RunError(f"cannot run {self._command}: {error}") from error
@@ -113,18 +120,29 @@ class _Started(Place):
                 self._listens = True
                 return sock
 
+    def end(self) -> None:
+        if self._guard.stdin is not None:
+            self._guard.stdin.close()
+
     def stop(self) -> None:
-        """End it, and everything that it has started."""
-        self._signal(signal.SIGTERM)
-        if self._status(GRACE) is None or os.name == "posix":
-            # Also those whom it has started, and has not ended itself.
-            self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        self._process.wait()
+        """End it and everything that it has started; wait until that is done."""
+        with self._guard:
+            self.end()
+
+    def check(self) -> None:
+        """Return when the command runs.
+
+        Raises:
+            RunError: it cannot run.
+        """
+        why = self._guard.stdout.read() if self._guard.stdout is not None else b""
+        if why:
+            raise RunError(f"cannot run {self._command}: {why.decode('utf8')}")
 
     def _status(self, seconds: float) -> int | None:
         """Its exit status, if it ends in so many seconds."""
         try:
-            return self._process.wait(seconds)
+            return self._guard.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
@@ -132,6 +150,8 @@ class _Started(Place):
         status = self._status(LOOK)
         if status is not None:
             said = f"has ended with status {status} before it listened"
+            if not status:
+                said += "; a server must stay in the foreground"
         elif time.monotonic() < end:
             return
         else:
@@ -143,15 +163,6 @@ class _Started(Place):
         self._log.seek(0)
         text = self._log.read().decode("utf8", "surrogateescape")
         return "".join(LAST_WORDS + line for line in text.splitlines()[-LAST_LINES:])
-
-    def _signal(self, signum: int) -> None:
-        try:
-            if os.name == "posix":
-                os.killpg(self._process.pid, signum)
-            else:
-                self._process.send_signal(signum)
-        except ProcessLookupError:
-            return
 
 
 @contextmanager
@@ -189,6 +200,7 @@ def started(
             raise RunError("the command is empty")
         server = _Started(argv, host, port, timeout, log)
         try:
+            server.check()
             yield server
         finally:
             server.stop()

@@ -13,7 +13,7 @@ import selectors
 import signal
 import socket
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from legacy_chat.baseline.names import Names
 from legacy_chat.baseline.places import Place
 from legacy_chat.baseline.profile import Profile
 from legacy_chat.baseline.quiet import Quiet
+from legacy_chat.baseline.signals import handled
 
 __all__ = ["Proxy", "listen"]
 
@@ -147,17 +148,16 @@ class Proxy:
         self._stop.send(b"!")
 
     @contextmanager
-    def stopped_by(self, signums: Iterable[int]) -> Iterator[None]:
-        """While this lasts, these signals stop it; enter it in the main thread."""
+    def stopped_by_signals(self) -> Iterator[None]:
+        """Let signals stop it in this block, which the main thread must enter."""
         # Their byte is written from C. A handler in Python would stop nothing until
         # the wait is over, if the signal came right before it.
-        with ExitStack() as stack:
-            before = signal.set_wakeup_fd(self._stop.fileno())
-            stack.callback(signal.set_wakeup_fd, before)
-            for signum in signums:
-                handled = signal.signal(signum, lambda *_: None)
-                stack.callback(signal.signal, signum, handled)
-            yield
+        before = signal.set_wakeup_fd(self._stop.fileno())
+        try:
+            with handled(lambda *_: None):
+                yield
+        finally:
+            signal.set_wakeup_fd(before)
 
     def close(self) -> None:
         """Close every connection."""

@@ -54,6 +54,8 @@ class Yardstick:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
+            # The terminal's Ctrl-C is not for it.
+            start_new_session=True,
         )
         self.round_trip()
 

@@ -77,6 +77,7 @@ class Server:
         self._stack = ExitStack()
         self._key: tuple[Target, str] | None = None
         self._place: Place | None = None
+        self._aborted = False
 
     def place(self, target: Target, host: str = "") -> Place:
         """Where *target* listens now.
@@ -88,7 +89,18 @@ class Server:
             self.close()
             self._key = target, host
             self._place = self._start(target, host)
+        if self._aborted:
+            raise RunError("the run has been ended")
         return self._place
+
+    def abort(self) -> None:
+        """End a server that was started; may be called from another thread.
+
+        The conversation with it fails, and place() starts no other one.
+        """
+        self._aborted = True
+        if self._place is not None:
+            self._place.end()
 
     def close(self) -> None:
         """End it; the next conversation gets another."""
@@ -132,8 +144,10 @@ def run(
     telling = threading.Lock()
     stop = threading.Event()
 
+    servers = [Server(plan.timeout) for _ in range(plan.jobs)]
+
     def work(first: int) -> None:
-        server = Server(plan.timeout)
+        server = servers[first]
         try:
             for number in range(first, len(tasks), plan.jobs):
                 if stop.is_set():
@@ -151,8 +165,12 @@ def run(
         with ThreadPoolExecutor(plan.jobs) as workers:
             try:
                 list(workers.map(work, range(plan.jobs)))
-            finally:
+            except BaseException:
+                # Nobody waits for conversations that have no result any more.
                 stop.set()
+                for server in servers:
+                    server.abort()
+                raise
     return [results[number] for number in sorted(results)]
 
 

@@ -42,16 +42,15 @@ def recording(server: Place) -> Iterator[tuple[tuple[str, int], list[Step]]]:
 
 
 def test_a_signal_before_the_wait_stops_it() -> None:
-    before = signal.getsignal(signal.SIGUSR1)
+    before = signal.getsignal(signal.SIGTERM)
     with line_server() as server:
         where = (server.host, server.port)
         with listen(("127.0.0.1", 0), where, LINES, 20.0) as proxy:
-            with proxy.stopped_by([signal.SIGUSR1]):
+            with proxy.stopped_by_signals():
                 # If it comes right before the wait, no handler is called until then.
-                signal.signal(signal.SIGUSR1, lambda *_: None)
-                os.kill(os.getpid(), signal.SIGUSR1)
+                os.kill(os.getpid(), signal.SIGTERM)
                 assert list(proxy.steps()) == []
-            assert signal.getsignal(signal.SIGUSR1) is before
+            assert signal.getsignal(signal.SIGTERM) is before
             assert signal.set_wakeup_fd(-1) == -1
 
 

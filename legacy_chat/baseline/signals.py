@@ -1,0 +1,59 @@
+"""The signals that end a command in order: servers, clients and unfinished files too.
+
+Rule 1: the first signal raises; later ones are ignored, because they would interrupt
+the cleanup that the first one has begun.
+Rule 2: a signal that was ignored before (as under nohup) stays ignored.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+
+__all__ = ["Ended", "ended_by_signals", "handled"]
+
+# Windows has not all of them.
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)
+]
+
+
+class Ended(KeyboardInterrupt):
+    """A signal has ended the command; the argument is its name."""
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Call *handler* for the signals in this block, which the main thread must enter.
+
+    Signals that are ignored stay ignored.
+    """
+    with ExitStack() as stack:
+        for signum in SIGNALS:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                before = signal.signal(signum, handler)
+                stack.callback(signal.signal, signum, before)
+        yield
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Raise Ended at the first signal. In another thread than the main one: nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first = True
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if first:
+            first = False
+            raise Ended(signal.Signals(signum).name)
+
+    with handled(end):
+        yield
