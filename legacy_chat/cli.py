@@ -401,14 +401,21 @@ def _add_server_tls(server: argparse.ArgumentParser) -> None:
     group = server.add_argument_group("TLS, 1.2 or later", "Files are in PEM form.")
     group.add_argument(
         "--tls-cert",
+        type=_file,
         metavar="FILE",
         help="the server's certificate, then its issuers'; switches TLS on",
     )
     group.add_argument(
-        "--tls-key", metavar="FILE", help="its key (default: in the same file)"
+        "--tls-key",
+        type=_file,
+        metavar="FILE",
+        help="its key (default: in the same file)",
     )
     group.add_argument(
-        "--tls-ca", metavar="FILE", help="authorities of clients' certificates"
+        "--tls-ca",
+        type=_file,
+        metavar="FILE",
+        help="authorities of clients' certificates",
     )
     group.add_argument(
         "--tls-require-client-cert",
@@ -434,15 +441,22 @@ def _add_client_tls(client: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--tls-ca",
+        type=_file,
         metavar="FILE",
         help="authorities to trust, or the server's own certificate "
         "(default: the system's)",
     )
     group.add_argument(
-        "--tls-cert", metavar="FILE", help="this client's certificate, if it has one"
+        "--tls-cert",
+        type=_file,
+        metavar="FILE",
+        help="this client's certificate, if it has one",
     )
     group.add_argument(
-        "--tls-key", metavar="FILE", help="its key (default: in the same file)"
+        "--tls-key",
+        type=_file,
+        metavar="FILE",
+        help="its key (default: in the same file)",
     )
 
 
@@ -503,6 +517,13 @@ def _number(name: str) -> Callable[[str], float]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
+
+
+def _file(text: str) -> str:
+    # As from "$CERT" when that is not set: a server must not go on without TLS.
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a file, got ''")
+    return text
 
 
 def _bytes(text: str) -> bytes:

@@ -13,6 +13,7 @@ import errno
 import os
 import socket
 import ssl
+import stat
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -31,6 +32,10 @@ __all__ = [
     "client_context",
     "server_context",
 ]
+
+
+# Bytes of a file. All authorities of a system have less than one million.
+LARGEST_FILE = 16 << 20
 
 
 class FileError(ValueError):
@@ -216,7 +221,7 @@ def _secured(context: ssl.SSLContext) -> ssl.SSLContext:
 
 def _load_own(context: ssl.SSLContext, cert: str, key: str | None) -> None:
     for path in (cert, key):
-        _check_readable(path)
+        _check_file(path)
     try:
         context.load_cert_chain(cert, key, password=lambda: _refuse_locked(key or cert))
     except ssl.SSLError as error:
@@ -224,16 +229,24 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None) -> None:
 
 
 def _load_authorities(context: ssl.SSLContext, ca: str) -> None:
-    _check_readable(ca)
+    _check_file(ca)
     if not _has_certificate(ca, context):
         raise FileError(f"{ca} has no certificate in PEM form")
 
 
-def _check_readable(path: str | None) -> None:
-    """OpenSSL does not say which file it could not read."""
+def _check_file(path: str | None) -> None:
+    """Raise FileError for what OpenSSL would wait for, or read without end.
+
+    OpenSSL does not say either which file it could not read.
+    """
     if path is None:
         return
     try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise FileError(f"{path}: Not a regular file")
+        if found.st_size > LARGEST_FILE:
+            raise FileError(f"{path}: Larger than {LARGEST_FILE >> 20} MiB")
         with open(path, "rb") as file:
             file.read(1)
     except OSError as error:

@@ -313,6 +313,78 @@ def test_what_is_wrong_with_the_files_is_a_sentence(
     assert "\n" not in str(caught.value)
 
 
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_fifo(path: Path) -> None:
+    os.mkfifo(f"{path}.fifo")
+    path.symlink_to(f"{path}.fifo")
+
+
+def unix_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+def endless_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize(
+    ("context", "names"),
+    [
+        (server_context, ("odd", "key")),
+        (server_context, ("cert", "odd")),
+        (server_context, ("cert", "key", "odd")),
+        (client_context, ("odd",)),
+        (client_context, ("ca", "odd", "key")),
+        (client_context, ("ca", "cert", "odd")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (fifo, "Not a regular file"),
+        (link_to_fifo, "Not a regular file"),
+        (unix_socket, "Not a regular file"),
+        (endless_device, "Not a regular file"),
+        (huge, "Larger than 16 MiB"),
+        (directory, "Is a directory"),
+        (link_to_itself, "Too many levels of symbolic links"),
+    ],
+)
+def test_file_that_would_never_be_read_is_refused_at_once(
+    files: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    context: Callable[..., ssl.SSLContext],
+    names: tuple[str, ...],
+    make: Callable[[Path], None],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # Short enough for the address of a socket.
+    odd = Path("odd\nfile")
+    make(odd)
+    given = (str(odd) if name == "odd" else files[name] for name in names)
+    with pytest.raises(FileError) as caught:
+        context(*given)
+    assert str(caught.value) == f"odd\nfile: {said}"
+
+
 def test_a_certificate_and_its_key_may_be_in_one_file(
     files: dict[str, str], tmp_path: Path
 ) -> None:
@@ -450,6 +522,9 @@ def test_the_client_says_that_a_connection_was_cut(files: dict[str, str]) -> Non
     ("argv", "status", "said"),
     [
         ("serve --tls-cert missing.pem", 1, "missing.pem: No such file or directory"),
+        ("serve --tls-cert=", 2, "--tls-cert: must be the name of a file, got ''"),
+        ("serve --tls-cert /dev/zero", 1, "TLS: /dev/zero: Not a regular file"),
+        ("connect --tls --tls-ca /dev/zero", 1, "TLS: /dev/zero: Not a regular file"),
         ("serve --tls-key key.pem", 2, "add --tls-cert FILE"),
         ("serve --tls-ca ca.pem", 2, "add --tls-cert FILE"),
         ("serve --tls-cert c.pem --tls-require-client-cert", 2, "add --tls-ca FILE"),
