@@ -2,7 +2,8 @@
 
 Rule 1: a scraper does the room no harm: there are few at a time, each has little time,
 a short request and one answer.
-Rule 2: ``GET /metrics`` is answered, everything else with an error that says so.
+Rule 2: ``GET`` and ``HEAD`` of ``/metrics`` are answered, everything else with an error
+that says so.
 Rule 3: nothing of a request is logged, shown or looked up.
 
 Source: the text format 0.0.4 of Prometheus, "Exposition formats"; RFC 9112.
@@ -19,6 +20,9 @@ import compat
 from compat.urgent import drop_urgent_data
 from legacy_chat.counters import Figure
 from legacy_chat.doors import Listener
+from legacy_chat.http_head import Head, HeadError, read_head
+from legacy_chat.ranges import check
+from legacy_chat.session import drain
 
 __all__ = ["MetricsError", "MetricsServer", "exposition"]
 
@@ -32,6 +36,8 @@ PATIENCE = 10.0
 REQUEST = 8192
 
 BACKLOG = 16
+
+METHODS = (b"GET", b"HEAD")
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -49,7 +55,7 @@ class MetricsServer(Listener):
 
     Args:
         host: an address or a name.
-        port: 0 takes a free one.
+        port: 0 to 65535; 0 takes a free one.
         figures: gives the snapshot to show.
         map: the channel map.
 
@@ -59,6 +65,7 @@ class MetricsServer(Listener):
 
     Raises:
         MetricsError: the address is in use, or may not be bound, or there is none.
+        ValueError: *port* is outside of its range.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class MetricsServer(Listener):
         figures: Callable[[], Iterable[Figure]],
         map: compat.Map,
     ) -> None:
+        check("port", port)
         Listener.__init__(self, map)
         self.clients: set[Scrape] = set()
         self.figures = figures
@@ -103,7 +111,7 @@ class Scrape(compat.async_chat):
 
     def __init__(self, server: MetricsServer, sock: socket.socket) -> None:
         compat.async_chat.__init__(self, sock, server._map)
-        self.set_terminator(b"\r\n\r\n")
+        self.set_terminator(None)
         self._server = server
         self._request = b""
         self._answered = False
@@ -111,31 +119,30 @@ class Scrape(compat.async_chat):
         server.clients.add(self)
 
     def collect_incoming_data(self, data: bytes) -> None:
-        """Keep the request; what comes after it goes nowhere."""
+        """Answer the request once it is complete; what comes after it goes nowhere."""
         if self._answered:
             return
         self._request += data
-        if len(self._request) > REQUEST:
-            self._answer("431 Request Header Fields Too Large", b"too long\n")
+        begin = self._request[:REQUEST]
+        try:
+            head = read_head(begin)
+        except HeadError as error:
+            self._answer(str(error), b"this is HTTP/1.1\n")
+            return
+        if head is not None:
+            self._answer_head(head)
+        elif len(self._request) > REQUEST:
+            self._answer(_too_long(begin), b"too long\n")
 
     def found_terminator(self) -> None:
-        """The request is complete."""
-        if self._answered:
-            return
-        method, path, version = _request_line(self._request)
-        if not version.startswith(b"HTTP/1."):
-            self._answer("400 Bad Request", b"this is HTTP/1.1\n")
-        elif path.partition(b"?")[0] != b"/metrics":
-            self._answer("404 Not Found", b"there is only /metrics\n")
-        elif method != b"GET":
-            self._answer("405 Method Not Allowed", b"only GET\n", "Allow: GET\r\n")
-        else:
-            self._answer("200 OK", exposition(self._server.figures()))
+        """There is none: the end of a request has more than one spelling."""
 
     def close(self) -> None:
         """Make room for the next one."""
         self._deadline.cancel()
         self._server.clients.discard(self)
+        # With something unread, as a body, the socket would reset the answer.
+        drain(self.socket)
         compat.async_chat.close(self)
 
     def handle_error(self) -> None:
@@ -143,14 +150,24 @@ class Scrape(compat.async_chat):
         logger.exception("closing a scraper after an error", extra={"event": "error"})
         self.close()
 
-    def _answer(self, status: str, body: bytes, more: str = "") -> None:
+    def _answer_head(self, head: Head) -> None:
+        with_body = head.method != b"HEAD"
+        if head.path in (b"/metrics", b"*") and head.method not in METHODS:
+            self._answer("405 Method Not Allowed", b"only GET and HEAD\n")
+        elif head.path != b"/metrics":
+            self._answer("404 Not Found", b"there is only /metrics\n", with_body)
+        else:
+            self._answer("200 OK", exposition(self._server.figures()), with_body)
+
+    def _answer(self, status: str, body: bytes, with_body: bool = True) -> None:
         self._answered = True
         self._request = b""
+        allow = "Allow: GET, HEAD\r\n" if status.startswith("405") else ""
         head = (
             f"HTTP/1.1 {status}\r\nContent-Type: {TYPE}\r\n"
-            f"Content-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
+            f"Content-Length: {len(body)}\r\n{allow}Connection: close\r\n\r\n"
         )
-        self.push(head.encode() + body)
+        self.push(head.encode() + (body if with_body else b""))
         self.close_when_done()
 
 
@@ -177,8 +194,8 @@ def _entry(figure: Figure) -> str:
     return head + "".join(values)
 
 
-def _request_line(request: bytes) -> tuple[bytes, bytes, bytes]:
-    words = request.lstrip(b"\r\n").partition(b"\r\n")[0].split(b" ")
-    if len(words) != 3:
-        return b"", b"", b""
-    return words[0], words[1], words[2]
+def _too_long(begin: bytes) -> str:
+    """Return the status for a head that is longer than allowed."""
+    if b" " in begin and b"\n" not in begin:
+        return "414 URI Too Long"
+    return "431 Request Header Fields Too Large"

@@ -188,30 +188,6 @@ def test_prometheus_understands_the_metrics(loop: str) -> None:
                 assert shown[f"legacy_chat_{name}_total", reason] == 0
 
 
-@pytest.mark.parametrize(
-    ("request_", "status"),
-    [
-        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405 Method Not Allowed"),
-        (b"HEAD /metrics HTTP/1.1\r\n\r\n", b"405 Method Not Allowed"),
-        (b"GET /../etc/passwd HTTP/1.1\r\n\r\n", b"404 Not Found"),
-        (b"GET /metricsandmore HTTP/1.0\r\n\r\n", b"404 Not Found"),
-        (b"\x16\x03\x01\x02\0\x01\xfc\r\n\r\n", b"400 Bad Request"),
-        (b"GET /metrics\r\n\r\n", b"400 Bad Request"),
-        (b"GET /metrics HTTP/2\r\n\r\n", b"400 Bad Request"),
-        (b"\r\n\r\n", b"400 Bad Request"),
-        (b"x" * 9000, b"431 Request Header Fields Too Large"),
-        (b"GET /metrics HTTP/1.0\r\n\r\nGET /metrics HTTP/1.0\r\n\r\n", b"200 OK"),
-        (b"GET /metrics?x=1 HTTP/1.1\r\n\r\n", b"200 OK"),
-    ],
-)
-def test_a_request_gets_one_answer(request_: bytes, status: bytes) -> None:
-    with metered_room("selectors") as room:
-        answer = ask(room, request_)
-        assert answer.startswith(b"HTTP/1.1 " + status + b"\r\n")
-        assert answer.count(b"HTTP/1.1 ") == 1
-        room.until(lambda: not room.server.metrics.clients)
-
-
 @settings(max_examples=60)
 @given(garbage=st.binary(min_size=1, max_size=200))
 def test_a_garbage_scraper_does_no_harm(garbage: bytes) -> None:

@@ -1,0 +1,81 @@
+"""The head of an HTTP request: the request line, and the fields of its header.
+
+Rule 1: a head ends with an empty line. A line ends with CRLF, or with LF alone, as
+people type it.
+Rule 2: a head that RFC 9112 calls malformed is an error, never a guess.
+
+Source: RFC 9112, sections 2.2, 3 and 5; RFC 9110, section 15.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+__all__ = ["Head", "HeadError", "read_head"]
+
+LINE_END = re.compile(rb"\r?\n")
+HEAD_END = re.compile(rb"\r?\n\r?\n")
+
+# Everything but what is visible, spaces, tabs and bytes of other alphabets.
+CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9])\.[0-9]" % TOKEN)
+FIELD = re.compile(rb"%b:.*" % TOKEN)
+
+# A path with a query that is of no interest; before it, a proxy wants a server.
+TARGET = re.compile(rb"(?:(?i:https?)://[^/?#]+)?(/[^?#]*)?(?:\?[^#]*)?")
+
+
+class Head(NamedTuple):
+    """What a request asks for.
+
+    Attributes:
+        method: as written; methods are case-sensitive.
+        path: without the query, percent-decoded; b"*" is the server as a whole.
+    """
+
+    method: bytes
+    path: bytes
+
+
+class HeadError(ValueError):
+    """The head cannot be answered; the text is the status."""
+
+
+def read_head(data: bytes) -> Head | None:
+    """Return the head that *data* begins with; None if it has not come whole.
+
+    Raises:
+        HeadError: the head is malformed, or of another version.
+    """
+    # An empty line before a request is skipped, as the end of a body that was too long.
+    begin = LINE_END.match(data)
+    data = data[begin.end() :] if begin else data
+    if LINE_END.match(data):
+        raise HeadError("400 Bad Request")
+    end = HEAD_END.search(data)
+    if end is None:
+        return None
+    request_line, *fields = LINE_END.split(data[: end.start()])
+    found = REQUEST_LINE.fullmatch(request_line)
+    if found is None or any(map(CONTROL.search, fields)):
+        raise HeadError("400 Bad Request")
+    method, target, major = found.groups()
+    if major != b"1":
+        raise HeadError("505 HTTP Version Not Supported")
+    if not all(map(FIELD.fullmatch, fields)):
+        # No colon; or a space before it or before the name, which joins lines.
+        raise HeadError("400 Bad Request")
+    return Head(method, _path(target))
+
+
+def _path(target: bytes) -> bytes:
+    if target == b"*":
+        return target
+    found = TARGET.fullmatch(target)
+    if found is None:
+        raise HeadError("400 Bad Request")
+    return unquote_to_bytes(found[1] or b"/")
