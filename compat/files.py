@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import TypeAlias
 
-__all__ = ["OpenFile", "file_behind"]
+__all__ = ["PRIVATE", "OpenFile", "file_behind"]
+
+# The mode of a new file that holds what people have said.
+PRIVATE = 0o600
 
 OpenFile: TypeAlias = tuple[int, int] | None
 

@@ -16,12 +16,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from compat.files import PRIVATE
 from compat.streams import writing
 
 __all__ = ["PRIVATE", "SHARED", "replacing"]
 
-# Modes of a new file; the umask still applies.
-PRIVATE = 0o600
+# The other mode of a new file; the umask still applies.
 SHARED = 0o666
 
 

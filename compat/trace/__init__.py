@@ -78,6 +78,9 @@ the bytes.
                 where       "file:line" that raised it; left out if that is not known
     timer     call_later was called, or a timer cancelled
                 id, in (seconds) or cancelled (true), f. A call "timer" has the id
+    lost      lines of any thread were not written: the reader of a pipe or a terminal
+              was too slow. ``t`` is when the last of them was dropped
+                n           how many
     end       the last line
                 why         "closed", or "full": there was more, beyond max
 """
@@ -110,10 +113,17 @@ def tracing(
     Args:
         path: a file, which is written anew when something happens, and is left as it
             was if an exception is raised before; "-" prints text on standard error.
+            A new file is readable by its owner alone; one that is there keeps its mode.
         payload: bytes that are kept of what is read, said or sent; None for none, nor
             what exceptions say, for they may repeat it.
         max_bytes: of the file; then the trace ends, and the program goes on untraced.
         program: what the header says that it is; None for the command line.
+
+    A pipe, a FIFO or a terminal never makes the program wait for its reader. What the
+    reader has not taken waits, up to 1 MiB; beyond that, lines are dropped and counted,
+    the trace says where, and the log says so once. A FIFO may get its reader later. A
+    regular file is written as the system takes it: a disk that stalls stalls the
+    program.
 
     Whose loop it is does not matter: compat's, installed or not, or asyncore's own. A
     forked child is not traced. Tracebacks show a line of compat for each call that is

@@ -72,7 +72,9 @@ def _kept(entries: list[Entry], choice: Choice) -> list[Entry]:
     kept: list[list[Entry]] = [[]]
     for entry, begins in walk(entries):
         if isinstance(entry, Event):
-            if _is_of(entry.channel, choice) and not choice.calls_only:
+            is_kept = _is_of(entry.channel, choice) and not choice.calls_only
+            # What is missing may be of any channel.
+            if is_kept or entry.what == "lost":
                 kept[-1].append(entry)
         elif begins:
             kept.append([])

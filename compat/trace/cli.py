@@ -19,7 +19,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
-from compat.streams import is_coloured, throw_away, writing
+from compat.files import PRIVATE
+from compat.nonblocking import is_writable
+from compat.replacing import replacing
+from compat.streams import is_coloured, throw_away
 from compat.trace import mermaid, perfetto, text
 from compat.trace.choosing import ALL, Choice, chosen
 from compat.trace.findings import LIMITS, RULES_IN_WORDS
@@ -70,6 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         throw_away(sys.stdout)
         return COULD_NOT
     except KeyboardInterrupt:
+        if sys.stdout is not None:
+            # Or the rest would be written at exit, perhaps to a reader that stalls.
+            throw_away(sys.stdout)
         return _refuse("interrupted")
     except OSError as error:
         name = f"{error.filename}: " if error.filename is not None else ""
@@ -105,9 +111,11 @@ def show_text(given: argparse.Namespace) -> int:
         lines = followed(given.file, reader, _pause)
         show(chosen(read_lines(lines, reader), choice))
     except KeyboardInterrupt:
+        if _stalls(stdout):
+            raise
         if reader.header is not None:
             show(chosen(reader.rest(), choice))
-    if not reader.whole:
+    if reader.lost or not reader.whole:
         _warn(given.file, reader)
     return SHOWN
 
@@ -227,11 +235,9 @@ def _save(given: argparse.Namespace, pieces: Iterable[str]) -> None:
     output = Path(given.output)
     if given.file != "-" and output.exists() and output.samefile(given.file):
         raise CannotError("this is the trace: name another file after -o")
-    with (
-        writing(given.output),
-        output.open("w", encoding="utf-8", newline="\n") as file,
-    ):
-        file.writelines(pieces)
+    with replacing(given.output, PRIVATE) as write:
+        for piece in pieces:
+            write(piece)
 
 
 def _turns_of(given: argparse.Namespace, name: str, reader: Reader) -> Iterator[Turn]:
@@ -289,6 +295,15 @@ def _stdout(encoding: str) -> TextIO:
     return sys.stdout
 
 
+def _stalls(stream: TextIO) -> bool:
+    """Is it a file that takes nothing at the moment?"""
+    try:
+        return not is_writable(stream.fileno())
+    except (OSError, ValueError):
+        # No file: what is written waits for nobody.
+        return False
+
+
 def _is_coloured(wish: str, stream: TextIO) -> bool:
     if wish == "auto":
         return is_coloured(stream)
@@ -301,6 +316,11 @@ def _pause() -> None:
 
 def _warn(name: str, reader: Reader) -> None:
     """Say on standard error what a trace has not."""
+    if reader.lost:
+        _say(
+            f"{name}: {count(reader.lost, 'line')} are missing in "
+            f"{count(reader.gaps, 'place')}: the reader of the trace was too slow"
+        )
     if not reader.whole:
         _say(f"{name}: it is cut off or damaged behind line {reader.line:,}")
     elif reader.ended == "full":

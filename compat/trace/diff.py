@@ -17,7 +17,8 @@ Rule 2: everything else is one: which method, how many bytes and which, the term
 what it raised. The same bytes cut otherwise are another conversation.
 Rule 3: strictly, it is every call of a channel, in one order for all. It is right for
 two runs of one loop, or for select and selectors, with peers that wait for each other.
-Rule 4: what a trace that is cut short or full does not have is no difference.
+Rule 4: what a trace that is cut short or full does not have is no difference, nor is
+what stands behind a gap: there, nobody knows which call is which.
 Rule 5: of what is the same, a few calls for each channel are kept.
 """
 
@@ -148,6 +149,7 @@ class _Side:
         steps: by whose they are; strictly, all are nobody's.
         hosts, ports: of its channels' addresses, as text.
         whole: has it ended because the tracing did?
+        is_torn: were lines lost? Then nothing more is taken.
     """
 
     def __init__(self, strict: bool) -> None:
@@ -155,6 +157,7 @@ class _Side:
         self.hosts: set[str] = set()
         self.ports: set[str] = set()
         self.whole = False
+        self.is_torn = False
         self._strict = strict
         self._keys: dict[int, Key] = {}
         self._kinds: Counter[str] = Counter()
@@ -163,6 +166,9 @@ class _Side:
 
     def take(self, turn: Turn) -> None:
         """Another turn of it."""
+        self.is_torn = self.is_torn or turn.torn
+        if self.is_torn:
+            return
         self._closed.clear()
         # Whose calls these are, the innermost last; None in a call that is passed over.
         keys: list[Key | None] = [NOBODY]
@@ -206,7 +212,7 @@ class _Side:
             return False
         if self._strict:
             return True
-        is_own = call.code is None and call.do == "handle_read"
+        is_own = "f" not in call.fields and call.do == "handle_read"
         return call.do not in UNEVEN and not is_own
 
 
@@ -248,6 +254,11 @@ class _Comparison:
                 # What follows from a difference is another one.
                 ours.clear()
                 theirs.clear()
+        for torn, other in ((self.a, self.b), (self.b, self.a)):
+            for key, steps in other.steps.items() if torn.is_torn else ():
+                if not torn.steps.get(key):
+                    # Nothing comes that it could be compared with.
+                    steps.clear()
 
     def first(self) -> Difference | None:
         """What has been found, when both have ended."""

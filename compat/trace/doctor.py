@@ -17,6 +17,8 @@ short trace may show is a part of it: of its turns, of its time.
 Rule 2: what has happened ten thousand times is one finding, with a count, where it was
 first or worst, and one sentence that says what to do.
 Rule 3: one turn is held at a time, and of a channel a few numbers.
+Rule 4: a turn in which lines may be missing is passed over, and nothing is concluded
+from what was before it together with what is behind it.
 """
 
 from __future__ import annotations
@@ -47,9 +49,15 @@ def examine(
     for turn in turns:
         seen = walk.through(turn)
         whole.add(seen)
+        if turn.torn:
+            walk.lose()
         for rule in rules:
-            rule.look(seen)
+            if turn.torn:
+                rule.lose()
+            else:
+                rule.look(seen)
     whole.ended = reader.ended
+    whole.lost, whole.gaps = reader.lost, reader.gaps
     found = [finding for rule in rules for finding in rule.findings(whole)]
     return sorted(found, key=lambda finding: (finding.severity, -finding.weight))
 

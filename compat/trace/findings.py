@@ -198,7 +198,7 @@ once and less than {LIMITS.stalls_part:.0%}
   hidden   exceptions that handle_error or the log has swallowed
   lost     peers that read too slowly, and came to the program's own limit
   waste    readable() and writable() that cost more than all that is called
-  note     a trace that is full: what came later is not in it
+  note     a trace that is full, or has gaps: what happened there is not in it
 
 The times are those of the clock: on a machine that has too much to do, what a callback
 has waited for a core is in them. The exit status is 0 if nothing was found, 1 if

@@ -27,6 +27,7 @@ text is its place in ``strings``, 0 for none. Zeros at the end of a call are lef
     7 end       depth, dt, why
     8 turn      of a loop inside of a call: depth, dt, number, by, timeout, channels,
                 asked
+    9 lost      depth, dt, lines; what was woken behind it in its turn has a depth
 
 ``n`` is one more than the bytes given, 0 for none. ``channels`` are number, class,
 module, descriptor; ``code`` are number, name, class, file, line, source.
@@ -153,6 +154,7 @@ def _trace(turns: Iterable[Turn], reader: Reader, part: bool) -> str:
             "ended": reader.ended,
             "whole": reader.whole,
             "line": reader.line,
+            "lost": reader.lost,
             "part": part,
         },
         "strings": list(rows.strings),
@@ -230,7 +232,8 @@ class _Rows:
         if event.what in _OF_CHANNELS and event.channel is None:
             return []
         row = _EVENTS.get(event.what, _Rows._nothing)(self, event)
-        row[1:1] = (depth, event.at - at)
+        # At depth 0, it would be the turn's own.
+        row[1:1] = (depth or event.what == "woke", event.at - at)
         return row if len(row) > 2 else []
 
     def _state(self, event: Event) -> Row:
@@ -267,6 +270,9 @@ class _Rows:
         who = [fields.get(name, []) for name in ("read", "write", "urgent")]
         return [1, fields.get("waited", 0), self._text(fields.get("why", "")), *who]
 
+    def _lost(self, event: Event) -> Row:
+        return [9, event.fields.get("n") or 0]
+
     def _nothing(self, event: Event) -> Row:
         return []
 
@@ -290,6 +296,7 @@ _EVENTS = {
     "end": _Rows._end,
     "turn": _Rows._turn,
     "woke": _Rows._inner_woke,
+    "lost": _Rows._lost,
 }
 
 

@@ -148,6 +148,9 @@ def _bytes(call: Call, size: int) -> str:
 
 def _event(event: Event) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What is worth a note: not each byte that waits, nor each interest."""
+    if event.what == "lost":
+        yield _note(LOOP, happened(event)), (LOOP,)
+        return
     if event.channel is None or event.what not in ("open", "state"):
         return
     if isinstance(event, State) and not event.fields.keys() & _TOLD:
@@ -161,7 +164,7 @@ _TOLD = {"is", "terminator", "held"}
 
 def _woke(turn: Turn) -> list[str]:
     if turn.waited is None:
-        return [f"turn {turn.number} waits still"]
+        return [f"turn {turn.number}{'' if turn.torn else ' waits still'}"]
     return [f"turn {turn.number}: {why(turn.why)}", f"waited {duration(turn.waited)}"]
 
 

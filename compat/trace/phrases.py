@@ -113,5 +113,9 @@ PHRASES = {
     "full": Phrase(
         "the trace is full: there was more", "跟踪记录已满：后面还有，没有记下"
     ),
+    "lost": Phrase(
+        "{count:,} lines of the trace are missing here: the reader was too slow",
+        "此处缺少 {count:,} 行跟踪记录：读取方太慢",
+    ),
     "end": Phrase("the trace ends: {why}", "跟踪记录结束：{why}"),
 }

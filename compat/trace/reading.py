@@ -6,6 +6,8 @@ counts.
 Rule 2: what a later version adds is passed over.
 Rule 3: one turn is held at a time, so a trace may be larger than the memory.
 Rule 4: calls may be nested as deep as Python lets a program go: nothing here recurses.
+Rule 5: where lines were lost, what is left stands where it stood. No call gets what
+happened before it began, and the turns in which lines may be missing say so.
 """
 
 from __future__ import annotations
@@ -108,8 +110,9 @@ class Event:
 
     Attributes:
         line: its number in the file, from 1 up: the header's.
-        what: its ``e``: open, state, interest, timer, end, turn, woke (the last two
-            only in a call, from a loop that a handler has turned).
+        what: its ``e``: open, state, interest, timer, lost, end, turn, woke (the last
+            two only in a call, from a loop that a handler has turned, or where lines
+            were lost).
         at: microseconds since the trace began.
         depth: 0 outside of any call.
         channel: None if it has none.
@@ -196,6 +199,8 @@ class Turn:
         read, write, urgent: who was ready.
         interests: what the asking brought, before the wait.
         entries: what happened after the wait.
+        torn: were lines lost that may have been of this turn, or of others that are
+            not in the trace?
     """
 
     number: int
@@ -213,6 +218,7 @@ class Turn:
     urgent: list[Channel] = field(default_factory=list)
     interests: list[Event] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    torn: bool = False
 
     def calls(self) -> Iterator[Call]:
         """Every call of the turn, outer ones before those in them."""
@@ -255,8 +261,8 @@ def _calls(entries: Iterable[Entry]) -> Iterator[Call]:
 class _Thread:
     """What has been read of one thread."""
 
-    def __init__(self, number: int) -> None:
-        self.turn = Turn(0, number)
+    def __init__(self, number: int, torn: bool) -> None:
+        self.turn = Turn(0, number, torn=torn)
         # What has no parent yet, the deepest last.
         self.open: list[Entry] = []
 
@@ -270,6 +276,7 @@ class Reader:
         ended: why the trace ended: "closed", "full", or "" if its end is missing.
         whole: False if the last line was cut off.
         line: the number of the last line that counts.
+        lost: lines that were not written, in how many gaps.
     """
 
     def __init__(self) -> None:
@@ -279,6 +286,10 @@ class Reader:
         self.ended = ""
         self.whole = True
         self.line = 0
+        self.lost = 0
+        self.gaps = 0
+        # The one that has written the last line.
+        self._last = _Thread(1, torn=False)
         self._threads: dict[int, _Thread] = {}
         # The end of what each channel has read, as far as it is known.
         self._tails: dict[int, bytes] = {}
@@ -322,13 +333,16 @@ class Reader:
 
     def _take(self, fields: dict[str, Any]) -> Turn | None:
         what, number = fields.get("e"), fields.get("th", 1)
-        thread = self._threads.setdefault(number, _Thread(number))
+        if what == "lost":
+            self._lose(fields)
+            return None
+        thread = self._last = self._thread(number)
         depth = fields.get("d", 0)
         if what == "code":
             self._learn(fields)
         elif what == "turn" and depth == 0:
             return self._begin_turn(thread, fields)
-        elif what == "woke" and depth == 0:
+        elif what == "woke" and depth == 0 and not thread.turn.torn:
             self._wake(thread, fields)
         elif what == "call":
             self._close_call(thread, self._call(fields, number))
@@ -338,11 +352,31 @@ class Reader:
             self._settle(thread)
         return None
 
+    def _thread(self, number: int) -> _Thread:
+        if number not in self._threads:
+            self._threads[number] = _Thread(number, torn=bool(self.gaps))
+        return self._threads[number]
+
+    def _lose(self, fields: dict[str, Any]) -> None:
+        """Lines of any thread are missing here."""
+        self.lost += max(0, fields.get("n") or 0)
+        self.gaps += 1
+        thread = self._threads.setdefault(self._last.turn.thread, self._last)
+        for each in self._threads.values():
+            each.turn.torn = True
+        # What was read meanwhile is not known.
+        self._tails.clear()
+        event = self._event(fields, thread.turn.thread)
+        # Inside of the call that has the entries before it, if that is still to come.
+        event.depth = thread.open[-1].depth if thread.open else 0
+        thread.open.append(event)
+        if not event.depth:
+            self._settle(thread)
+
     def _settle(self, thread: _Thread) -> None:
-        """What stands at depth 0 has no parent to wait for."""
-        if thread.open and thread.open[0].depth == 0:
-            thread.turn.entries += thread.open
-            thread.open = []
+        """What stands before a line at depth 0 has no parent to wait for."""
+        thread.turn.entries += thread.open
+        thread.open = []
 
     def _begin_turn(self, thread: _Thread, fields: dict[str, Any]) -> Turn:
         over = thread.turn
@@ -374,7 +408,7 @@ class Reader:
 
     def _close_call(self, thread: _Thread, call: Call) -> None:
         at = len(thread.open)
-        while at and thread.open[at - 1].depth > call.depth:
+        while at and _is_inside(thread.open[at - 1], call):
             at -= 1
         call.inside = thread.open[at:]
         thread.open[at:] = [call]
@@ -541,6 +575,11 @@ def _header(fields: dict[str, Any]) -> Header:
     return Header(
         **{name: fields[name] for name in Header.__annotations__ if name in fields}
     )
+
+
+def _is_inside(entry: Entry, call: Call) -> bool:
+    # What began before it is another call's, whose line is missing.
+    return entry.depth > call.depth and entry.at >= call.at
 
 
 def _is_interest(entry: Entry) -> bool:

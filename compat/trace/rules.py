@@ -32,6 +32,9 @@ class Rule:
         """Another turn is over."""
         raise NotImplementedError
 
+    def lose(self) -> None:
+        """Lines are missing: forget what only an unbroken trace proves."""
+
     def findings(self, whole: Whole) -> Iterator[Finding]:
         """What was found."""
         raise NotImplementedError
@@ -61,6 +64,9 @@ class LeftTheLoop(Rule):
         if len(calls) > 1 and self._raised(*calls[-2:]):
             last = calls[-1]
             self._last[thread] = last, seen.place(last.channel, last.line)
+
+    def lose(self) -> None:
+        self._last.clear()
 
     def findings(self, whole: Whole) -> Iterator[Finding]:
         for call, place in self._last.values():
@@ -257,6 +263,9 @@ class Spins(Rule):
         for kind, streak in spinning.items():
             self._count(self._spins[kind], streak, seen.us)
 
+    def lose(self) -> None:
+        self._streaks.clear()
+
     def _note(self, seen: Seen, channel: Channel, streak: Streak) -> None:
         spin = self._spins.setdefault(channel.kind, Spin(streak))
         spin.channels.add(channel.number)
@@ -287,9 +296,9 @@ class Spins(Rule):
             )
 
     def _is_certain(self, spin: Spin, whole: Whole) -> bool:
-        return (
-            spin.longest.turns >= self.limits.idle_turns
-            or spin.turns >= whole.turns * self.limits.idle_part
+        is_most = spin.turns >= whole.turns * self.limits.idle_part
+        return spin.longest.turns >= self.limits.idle_turns or (
+            is_most and not whole.lost
         )
 
     def _more(self, spin: Spin, whole: Whole) -> Iterator[str]:
@@ -468,6 +477,10 @@ class GrowingBacklog(Rule):
             if "backlog" in fields or "queued" in fields:
                 self._becomes(seen, channel, fields)
 
+    def lose(self) -> None:
+        self._open.clear()
+        self._closing.clear()
+
     def _becomes(self, seen: Seen, channel: Channel, fields: dict[str, object]) -> None:
         grown = self._open.get(channel.number) or Grown(seen.place(channel))
         # Only what has changed is there.
@@ -530,7 +543,7 @@ class GrowingBacklog(Rule):
     def _is_most(self, grown: Grown, whole: Whole) -> bool:
         """Has it only grown, for a good part of a trace that may be short?"""
         least = max(self.limits.backlog_few, whole.turns * self.limits.backlog_part)
-        return grown.turns >= least and not grown.taken
+        return grown.turns >= least and not grown.taken and not whole.lost
 
 
 class SlowReaders(Rule):
@@ -621,6 +634,10 @@ class Ghosts(Rule):
             if event.what == "open" and event.channel is not None:
                 # It has been opened again, and what was queued can be sent.
                 self._ghosts.get(event.channel.kind, {}).pop(event.channel.number, None)
+
+    def lose(self) -> None:
+        # It may have been opened again.
+        self._ghosts.clear()
 
     def _is_said(self, made: Made) -> bool:
         channel = made.call.channel
@@ -717,13 +734,14 @@ class HiddenErrors(Rule):
                 "Mend what raises it, or catch it there; let handle_error write a "
                 "traceback to the log and close the channel.",
                 readable(group.call.where) or _where(group.call),
-                list(self._more(group)),
+                list(self._more(group, whole)),
             )
 
-    def _more(self, group: Group) -> Iterator[str]:
+    def _more(self, group: Group, whole: Whole) -> Iterator[str]:
         if len(group.channels) > 1:
             yield f"{len(group.channels):,} channels had it"
-        if group.open:
+        # What it is after a gap is not known.
+        if group.open and not whole.lost:
             yield f"the channel stayed open {_times(group.open)}"
 
 
@@ -745,13 +763,20 @@ class CostlyAsking(Rule):
         self._worst = 0
         self._place = Place(0, 1, 0, None)
         self._there: Counter[str] = Counter()
+        self._is_broken = False
 
     def look(self, seen: Seen) -> None:
+        if self._is_broken:
+            return
         turn = seen.turn
         for event in seen.events:
             self._joins_or_leaves(event)
         if turn.channels:
             self._takes(seen)
+
+    def lose(self) -> None:
+        # From here on, nobody knows what is in the map.
+        self._is_broken = True
 
     def _joins_or_leaves(self, event: Event) -> None:
         if event.channel is None:
@@ -867,6 +892,29 @@ class CutShort(Rule):
             )
 
 
+class Gaps(Rule):
+    """Lines are missing: what happened there is not known."""
+
+    name = "gaps"
+
+    def look(self, seen: Seen) -> None:
+        """Nothing: the reader knows."""
+
+    def findings(self, whole: Whole) -> Iterator[Finding]:
+        if whole.lost:
+            yield Finding(
+                self.name,
+                Severity.NOTE,
+                whole.lost,
+                f"{many(whole.lost, 'line')} of the trace are missing in "
+                f"{many(whole.gaps, 'place')}: its reader was too slow",
+                whole.gaps,
+                whole.last,
+                "Write the trace to a regular file, or keep no payloads; what is wrong "
+                "in the gaps is not found here.",
+            )
+
+
 # Words for people.
 
 
@@ -929,4 +977,5 @@ RULES: tuple[Callable[[Limits], Rule], ...] = (
     HiddenErrors,
     CostlyAsking,
     CutShort,
+    Gaps,
 )

@@ -97,12 +97,15 @@ class Whole:
         turns: how many there are.
         last: the place of its last event.
         ended: "closed", "full", or "" if its end is missing.
+        lost: lines that are missing, in how many gaps.
     """
 
     us: int = 0
     turns: int = 0
     last: Place = field(default_factory=lambda: Place(0, 1, 1, None))
     ended: str = ""
+    lost: int = 0
+    gaps: int = 0
 
     def add(self, seen: Seen) -> None:
         """Another turn is over."""
@@ -146,6 +149,11 @@ class Walk:
             elif outer is not None:
                 outer = outer.outer
         return seen
+
+    def lose(self) -> None:
+        """Lines are missing: a channel may have closed, or been opened again."""
+        self._closed.clear()
+        self._status.clear()
 
     def _call(self, seen: Seen, call: Call, outer: Made | None) -> Made:
         made = Made(call, outer, self._is_late(seen.turn, call))
@@ -200,7 +208,9 @@ def _note_parents(seen: Seen, outer: Made) -> None:
 
 
 def _note(seen: Seen, call: Call, number: int) -> None:
-    if call.code is not None and any(map(_PAST.search, call.code.source)):
+    # Where lines were lost, its code may be unknown.
+    is_unknown = call.code is None and call.fields.get("f")
+    if is_unknown or (call.code and any(map(_PAST.search, call.code.source))):
         seen.hidden.add(number)
     if call.do == "handle_read":
         seen.reads.add(number)

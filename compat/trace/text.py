@@ -118,7 +118,7 @@ class _Text:
             thread = Part(self._thread(turn), "faint")
             yield [Part(self._said("before"), "turn"), thread]
         yield from self._interests(turn)
-        if turn.number:
+        if turn.number and not (turn.torn and turn.waited is None):
             yield self._woke(turn)
         yield from self._entries(turn.entries)
 
@@ -248,7 +248,8 @@ class _Text:
         between = self._said("semicolon")
         for words in packed(happened(event, self._lang), room, between):
             held = isinstance(event, State) and bool(event.fields.get("held"))
-            yield [*begin, Part(words, "held" if held else "state")]
+            style = "error" if event.what == "lost" else "held" if held else "state"
+            yield [*begin, Part(words, style)]
 
     def _indent(self, callers: list[Call]) -> list[Part]:
         level = len(callers)

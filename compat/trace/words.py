@@ -216,6 +216,8 @@ def _did(event: Event, lang: str) -> str:
     if event.what == "woke":
         span, reason = duration(fields.get("waited", 0)), fields.get("why", "")
         return said("waited", lang, span=span, why=why(reason, lang))
+    if event.what == "lost":
+        return said("lost", lang, count=fields.get("n") or 0)
     if event.what == "end":
         return _end(fields.get("why", ""), lang)
     return readable(event.what)

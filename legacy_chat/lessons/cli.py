@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import compat
-from compat.streams import escape_the_rest, is_coloured, throw_away, writing
+from compat.files import PRIVATE
+from compat.replacing import replacing
+from compat.streams import escape_the_rest, is_coloured, throw_away
 from compat.trace.reading import Reader, read_trace
 from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.lesson import LANGUAGES, ChangedCodeError, Text
@@ -125,9 +127,9 @@ def _teach(given: argparse.Namespace, loop: str) -> int:
         scenes = play(lesson, loop, trace)
         *steps, answer = scenes
         if given.trace:
-            _save(given.trace, trace.read_bytes())
+            _save(given.trace, trace.read_text("utf-8"))
         if given.html:
-            _save(given.html, _page(trace, show, given.number).encode())
+            _save(given.html, _page(trace, show, given.number))
         told = list(_trace(trace, show, steps))
     screen.print(show.head(given.number, lesson, loop))
     for number, scene in enumerate(steps, 1):
@@ -207,9 +209,9 @@ def _page(trace: Path, show: Show, number: int) -> str:
     return page(read_trace(trace, reader), reader, lang=show.lang, title=title)
 
 
-def _save(path: str, data: bytes) -> None:
-    with writing(path):
-        Path(path).write_bytes(data)
+def _save(path: str, text: str) -> None:
+    with replacing(path, PRIVATE) as write:
+        write(text)
 
 
 class LeftError(Exception):

@@ -14,6 +14,7 @@ const INTEREST = 5;
 const TIMER = 6;
 const END = 7;
 const INNER_TURN = 8;
+const LOST = 9;
 
 // What a state may change, from the lowest bit up; the first three are texts.
 const STATES = ["is", "local", "peer", "terminator", "held", "backlog", "queued"];
@@ -72,6 +73,7 @@ class Trace {
     this.mostBacklog = 0;
     this.threads = new Set();
     this.looping = new Set(); // threads that have a turn
+    this.gaps = []; // rows where lines are missing, ascending
     this._lay(data.rows.length);
     for (let row = 0; row < data.rows.length; row++) this._take(row);
     this._end();
@@ -291,7 +293,9 @@ class Trace {
   // The last bytes that had been read by a row; null if not all were recorded.
   _lastTaken(channel, row, count) {
     let bytes = [];
+    const gap = this.gaps[lastUpTo(this.gaps, row)] ?? -1;
     for (let place = lastUpTo(channel.takes, row); place >= 0; place--) {
+      if (channel.takes[place] < gap) return null;
       const taken = this._taken(channel.takes[place]);
       if (!taken) return null;
       bytes = taken.concat(bytes);
@@ -423,6 +427,9 @@ const TAKERS = {
     if ("held" in changes) changes.heldAt = row;
     if (changes.backlog > trace.mostBacklog) trace.mostBacklog = changes.backlog;
     if (channel) channel.change(row, changes);
+  },
+  [LOST](trace, row) {
+    trace.gaps.push(row);
   },
   [OPEN](trace, row, fields) {
     trace._tell(row, fields[3]);

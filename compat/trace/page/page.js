@@ -218,10 +218,10 @@ class Page {
 
   _showAbout() {
     const { words } = this;
-    const { program, python, asyncore, began, ended, part } = this.trace.header;
+    const { program, python, asyncore, began, ended, lost, part } = this.trace.header;
     const title = document.title === program ? "" : program;
     const about = [title, python, asyncore, began].filter(Boolean).map((each) => `${each} · `);
-    byId("about").replaceChildren(...about, make("span", { class: ended === "closed" && !part ? "" : "lacks" }, this._ending()));
+    byId("about").replaceChildren(...about, make("span", { class: ended === "closed" && !part && !lost ? "" : "lacks" }, this._ending()));
     byId("empty").hidden = this.trace.length > 0;
     byId("language").textContent = words.say("language.other");
     byId("language").lang = words.lang === "zh" ? "en" : "zh-CN";
@@ -230,9 +230,10 @@ class Page {
   // How much of what happened the trace has.
   _ending() {
     const { words } = this;
-    const { part, ended, whole, line, max } = this.trace.header;
+    const { part, ended, whole, line, lost, max } = this.trace.header;
     // How the trace ends is not seen here.
     if (part) return words.say("ends.part");
+    if (lost) return words.say("ends.lost", { count: lost });
     if (ended) return words.either(`ends.${ended}`, "ends.", { why: ended, limit: words.size(max) });
     return whole ? words.say("ends.open") : words.say("ends.cut", { line });
   }

@@ -16,7 +16,7 @@ const MOST_ENTRIES = 24;
 const NARROWEST_ENTRY = 0.02;
 
 // Names of kinds, for styles and words.
-const KIND_NAMES = ["turn", "woke", "call", "state", "open", "interest", "timer", "end", "turn"];
+const KIND_NAMES = ["turn", "woke", "call", "state", "open", "interest", "timer", "end", "turn", "lost"];
 
 // Bytes, with what cannot be seen set off.
 function bytesElement(text, limit = Infinity) {
@@ -131,13 +131,17 @@ class Lines {
     return [["", this.words.say(said, { id, seconds: seconds ?? 0 })]];
   }
 
+  lost(row) {
+    return [["error", this.words.say("lost", { count: this.trace.rows[row][3] })]];
+  }
+
   end(row) {
     const why = this.trace.text(this.trace.rows[row][3]);
     return [["name", this.words.either(`end.${why}`, "end.")]];
   }
 }
 
-const LINES = ["turn", "woke", "call", "state", "open", "interest", "timer", "end", "innerTurn"];
+const LINES = ["turn", "woke", "call", "state", "open", "interest", "timer", "end", "innerTurn", "lost"];
 
 function turnName(words, turn) {
   return words.say(`name.${turn.sort}`, { n: turn.number });
@@ -203,7 +207,10 @@ class TurnView {
   _waited(turn) {
     const { words } = this;
     const limit = turn.timeout === null ? words.say("limit.none") : words.say("limit", { span: words.span(turn.timeout * 1e6) });
-    if (!turn.woke) return ["…", quiet(words.say("waiting")), quiet(`${turn.by} · ${limit}`)];
+    if (!turn.woke) {
+      const torn = turn.rows.some((each) => this.trace.kind[each] === LOST);
+      return ["…", quiet(words.say(torn ? "waiting.lost" : "waiting")), quiet(`${turn.by} · ${limit}`)];
+    }
     return [
       words.span(turn.woke.waited),
       make("p", {}, words.say(`why.${turn.woke.why}`)),

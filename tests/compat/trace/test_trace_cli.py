@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from compat.nonblocking import is_writable
 from compat.trace.cli import followed, main
 from compat.trace.reading import Reader, TraceError, read_lines
-from tests.compat.trace.making import Room, Trace, hello
+from tests.compat.trace.making import Room, Trace, hello, large
 from tests.support import DEADLINE, ROOT
 
 Capture = pytest.CaptureFixture[str]
@@ -321,6 +323,28 @@ def test_what_is_followed_is_shown_at_once_and_a_pipe_may_close(trace: Path) -> 
         with trace.open("ab") as file:
             file.write(whole[len(begun) :])
         assert process.stderr.read() == b""
+        assert process.wait(DEADLINE) == 2
+
+
+@pytest.mark.parametrize("view", [("text", "--follow"), ("text",), ("perfetto",)])
+def test_ctrl_c_ends_a_view_that_nobody_reads(
+    view: tuple[str, ...], tmp_path: Path
+) -> None:
+    trace = large(3_000).save(tmp_path / "large.trace")
+    argv = [sys.executable, "-m", "compat.trace", *view, str(trace)]
+    reading, writing = os.pipe()
+    with (
+        open(reading, "rb"),
+        subprocess.Popen(
+            argv, stdout=writing, stderr=subprocess.PIPE, cwd=ROOT
+        ) as process,
+    ):
+        while is_writable(writing):
+            """It has not filled the pipe yet."""
+        os.close(writing)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.read() == b"python -m compat.trace: interrupted\n"
         assert process.wait(DEADLINE) == 2
 
 
