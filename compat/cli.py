@@ -93,13 +93,14 @@ def _begin_trace(stack: ExitStack, given: Given, program: list[str]) -> bool:
     # Not above, as with argparse.
     import shlex
 
+    from compat.complaints import complain
     from compat.trace.options import traced
 
     try:
         stack.enter_context(traced(given, shlex.join(program[1:])))
     except OSError as error:
         why = f"cannot write the trace {given.trace}: {error.strerror}"
-        print(f"{sys.executable}: {why}", file=sys.stderr)
+        complain(sys.executable, why)
         return False
     return True
 
@@ -134,9 +135,10 @@ def _parser() -> argparse.ArgumentParser:
     # without options of ours may have a module of its own that is called argparse.
     import argparse
 
+    from compat.complaints import Parser
     from compat.trace.options import add_options
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m compat",
         usage=USAGE,
         description="Any asyncore or asynchat program, unmodified, on any loop.",

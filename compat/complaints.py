@@ -7,9 +7,9 @@ system or OpenSSL said. It steers no terminal either.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import NoReturn
 
+from compat import streams
 from compat.characters import escaped, is_printable
 
 __all__ = ["Parser", "complain", "one_line"]
@@ -24,14 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 def complain(program: str, message: str) -> None:
     """Write ``program: message`` to standard error, if that takes it."""
-    if sys.stderr is None:
-        # print() would take standard output.
-        return
-    try:
-        print(f"{program}: {one_line(message)}", file=sys.stderr)
-    except (OSError, ValueError):
-        # Closed or full. The exit status still says that something went wrong.
-        return
+    streams.complain(f"{program}: {one_line(message)}")
 
 
 def one_line(text: str) -> str:

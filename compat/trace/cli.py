@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
+from compat.complaints import Parser
 from compat.files import PRIVATE
 from compat.nonblocking import is_writable
 from compat.replacing import replacing
@@ -340,7 +341,7 @@ def _say(what: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         description="Show what a loop did, from the trace that it has written.",
         epilog=EXAMPLES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def find_transcripts(name: str) -> list[Path]:
             found = sorted(path.rglob("*.jsonl"))
             if found:
                 return found
-    found = sorted(TRANSCRIPTS.rglob(f"{name}.jsonl"))
+    shipped = sorted(TRANSCRIPTS.rglob("*.jsonl"))
+    # Not by rglob, which raises for an absolute path and for some patterns.
+    found = [each for each in shipped if fnmatchcase(f"/{name_of(each)}", f"*/{name}")]
     if not found:
         raise FormatError(
             f"{name}: no such file, no folder with transcripts, and none of the "

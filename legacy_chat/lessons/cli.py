@@ -26,11 +26,13 @@ from compat.files import PRIVATE
 from compat.replacing import replacing
 from compat.streams import escape_the_rest, is_coloured, throw_away
 from compat.trace.reading import Reader, read_trace
+from legacy_chat.escapes import one_line
 from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.lesson import LANGUAGES, ChangedCodeError, Text
 from legacy_chat.lessons.play import Scene, play
 from legacy_chat.lessons.show import Show
 from legacy_chat.lessons.stage import StageError
+from legacy_chat.output import complain
 
 __all__ = ["main"]
 
@@ -61,7 +63,7 @@ LIST = Text(
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line; --help has the rest."""
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {one_line(message)}\n")
 
 
 def main(argv: list[str]) -> int:
@@ -279,7 +281,7 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _refuse(what: str) -> int:
-    print(f"legacy-chat lesson: {what}", file=sys.stderr)
+    complain("legacy-chat lesson", what)
     return 1
 
 

@@ -1,0 +1,79 @@
+"""Whatever a command is given, its error is one line that steers no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compat import cli as compat_cli
+from compat.complaints import one_line
+from compat.trace import cli as views
+from legacy_chat import cli as command
+
+# A line's ends, an escape sequence, text that is turned around, what is no UTF-8.
+ODD = "a\n\r\x1b[2J\x9b\u2028\u202e\udcff\u200b\U000e0041z"
+
+MAINS: dict[str, Callable[[list[str]], int]] = {
+    "legacy-chat": command.main,
+    "compat": compat_cli.main,
+    "compat.trace": views.main,
+}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["legacy-chat", "serve", "--port", ODD],
+        ["legacy-chat", "serve", "--metrics", f"{ODD}:0", "--host", ODD],
+        ["legacy-chat", "serve", f"--{ODD}"],
+        ["legacy-chat", "serve", "--tls-cert", ODD],
+        ["legacy-chat", "serve", "--trace", f"/no such/{ODD}", "--port", "0"],
+        ["legacy-chat", "connect", ODD],
+        ["legacy-chat", "connect", "--tls", "--tls-ca", ODD],
+        ["legacy-chat", "connect", "there", ODD],
+        ["legacy-chat", ODD],
+        ["legacy-chat", "lesson", ODD],
+        ["legacy-chat", "lesson", "1", f"--{ODD}"],
+        ["legacy-chat", "lesson", "1", "--html", f"/no such/{ODD}"],
+        ["legacy-chat", "baseline", ODD],
+        ["legacy-chat", "baseline", "check", f"/no such/{ODD}"],
+        ["legacy-chat", "baseline", "check", f"a**b[{ODD}"],
+        ["legacy-chat", "baseline", "show", f"--{ODD}"],
+        ["compat", "--loop", ODD, "script.py"],
+        ["compat", f"--{ODD}", "script.py"],
+        ["compat", "--trace", f"/no such/{ODD}", "script.py"],
+        ["compat.trace", "text", ODD],
+        ["compat.trace", "text", "--turns", ODD, "file"],
+        ["compat.trace", "diff", "a", "b", ODD],
+    ],
+)
+def test_error_of_a_command_is_one_printable_line(
+    argv: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compat_cli, "install", lambda loop: None)
+    main, *rest = argv
+    status: object
+    try:
+        status = MAINS[main](rest)
+    except SystemExit as end:
+        status = end.code
+    assert status in (1, 2)
+    error = capfd.readouterr().err
+    shown = error.partition("error: ")[2] if error.startswith("usage:") else error
+    assert shown.endswith("\n")
+    assert shown[:-1].isprintable()
+
+
+@given(text=st.text())
+def test_one_line_is_printable_and_leaves_what_is(text: str) -> None:
+    assert one_line(text).isprintable()
+    if text.isascii() and text.isprintable():
+        assert one_line(text) == text
