@@ -28,6 +28,8 @@ Rule 3: who has not finished its handshake costs nobody else a turn. It is in th
 as a Handshake: the channel itself is asked and called for nothing, and what it pushes
 waits.
 Rule 4: there is no traceback for what a peer does.
+Rule 5: a channel's ``socket`` moves no byte in plain, in either direction, before,
+during and after the handshake. What it cannot encrypt or decrypt is an error.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from __future__ import annotations
 import asyncore
 import contextlib
 import errno
+import io
 import logging
+import os
 import socket
 import ssl
 import time
@@ -48,7 +52,7 @@ from compat.schedule import call_later, call_soon_threadsafe, is_turned
 from compat.urgent import drop_urgent_data
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = [
     "CLOSE_NOTIFY",
@@ -85,6 +89,43 @@ MOST_UNSENT = 2 * SIZE
 # Why nothing more can be read: the peer has said so, or it has only stopped.
 CLOSE_NOTIFY = "close_notify"
 CUT = "the connection was cut off, without a close_notify"
+
+# Attributes of the socket beneath that a TLSSocket passes on: none moves a byte.
+OF_SOCKET = {
+    "family",
+    "get_inheritable",
+    "getblocking",
+    "getpeername",
+    "getsockname",
+    "getsockopt",
+    "gettimeout",
+    "ioctl",
+    "proto",
+    "set_inheritable",
+    "setsockopt",
+    "timeout",
+    "type",
+}
+
+# Attributes of the SSLObject that a TLSSocket passes on.
+OF_TLS = {
+    "cipher",
+    "compression",
+    "context",
+    "get_channel_binding",
+    "get_unverified_chain",
+    "get_verified_chain",
+    "getpeercert",
+    "selected_alpn_protocol",
+    "selected_npn_protocol",
+    "server_hostname",
+    "server_side",
+    "session",
+    "session_reused",
+    "shared_ciphers",
+    "verify_client_post_handshake",
+    "version",
+}
 
 # What OpenSSL calls it, what a counter calls it, what a person is told.
 REASONS = {
@@ -146,8 +187,10 @@ class TLSSocket:
         server_hostname: who the peer has to be; needed by a client's context, unless
             that has ``check_hostname`` off.
 
-    What it does not have itself is the socket's (``getpeername``, ``setsockopt``) or
-    the SSLObject's (``getpeercert``, ``version``, ``cipher``).
+    It sends and receives as an ``ssl.SSLSocket`` that does not block. It passes on the
+    attributes in OF_SOCKET (``getpeername``, ``setsockopt``) and in OF_TLS
+    (``getpeercert``, ``version``). It has no other attribute of a socket: ``sendmsg``
+    or ``dup`` would bypass TLS.
 
     Attributes:
         ended: why nothing more can be read: CLOSE_NOTIFY, CUT, or what went wrong.
@@ -193,9 +236,13 @@ class TLSSocket:
         self._promised: list[bytes] = []
 
     def __getattr__(self, name: str) -> Any:
-        with contextlib.suppress(AttributeError):
+        if name in OF_SOCKET:
             return getattr(self._sock, name)
-        return getattr(self._ssl, name)
+        if name in OF_TLS:
+            return getattr(self._ssl, name)
+        raise AttributeError(
+            f"TLSSocket has no attribute {name!r}: the socket beneath would bypass TLS"
+        )
 
     def __repr__(self) -> str:
         return f"<TLSSocket on {self._sock!r}>"
@@ -214,6 +261,14 @@ class TLSSocket:
             raise ValueError("a TLSSocket never blocks")
         self._sock.setblocking(False)
 
+    def settimeout(self, seconds: float | None) -> None:
+        """It never blocks, so 0 is the only timeout.
+
+        Raises:
+            ValueError: *seconds* is not 0.
+        """
+        self.setblocking(seconds != 0)
+
     @property
     def waiting(self) -> bool:
         """Is there anything for ``recv``, whatever comes from the wire?"""
@@ -230,16 +285,15 @@ class TLSSocket:
     def recv(self, size: int, flags: int = 0) -> bytes:
         """At most *size* decrypted bytes; none at the end.
 
-        Args:
-            flags: what has any of them, such as MSG_OOB, is of the socket beneath.
-
         Raises:
             BlockingIOError: there is no whole record yet.
             ConnectionAbortedError: what came is no TLS, or not what was sent.
             OSError: as from a socket.
+            ValueError: *size* is negative; *flags* are not 0.
         """
-        if flags or self._closed:
-            return self._sock.recv(size, flags)
+        self._check(flags)
+        if size < 0:
+            raise ValueError(f"size must be >= 0, got {size}")
         if not self.look():
             raise BlockingIOError(errno.EWOULDBLOCK, "no whole record has come yet")
         self.taken += 1
@@ -250,7 +304,38 @@ class TLSSocket:
             raise self._error
         return b""
 
-    def send(self, data: ReadableBuffer) -> int:
+    def recv_into(
+        self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0
+    ) -> int:
+        """As ``recv``, into *buffer*; return the number of bytes.
+
+        Args:
+            nbytes: at most that many; 0 for the size of the buffer.
+
+        Raises:
+            TypeError: *buffer* is read-only.
+            ValueError: *nbytes* exceeds the buffer; also as from ``recv``.
+        """
+        with memoryview(buffer).cast("B") as view:
+            if view.readonly:
+                raise TypeError("buffer must be writable, got a read-only one")
+            if nbytes > len(view):
+                raise ValueError(f"nbytes must be <= {len(view)}, got {nbytes}")
+            data = self.recv(nbytes or len(view), flags)
+            view[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = 1024, buffer: WriteableBuffer | None = None) -> Any:
+        """As ``recv``; with a *buffer*, as ``recv_into``."""
+        if buffer is None:
+            return self.recv(size)
+        return self.recv_into(buffer, min(size, memoryview(buffer).nbytes))
+
+    def pending(self) -> int:
+        """Bytes that are decrypted and not received yet."""
+        return len(self._plain) - self._gone
+
+    def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """Encrypt and send; return how many bytes the kernel has taken.
 
         It takes all or none of each 64 KiB. Who is told that some were not taken offers
@@ -261,9 +346,9 @@ class TLSSocket:
         Raises:
             BlockingIOError: nothing was taken, or the handshake is not over.
             OSError: as from a socket.
+            ValueError: *flags* are not 0.
         """
-        if self._closed:
-            return self._sock.send(data)
+        self._check(flags)
         if not self._secured:
             raise BlockingIOError(errno.EWOULDBLOCK, "the handshake is not over yet")
         whole = data if type(data) is bytes else memoryview(data).cast("B")
@@ -277,13 +362,65 @@ class TLSSocket:
             sent += taken
         return sent
 
+    def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
+        """Encrypt and send all of *data*.
+
+        Raises:
+            BlockingIOError: the kernel has not taken all of it. How much it has taken
+                is unknown, as with any socket that does not block.
+            OSError: and ValueError: as from ``send``.
+        """
+        with memoryview(data).cast("B") as rest:
+            sent = self.send(rest, flags)
+            while sent < len(rest):
+                sent += self.send(rest[sent:])
+
+    def write(self, data: ReadableBuffer) -> int:
+        """As ``send``."""
+        return self.send(data)
+
+    def makefile(
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> Any:
+        """A file that encrypts and decrypts. As a pipe that does not block, its
+        methods return None or raise BlockingIOError where others would wait.
+
+        Raises:
+            ValueError: *mode* is not made of r, w and b; a text file has no buffer.
+        """
+        if not set(mode) <= set("rwb"):
+            raise ValueError(f"mode must be of r, w and b, got {mode!r}")
+        raw = _File(self, mode)
+        if buffering == 0:
+            if "b" not in mode:
+                raise ValueError("buffering must not be 0 for text, got 0")
+            return raw
+        size = buffering if buffering > 0 else io.DEFAULT_BUFFER_SIZE
+        file: Any
+        if not raw.writable():
+            file = io.BufferedReader(raw, size)
+        elif not raw.readable():
+            file = io.BufferedWriter(raw, size)
+        else:
+            file = io.BufferedRWPair(raw, raw, size)
+        if "b" in mode:
+            return file
+        return io.TextIOWrapper(file, encoding, errors, newline)
+
     def shutdown(self, how: int) -> None:
         """Say that nothing more will be sent, in TLS and beneath.
 
         Raises:
             OSError: as from a socket.
         """
-        if how != socket.SHUT_RD and not self._closed:
+        self._check()
+        if how != socket.SHUT_RD:
             self._unsent += self._last_words()
             self._flush()
         self._sock.shutdown(how)
@@ -314,6 +451,13 @@ class TLSSocket:
             with contextlib.suppress(OSError):
                 self._sock.recv(SIZE)
         self._let_go(words, linger=False)
+
+    def _check(self, flags: int = 0) -> None:
+        """Refuse what would reach the socket beneath: a goodbye may still be on it."""
+        if flags:
+            raise ValueError(f"flags must be 0 over TLS, got {flags}")
+        if self._closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     def _take(self, size: int) -> bytes:
         data = self._plain[self._gone : self._gone + size]
@@ -441,6 +585,35 @@ class TLSSocket:
             _Goodbye(self._sock, left, self._map)
         else:
             self._sock.close()
+
+
+class _File(io.RawIOBase):
+    """What ``makefile`` gives, without a buffer."""
+
+    def __init__(self, sock: TLSSocket, mode: str) -> None:
+        self._sock = sock
+        self._mode = mode
+
+    def readable(self) -> bool:
+        return "r" in self._mode or "w" not in self._mode
+
+    def writable(self) -> bool:
+        return "w" in self._mode
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        try:
+            return self._sock.recv_into(buffer)
+        except BlockingIOError:
+            return None
+
+    def write(self, data: ReadableBuffer, /) -> int | None:
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return None
 
 
 class Handshake(async_chat):

@@ -6,19 +6,22 @@ Rule 2: a peer never blocks: the test turns the loop, and lets its peers step.
 
 from __future__ import annotations
 
+import asynchat
 import asyncore
 import shutil
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import trustme
 
-from compat.tls import CLOSE_NOTIFY, CUT, TLS, HandshakeError
+import compat
+from compat.tls import CLOSE_NOTIFY, CUT, TLS, Handshake, HandshakeError
 from tests.support import turn_until
 
 OPENSSL = shutil.which("openssl")
@@ -207,6 +210,60 @@ class Collecting(TLS):
 def channel_on(base: type[Any], gather: bool = False) -> Any:
     """A Collecting on that async_chat."""
     return type("Session", (Collecting, base), {"ac_gather": gather})
+
+
+KINDS = {
+    "original": channel_on(asynchat.async_chat),
+    "ours": channel_on(compat.async_chat),
+    "gathering": channel_on(compat.async_chat, gather=True),
+}
+
+# Bytes of a socket's buffers: half a record. With fewer the kernel waits, by the clock.
+SMALL = 8192
+
+
+@contextmanager
+def tcp_pair(small: bool = True) -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        if small:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+        theirs = socket.socket()
+        if small:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
+        theirs.connect(door.getsockname())
+        ours, _ = door.accept()
+    with ours, theirs:
+        for end in (ours, theirs):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield ours, theirs
+
+
+def served(kind: Any, ours: socket.socket, **options: Any) -> Any:
+    return kind(ours, context=server_context(), server_side=True, **options)
+
+
+def secured(
+    loop: str,
+    kind: Any,
+    pair: tuple[socket.socket, socket.socket],
+    context: ssl.SSLContext | None = None,
+) -> tuple[Any, SecurePeer]:
+    """A session and its peer, with the handshake behind them."""
+    session = served(kind, pair[0])
+    peer = SecurePeer(pair[1], context or client_context())
+    until(loop, lambda: session.secured and peer.secured, peer)
+    return session, peer
+
+
+def in_handshake() -> list[Handshake]:
+    found = asyncore.socket_map.values()
+    return [channel for channel in found if isinstance(channel, Handshake)]
+
+
+def until_got(peer: SecurePeer, data: bytes) -> None:
+    while len(peer.got) < len(data) and not peer.ended:
+        peer.step()
+    assert peer.got == data
 
 
 def count_sends(sessions: Sequence[Any]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asynchat
 import asyncore
 import contextlib
 import logging
@@ -28,21 +27,26 @@ from compat.tls import (
     CLOSE_NOTIFY,
     CUT,
     TLS,
-    Handshake,
     HandshakeError,
     TLSSocket,
     over_tls,
 )
 from tests.secure import (
+    KINDS,
     OPENSSL,
+    SMALL,
     VERSIONS,
     SecurePeer,
-    channel_on,
     client_context,
     count_sends,
+    in_handshake,
+    secured,
+    served,
     server_context,
     settle,
+    tcp_pair,
     until,
+    until_got,
     write_files,
 )
 from tests.support import (
@@ -54,62 +58,6 @@ from tests.support import (
     turn_once,
     turn_until,
 )
-
-KINDS = {
-    "original": channel_on(asynchat.async_chat),
-    "ours": channel_on(compat.async_chat),
-    "gathering": channel_on(compat.async_chat, gather=True),
-}
-
-# Bytes of a socket's buffers: half a record. With fewer the kernel waits, by the clock.
-SMALL = 8192
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Any:
-    """Each kind of async_chat, with the mixin."""
-    return KINDS[request.param]
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a TCP connection with small buffers."""
-    with tcp_pair() as ends:
-        yield ends
-
-
-@contextmanager
-def tcp_pair(small: bool = True) -> Iterator[tuple[socket.socket, socket.socket]]:
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        if small:
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
-        theirs = socket.socket()
-        if small:
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
-        theirs.connect(door.getsockname())
-        ours, _ = door.accept()
-    with ours, theirs:
-        for end in (ours, theirs):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield ours, theirs
-
-
-def served(kind: Any, ours: socket.socket, **options: Any) -> Any:
-    return kind(ours, context=server_context(), server_side=True, **options)
-
-
-def secured(
-    loop: str,
-    kind: Any,
-    pair: tuple[socket.socket, socket.socket],
-    context: ssl.SSLContext | None = None,
-) -> tuple[Any, SecurePeer]:
-    """A session and its peer, with the handshake behind them."""
-    session = served(kind, pair[0])
-    peer = SecurePeer(pair[1], context or client_context())
-    until(loop, lambda: session.secured and peer.secured, peer)
-    return session, peer
-
 
 # Bytes.
 
@@ -385,12 +333,6 @@ def rest_of(sock: TLSSocket, peer: SecurePeer, data: bytes) -> int:
             continue
 
 
-def until_got(peer: SecurePeer, data: bytes) -> None:
-    while len(peer.got) < len(data) and not peer.ended:
-        peer.step()
-    assert peer.got == data
-
-
 def test_who_repeats_a_write_has_made_it_once(pair: Any) -> None:
     sock, peer, said = blocked(pair)
     assert rest_of(sock, peer, said) == len(said)
@@ -537,11 +479,18 @@ def test_shutting_down_says_goodbye_and_reading_goes_on(
     session.close()
 
 
-def test_urgent_bytes_are_not_taken_for_records(pair: Any) -> None:
-    session, peer = secured("select", KINDS["ours"], pair)
+def test_urgent_byte_is_dropped_and_the_records_stay_whole(
+    any_loop: str, kind: Any, pair: Any
+) -> None:
+    session, peer = secured(any_loop, kind, pair)
+    urgent = []
+    drop = session.handle_expt
+    session.handle_expt = lambda: (urgent.append(1), drop())
     socket.socket.send(peer.sock, b"!", socket.MSG_OOB)
-    turn_until("select", lambda: select.select([], [], [pair[0]], 0)[2])
-    assert session.socket.recv(1, socket.MSG_OOB) == b"!"
+    turn_until(any_loop, lambda: urgent)
+    peer.send(b"one record")
+    until(any_loop, lambda: session.got == b"one record", peer)
+    assert len(urgent) == 1
     session.close()
 
 
@@ -620,11 +569,6 @@ def test_a_reset_is_the_end(any_loop: str, kind: Any, pair: Any) -> None:
 
 
 # Handshakes that come to nothing.
-
-
-def in_handshake() -> list[Handshake]:
-    found = asyncore.socket_map.values()
-    return [channel for channel in found if isinstance(channel, Handshake)]
 
 
 @pytest.mark.parametrize(

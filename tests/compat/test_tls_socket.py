@@ -1,0 +1,479 @@
+"""What a program does with a channel's ``socket``: nothing of it goes in plain.
+
+Rule 1: the wire is looked at beneath TLS, in every state of a connection.
+Rule 2: the attributes come from ``dir``, so that one which a new Python adds is tried.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncore
+import contextlib
+import errno
+import io
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from compat.tls import CLOSE_NOTIFY, TLSSocket
+from tests.secure import (
+    KINDS,
+    VERSIONS,
+    SecurePeer,
+    client_context,
+    secured,
+    served,
+    server_context,
+    tcp_pair,
+    until,
+    until_got,
+)
+from tests.support import in_a_turn, turn_once
+
+# What goes over the wire only encrypted, and what comes over it only so.
+SECRET = b"SECRET" * 10
+FORGED = b"FORGED" * 10
+
+# What a TLSSocket has of the attributes of an ssl.SSLSocket. What this does not list
+# moves no byte, or it is missing.
+MOVES = {"makefile", "read", "recv", "recv_into", "send", "sendall", "write"}
+CLOSES = {"close", "shutdown"}
+SETS = {"set_inheritable", "setblocking", "setsockopt", "settimeout"}
+ANSWERS = {
+    "cipher",
+    "compression",
+    "context",
+    "family",
+    "fileno",
+    "get_channel_binding",
+    "get_inheritable",
+    "get_unverified_chain",
+    "get_verified_chain",
+    "getblocking",
+    "getpeercert",
+    "getpeername",
+    "getsockname",
+    "getsockopt",
+    "gettimeout",
+    "ioctl",
+    "pending",
+    "proto",
+    "selected_alpn_protocol",
+    "selected_npn_protocol",
+    "server_hostname",
+    "server_side",
+    "session",
+    "session_reused",
+    "shared_ciphers",
+    "timeout",
+    "type",
+    "verify_client_post_handshake",
+    "version",
+}
+
+
+def attributes() -> list[str]:
+    """Every attribute that a program may find at a socket, with TLS or without."""
+    names = {*dir(socket.socket), *dir(ssl.SSLSocket), *dir(ssl.SSLObject)}
+    return sorted(names - set(dir(object)))
+
+
+# States of a connection: what makes one of a socket and the raw other end.
+
+
+def new(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+    return TLSSocket(ours, server_context(), server_side=True)
+
+
+def client_in_handshake(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+    channel = KINDS["ours"](ours, context=client_context(), server_hostname="localhost")
+    turn_once("selectors", timeout=0)
+    return channel.socket  # type: ignore[no-any-return]
+
+
+def server_in_handshake(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+    session = served(KINDS["gathering"], ours)
+    peer = SecurePeer(theirs.dup(), client_context())
+    peer.step()
+    turn_once("selectors", timeout=0.0)
+    return session.socket  # type: ignore[no-any-return]
+
+
+def after_handshake(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+    return both(ours, theirs)[0]
+
+
+def both(
+    ours: socket.socket, theirs: socket.socket, version: Any = None
+) -> tuple[TLSSocket, SecurePeer]:
+    """A socket whose handshake is over and whose channel is out of the way."""
+    session, peer = secured(
+        "selectors", KINDS["ours"], (ours, theirs.dup()), client_context(version)
+    )
+    session.del_channel()
+    return session.socket, peer
+
+
+def after_their_goodbye(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+    sock, peer = both(ours, theirs)
+    peer.says_goodbye = True
+    peer.step()
+    while not sock.ended:
+        sock.look()
+    assert (sock.ended, sock.recv(1)) == (CLOSE_NOTIFY, b"")
+    return sock
+
+
+def after_our_goodbye(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+    sock, _ = both(ours, theirs)
+    sock.shutdown(socket.SHUT_WR)
+    return sock
+
+
+def after_both_goodbyes(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+    sock = after_their_goodbye(ours, theirs)
+    sock.shutdown(socket.SHUT_WR)
+    return sock
+
+
+def after_reading_was_shut_down(
+    ours: socket.socket, theirs: socket.socket
+) -> TLSSocket:
+    sock, _ = both(ours, theirs)
+    sock.shutdown(socket.SHUT_RD)
+    return sock
+
+
+def after_a_forged_record(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+    sock, _ = both(ours, theirs)
+    theirs.sendall(b"\x17\x03\x03\x00\x30" + b"z" * 48)
+    while not sock.ended:
+        sock.look()
+    return sock
+
+
+def after_close_while_a_goodbye_waits(
+    ours: socket.socket, theirs: socket.socket
+) -> TLSSocket:
+    session, _ = secured("selectors", KINDS["ours"], (ours, theirs.dup()))
+    for junk in (b"x" * 65536, b"x"):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(junk)
+    in_a_turn("selectors", session.close)
+    # It is still open, and has room again.
+    assert ours.fileno() >= 0
+    wire(theirs)
+    return session.socket  # type: ignore[no-any-return]
+
+
+def after_close(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+    sock, _ = both(ours, theirs)
+    sock.close()
+    return sock
+
+
+STATES = (
+    new,
+    client_in_handshake,
+    server_in_handshake,
+    after_handshake,
+    after_their_goodbye,
+    after_our_goodbye,
+    after_both_goodbyes,
+    after_reading_was_shut_down,
+    after_a_forged_record,
+    after_close_while_a_goodbye_waits,
+    after_close,
+)
+
+
+@contextmanager
+def in_state(state: Any) -> Iterator[tuple[TLSSocket, socket.socket]]:
+    """A socket in that state of its connection, and the raw other end."""
+    with tcp_pair(small=state is after_close_while_a_goodbye_waits) as ends:
+        yield state(*ends), ends[1]
+        asyncore.close_all(ignore_all=True)
+
+
+def arguments(address: Any) -> Iterator[tuple[Any, ...]]:
+    """What a method may take that sends or receives."""
+    file = io.BytesIO(SECRET)
+    for data in (
+        SECRET,
+        [SECRET],
+        file,
+        bytearray(60),
+        [bytearray(60)],
+        60,
+        "wb",
+        "rb",
+    ):
+        for more in ((), (0,), (socket.MSG_PEEK,), (socket.MSG_OOB,), (address,)):
+            yield data, *more
+        yield data, [], 0, address
+    yield ()
+
+
+def use(sock: TLSSocket, name: str, *given: Any) -> list[Any]:
+    """Call it, and send and receive with what it returns: a duplicate, a file."""
+    answers = []
+    with contextlib.suppress(Exception):
+        answers.append(getattr(sock, name)(*given))
+        for then, *more in (("write", SECRET), ("send", SECRET), ("read", 60)):
+            with contextlib.suppress(Exception):
+                answers.append(getattr(answers[0], then)(*more))
+        # A file that cannot flush says so in its last moment.
+        answers[0].close()
+    return [answers, given]
+
+
+def wire(sock: socket.socket) -> bytes:
+    """All that is there to be received, with urgent data."""
+    sock.setblocking(False)
+    got = b""
+    with contextlib.suppress(OSError):
+        got += sock.recv(1, socket.MSG_OOB)
+    with contextlib.suppress(OSError):
+        while data := sock.recv(65536):
+            got += data
+    return got
+
+
+# In plain.
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_no_attribute_moves_plain_bytes(state: Any) -> None:
+    for name in set(attributes()) - CLOSES - SETS - ANSWERS:
+        with in_state(state) as (sock, theirs):
+            if not hasattr(sock, name):
+                continue
+            # Plain bytes among records end a connection. They are never a message.
+            with contextlib.suppress(OSError):
+                theirs.sendall(FORGED)
+                theirs.send(FORGED[:1], socket.MSG_OOB)
+            address = theirs.getsockname()
+            received = [use(sock, name, *given) for given in arguments(address)]
+            assert repr(FORGED[:6])[2:-1] not in repr(received), name
+            assert SECRET[:6] not in wire(theirs), name
+
+
+def test_attributes_of_a_socket_are_known_or_missing() -> None:
+    with in_state(after_handshake) as (sock, _):
+        found = {name for name in attributes() if hasattr(sock, name)}
+    known = MOVES | CLOSES | SETS | ANSWERS
+    assert {name for name in found if name[0] != "_"} == known & set(attributes())
+    assert found & {"_real_close", "_sendfile_use_send", "_accept"} == set()
+
+
+# Encrypted.
+
+
+def send(sock: TLSSocket, data: bytes) -> None:
+    assert sock.send(bytearray(data)) == len(data)
+
+
+def sendall(sock: TLSSocket, data: bytes) -> None:
+    sock.sendall(memoryview(data))
+
+
+def write(sock: TLSSocket, data: bytes) -> None:
+    assert sock.write(data) == len(data)
+
+
+def write_file(sock: TLSSocket, data: bytes) -> None:
+    with sock.makefile("wb") as file:
+        file.write(data)
+
+
+def write_file_without_buffer(sock: TLSSocket, data: bytes) -> None:
+    assert sock.makefile("rwb", buffering=0).write(data) == len(data)
+
+
+def write_text(sock: TLSSocket, data: bytes) -> None:
+    with sock.makefile("w", encoding="ascii") as file:
+        file.write(data.decode())
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+@pytest.mark.parametrize(
+    "way",
+    [send, sendall, write, write_file, write_file_without_buffer, write_text],
+    ids=lambda way: way.__name__,
+)
+def test_every_way_to_send_encrypts(way: Any, version: ssl.TLSVersion) -> None:
+    with tcp_pair(small=False) as ends:
+        sock, peer = both(*ends, version)
+        for number in range(3):
+            way(sock, b"%d" % number + SECRET)
+        until_got(peer, b"".join(b"%d" % number + SECRET for number in range(3)))
+        sock.close()
+
+
+def recv(sock: TLSSocket) -> bytes:
+    return sock.recv(100)
+
+
+def recv_into(sock: TLSSocket) -> bytes:
+    buffer = bytearray(100)
+    return bytes(buffer[: sock.recv_into(buffer)])
+
+
+def recv_into_a_part(sock: TLSSocket) -> bytes:
+    buffer = array.array("H", [0] * 50)
+    size = sock.recv_into(memoryview(buffer)[10:], 60)
+    return buffer.tobytes()[20 : 20 + size]
+
+
+def read(sock: TLSSocket) -> bytes:
+    return bytes(sock.read())
+
+
+def read_into(sock: TLSSocket) -> bytes:
+    buffer = bytearray(70)
+    return bytes(buffer[: sock.read(1000, buffer)])
+
+
+def read_file(sock: TLSSocket) -> bytes:
+    with sock.makefile("rb") as file:
+        return bytes(file.readline())
+
+
+def read_text(sock: TLSSocket) -> bytes:
+    with sock.makefile(encoding="ascii") as file:
+        return str(file.readline()).encode()
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+@pytest.mark.parametrize(
+    "way",
+    [recv, recv_into, recv_into_a_part, read, read_into, read_file, read_text],
+    ids=lambda way: way.__name__,
+)
+def test_every_way_to_receive_decrypts(way: Any, version: ssl.TLSVersion) -> None:
+    with tcp_pair(small=False) as ends:
+        sock, peer = both(*ends, version)
+        for said in (b"first line, which is\n", b"another\n"):
+            peer.send(said)
+            peer.step()
+            while not sock.look():
+                pass
+            assert sock.pending() == len(said)
+            assert way(sock) == said
+            assert sock.pending() == 0
+        peer.says_goodbye = True
+        peer.step()
+        while not sock.look():
+            pass
+        assert not way(sock)
+        sock.close()
+
+
+def test_sendall_sends_more_than_a_record(pair: Any) -> None:
+    session, peer = secured("select", KINDS["ours"], pair)
+    pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
+    data = bytes(range(250)) * 800
+    session.socket.sendall(data)
+    until_got(peer, data)
+    session.close()
+
+
+def test_sendall_to_a_full_peer_raises_and_the_records_stay_whole(pair: Any) -> None:
+    session, peer = secured("select", KINDS["ours"], pair)
+    data = bytes(range(250)) * 4000
+    with pytest.raises(BlockingIOError):
+        session.socket.sendall(data)
+    session.push(b"at the end")
+    until("select", lambda: peer.got.endswith(b"at the end"), peer)
+    sent = peer.got.removesuffix(b"at the end")
+    assert 0 < len(sent) < len(data)
+    assert data.startswith(sent)
+    session.close()
+
+
+def test_handler_may_use_the_socket_itself(any_loop: str, kind: Any, pair: Any) -> None:
+    class Echo(kind):  # type: ignore[misc]
+        def collect_incoming_data(self, data: bytes) -> None:
+            self.socket.sendall(data)
+
+    session, peer = secured(any_loop, Echo, pair)
+    peer.send(SECRET)
+    until(any_loop, lambda: peer.got == SECRET, peer)
+    assert session.errors == []
+    session.close()
+
+
+# Refused.
+
+
+REFUSED: list[tuple[Any, type[Exception], str]] = [
+    (lambda sock: sock.send(b"!", socket.MSG_OOB), ValueError, "flags must be 0"),
+    (lambda sock: sock.sendall(b"", socket.MSG_OOB), ValueError, "flags must be 0"),
+    (lambda sock: sock.recv(1, socket.MSG_PEEK), ValueError, "flags must be 0"),
+    (lambda sock: sock.recv(1, socket.MSG_OOB), ValueError, "flags must be 0"),
+    (
+        lambda sock: sock.recv_into(bytearray(1), 1, socket.MSG_PEEK),
+        ValueError,
+        "flags must be 0",
+    ),
+    (lambda sock: sock.recv(-1), ValueError, "size must be >= 0, got -1"),
+    (lambda sock: sock.recv_into(bytearray(3), 4), ValueError, "nbytes must be <= 3"),
+    (lambda sock: sock.recv_into(bytearray(3), -4), ValueError, "must be >= 0"),
+    (lambda sock: sock.recv_into(b"read-only"), TypeError, "must be writable"),
+    (lambda sock: sock.send("text"), TypeError, "bytes-like"),
+    (lambda sock: sock.setblocking(True), ValueError, "never blocks"),
+    (lambda sock: sock.settimeout(1.5), ValueError, "never blocks"),
+    (lambda sock: sock.settimeout(None), ValueError, "never blocks"),
+    (lambda sock: sock.makefile("ab"), ValueError, "mode must be"),
+    (lambda sock: sock.makefile("w", 0), ValueError, "buffering must not be 0"),
+    (lambda sock: sock.sendmsg([b""]), AttributeError, "would bypass TLS"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind_of", "why"), REFUSED)
+def test_refused_call_names_the_rule_and_loses_nothing(
+    call: Any, kind_of: type[Exception], why: str
+) -> None:
+    with in_state(after_handshake) as (sock, theirs):
+        with pytest.raises(kind_of, match=why):
+            call(sock)
+        sock.settimeout(0)
+        assert (sock.gettimeout(), sock.getblocking()) == (0.0, False)
+        assert wire(theirs)[:1] in (b"", b"\x17")
+
+
+@pytest.mark.parametrize(
+    "state", [new, client_in_handshake, server_in_handshake], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("way", [send, sendall, write, write_file, recv, read])
+def test_socket_blocks_until_the_handshake_is_over(state: Any, way: Any) -> None:
+    given = () if way in (recv, read) else (SECRET,)
+    with in_state(state) as (sock, _):
+        with pytest.raises(BlockingIOError):
+            way(sock, *given)
+        assert sock.makefile("wb", 0).write(SECRET) is None
+        assert sock.makefile("rb", 0).read(60) is None
+
+
+@pytest.mark.parametrize("state", [after_close, after_close_while_a_goodbye_waits])
+@pytest.mark.parametrize("way", [send, sendall, write, write_file, recv, read])
+def test_closed_socket_is_a_bad_descriptor(state: Any, way: Any) -> None:
+    given = () if way in (recv, read) else (SECRET,)
+    with in_state(state) as (sock, _):
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+            way(sock, *given)
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+            sock.shutdown(socket.SHUT_RDWR)
+        assert sock.fileno() == -1
+
+
+@pytest.mark.parametrize("state", [after_our_goodbye, after_both_goodbyes])
+def test_sending_after_close_notify_is_an_error(state: Any) -> None:
+    with in_state(state) as (sock, _), pytest.raises(ConnectionAbortedError):
+        sock.send(SECRET)
