@@ -755,7 +755,7 @@ class Handshake(async_chat):
 class TLS(asyncore.dispatcher):
     """A mixin: TLS for a dispatcher or an async_chat, ours or the original's.
 
-    Call ``start_tls`` when the socket is connected: on an accepted socket in
+    Call ``start_tls`` once, when the socket is connected: on an accepted socket in
     ``__init__``, as a client in ``handle_connect``. From then on the channel is out of
     the map until the handshake is over; what it pushes meanwhile is sent afterwards.
 
@@ -783,25 +783,31 @@ class TLS(asyncore.dispatcher):
 
         What was pushed in a connection goes out as it is; what has come in it, and was
         not collected, is dropped: somebody on the way may have put it there. What was
-        pushed before there was a connection (``handle_connect``) is encrypted.
+        pushed before there was a connection (``handle_connect``) is encrypted. If the
+        peer turns out to have left, ``handle_close`` is called and no handshake begins.
 
         Raises:
             ValueError: *server_hostname* is needed, or *context* is.
             ssl.SSLError: *context* is for the other side.
-            RuntimeError: what was pushed before has not been taken yet.
+            RuntimeError: what was pushed before has not been taken yet; the channel is
+                about to close; ``start_tls`` was called before.
+            OSError: the socket is closed, not connected yet, or listening.
         """
         if context is None:
             if server_side:
                 raise ValueError("a server needs a context, with its certificate")
             context = ssl.create_default_context()
-        if isinstance(self, Original) and self.connected:
-            self._tls_end_plain()
+        self._tls_check_connection()
         sock = TLSSocket(
             self.socket,
             context,
             server_side=server_side,
             server_hostname=server_hostname,
         )
+        if self.connected:
+            self._tls_end_plain()
+            if sock.fileno() < 0:
+                return
         self.del_channel()
         self.socket = sock
         _Upgrade(self, sock, patience)
@@ -849,12 +855,43 @@ class TLS(asyncore.dispatcher):
         else:
             super().handle_expt()
 
+    def _tls_check_connection(self) -> None:
+        """Refuse to begin a handshake that could never end."""
+        sock = self.socket
+        if sock is None or sock.fileno() < 0:
+            raise OSError(errno.EBADF, "start_tls needs an open socket")
+        if isinstance(sock, TLSSocket):
+            raise RuntimeError("start_tls must be called once, and was called before")
+        try:
+            sock.getpeername()
+        except OSError as error:
+            # A connection that its peer has reset is the handshake's to refuse.
+            if not (
+                self.connected or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            ):
+                reason = "start_tls needs a connected socket: call it in handle_connect"
+                raise OSError(errno.ENOTCONN, reason) from error
+
     def _tls_end_plain(self: Any) -> None:
-        """What was said until now was said in plain."""
-        self.initiate_send()
-        if self.producer_fifo:
+        """Send what was queued in plain, and drop what came in plain."""
+        queued: Any = ()
+        if isinstance(self, Original):
+            queued = self.producer_fifo
+            if None in queued:
+                raise RuntimeError("start_tls must not follow close_when_done")
+            if isinstance(self, async_chat):
+                # Its send makes the attempts that wait for the end of the turn.
+                async_chat.send(self, b"")
+            for _ in range(len(queued)):
+                self.initiate_send()
+        elif isinstance(self, asyncore.dispatcher_with_send):
+            for _ in range(0, len(self.out_buffer), SIZE):
+                self.initiate_send()
+            queued = self.out_buffer
+        if queued and self.connected:
             raise RuntimeError("what was pushed in plain has not been sent yet")
-        self.ac_in_buffer = b""
+        if isinstance(self, Original):
+            self.ac_in_buffer = b""
 
     def _tls_read_plain(self) -> None:
         if self.connecting and not self.connected and not self.accepting:

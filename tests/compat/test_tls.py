@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asynchat
 import asyncore
 import contextlib
 import logging
@@ -812,6 +813,269 @@ def test_what_waits_in_plain_is_not_sent_encrypted(pair: Any) -> None:
     channel.push(b"x" * 1_000_000)
     with pytest.raises(RuntimeError, match="in plain"):
         channel.start_tls(server_context(), server_side=True)
+    channel.close()
+
+
+def test_member_of_an_audience_answers_in_plain_before_its_handshake(
+    any_loop: str,
+) -> None:
+    audience = compat.Audience()
+
+    class Session(KINDS["gathering"]):  # type: ignore[misc]
+        def collect_incoming_data(self, data: bytes) -> None:
+            if self.secured:
+                super().collect_incoming_data(data)
+                return
+            audience.push(b"one enters. ")
+            self.push(b"220 go ahead. ")
+            self.start_tls(server_context(), server_side=True)
+            audience.push(b"one has entered. ")
+            self.push(b"in private. ")
+
+    with tcp_pair() as pair, tcp_pair() as another:
+        session, other = Session(pair[0]), Session(another[0])
+        audience.add(session)
+        audience.add(other)
+        pair[1].sendall(b"STARTTLS")
+        turn_until(any_loop, in_handshake)
+        assert pair[1].recv(100) == b"one enters. 220 go ahead. "
+        peer = SecurePeer(pair[1], client_context())
+        peer.send(b"hello")
+        until(any_loop, lambda: session.got == b"hello" and peer.got, peer)
+        assert peer.got == b"one has entered. in private. "
+        assert another[1].recv(100) == b"one enters. one has entered. "
+        assert session.errors == []
+        session.close()
+        other.close()
+        settle(any_loop)
+
+
+def test_start_tls_in_a_push_of_an_audience_sends_what_came_before(
+    any_loop: str,
+) -> None:
+    audience = compat.Audience()
+
+    class Session(KINDS["gathering"]):  # type: ignore[misc]
+        def push(self, data: bytes) -> None:
+            super().push(data)
+            if data == b"all shall use TLS. ":
+                self.start_tls(server_context(), server_side=True)
+
+    with tcp_pair() as pair:
+        session = Session(pair[0])
+        audience.add(session)
+
+        def say() -> None:
+            audience.push(b"all shall use TLS. ")
+            audience.push(b"thank you. ")
+
+        in_a_turn(any_loop, say)
+        assert pair[1].recv(100) == b"all shall use TLS. "
+        peer = SecurePeer(pair[1], client_context())
+        until(any_loop, lambda: peer.got == b"thank you. ", peer)
+        assert session.errors == []
+        session.close()
+        settle(any_loop)
+
+
+def test_start_tls_sends_all_that_was_queued_in_plain(
+    any_loop: str, kind: Any, pair: Any
+) -> None:
+    pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
+    session = kind(pair[0])
+    plain = bytes(range(250)) * 1200
+
+    def upgrade() -> None:
+        session.push(plain)
+        session.start_tls(server_context(), server_side=True)
+
+    in_a_turn(any_loop, upgrade)
+    got = bytearray()
+    while len(got) < len(plain):
+        got += pair[1].recv(65536)
+    assert got == plain
+    session.close()
+
+
+def test_start_tls_while_reading_is_paused_reads_when_it_resumes(
+    any_loop: str, pair: Any
+) -> None:
+    session = KINDS["gathering"](pair[0])
+    session.pause_reading()
+    session.start_tls(server_context(), server_side=True)
+    peer = SecurePeer(pair[1], client_context())
+    peer.send(b"later")
+    until(any_loop, lambda: session.secured and peer.done, peer)
+    turn_once(any_loop, timeout=0.0)
+    assert session.got == b""
+    session.resume_reading()
+    turn_until(any_loop, lambda: session.got == b"later")
+    session.close()
+    settle(any_loop)
+
+
+def test_start_tls_called_twice_is_an_error_and_the_first_goes_on(
+    any_loop: str, kind: Any, pair: Any
+) -> None:
+    session = kind(pair[0])
+    session.start_tls(server_context(), server_side=True)
+    with pytest.raises(RuntimeError, match="must be called once"):
+        session.start_tls(server_context(), server_side=True)
+    peer = SecurePeer(pair[1], client_context())
+    until(any_loop, lambda: session.secured and peer.secured, peer)
+    with pytest.raises(RuntimeError, match="must be called once"):
+        session.start_tls(server_context(), server_side=True)
+    peer.send(b"hello")
+    until(any_loop, lambda: session.got == b"hello", peer)
+    session.close()
+
+
+def test_closed_channel_may_connect_again_and_start_tls(loop: str, kind: Any) -> None:
+    class Client(kind):  # type: ignore[misc]
+        def handle_connect(self) -> None:
+            self.start_tls(client_context(), server_hostname="localhost")
+
+    client = Client(None)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        for number in (1, 2):
+            client.create_socket()
+            client.connect(door.getsockname())
+            turn_until(loop, in_handshake)
+            peer = SecurePeer(door.accept()[0], server_context(), server_side=True)
+            until(loop, lambda n=number: client.secured == n, peer)
+            client.close()
+            with pytest.raises(OSError, match="open socket"):
+                client.start_tls(client_context(), server_hostname="localhost")
+            settle(loop)
+
+
+def of_class(kind: Any) -> Any:
+    """A channel without a socket."""
+    return type("Channel", (TLS, kind), {})()
+
+
+def without_socket(channel: Any) -> None:
+    """As it is made."""
+
+
+def unconnected(channel: Any) -> None:
+    channel.create_socket()
+
+
+def connecting(channel: Any) -> None:
+    channel.create_socket()
+    channel.connecting = True
+
+
+def listening(channel: Any) -> None:
+    channel.create_socket()
+    channel.bind(("127.0.0.1", 0))
+    channel.listen(1)
+
+
+def closed(channel: Any) -> None:
+    channel.create_socket()
+    channel.close()
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        asyncore.dispatcher,
+        asyncore.dispatcher_with_send,
+        asynchat.async_chat,
+        compat.async_chat,
+    ],
+    ids=lambda base: base.__module__ + "." + base.__name__,
+)
+@pytest.mark.parametrize(
+    ("become", "why"),
+    [
+        (without_socket, "open socket"),
+        (closed, "open socket"),
+        (unconnected, "connected socket"),
+        (connecting, "connected socket"),
+        (listening, "connected socket"),
+    ],
+)
+def test_start_tls_without_a_connection_is_an_error(
+    base: Any, become: Any, why: str
+) -> None:
+    channel = of_class(base)
+    become(channel)
+    before = channel.socket, dict(asyncore.socket_map)
+    with pytest.raises(OSError, match=why):
+        channel.start_tls(server_context(), server_side=True)
+    assert (channel.socket, asyncore.socket_map) == before
+    asyncore.close_all()
+
+
+def test_start_tls_after_close_when_done_is_an_error(kind: Any, pair: Any) -> None:
+    session = kind(pair[0])
+    session.push(b"x" * 1_000_000)
+    session.close_when_done()
+    with pytest.raises(RuntimeError, match="close_when_done"):
+        session.start_tls(server_context(), server_side=True)
+    session.close()
+
+
+def test_start_tls_on_a_reset_connection_ends_the_channel(
+    any_loop: str, kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tcp_pair() as (ours, theirs):
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        theirs.close()
+        turn_until(any_loop, lambda: select.select([ours], [], [], 0)[0])
+        session = served(kind, ours)
+        turn_until(any_loop, lambda: session.peer_closed)
+        assert (session.refused.kind, session.errors) == ("closed", [])
+
+
+def test_start_tls_finds_that_the_peer_has_left_while_it_answers(
+    any_loop: str, kind: Any
+) -> None:
+    with tcp_pair() as (ours, theirs):
+        session = kind(ours)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        theirs.close()
+        select.select([ours], [], [])
+        if session.ac_gather:
+            session.push(b"220 go ahead")
+        session.start_tls(server_context(), server_side=True)
+        turn_until(any_loop, lambda: session.peer_closed)
+        assert session.errors == []
+        assert asyncore.socket_map == {}
+
+
+class Buffering(TLS, asyncore.dispatcher_with_send):
+    """A dispatcher with a buffer in place of a queue."""
+
+    got = b""
+
+    def handle_read(self) -> None:
+        self.got += self.recv(100)
+
+
+def test_buffer_of_dispatcher_with_send_goes_out_in_plain(
+    any_loop: str, pair: Any
+) -> None:
+    channel = Buffering(pair[0])
+    channel.out_buffer = b"go ahead"
+    channel.start_tls(server_context(), server_side=True)
+    assert pair[1].recv(100) == b"go ahead"
+    channel.send(b"encrypted")
+    peer = SecurePeer(pair[1], client_context())
+    peer.send(b"hello")
+    until(any_loop, lambda: (channel.got, peer.got) == (b"hello", b"encrypted"), peer)
+    channel.close()
+
+
+def test_full_buffer_of_dispatcher_with_send_is_not_sent_encrypted(pair: Any) -> None:
+    channel = Buffering(pair[0])
+    channel.send(b"x" * 1_000_000)
+    with pytest.raises(RuntimeError, match="in plain"):
+        channel.start_tls(server_context(), server_side=True)
+    assert channel.socket is pair[0]
     channel.close()
 
 
