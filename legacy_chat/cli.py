@@ -20,7 +20,11 @@ from typing import TYPE_CHECKING
 
 import compat
 from compat.complaints import Parser
-from compat.streams import escape_the_rest, throw_away
+from compat.streams import (
+    escape_the_rest,
+    reserve_standard_descriptors,
+    throw_away,
+)
 from compat.trace.options import add_options, check_trace, trace_mistake, traced
 from legacy_chat import __version__
 from legacy_chat.escapes import parse_bytes
@@ -99,6 +103,7 @@ logger = logging.getLogger("legacy_chat")
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line *argv* (None: the program's own); return the exit status."""
+    reserve_standard_descriptors()
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["baseline"]:
         # Not above: who serves need not load it.

@@ -333,3 +333,14 @@ def test_server_in_a_terminal_that_stalls_still_chats() -> None:
         finally:
             chat.kill()
             chat.wait()
+
+
+def test_no_socket_gets_the_number_of_a_closed_stream() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    code = (
+        "import os, sys\nfrom legacy_chat import cli\nfor fd in range(3): os.close(fd)\n"
+        f"sys.stdin = sys.stderr = None\ncli.main(['connect', '--port', '{port}'])\n"
+        "sys.stdout = None\nos._exit(len({os.fstat(fd).st_rdev for fd in range(3)}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=DEADLINE).returncode == 1
