@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from compat.install import install
 from compat.loops import LOOPS, MissingLoopError, UnknownLoopError, choose
-from compat.origin import origin
+from compat.origin import origin, origin_of_compat
 from compat.run import ProgramError, run_code, run_module, run_script
 
 if TYPE_CHECKING:
@@ -165,5 +165,6 @@ def _print_choice(loop: str) -> None:
     choice = choose(loop)
     print(f"loop:     {choice.name}, turned by {LOOPS[choice.name].turned_by}")
     print(f"why:      {choice.why}")
+    print(f"compat:   {origin_of_compat()}")
     print(f"asyncore: {origin(asyncore)}")
     print(f"asynchat: {origin(asynchat)}")

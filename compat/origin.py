@@ -1,11 +1,13 @@
-"""Where asyncore and asynchat come from: the standard library, or a backport."""
+"""Where asyncore, asynchat and compat come from: the file, and its package."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
-__all__ = ["origin", "version_of"]
+__all__ = ["origin", "origin_of_compat", "version_of"]
 
 
 def origin(module: ModuleType) -> str:
@@ -28,3 +30,31 @@ def version_of(module: ModuleType) -> str:
     except importlib.metadata.PackageNotFoundError:
         # A frozen program, or one that has brought the module along.
         return f"{module.__name__} of no package that is installed"
+
+
+def origin_of_compat() -> str:
+    """Return the distributions that own the imported ``compat``, and its file.
+
+    pip lets one distribution overwrite the files of another without a word.
+    """
+    file = sys.modules["compat"].__file__
+    if file is None:
+        return "compat/__init__.py is missing: reinstall legacy-chat"
+    owners = sorted(set(_owners(file)))
+    if not owners:
+        return f"no installed distribution, {file}"
+    clash = " (one has overwritten the other)" if len(owners) > 1 else ""
+    return f"{' and '.join(owners)}, {file}{clash}"
+
+
+def _owners(file: str) -> Iterator[str]:
+    # Not above, as in version_of.
+    import importlib.metadata
+
+    for each in importlib.metadata.distributions():
+        for path in each.files or ():
+            # The names first: a resolved path costs system calls.
+            if str(path).endswith("compat/__init__.py"):
+                own = os.path.realpath(str(each.locate_file(path)))
+                if own == os.path.realpath(file):
+                    yield f"{each.metadata['Name']} {each.version}"

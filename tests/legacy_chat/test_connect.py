@@ -339,8 +339,10 @@ def test_no_socket_gets_the_number_of_a_closed_stream() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     code = (
-        "import os, sys\nfrom legacy_chat import cli\nfor fd in range(3): os.close(fd)\n"
-        f"sys.stdin = sys.stderr = None\ncli.main(['connect', '--port', '{port}'])\n"
-        "sys.stdout = None\nos._exit(len({os.fstat(fd).st_rdev for fd in range(3)}))"
+        "import os, sys\nfrom legacy_chat import cli\n"
+        "for fd in range(3): os.close(fd)\nsys.stdin = sys.stdout = sys.stderr = None\n"
+        f"cli.main(['connect', '--port', '{port}'])\n"
+        "os._exit(len({os.fstat(fd).st_rdev for fd in range(3)}))"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=DEADLINE).returncode == 1
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=DEADLINE)
+    assert done.returncode == 1
