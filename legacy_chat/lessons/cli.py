@@ -4,9 +4,9 @@ Rule 1: the exit status is 0, 1 (it could not be played, or claims what is not t
 here) or 2 (it was asked wrongly), with one line on standard error.
 Rule 2: standard output has the lesson, nothing else.
 Rule 3: what was given is used, or is an error.
-Rule 4: a student at a terminal thinks first: the answer comes with Enter. And nothing
-scrolls away unread: what does not fit on the screen waits for Enter, too. Whatever else
-standard output is gets the lesson whole, at once.
+Rule 4: a student at a terminal thinks first: the answer waits for a key, and so does
+all that does not fit on the screen. Whatever else standard output is gets the lesson
+whole, at once.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import compat
 from compat.files import PRIVATE
+from compat.loops import VARIABLE
 from compat.replacing import replacing
 from compat.streams import escape_the_rest, is_coloured, throw_away
 from compat.trace.reading import Reader, read_trace
 from legacy_chat.escapes import one_line
 from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.lesson import LANGUAGES, ChangedCodeError, Text
+from legacy_chat.lessons.pager import LeftError, Pager, print_lines
 from legacy_chat.lessons.play import Scene, play
 from legacy_chat.lessons.show import Show
 from legacy_chat.lessons.stage import StageError
@@ -42,15 +44,12 @@ TRACE_LINES = 30
 # Columns where there is no terminal to ask.
 COLUMNS = 110
 
-# Rows of a prompt, and the empty one before it.
-PROMPT = 2
-
 EXAMPLES = """\
 examples:
   legacy-chat lesson                         what there is to learn
   legacy-chat lesson 2                       why hello loses its o
   legacy-chat lesson 2 --lang zh             the same in Chinese
-  legacy-chat lesson 6 --loop select         on another loop, it ends otherwise
+  legacy-chat lesson 6 --loop selectors      on another loop, it ends otherwise
   legacy-chat lesson 2 --html hello.html     its trace, as a page to step through
 """
 
@@ -72,7 +71,7 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     escape_the_rest(sys.stdout)
     try:
-        loop = compat.choose(given.loop or "auto").name
+        loop = compat.choose(given.loop or _loop_of(given.number)).name
     except (compat.UnknownLoopError, compat.MissingLoopError) as error:
         parser.error(str(error))
     if mistake := _mistake(given):
@@ -81,7 +80,7 @@ def main(argv: list[str]) -> int:
         return _refuse("standard output is closed")
     try:
         if given.number is None:
-            _print(_list(given.lang))
+            print_lines(_list(given.lang))
             return 0
         return _teach(given, loop)
     except BrokenPipeError:
@@ -95,6 +94,24 @@ def main(argv: list[str]) -> int:
         return _refuse(f"{whose}{what}{error.strerror or error}")
     except (StageError, ChangedCodeError) as error:
         return _refuse(f"lesson {given.number}: {error}")
+
+
+def _loop_of(number: int | None) -> str:
+    """Return the loop that a lesson is played on unless another is asked for."""
+    if number is None or os.environ.get(VARIABLE):
+        return "auto"
+    return LESSONS[number - 1].loop
+
+
+def _language() -> str:
+    """Return the language of the environment, as gettext finds it, if we have it."""
+    names = ("LC_ALL", "LC_MESSAGES", "LANG")
+    locale = next(filter(None, map(os.environ.get, names)), "")
+    wanted = [locale]
+    if locale.partition(".")[0] not in ("C", "POSIX"):
+        wanted = [*os.environ.get("LANGUAGE", "").split(":"), locale]
+    found = (re.split("[_.@-]", each)[0].lower() for each in wanted)
+    return next((each for each in found if each in LANGUAGES), LANGUAGES[0])
 
 
 def _mistake(given: argparse.Namespace) -> str:
@@ -120,10 +137,15 @@ def _list(lang: str) -> Iterator[str]:
 
 
 def _teach(given: argparse.Namespace, loop: str) -> int:
-    lesson = LESSONS[given.number - 1]
     columns, rows = shutil.get_terminal_size((COLUMNS, 24))
     show = Show(given.lang, columns)
-    screen = _Screen(show, rows, _is_read_live() and not given.no_pause)
+    pauses = _is_read_live() and not given.no_pause
+    with Pager(show, rows, pauses) as pager:
+        return _tell(given, loop, show, pager)
+
+
+def _tell(given: argparse.Namespace, loop: str, show: Show, pager: Pager) -> int:
+    lesson = LESSONS[given.number - 1]
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "lesson.trace"
         scenes = play(lesson, loop, trace)
@@ -133,24 +155,32 @@ def _teach(given: argparse.Namespace, loop: str) -> int:
         if given.html:
             _save(given.html, _page(trace, show, given.number))
         told = list(_trace(trace, show, steps))
-    screen.print(show.head(given.number, lesson, loop))
+    pager.print(show.head(given.number, lesson, loop))
     for number, scene in enumerate(steps, 1):
-        screen.print(show.step(number, scene))
-    screen.print(told)
+        pager.print(show.step(number, scene))
+    pager.print(told)
     question = show.prose(lesson.question)
-    screen.print(["", f"── {show.word('question')} ──", *question])
-    screen.wait("enter")
-    screen.print(["", f"── {show.word('answer')} ──", *show.scene(answer)])
-    screen.print(["", f"── {show.word('remember')} ──", *show.prose(lesson.ends)])
-    if given.html:
-        page = show.word("written", what=show.word("page"), path=given.html)
-        screen.print(["", page])
-    if given.trace:
-        kept = show.word("written", what=show.word("trace"), path=given.trace)
-        screen.print(["", kept])
-    if given.number < len(LESSONS):
-        screen.print(["", show.word("next", number=given.number + 1)])
+    pager.print(["", f"── {show.word('question')} ──", *question])
+    pager.wait("enter")
+    pager.print(["", f"── {show.word('answer')} ──", *show.scene(answer)])
+    pager.print(["", f"── {show.word('remember')} ──", *show.prose(lesson.ends)])
+    for what, path in (("page", given.html), ("trace", given.trace)):
+        if path:
+            written = show.word("written", what=show.word(what), path=path)
+            pager.print(["", written])
+    pager.print(_what_is_next(given.number, loop, show))
     return _judge(given.number, scenes)
+
+
+def _what_is_next(number: int, loop: str, show: Show) -> Iterator[str]:
+    usual = LESSONS[number - 1].loop
+    if usual != "auto":
+        other = "selectors" if loop == usual else usual
+        yield ""
+        yield from show.lines(show.word("other", number=number, loop=other))
+    if number < len(LESSONS):
+        yield ""
+        yield from show.lines(show.word("next", number=number + 1))
 
 
 def _judge(number: int, scenes: list[Scene]) -> int:
@@ -171,15 +201,24 @@ def _trace(trace: Path, show: Show, steps: list[Scene]) -> Iterator[str]:
     reader = Reader()
     first, last = steps[0].first, steps[-1].last
     color, columns, lang = is_coloured(sys.stdout), show.columns, show.lang
-    all_of_it = 0
+    alike = set().union(*map(show.turns_like_others, steps))
+    all_of_it = left_out = 0
     texts: list[list[str]] = []
+    gaps: set[str] = set()
     for turn in read_trace(trace, reader):
-        if turn.number <= last:
-            text = list(lines(turn, reader, color=color, columns=columns, lang=lang))
-            all_of_it += len(text)
-            # The turns before were the setting. If there are none, the room opens.
-            if turn.number >= first or first == 1:
-                texts.append(text)
+        if turn.number > last:
+            continue
+        text = list(lines(turn, reader, color=color, columns=columns, lang=lang))
+        all_of_it += len(text)
+        if turn.number in alike:
+            left_out += 1
+        # The turns before were the setting. If there are none, the room opens.
+        elif turn.number >= first or first == 1:
+            if left_out:
+                text.insert(0, show.word("like it", count=left_out))
+                gaps.add(text[0])
+            texts.append(text)
+            left_out = 0
     shown = _first_of(texts)
     yield ""
     yield f"── {show.word('trace')} ──"
@@ -188,7 +227,7 @@ def _trace(trace: Path, show: Show, steps: list[Scene]) -> Iterator[str]:
     channels = [each for each in reader.channels.values() if each.name in names]
     yield from show.named(channels, steps[-1].seen)
     yield from shown
-    if left := all_of_it - len(shown):
+    if left := all_of_it - sum(line not in gaps for line in shown):
         yield from show.lines(show.word("more trace", count=left))
 
 
@@ -216,68 +255,8 @@ def _save(path: str, text: str) -> None:
         write(text)
 
 
-class LeftError(Exception):
-    """Somebody has read enough."""
-
-
-class _Screen:
-    """Where a lesson is printed.
-
-    Args:
-        rows: that can be seen at once.
-        pauses: wait for Enter before a paragraph that does not fit below the others?
-    """
-
-    def __init__(self, show: Show, rows: int, pauses: bool) -> None:
-        self._show = show
-        self._rows = max(rows - PROMPT, 1)
-        self._pauses = pauses
-        self._unread = 0
-
-    def print(self, lines: Iterable[str]) -> None:
-        """Print them; paragraphs begin with an empty line."""
-        for paragraph in _paragraphs(lines, self._rows):
-            if self._unread and self._unread + len(paragraph) > self._rows:
-                self.wait("go on")
-            _print(paragraph)
-            self._unread += len(paragraph)
-
-    def wait(self, why: str) -> None:
-        """Until it has been read, if somebody reads it live."""
-        if not self._pauses:
-            return
-        print()
-        try:
-            if input(self._show.word(why)).strip() == "q":
-                raise LeftError
-        except EOFError:
-            print()
-        except KeyboardInterrupt:
-            # The shell's prompt is to begin a line.
-            print()
-            raise
-        self._unread = 0
-
-
-def _paragraphs(lines: Iterable[str], most: int) -> Iterator[list[str]]:
-    """What belongs together, as far as so many lines can."""
-    paragraph: list[str] = []
-    for line in lines:
-        if paragraph and (not line or len(paragraph) == most):
-            yield paragraph
-            paragraph = []
-        paragraph.append(line)
-    yield paragraph
-
-
 def _is_read_live() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
-    sys.stdout.flush()
 
 
 def _refuse(what: str) -> int:
@@ -303,14 +282,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lang",
         choices=LANGUAGES,
-        default="en",
-        help="English or Chinese (default: %(default)s)",
+        default=_language(),
+        help="English or Chinese (default: as LANGUAGE, LC_ALL, LC_MESSAGES or LANG "
+        "says, else English)",
     )
     parser.add_argument(
         "--loop",
         metavar="NAME",
         help=f"what turns the channels: auto, {', '.join(compat.LOOPS)} "
-        "(default: auto)",
+        "(default: auto; for lesson 6, select)",
     )
     parser.add_argument(
         "--html",
@@ -322,7 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-pause",
         action="store_true",
-        help="at a terminal, do not wait for Enter: neither when the screen is full, "
+        help="at a terminal, do not wait for a key: neither when the screen is full, "
         "nor before the answer",
     )
     return parser

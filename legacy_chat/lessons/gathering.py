@@ -157,6 +157,7 @@ LESSON = Lesson(
             ),
             ask_eager,
             (
+                Excerpt(EagerWaiter),
                 Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
                 Excerpt(
                     async_chat.push,
@@ -184,7 +185,8 @@ LESSON = Lesson(
             ),
             ask_gathering,
             (
-                Excerpt(EagerWaiter),
+                Excerpt(ChatSession, "ac_gather = True"),
+                Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
                 Excerpt(
                     async_chat.push,
                     ("elif self.ac_gather:", "self._compat_wait()"),

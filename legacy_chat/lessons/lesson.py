@@ -212,6 +212,7 @@ class Lesson(NamedTuple):
     Attributes:
         begins: what it is about. ends: what to remember.
         answer: a step like the others, so that the answer is proved, too.
+        loop: the one that shows what it is about: a key of ``compat.LOOPS``, or "auto".
     """
 
     title: Text
@@ -220,3 +221,4 @@ class Lesson(NamedTuple):
     question: Text
     answer: Step
     ends: Text
+    loop: str = "auto"

@@ -2,12 +2,15 @@
 
 Rule 1: what is printed as having happened comes from the trace, or from what the peers
 got. Code comes from the files that ran.
-Rule 2: what repeats itself is shown twice at the beginning and twice at the end.
+Rule 2: a turn like the one before it is counted, not shown. Of more turns that differ,
+the first two and the last two are shown.
 Rule 3: it fits into the columns that there are.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -49,6 +52,9 @@ BEGINNING = 9
 # Of more turns, those in the middle are left out; likewise lines of a turn.
 MANY_TURNS = 5
 MANY_CALLS = 20
+
+# What is done before a turn; all other notes are what has come of one.
+DONE_BEFORE = ("inside", "comes", "says", "drops")
 
 # Of more names, the first and the last are shown.
 MANY_NAMES = 3
@@ -101,6 +107,7 @@ WORDS = {
     "guest": Text("guest", "客人"),
     "is": Text("{who} is {state}", "{who}：{state}"),
     "more turns": Text("… {count} more turns …", "……中间还有 {count} 轮……"),
+    "like it": Text("… {count} more like it …", "……同样的还有 {count} 轮……"),
     "more calls": Text("… {count} more calls …", "……还有 {count} 次调用……"),
     "byte": Text("{count} byte", "{count} 字节"),
     "bytes": Text("{count:,} bytes", "{count:,} 字节"),
@@ -113,9 +120,15 @@ WORDS = {
     ),
     "question": Text("Question", "提问"),
     "answer": Text("Answer", "答案"),
-    "go on": Text("[Enter to go on, q to leave] ", "［按回车继续，q 离开］"),
-    "enter": Text("[Enter for the answer] ", "［按回车看答案］"),
+    "go on": Text("[Space or Enter: go on, q: quit] ", "［空格或回车：继续，q：退出］"),
+    "enter": Text(
+        "[Space or Enter: the answer, q: quit] ", "［空格或回车：看答案，q：退出］"
+    ),
     "remember": Text("To remember", "记住"),
+    "other": Text(
+        "On another loop, it ends otherwise: legacy-chat lesson {number} --loop {loop}",
+        "换一种循环，结局就不同：legacy-chat lesson {number} --loop {loop}",
+    ),
     "next": Text(
         "Next: legacy-chat lesson {number}", "下一课：legacy-chat lesson {number}"
     ),
@@ -136,10 +149,42 @@ STATES = {
 
 
 class Row(NamedTuple):
-    """A line of what happened, and the call that it is."""
+    """A line of what happened.
+
+    Attributes:
+        call: the call that it is.
+        is_once: a later turn without it still looks like this one.
+    """
 
     text: str
     call: str = ""
+    is_once: bool = False
+
+
+class Block:
+    """A turn as it is told, with the notes that belong to it.
+
+    Attributes:
+        before, rows, after: what was done for it; the turn; what has come of it.
+        alike: how many turns follow that look like it.
+    """
+
+    def __init__(self, number: int, rows: list[Row]) -> None:
+        self.number = number
+        self.rows = rows
+        self.before: list[Row] = []
+        self.after: list[Row] = []
+        self.alike = 0
+
+    def looks_like(self, other: Block) -> bool:
+        """Return whether it differs from an earlier *other* in figures only."""
+        return _figureless(self._all()) in (
+            _figureless(other._all()),
+            _figureless(row for row in other._all() if not row.is_once),
+        )
+
+    def _all(self) -> list[Row]:
+        return [*self.before, *self.rows, *self.after]
 
 
 class Show:
@@ -265,19 +310,48 @@ class Show:
 
     # What happened.
 
+    def turns_like_others(self, scene: Scene) -> set[int]:
+        """Return the numbers of the turns that are counted, not shown."""
+        shown = {block.number for block in self._blocks(scene)}
+        return {turn.number for turn in scene.seen.turns} - shown
+
     def _rows(self, scene: Scene) -> Iterator[Row]:
         """Notes and turns, in their order."""
-        notes, turns = list(scene.notes), scene.seen.turns
-        hidden = _middle(len(turns), MANY_TURNS, 2)
-        for at, turn in enumerate(turns):
-            before = [note for note in notes if note.turn < turn.number]
-            notes = notes[len(before) :]
+        blocks = self._blocks(scene)
+        hidden = _middle(len(blocks), MANY_TURNS, 2)
+        for at, block in enumerate(blocks):
             if at not in hidden:
-                yield from (self._note(note, scene.seen) for note in before)
-                yield from self._turn(turn, scene.seen)
+                yield from (*block.before, *block.rows, *block.after)
+                if block.alike:
+                    yield Row(self.word("like it", count=block.alike))
             elif at == hidden[0]:
-                yield Row(self.word("more turns", count=len(hidden)))
-        yield from (self._note(note, scene.seen) for note in notes)
+                count = sum(1 + blocks[each].alike for each in hidden)
+                yield Row(self.word("more turns", count=count))
+
+    def _blocks(self, scene: Scene) -> list[Block]:
+        """The turns of a scene, those that look alike together."""
+        seen = scene.seen
+        told = [Block(each.number, list(self._turn(each, seen))) for each in seen.turns]
+        # What is done after the last turn, or without any.
+        told.append(Block(scene.last + 1, []))
+        notes = list(scene.notes)
+        for block, following in itertools.pairwise(told):
+            while notes and notes[0].turn < block.number:
+                block.before.append(self._note(notes.pop(0), seen))
+            while (
+                notes
+                and notes[0].turn < following.number
+                and notes[0].what not in DONE_BEFORE
+            ):
+                block.after.append(self._note(notes.pop(0), seen))
+        told[-1].before = [self._note(note, seen) for note in notes]
+        blocks: list[Block] = []
+        for block in told:
+            if blocks and block.rows and block.looks_like(blocks[-1]):
+                blocks[-1].alike += 1
+            elif block.rows or block.before:
+                blocks.append(block)
+        return blocks
 
     def _note(self, note: Note, seen: Seen) -> Row:
         if note.what in ("prints", "logs"):
@@ -285,7 +359,8 @@ class Show:
         else:
             data = self._data(note.data, None, seen)
         who = self._names([self._name(each) for each in note.who.split(",")])
-        return Row(self._filled_in(NOTES[note.what], data, who=who))
+        told = self._filled_in(NOTES[note.what], data, who=who)
+        return Row(told, is_once=note.what == "inside")
 
     def _turn(self, turn: Turn, seen: Seen) -> Iterator[Row]:
         ready = [
@@ -298,7 +373,7 @@ class Show:
         said = self.word("comma").join(ready) or self.word("nobody")
         yield Row(self.word("turn", number=turn.number, ready=said))
         for event in turn.interests:
-            yield Row("  " + self._interest(event, seen))
+            yield Row("  " + self._interest(event, seen), is_once=True)
         rows = [
             row
             for entry in turn.entries
@@ -389,6 +464,10 @@ class Show:
         if who in NAMES:
             return NAMES[who].said_in(self.lang)
         return who.replace("guest", self.word("guest"))
+
+
+def _figureless(rows: Iterable[Row]) -> str:
+    return re.sub(r"[0-9,]+", "0", "\n".join(row.text for row in rows))
 
 
 def _made_between(turn: Turn) -> list[Channel]:
