@@ -83,9 +83,10 @@ class Pager:
         if not self._pauses:
             return
         prompt = self._show.word(why)
-        sys.stdout.write(prompt)
-        sys.stdout.flush()
         try:
+            # In here, for Ctrl-C may come as soon as it is shown.
+            sys.stdout.write(prompt)
+            sys.stdout.flush()
             while (key := _read_key()) not in GO_ON:
                 if key in LEAVE:
                     raise LeftError
