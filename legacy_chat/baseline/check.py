@@ -16,7 +16,7 @@ from legacy_chat.baseline.compare import Difference, compare
 from legacy_chat.baseline.errors import FormatError, RunError
 from legacy_chat.baseline.format import Action, Heard, Step, Transcript
 from legacy_chat.baseline.places import Place
-from legacy_chat.baseline.player import TIMEOUT, Conversation
+from legacy_chat.baseline.player import TIMEOUT, Conversation, numbered
 from legacy_chat.baseline.profile import Profile
 
 __all__ = ["Result", "check"]
@@ -30,6 +30,7 @@ class Result(NamedTuple):
         steps: that were played; seconds: that they took.
         difference: if the server answered otherwise.
         error: why it could not be played; skipped: why it was not tried.
+        note: why the outcome may not be the server's fault.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Result(NamedTuple):
     difference: Difference | None = None
     error: str = ""
     skipped: str = ""
+    note: str = ""
 
     @property
     def outcome(self) -> str:
@@ -58,6 +60,7 @@ class Result(NamedTuple):
             "seconds": round(self.seconds, 3),
             **({"error": self.error} if self.error else {}),
             **({"skipped": self.skipped} if self.skipped else {}),
+            **({"note": self.note} if self.note else {}),
             **({"difference": found.as_json()} if found is not None else {}),
         }
 
@@ -93,9 +96,10 @@ def check(
             witness=header.witness,
             host=header.host,
             cut=cut or header.cut,
+            recorded_quiet=header.quiet,
         ) as conversation:
-            for at, step in enumerate(transcript.steps, 1):
-                difference = _answer(at, step, conversation, bool(cut))
+            for at, last, step in numbered(transcript.steps):
+                difference = _answer(at, step, conversation, bool(cut), last)
                 steps = at
                 stepped()
                 if difference is not None:
@@ -115,9 +119,9 @@ def _rest(steps: int, conversation: Conversation) -> Difference | None:
 
 
 def _answer(
-    at: int, step: Step, conversation: Conversation, cut: bool
+    at: int, step: Step, conversation: Conversation, cut: bool, last: bool
 ) -> Difference | None:
     action, recorded = step
     action = action._replace(cut="") if cut else action
-    now: Heard = conversation.step(action, recorded)
+    now: Heard = conversation.step(action, recorded, last=last)
     return compare(at, action, recorded, now)

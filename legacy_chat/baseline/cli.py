@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,18 +31,27 @@ from legacy_chat.baseline.check import Result
 from legacy_chat.baseline.compare import differences
 from legacy_chat.baseline.cuts import is_cut
 from legacy_chat.baseline.errors import FormatError, RunError
-from legacy_chat.baseline.format import Header, Step, Transcript, load, save
+from legacy_chat.baseline.format import (
+    LONGEST_QUIET,
+    Header,
+    Step,
+    Transcript,
+    load,
+    save,
+)
 from legacy_chat.baseline.fuzz import Hunt, hunt
 from legacy_chat.baseline.mermaid import diagram
 from legacy_chat.baseline.minimise import minimise
 from legacy_chat.baseline.page import page
 from legacy_chat.baseline.pair import Pair, Played
 from legacy_chat.baseline.places import parse_address
-from legacy_chat.baseline.player import TIMEOUT, play
+from legacy_chat.baseline.player import LAST_LOOK, TIMEOUT, play, quiet_of
 from legacy_chat.baseline.profile import Profile, find_profile, profile_named
 from legacy_chat.baseline.progress import Progress
 from legacy_chat.baseline.proxy import listen
+from legacy_chat.baseline.quiet import QUIET
 from legacy_chat.baseline.runs import Plan, Server, Target, count_steps, run
+from legacy_chat.baseline.scenario import HELP, load_scenario
 from legacy_chat.baseline.shipped import (
     EXPECTED,
     TRANSCRIPTS,
@@ -51,6 +60,7 @@ from legacy_chat.baseline.shipped import (
 )
 from legacy_chat.baseline.show import as_columns, as_lines, clients_of
 from legacy_chat.baseline.signals import Ended, ended_by_signals
+from legacy_chat.baseline.silence import watched
 from legacy_chat.baseline.text import seen, seen_error
 
 __all__ = ["main"]
@@ -127,11 +137,12 @@ def record(given: argparse.Namespace) -> int:
         return _record_proxy(given)
     if not given.scenario:
         raise RunError("record needs a SCENARIO, or --proxy LISTEN")
-    scenario = load(Path(given.scenario))
+    scenario = load_scenario(Path(given.scenario))
     profile = _profile(given, scenario)
     target, *others = _targets(given, profile)
     if others:
         raise RunError("one server is recorded at a time: name one --loop")
+    quiet = quiet_of(profile, given.quiet)
     server = Server(given.timeout)
     try:
         place = server.place(target, scenario.header.host)
@@ -140,9 +151,12 @@ def record(given: argparse.Namespace) -> int:
             profile=_profile_name(given) or scenario.header.profile,
             framing=scenario.header.framing or profile.framing,
             title=given.title or scenario.header.title,
+            quiet=quiet,
         )
         with Progress("recording") as progress:
-            steps = play(scenario, place, profile, given.timeout)
+            steps = play(scenario, place, profile, given.timeout, quiet=quiet)
+            if quiet:
+                steps = watched(steps, quiet, _warner(progress))
             save(given.output, Transcript(header, _counted(steps, progress)))
     finally:
         server.close()
@@ -164,6 +178,7 @@ def check(given: argparse.Namespace) -> int:
         given.repeat,
         given.jobs,
         given.timeout,
+        _profile_name(given),
     )
     if given.jobs > 1 and not all("{port}" in each.command for each in plan.targets):
         raise RunError("--jobs needs a --command with {port}: each job has its server")
@@ -247,16 +262,27 @@ def _record_proxy(given: argparse.Namespace) -> int:
     if given.scenario or given.command or not given.connect:
         raise RunError("--proxy LISTEN needs --connect HOST:PORT, and nothing to play")
     profile = find_profile(given.profile or "")
+    quiet = given.quiet or profile.quiet or QUIET
     with (
-        listen(given.proxy, given.connect, profile, given.timeout) as proxy,
-        proxy.stopped_by_signals(),
         Progress("recording") as progress,
+        listen(
+            given.proxy,
+            given.connect,
+            profile,
+            given.timeout,
+            quiet,
+            warn := _warner(progress),
+        ) as proxy,
+        proxy.stopped_by_signals(),
     ):
         host, port = proxy.address
         complain(f"listening on {host} port {port}; Ctrl-C ends it")
         header = proxy.header(given.title or "recorded between clients and a server")
         header = header._replace(profile=_profile_name(given) or profile.name)
-        save(given.output, Transcript(header, _counted(proxy.steps(), progress)))
+        steps = watched(proxy.steps(), quiet, warn)
+        save(given.output, Transcript(header, _counted(steps, progress)))
+    if proxy.error:
+        raise RunError(f"the recording ended early, and is kept: {proxy.error}")
     return SAME
 
 
@@ -347,6 +373,16 @@ def _counted(steps: Iterable[Step], progress: Progress) -> Iterator[Step]:
         yield step
 
 
+def _warner(progress: Progress) -> Callable[[str], None]:
+    """A function that writes a warning to standard error."""
+
+    def warn(line: str) -> None:
+        progress.erase()
+        complain(f"{PROGRAM}: warning: {seen(line)}")
+
+    return warn
+
+
 def _written(
     given: argparse.Namespace, profile: Profile, title: str, found: Played
 ) -> int:
@@ -395,7 +431,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         required=True, metavar="record | check | show | diff | minimise | fuzz"
     )
-    _record_parser(commands.add_parser("record", help=record.__doc__))
+    recording = commands.add_parser(
+        "record",
+        help=record.__doc__,
+        epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _record_parser(recording)
     _check_parser(commands.add_parser("check", help=check.__doc__))
     _show_parser(commands.add_parser("show", help=show.__doc__))
     comparing = commands.add_parser("diff", help=diff.__doc__)
@@ -425,6 +467,14 @@ def _record_parser(parser: argparse.ArgumentParser) -> None:
         metavar="LISTEN",
         help="record what passes between clients that come to this HOST:PORT and the "
         "server at --connect",
+    )
+    parser.add_argument(
+        "--quiet",
+        type=_quiet,
+        default=0.0,
+        metavar="SECONDS",
+        help="a step without a fence is over after this long without a byte; after the "
+        f"last step, {LAST_LOOK} times as long (default: the profile's, or {QUIET:g})",
     )
     parser.add_argument("--title", help="of the transcript")
     parser.add_argument("--recorded-from", metavar="TEXT", help="what the server was")
@@ -586,15 +636,19 @@ def _seconds(text: str) -> float:
     return _positive(text, "seconds")
 
 
+def _quiet(text: str) -> float:
+    return _positive(text, "seconds", LONGEST_QUIET)
+
+
 def _minutes(text: str) -> float:
     return _positive(text, "minutes")
 
 
-def _positive(text: str, unit: str) -> float:
+def _positive(text: str, unit: str, most: float = 1e6) -> float:
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number <= 1e6:
+    if not 0 < number <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of {unit}")
     return number

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from legacy_chat.baseline.format import Action, Got, Heard, Step, Transcript, text_of
-from legacy_chat.baseline.text import deed, got, readable, width
+from legacy_chat.baseline.text import does, got, readable, width
 
 __all__ = ["Difference", "compare", "differences"]
 
@@ -48,7 +48,7 @@ class Difference(NamedTuple):
     def lines(self, left: str = "recorded", right: str = "now") -> Iterator[str]:
         """For people: the step, and for each client concerned both sides."""
         client = self.action.client
-        yield f"step {self.at}: {client} {_does(self.action)}"
+        yield f"step {self.at}: {client} {does(self.action)}"
         if self.error:
             yield f"  {right}: {self.error}"
             return
@@ -101,11 +101,7 @@ def differences(left: Transcript, right: Transcript) -> Iterator[Difference | st
 def _step(step: Step | None) -> str:
     if step is None:
         return "it is over"
-    return f"{step.action.client} {_does(step.action)}"
-
-
-def _does(action: Action) -> str:
-    return f"{'sends ' if action.data else ''}{deed(action)}"
+    return f"{step.action.client} {does(step.action)}"
 
 
 def _both(name: str, recorded: Got, now: Got, left: str, right: str) -> Iterator[str]:

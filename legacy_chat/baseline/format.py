@@ -42,6 +42,7 @@ from legacy_chat.baseline.errors import FormatError
 __all__ = [
     "ENDS",
     "FRAMINGS",
+    "LONGEST_QUIET",
     "Action",
     "Got",
     "Header",
@@ -74,6 +75,17 @@ LONGEST_LINE = 1 << 27
 
 # Characters of a wrong value that an error shows.
 SHOWN = 60
+
+
+# Seconds of quiet at most.
+LONGEST_QUIET = 3600.0
+
+# What a value of the header must be, by its type.
+RULES = {
+    str: "a text",
+    bool: "true or false",
+    float: f"seconds, from 0 to {LONGEST_QUIET:g}",
+}
 
 
 class Action(NamedTuple):
@@ -125,6 +137,7 @@ class Header(NamedTuple):
         cut: how every send is cut that does not say otherwise.
         host: the address by which the clients come, if not the server's own.
         witness: what the witness of the fence got is in the transcript, too.
+        quiet: seconds without a byte that ended a step; 0 if a fence did.
     """
 
     title: str = ""
@@ -134,6 +147,7 @@ class Header(NamedTuple):
     cut: str = ""
     host: str = ""
     witness: bool = False
+    quiet: float = 0.0
 
 
 class Transcript(NamedTuple):
@@ -253,7 +267,7 @@ class _Steps:
 def _standard_input(stream: TextIO | None) -> bytes:
     """All of it, which can be read once only."""
     if stream is None:
-        raise FormatError("standard input is closed")
+        raise OSError("standard input is closed")
     return stream.buffer.read()
 
 
@@ -291,10 +305,14 @@ def _header(line: str, name: str) -> Header:
         )
     said = {key: event[key] for key in Header._fields if key in event}
     for key, value in said.items():
-        wanted = Header._field_defaults[key]
-        if type(value) is not type(wanted):
-            rule = "true or false" if wanted is False else "a text"
-            raise FormatError(f'{where}: "{key}" must be {rule}, got {named(value)}')
+        kind = type(Header._field_defaults[key])
+        fits = type(value) is kind
+        if kind is float:
+            fits = type(value) in (int, float) and 0 <= value <= LONGEST_QUIET
+        if not fits:
+            raise FormatError(
+                f'{where}: "{key}" must be {RULES[kind]}, got {named(value)}'
+            )
     header = Header(**said)
     if header.framing not in ("", *FRAMINGS):
         raise FormatError(

@@ -53,6 +53,14 @@ class Names:
         self._names: dict[tuple[str, bytes], str] = {}
         self._counts: Counter[str] = Counter()
 
+    def copy(self) -> Names:
+        """The same values; what is bound later is bound in one of them only."""
+        other = Names(self._volatile)
+        other._values.update(self._values)
+        other._names.update(self._names)
+        other._counts.update(self._counts)
+        return other
+
     def bind_client(self, client: str, ip: str, port: int) -> None:
         """From here on its address is *client*'s name."""
         for each in self._volatile:

@@ -1,6 +1,8 @@
 """Two servers to which the same is played, step by step: the reference and another.
 
-Rule 1: the reference is asked first, and what it answers is what is waited for.
+Rule 1: the reference is asked first, and what it answers is what is waited for. Where
+no fence proves that it has answered, and the other says more, the reference is waited
+for as well: which of the two is slow makes no difference.
 Rule 2: a conversation that the reference cannot be led through is none. One that only
 the other cannot be led through, because it hangs, is a difference.
 Rule 3: after a difference both servers are new ones.
@@ -8,16 +10,18 @@ Rule 3: after a difference both servers are new ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple
 
 from legacy_chat.baseline.compare import Difference, compare
 from legacy_chat.baseline.errors import ReferenceFailedError, RunError
-from legacy_chat.baseline.format import Action, Heard, Step
+from legacy_chat.baseline.format import Action, Got, Heard, Step
 from legacy_chat.baseline.places import Place
-from legacy_chat.baseline.player import Conversation
+from legacy_chat.baseline.player import Conversation, joined
 from legacy_chat.baseline.profile import Profile
+from legacy_chat.baseline.quiet import LOOK
 from legacy_chat.baseline.runs import Server, Target
 
 __all__ = ["Pair", "Played"]
@@ -116,7 +120,13 @@ class Pair:
         return Played(steps, found)
 
     def _conversation(self, place: Place) -> Conversation:
-        return Conversation(place, self.profile, self._timeout, witness=True)
+        return Conversation(
+            place,
+            self.profile,
+            self._timeout,
+            witness=True,
+            quiet=self.profile.quiet or LOOK,
+        )
 
 
 def _in_lockstep(
@@ -128,9 +138,15 @@ def _in_lockstep(
 ) -> Difference | None:
     """Play until the answers differ; *steps* gets what the reference answers."""
     for action in actions:
-        steps.append(_ask(theirs, action))
-        recorded = steps[-1].heard
-        found = compare(len(steps), action, recorded, ours.step(action, recorded))
+        with _reference():
+            recorded = theirs.step(action)
+        steps.append(Step(action, recorded))
+        now = ours.step(action, recorded)
+        if late := _missing(recorded, now):
+            with _reference():
+                recorded = joined(recorded, theirs.rest(late))
+            steps[-1] = Step(action, recorded)
+        found = compare(len(steps), action, recorded, now)
         if found is not None:
             ours.break_off()
             return found
@@ -138,8 +154,23 @@ def _in_lockstep(
     return None
 
 
-def _ask(reference: Conversation, action: Action) -> Step:
+@contextmanager
+def _reference() -> Iterator[None]:
+    """What fails in this block is the reference's failure."""
     try:
-        return Step(action, reference.step(action))
+        yield
     except RunError as error:
         raise ReferenceFailedError(f"the reference: {error}") from error
+
+
+def _missing(recorded: Heard, now: Heard) -> Heard:
+    """What *recorded* lacks to be *now*; nothing if more would not make it so."""
+    late: Heard = {}
+    for name in {**recorded, **now}:
+        before, after = recorded.get(name, Got()), now.get(name, Got())
+        if before == after:
+            continue
+        if before.end or not after.data.startswith(before.data):
+            return {}
+        late[name] = Got(after.data[len(before.data) :], after.end)
+    return late

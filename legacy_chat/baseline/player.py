@@ -13,7 +13,7 @@ connection end: the next conversation finds an empty room.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -25,9 +25,17 @@ from legacy_chat.baseline.format import Action, Got, Heard, Step, Transcript
 from legacy_chat.baseline.names import Names
 from legacy_chat.baseline.places import Place
 from legacy_chat.baseline.profile import Profile
-from legacy_chat.baseline.quiet import Quiet
+from legacy_chat.baseline.quiet import LOOK, QUIET, Quiet
 
-__all__ = ["TIMEOUT", "Conversation", "play"]
+__all__ = [
+    "LAST_LOOK",
+    "TIMEOUT",
+    "Conversation",
+    "joined",
+    "numbered",
+    "play",
+    "quiet_of",
+]
 
 # Seconds that anything which must come may take.
 TIMEOUT = 20.0
@@ -35,6 +43,16 @@ TIMEOUT = 20.0
 # Seconds of patience with what is missing after a fence: nothing that a server with
 # turns says comes then, but a server with threads may not be through.
 AFTER_A_FENCE = 0.2
+
+# Times the quiet that a recording waits after its last step: for what comes late.
+LAST_LOOK = 3
+
+# A check waits for what is missing, in multiples of what the recording waited.
+MARGIN = 2
+
+# Bytes of an unfinished line that may read differently once more has come: half of a
+# value that gets a name, half of a brace.
+TAIL = 64
 
 
 class Conversation:
@@ -46,6 +64,8 @@ class Conversation:
         witness: tell what the witness got, too.
         host: by which address the clients come, if not by the place's own.
         cut: how every message is cut that does not say otherwise.
+        quiet: seconds without a byte that end a step of which nothing is expected.
+        recorded_quiet: the same of the recording that is expected; 0 if unknown.
     """
 
     def __init__(
@@ -57,12 +77,16 @@ class Conversation:
         witness: bool = False,
         host: str = "",
         cut: str = "",
+        quiet: float = LOOK,
+        recorded_quiet: float = 0.0,
     ) -> None:
         self._place = place
         self._profile = profile
         self._witness = witness
         self._host = host
         self._cut = cut
+        self._seconds = quiet
+        self._recorded_seconds = recorded_quiet
         self._crowd = Crowd(timeout)
         self._names = Names(profile.volatile)
         self._fence: Fence | None = None
@@ -88,26 +112,43 @@ class Conversation:
             if error is None and self._profile.leave and not self.gone():
                 self._take_leave()
 
-    def step(self, action: Action, expected: Heard | None = None) -> Heard:
+    def step(
+        self, action: Action, expected: Heard | None = None, *, last: bool = False
+    ) -> Heard:
         """Do it; return what everybody got of it.
 
         Args:
             expected: what should come, and so is waited for a while.
+            last: the recording waited longer after this step.
 
         Raises:
             RunError: it cannot be done, or something that must come did not.
         """
-        refused = self._do(action, expected)
-        heard = {**self._heard(), **refused}
+        refused = self._do(action, expected, last)
+        heard = {**self._heard(self._names), **refused}
         self._turn_the_page()
         return heard
 
-    def rest(self) -> Heard:
+    def rest(self, expected: Heard | None = None) -> Heard:
         """What comes although nobody does anything any more, where no fence proves
-        that nothing does."""
-        if self._fence is None and not self._nobody_can_come:
-            self._silence().settle()
-        return self._heard()
+        that nothing does.
+
+        Args:
+            expected: what should come, and so is waited for a while.
+        """
+        if self._fence is None and self._is_somebody_there():
+            if expected is None:
+                self._silence().settle(self._seconds)
+            else:
+                self._wait_for(expected, self._profile.patience)
+        heard = self._heard(self._names)
+        self._turn_the_page()
+        return heard
+
+    def look_longer(self) -> Heard:
+        """As rest, after the last step of a recording."""
+        self._seconds *= LAST_LOOK
+        return self.rest()
 
     def break_off(self) -> None:
         """Go without taking leave, from a server that has lost its way."""
@@ -131,7 +172,7 @@ class Conversation:
         witness.got.clear()
         self._fence.forget()
 
-    def _do(self, action: Action, expected: Heard | None) -> Heard:
+    def _do(self, action: Action, expected: Heard | None, last: bool) -> Heard:
         """Do it and wait until it is over; return who was refused."""
         if self.gone():
             raise RunError("the server has closed the witness, or is gone")
@@ -141,7 +182,7 @@ class Conversation:
                 raise RunError(f"{name} is to come, and is here already")
             if self._nobody_can_come or self._join(name) is None:
                 return {name: Got(end="refused")}
-            self._settle(action, expected)
+            self._settle(action, expected, last)
             return {}
         client = self._client(name, do)
         if data and do == "reset":
@@ -149,13 +190,13 @@ class Conversation:
                 f"{name} is to say something and reset the connection: whether it is "
                 "heard is chance; let it send first, and reset in the next step"
             )
-        *first, last = cut(self._names.say(data), how or self._cut) or [b""]
+        *first, end = cut(self._names.say(data), how or self._cut) or [b""]
         for piece in first:
             self._crowd.send(client, piece)
             self._settle_between(client, piece)
-        self._crowd.send(client, last)
+        self._crowd.send(client, end)
         self._leave_by(client, do)
-        self._settle(Action(name, do, last), expected)
+        self._settle(Action(name, do, end), expected, last)
         return {}
 
     def _client(self, name: str, do: str) -> Client:
@@ -184,34 +225,60 @@ class Conversation:
         self._names.bind_client(name, *client.address)
         return client
 
-    def _settle(self, action: Action, expected: Heard | None) -> None:
+    def _settle(self, action: Action, expected: Heard | None, last: bool) -> None:
         """Wait until it is over, and longer while something expected is missing."""
-
-        def complete() -> bool:
-            return expected is None or not _may_become(self._heard(), expected)
-
         if self._fence is not None:
             self._fence.settle(action)
-            if complete():
-                return
-        self._silence().settle(None if expected is None else complete)
+            if expected is not None and self._misses(expected):
+                self._wait_for(expected, AFTER_A_FENCE)
+        elif expected is not None:
+            waited = self._recorded_seconds * (LAST_LOOK if last else 1)
+            self._wait_for(expected, max(self._profile.patience, MARGIN * waited))
+        elif self._is_somebody_there():
+            self._silence().settle(self._seconds)
+        else:
+            # The server, which sends nothing to nobody, has to notice it all the same.
+            self._silence().settle(LOOK)
+
+    def _wait_for(self, expected: Heard, patience: float) -> None:
+        self._silence().wait_for(lambda: not self._misses(expected), patience)
+
+    def _misses(self, expected: Heard) -> bool:
+        """Whether what is expected has not come, and still may."""
+        # What is half there must not bind a name to half of a value.
+        heard = self._heard(self._names.copy())
+        return heard != expected and all(
+            name in expected and self._may_become(got, expected[name])
+            for name, got in heard.items()
+        )
+
+    def _may_become(self, got: Got, expected: Got) -> bool:
+        if got.end:
+            return got == expected
+        tail = got.data[-TAIL:].rpartition(b"\n")[2]
+        sure = len(got.data)
+        if self._profile.volatile or b"{" in tail:
+            sure -= len(tail)
+        return expected.data.startswith(got.data[:sure])
+
+    def _is_somebody_there(self) -> bool:
+        return any(not client.end for client in self._crowd)
 
     def _settle_between(self, client: Client, piece: bytes) -> None:
         """Wait until a piece of a message has become a segment of its own."""
         if self._fence is not None:
             self._fence.settle(Action(client.name, "send", piece))
         elif self._profile.framing == "stream":
-            self._silence().settle(lambda: True)
+            self._silence().wait_for(lambda: True)
         else:
-            self._silence().settle()
+            self._silence().settle(self._seconds)
 
     def _silence(self) -> Quiet:
         if self._quiet is None:
-            patience = self._profile.patience if self._fence is None else AFTER_A_FENCE
-            self._quiet = Quiet(self._crowd, self._profile.quiet, patience)
+            self._quiet = Quiet(self._crowd)
         return self._quiet
 
-    def _heard(self) -> Heard:
+    def _heard(self, names: Names) -> Heard:
         """What everybody has got since the last step."""
         heard: Heard = {}
         for client in self._crowd:
@@ -220,7 +287,7 @@ class Conversation:
                 data = self._fence.clean(data)
             told = client.name != WITNESS or self._witness or client.end
             if told and (data or client.end):
-                heard[client.name] = Got(self._names.hear(data), client.end)
+                heard[client.name] = Got(names.hear(data), client.end)
         return heard
 
     def _turn_the_page(self) -> None:
@@ -248,14 +315,13 @@ class Conversation:
             self._quiet.close()
 
 
-def _may_become(heard: Heard, expected: Heard) -> bool:
-    """Whether something is missing, and nothing is there that must not be."""
-    return heard != expected and all(
-        name in expected
-        and expected[name].data.startswith(got.data)
-        and got.end in ("", expected[name].end)
-        for name, got in heard.items()
-    )
+def quiet_of(profile: Profile, quiet: float = 0.0) -> float:
+    """Seconds of quiet that a recording waits for; 0 if a fence ends its steps.
+
+    Args:
+        quiet: as asked for; 0 for the profile's, or else QUIET.
+    """
+    return 0.0 if profile.fence else quiet or profile.quiet or QUIET
 
 
 def play(
@@ -265,8 +331,12 @@ def play(
     timeout: float = TIMEOUT,
     *,
     host: str | None = None,
+    quiet: float = 0.0,
 ) -> Iterator[Step]:
     """The transcript's actions, each with what everybody gets of it now.
+
+    Args:
+        quiet: seconds, see quiet_of.
 
     Raises:
         RunError: see Conversation.step.
@@ -279,9 +349,33 @@ def play(
         witness=header.witness,
         host=header.host if host is None else host,
         cut=header.cut,
+        quiet=quiet_of(profile, quiet),
     ) as conversation:
-        for at, (action, _) in enumerate(transcript.steps, 1):
+        for at, last, (action, _) in numbered(transcript.steps):
             try:
-                yield Step(action, conversation.step(action))
+                heard = conversation.step(action)
+                if last:
+                    heard = joined(heard, conversation.look_longer())
             except RunError as error:
                 raise RunError(f"step {at}: {error}") from error
+            yield Step(action, heard)
+
+
+def numbered(steps: Iterable[Step]) -> Iterator[tuple[int, bool, Step]]:
+    """The steps with their numbers, and whether each is the last."""
+    at, before = 0, None
+    for step in steps:
+        if before is not None:
+            yield at, False, before
+        at, before = at + 1, step
+    if before is not None:
+        yield at, True, before
+
+
+def joined(heard: Heard, late: Heard) -> Heard:
+    """What has come of a step, and what came later."""
+    result = dict(heard)
+    for name, got in late.items():
+        data, end = result.get(name, Got())
+        result[name] = Got(data + got.data, got.end or end)
+    return result

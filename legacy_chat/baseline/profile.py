@@ -13,7 +13,8 @@
     name = "id"
     pattern = "id=(?P<value>[0-9a-f]+)"
 
-Every key may be missing; without a fence a step is over when all is quiet. ``tutorial``
+Every key may be missing. Without a fence a step is over when nothing has arrived for
+``quiet`` seconds, a number for which 3 is the default; ``tutorial``
 and ``lines`` are shipped, and show everything.
 
 Rule: a profile is complete and right, or reading it is an error that says what is not.
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from legacy_chat.baseline.errors import FormatError
-from legacy_chat.baseline.format import FRAMINGS, data_of, named
+from legacy_chat.baseline.format import FRAMINGS, LONGEST_QUIET, data_of, named
 from legacy_chat.baseline.names import Volatile, joined
 
 __all__ = [
@@ -55,9 +56,6 @@ ACTIONS = {
 }
 MESSAGES = {"pieces": 4.0, "words": 5.0, "long": 1.0}
 
-
-# Seconds of quiet, and of patience, at most.
-LONGEST = 3600
 
 # Words of a fence after an action at most.
 MOST_WORDS = 1000
@@ -118,7 +116,8 @@ class Profile(NamedTuple):
 
     Attributes:
         leave: what everybody says at the end; the server then closes the connection.
-        quiet: seconds that count as quiet, at least; 0 for what suits the machine.
+        quiet: seconds without a byte that end a step, where no fence does. 0: 3 seconds
+            for record, and as the machine suggests for fuzz and minimise.
         patience: seconds that an answer which is known to come is waited for, at least,
             where no fence proves that it does not.
         server: the command of the reference server; places.py says what is replaced.
@@ -198,8 +197,8 @@ def _profile(table: dict[str, Any], stem: str) -> Profile:
         _text(table, "name", stem),
         framing,
         data_of(table.get("leave", "")),
-        _number(table, "quiet", 0.0, 0, LONGEST),
-        _number(table, "patience", 3.0, 0, LONGEST),
+        _number(table, "quiet", 0.0, 0, LONGEST_QUIET),
+        _number(table, "patience", 3.0, 0, LONGEST_QUIET),
         _text(table, "server"),
         _fence(table["fence"]) if "fence" in table else None,
         volatile,

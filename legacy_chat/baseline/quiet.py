@@ -1,15 +1,18 @@
-"""When a step is over, where no fence proves it: when all connections are quiet.
+"""When a step is over, where no fence proves it.
 
-How long is quiet enough? No fixed time is: a machine that is busy, or a server that is
-slow, takes longer. So it is measured in two ways, and both must say so:
+A recording does not know what will come: a step is over after seconds without a byte.
+A check knows: a step is over when everything that was recorded has come, and a short
+look has found nothing more. So it waits only for what is missing.
 
+A busy machine or a slow server needs longer than any fixed time. So each wait is
+measured in two ways, and both must say that it is over:
+
+- in seconds, and at least as a multiple of the longest gap after which this server
+  still had something to send.
 - in round trips through another process, the yardstick. It waits for a processor as the
   server does; where that takes long, quiet takes long.
-- as a multiple of the longest gap after which this server still had something to say.
 
-Rule 1: a step of which it is known what must come is not over before that has come, or
-a much longer quiet. So what is slow is waited for; only what is missing is missed.
-Rule 2: never being quiet is an error.
+Rule: a server that is never quiet is an error.
 """
 
 from __future__ import annotations
@@ -20,15 +23,21 @@ import time
 from collections.abc import Callable
 
 from legacy_chat.baseline.crowd import Crowd
-from legacy_chat.baseline.errors import RunError
+from legacy_chat.baseline.errors import NeverQuietError, RunError
 
-__all__ = ["Quiet", "Yardstick"]
+__all__ = ["LOOK", "QUIET", "Quiet", "Yardstick"]
 
-# Round trips without a byte.
+# Seconds without a byte after which a step is over, where nothing is known to come.
+QUIET = 3.0
+
+# Seconds of the look for more, when all has come that is known to come.
+LOOK = 0.03
+
+# Round trips during a look.
 ROUNDS = 10
 
-# Seconds of quiet at least, if the profile does not know better.
-LEAST = 0.03
+# Seconds of one round at most, so that whoever stops a wait is noticed.
+LONGEST_ROUND = 0.1
 
 # Times the longest gap that was no end; a gap longer than so many seconds is the
 # server's mood, not its habit.
@@ -60,12 +69,18 @@ class Yardstick:
         self.round_trip()
 
     def round_trip(self) -> None:
-        """Ask it, and wait for its answer."""
+        """Ask it, and wait for its answer.
+
+        Raises:
+            RunError: it has ended.
+        """
         asks, answers = self._process.stdin, self._process.stdout
-        if asks is None or answers is None or not asks.write(b"?"):
-            raise RunError("the yardstick does not listen")
-        if not answers.read(1):
-            raise RunError("the yardstick has ended: was it killed?")
+        try:
+            if asks and answers and asks.write(b"?") and answers.read(1):
+                return
+        except OSError as error:
+            raise RunError(f"the yardstick process has ended: {error}") from error
+        raise RunError("the yardstick process has ended: was it killed?")
 
     def close(self) -> None:
         """End it."""
@@ -78,54 +93,65 @@ class Quiet:
     """The quiet of one conversation.
 
     Args:
-        least: seconds of it, at least; 0 for what suits the machine.
-        patience: seconds that something is waited for which is known to be missing; a
-            busy machine and a slow server get as many times more as for the quiet.
+        yardstick: a process to measure with; None to start one.
+        clock: returns seconds.
     """
 
-    def __init__(self, crowd: Crowd, least: float, patience: float) -> None:
+    def __init__(
+        self,
+        crowd: Crowd,
+        yardstick: Yardstick | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._crowd = crowd
-        self._least = least or LEAST
-        self._patience = max(1.0, patience / self._least)
+        self._yardstick = yardstick or Yardstick()
+        self._clock = clock
         self._longest = 0.0
-        self._yardstick = Yardstick()
 
-    def settle(self, complete: Callable[[], bool] | None = None) -> None:
-        """Return when it is quiet.
-
-        Args:
-            complete: whether all has come that is known to come; None if nothing is.
+    def settle(self, seconds: float) -> None:
+        """Return after *seconds* without a byte.
 
         Raises:
-            RunError: it does not become quiet in the crowd's timeout.
+            NeverQuietError: that does not happen within the crowd's timeout.
         """
-        begin = last = time.monotonic()
-        rounds = 0
-        while not self._is_over(rounds, time.monotonic() - last, complete):
-            came = self._crowd.pump(self._least / ROUNDS)
-            self._yardstick.round_trip()
-            rounds += 1
-            now = time.monotonic()
-            if came:
-                self._longest = max(self._longest, min(now - last, LONGEST_GAP))
-                rounds, last = 0, now
-            if now - begin > self._crowd.timeout and came:
-                raise RunError(
-                    f"not quiet for {self._crowd.timeout:g} s: something comes always"
-                )
+        self._wait(seconds, lambda: False, seconds)
+
+    def wait_for(self, complete: Callable[[], bool], patience: float = LOOK) -> None:
+        """Return when *complete* holds and a look finds no more.
+
+        Args:
+            patience: seconds without a byte after which what is missing is given up.
+
+        Raises:
+            NeverQuietError: data keeps arriving for the crowd's timeout.
+        """
+        self._wait(LOOK, complete, max(LOOK, min(patience, self._crowd.timeout)))
 
     def close(self) -> None:
         """End the yardstick."""
         self._yardstick.close()
 
-    def _is_over(
-        self, rounds: int, seconds: float, complete: Callable[[], bool] | None
-    ) -> bool:
-        if rounds < ROUNDS or seconds < self._least:
-            return False
-        usual = max(self._least, GAPS * self._longest)
-        if complete is None:
-            return seconds >= usual
-        if complete():
-            return True
-        return rounds >= self._patience * ROUNDS and seconds >= self._patience * usual
+    def _wait(self, look: float, complete: Callable[[], bool], patience: float) -> None:
+        begin = last = self._clock()
+        rounds = 0
+        # Asked once after the last byte, because the answer needs all that has come.
+        done: bool | None = None
+        while True:
+            came = self._crowd.pump(min(look / ROUNDS, LONGEST_ROUND))
+            self._yardstick.round_trip()
+            now = self._clock()
+            rounds += 1
+            if came:
+                self._longest = max(self._longest, min(now - last, LONGEST_GAP))
+                rounds, last, done = 0, now, None
+                if now - begin > self._crowd.timeout + look:
+                    raise NeverQuietError(look, self._crowd.timeout)
+            if rounds < ROUNDS or now - last < look:
+                continue
+            if done is None:
+                done = complete()
+            if done or (
+                rounds >= ROUNDS * patience / look
+                and now - last >= max(patience, GAPS * self._longest)
+            ):
+                return

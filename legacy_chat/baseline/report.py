@@ -109,3 +109,5 @@ def _lines(result: Result) -> Iterator[str]:
         yield f"{where}: could not be played: {result.error}"
     elif result.skipped:
         yield f"{where}: skipped: {result.skipped}"
+    if result.note:
+        yield f"{where}: {result.note}"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from legacy_chat.baseline.check import Result, check
 from legacy_chat.baseline.errors import FormatError, RunError
-from legacy_chat.baseline.format import load
+from legacy_chat.baseline.format import Header, load
 from legacy_chat.baseline.places import Place, started
 from legacy_chat.baseline.profile import Profile, profile_named
 from legacy_chat.baseline.shipped import name_of
@@ -51,6 +51,7 @@ class Plan(NamedTuple):
 
     Attributes:
         profile: for every transcript; None for the one that each names.
+        profile_file: its file's name, by which a recording may know it.
         cuts: how messages are cut; "" for as they are recorded.
     """
 
@@ -61,6 +62,7 @@ class Plan(NamedTuple):
     repeat: int = 1
     jobs: int = 1
     timeout: float = 20.0
+    profile_file: str = ""
 
 
 class Task(NamedTuple):
@@ -214,7 +216,20 @@ def _check(
     )
     if result.outcome != "same" or not profile.leave:
         server.close()
-    return result
+    return result._replace(note=_other_profile(header, plan))
+
+
+def _other_profile(header: Header, plan: Plan) -> str:
+    """Say so if the transcript was recorded with another profile than the plan's."""
+    if plan.profile is None or not header.recorded_from:
+        return ""
+    recorded = header.profile or Profile().name
+    if recorded in (plan.profile.name, plan.profile_file):
+        return ""
+    return (
+        f"recorded with the profile {recorded!r}, and checked with "
+        f"{plan.profile_file or plan.profile.name!r}"
+    )
 
 
 def _out_of_reach(host: str, target: Target) -> str:

@@ -9,6 +9,7 @@ from legacy_chat.baseline.format import Action, Got
 
 __all__ = [
     "deed",
+    "does",
     "fitted",
     "got",
     "readable",
@@ -56,6 +57,11 @@ def deed(action: Action) -> str:
         said += f" (cut: {action.cut})"
     does = DEEDS.get(action.do, "" if said else '""')
     return " and ".join(filter(None, (said, does)))
+
+
+def does(action: Action) -> str:
+    """As deed, with a verb: ``sends "hello"``, ``sends "bye" and drops``."""
+    return f"{'sends ' if action.data else ''}{deed(action)}"
 
 
 def got(got: Got) -> str:

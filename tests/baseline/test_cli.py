@@ -25,6 +25,7 @@ SCENARIO = """\
 """
 PROFILE = """\
 framing = "stream"
+quiet = 0.05
 [[volatile]]
 name = "token"
 pattern = "[0-9a-f]{8}"
@@ -67,6 +68,69 @@ def test_a_scenario_is_recorded_and_checked(
     assert "1 conversation: 1 the same" in out
     assert "step 3" in out
     assert err == ""
+
+
+def test_recording_warns_of_steps_in_which_nothing_arrived(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario, said = tmp_path / "half.jsonl", tmp_path / "said.jsonl"
+    head, come, *_ = SCENARIO.splitlines()
+    send = '{"client": "a", "do": "send", "data": "half a line"}'
+    scenario.write_text("\n".join([head, come, send]), "utf8")
+    with line_server() as place:
+        where = ["--connect", f"{place.host}:{place.port}", "--quiet", "0.05"]
+        assert main(["record", str(scenario), "-o", str(said), *where]) == 0
+    silent, advice = capsys.readouterr().err.splitlines()
+    assert 'warning: step 2, a sends "half a line": nothing arrived within 0' in silent
+    assert "longer --quiet" in advice
+    assert load(said).header.quiet == 0.05
+
+
+def test_recording_with_a_fence_names_no_quiet(tmp_path: Path) -> None:
+    said = tmp_path / "said.jsonl"
+    scenario = str(find_transcripts("k2-held-back")[0])
+    argv = ["record", scenario, "--loop", "selectors", "--quiet", "60"]
+    assert main([*argv, "-o", str(said)]) == 0
+    assert '"quiet"' not in said.read_text("utf8")
+
+
+@pytest.mark.parametrize(
+    "text", ["hello", "open a\nsend a hello\n", SCENARIO + "and so on\n", "[]"]
+)
+def test_scenario_that_is_none_shows_what_one_looks_like(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "talk.txt"
+    path.write_text(text, "utf8")
+    assert main(["record", str(path), "-o", "x", "--connect", "1"]) == 2
+    error, *example = capsys.readouterr().err.splitlines()
+    assert re.search(r"talk\.txt, line \d: .* header and a line for each action", error)
+    path.write_text("\n".join(line[4:] for line in example), "utf8")
+    assert next(step.action.do for step in load(path).steps) == "open"
+
+
+def test_check_with_another_profile_says_so(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, mine = tmp_path / "said.jsonl", str(tmp_path / "lines.toml")
+    with line_server() as place:
+        where = ["--connect", f"{place.host}:{place.port}"]
+        main(["record", str(scenario), "-o", str(said), *where, "--profile", mine])
+        assert main(["check", str(said), *where, "--profile", mine]) == 0
+        assert "profile" not in capsys.readouterr().out
+        main(["check", str(said), *where, "--profile", "plain"])
+        note = "recorded with the profile 'lines.toml', and checked with 'plain'"
+        assert note in capsys.readouterr().out
+        main(["check", str(said), *where, "--profile", "plain", "--json"])
+        assert note in json.loads(capsys.readouterr().out)["results"][0]["note"]
+
+
+def test_fuzz_plays_as_many_conversations_as_it_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = ["fuzz", "--reference", RIGHT, "--command", RIGHT, "--conversations", "3"]
+    assert main(argv) == 0
+    assert capsys.readouterr().out.startswith("3 conversations, 90 steps")
 
 
 def test_check_without_a_file_is_about_this_installation(
@@ -131,6 +195,7 @@ def test_a_proxy_records_until_it_is_stopped(tmp_path: Path) -> None:
     with line_server() as place:
         command = (sys.executable, "-m", "legacy_chat", "baseline", "record")
         where = ("--proxy", "127.0.0.1:0", "--connect", f"{place.host}:{place.port}")
+        where += ("--quiet", "0.05")
         with process(*command, *where, "-o", str(said), cwd=ROOT) as proxy:
             port = proxy.wait_for(r"listening on .* port (\d+)", err=True)[1]
             peer = Peer(("127.0.0.1", int(port)))

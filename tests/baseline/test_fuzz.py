@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
+
 import pytest
 
 from legacy_chat.baseline import (
@@ -16,8 +19,9 @@ from legacy_chat.baseline.fuzz import Author, Hunt, hunt
 from legacy_chat.baseline.minimise import minimise, says_never
 from legacy_chat.baseline.pair import Pair
 from legacy_chat.baseline.runs import Target
+from tests.baseline.line_server import serving
 from tests.baseline.rewrites import COMMAND
-from tests.support import ROOT
+from tests.support import DEADLINE, ROOT
 
 ROOM = find_profile("tutorial")
 LINES = find_profile("lines")
@@ -157,3 +161,28 @@ def test_a_server_that_cannot_be_spoken_to_is_an_error() -> None:
         pytest.raises(RunError, match="status 0"),
     ):
         hunt(Hunt(conversations=1), servers)
+
+
+def test_reference_that_answers_late_does_not_differ() -> None:
+    """The reference answers when the other server has, in the same step or later."""
+    answered = threading.Semaphore(0)
+
+    class Late(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while data := self.request.recv(100):
+                answered.acquire(timeout=DEADLINE)
+                self.request.sendall(b"you said " + data)
+
+    class Prompt(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while data := self.request.recv(100):
+                self.request.sendall(b"you said " + data)
+                answered.release()
+
+    actions = [*opens("a"), *(Action("a", "send", b"%d\n" % n) for n in range(3))]
+    with serving(Late) as late, serving(Prompt) as prompt:
+        targets = [Target("", (each.host, each.port)) for each in (late, prompt)]
+        with Pair(*targets, LINES, 20.0) as servers:
+            played = servers.play(actions)
+    assert played.difference is None
+    assert played.steps[1].heard == {"a": Got(b"you said 0\n")}

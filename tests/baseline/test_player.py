@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import socketserver
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -14,15 +16,24 @@ from legacy_chat.baseline import (
     Action,
     Conversation,
     Got,
+    Header,
     Heard,
     Place,
     Profile,
     RunError,
+    Step,
+    Transcript,
+    check,
     find_profile,
+    play,
+    player,
 )
+from legacy_chat.baseline.crowd import Crowd
+from legacy_chat.baseline.names import Volatile
 from legacy_chat.baseline.profile import FenceWords
+from legacy_chat.baseline.quiet import LOOK, QUIET, Quiet
 from tests.baseline.line_server import LINES, line_server, serving
-from tests.support import process, room
+from tests.support import DEADLINE, process, room
 
 ROOM = find_profile("tutorial")
 HELLO = b"welcome, {token%d}, at {time}\r\n"
@@ -239,3 +250,125 @@ def test_a_server_that_takes_nothing_more_is_read_from() -> None:
         with Conversation(place, Profile()) as talk:
             talk.step(a("open"))
             assert talk.step(a("send", data), said(data)) == said(data)
+
+
+class Recorded(Quiet):
+    """Notes how long each wait for quiet is to be, and waits for a look."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        super().__init__(crowd)
+        self.made.append(self)
+        self.seconds: list[float] = []
+
+    made: ClassVar[list[Recorded]] = []
+
+    def settle(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        super().settle(LOOK)
+
+    def wait_for(self, complete: Callable[[], bool], patience: float = LOOK) -> None:
+        self.seconds.append(patience)
+        super().wait_for(complete, LOOK)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
+    monkeypatch.setattr(player, "Quiet", Recorded)
+    monkeypatch.setattr(Recorded, "made", [])
+    return Recorded.made
+
+
+TALK = Transcript(
+    Header("talk"), [Step(a("open"), {}), Step(a("send", b"half a line"), {})]
+)
+
+
+@pytest.mark.parametrize(
+    ("profile", "asked", "seconds"),
+    [
+        (Profile(), 0.0, [3.0, 3.0, 9.0]),
+        (Profile(quiet=1.0), 0.0, [1.0, 1.0, 3.0]),
+        (Profile(quiet=1.0), 5.0, [5.0, 5.0, 15.0]),
+    ],
+)
+def test_recording_waits_for_seconds_and_longer_at_the_end(
+    lines: Place,
+    waits: list[Recorded],
+    profile: Profile,
+    asked: float,
+    seconds: list[float],
+) -> None:
+    list(play(TALK, lines, profile, quiet=asked))
+    (quiet,) = waits
+    assert quiet.seconds == seconds
+
+
+def test_check_is_as_patient_as_the_recording_was(
+    lines: Place, waits: list[Recorded]
+) -> None:
+    transcript = TALK._replace(header=Header("talk", quiet=4.0))
+    check(transcript, lines, Profile(patience=3.0))
+    # The first step differs: the server greets.
+    assert [quiet.seconds for quiet in waits] == [[8.0]]
+    profile = Profile(volatile=(Volatile("x", rb"welcome[\s\S]*", "any"),))
+    greeted = Step(a("open"), {"a": Got(b"{x}")})
+    check(Transcript(transcript.header, [greeted, TALK.steps[1]]), lines, profile)
+    assert waits[1].seconds == [8.0, 24.0, LOOK]
+
+
+def test_late_end_belongs_to_the_last_step() -> None:
+    """The server closes when the recording looks once more, and not before."""
+
+    class Closing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            looks_again.wait(DEADLINE)
+
+    looks_again = threading.Event()
+
+    class Signalling(Quiet):
+        def settle(self, seconds: float) -> None:
+            if seconds > QUIET:
+                looks_again.set()
+                super().settle(seconds / 10)
+            else:
+                super().settle(LOOK)
+
+    with serving(Closing) as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(player, "Quiet", Signalling)
+        (step,) = play(Transcript(Header(), [Step(a("open"), {})]), place, Profile())
+    assert step.heard == {"a": Got(b"", "eof")}
+
+
+def test_half_of_a_value_gets_no_name(lines: Place) -> None:
+    """The server sends the other half when the check has seen the first."""
+    rest = threading.Event()
+
+    class Halves(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"id=12")
+            rest.wait(DEADLINE)
+            self.request.sendall(b"34 again id=1234\n")
+            self.request.recv(1)
+
+    class Looking(Quiet):
+        def __init__(self, crowd: Crowd) -> None:
+            super().__init__(crowd)
+            self.crowd = crowd
+
+        def wait_for(
+            self, complete: Callable[[], bool], patience: float = LOOK
+        ) -> None:
+            self.crowd.until(self.crowd, lambda client: b"id=12" in client.got)
+            assert not complete()
+            rest.set()
+            super().wait_for(complete, patience)
+
+    profile = Profile(volatile=(Volatile("id", b"id=(?P<value>[0-9]+)"),))
+    expected = said(b"id={id1} again id={id1}\n")
+    with (
+        serving(Halves) as place,
+        pytest.MonkeyPatch.context() as patch,
+        Conversation(place, profile) as talk,
+    ):
+        patch.setattr(player, "Quiet", Looking)
+        assert talk.step(a("open"), expected) == expected

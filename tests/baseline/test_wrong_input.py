@@ -165,7 +165,8 @@ def test_recording_names_its_profile_without_a_path(
     with line_server() as place:
         where = ["--connect", f"{place.host}:{place.port}"]
         profiled = [*where, "--profile", str(profile)]
-        assert main(["record", str(scenario), "-o", str(said), *profiled]) == 0
+        command = ["record", str(scenario), "-o", str(said), "--quiet", "0.05"]
+        assert main([*command, *profiled]) == 0
         assert '"profile": "mine.toml"' in said.read_text("utf8")
         assert stat.S_IMODE(said.stat().st_mode) == 0o600
         assert main(["check", str(said), *where]) == 2
@@ -301,7 +302,7 @@ def test_recording_leaves_a_device_as_it_is(tmp_path: Path) -> None:
     scenario = tmp_path / "talk.jsonl"
     scenario.write_text(f'{HEAD}}}\n{{"client": "a", "do": "open"}}')
     with line_server() as place:
-        where = ("--connect", f"{place.host}:{place.port}")
+        where = ("--connect", f"{place.host}:{place.port}", "--quiet", "0.05")
         done = shell("", "record", str(scenario), "-o", "/dev/full", *where)
     assert done.returncode == 2
     why = "legacy-chat baseline: /dev/full: No space left on device\n"
