@@ -138,7 +138,7 @@ def test_fence_that_witness_does_not_hear_is_an_error(lines: Place) -> None:
 
 
 def test_fence_without_its_welcome_is_an_error(lines: Place) -> None:
-    profile = fenced(b"{n}\r\n", b"NICK w\r\n", b"001")
+    profile = fenced(b"fence {n}\r\n", b"NICK w\r\n", b"001")
     why = r"sent hello b'NICK w\\r\\n' and received no welcome that matches b'001'"
     with (
         pytest.raises(RunError, match=why),
@@ -149,7 +149,7 @@ def test_fence_without_its_welcome_is_an_error(lines: Place) -> None:
 
 def test_fence_that_others_do_not_hear_is_an_error(lines: Place) -> None:
     # The line server echoes to the witness, and sends nothing to the others.
-    with Conversation(lines, fenced(b"{n}\r\n"), timeout=0.2) as talk:
+    with Conversation(lines, fenced(b"fence {n}\r\n"), timeout=0.2) as talk:
         why = r"a got neither the witness's words .*leave \[fence\] out"
         with pytest.raises(RunError, match=why):
             talk.step(a("open"))
