@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from compat import streams
 from compat.install import install
 from compat.loops import LOOPS, MissingLoopError, UnknownLoopError, choose
 from compat.origin import origin, origin_of_compat
@@ -72,8 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     except (UnknownLoopError, MissingLoopError) as error:
         _parser().error(str(error))
     if given.which:
-        _print_choice(given.loop)
-        return 0
+        return _which(given.loop)
     if len(program) < 2:
         _parser().error("which program? a SCRIPT, -m MODULE or -c CODE")
     install(given.loop)
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
                 return 1
             PROGRAMS.get(kind, run_script)(name, args)
     except ProgramError as error:
-        print(f"{sys.executable}: {error}", file=sys.stderr)
+        streams.complain(f"{sys.executable}: {error}")
         return error.status
     return 0
 
@@ -159,6 +159,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(parser)
     return parser
+
+
+def _which(loop: str) -> int:
+    try:
+        _print_choice(loop)
+        print(end="", flush=True)
+    except OSError as error:
+        streams.throw_away(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            why = f"standard output: {error.strerror}"
+            streams.complain(f"{sys.executable}: {why}")
+        return 1
+    return 0
 
 
 def _print_choice(loop: str) -> None:

@@ -23,7 +23,13 @@ from compat.complaints import Parser
 from compat.files import PRIVATE
 from compat.nonblocking import is_writable
 from compat.replacing import replacing
-from compat.streams import is_coloured, throw_away
+from compat.streams import (
+    complain,
+    is_coloured,
+    reserve_standard_descriptors,
+    settle,
+    throw_away,
+)
 from compat.trace import mermaid, perfetto, text
 from compat.trace.choosing import ALL, Choice, chosen
 from compat.trace.findings import LIMITS, RULES_IN_WORDS
@@ -65,7 +71,14 @@ class CannotError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m compat.trace`` with *argv*; return the exit status."""
-    given = _parser().parse_args(argv)
+    reserve_standard_descriptors()
+    try:
+        return _run(_parser().parse_args(argv))
+    finally:
+        settle()
+
+
+def _run(given: argparse.Namespace) -> int:
     try:
         status: int = given.run(given)
         if sys.stdout is not None:
@@ -336,8 +349,7 @@ def _refuse(what: str) -> int:
 
 
 def _say(what: str) -> None:
-    if sys.stderr is not None:
-        print(f"{PROGRAM}: {readable(what)}", file=sys.stderr)
+    complain(f"{PROGRAM}: {readable(what)}")
 
 
 def _parser() -> argparse.ArgumentParser:

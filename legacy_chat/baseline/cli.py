@@ -14,9 +14,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import compat
+from compat.complaints import Parser
 from compat.streams import (
     complain,
     escape_the_rest,
@@ -88,12 +88,6 @@ A FILE is a path, a folder, or the name of a shipped transcript: kept, repaired/
 repaired/original, k2-held-back. In a --command, {port}, {host}, {loop} and {python} are
 replaced. The exit status is 0 for the same, 1 for different, 2 if it could not be run.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """As argparse, but the command line cannot steer the terminal."""
-        super().error(seen(message))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -422,7 +416,7 @@ def _refuse(what: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=PROGRAM,
         description="Record what a server does once, hold every rewrite against it.",
         epilog=EXAMPLES,

@@ -32,7 +32,7 @@ class Progress:
         self._done = 0
         self._begin = self._shown = time.monotonic()
         self._lock = threading.Lock()
-        self.shows = sys.stderr.isatty()
+        self.shows = sys.stderr is not None and sys.stderr.isatty()
 
     def __enter__(self) -> Progress:
         return self

@@ -1,0 +1,232 @@
+"""Mutated transcripts, scenarios and profiles: no traceback, no wrong status."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from legacy_chat.baseline.cli import main
+from tests.baseline.test_wrong_input import NASTY, STEERS
+
+LINES = [
+    {
+        "format": "legacy-chat-transcript",
+        "version": 1,
+        "title": "t",
+        "recorded_from": "r",
+        "profile": "lines",
+        "framing": "stream",
+        "cut": "at 1",
+        "host": "127.0.0.1",
+        "witness": False,
+    },
+    {"at": 1, "client": "a", "do": "open"},
+    {"at": 2, "client": "a", "do": "send", "data": "hello", "cut": "every byte"},
+    {"at": 2, "client": "a", "got": "hell"},
+    {"at": 2, "client": "b", "got": {"base64": "/w=="}},
+    {"at": 2, "client": "a", "got": "eof"},
+    {"at": 3, "client": "b", "do": "drop", "data": {"base64": "AAE="}},
+]
+PROFILE = """\
+name = "mine"
+framing = "stream"
+leave = "QUIT"
+quiet = 0.01
+patience = 0.1
+server = "false {port}"
+[fence]
+say = "fence {n}"
+heard = ["{witness}: fence {n}"]
+words = 1
+last_words = 2
+hello = "hi"
+welcome = "hi"
+[[volatile]]
+name = "id"
+pattern = "id=(?P<value>[0-9a-f]+)"
+bind = "address"
+address = "{ip}:{port}"
+[fuzz]
+clients = 2
+steps = 3
+longest = 10
+fresh = 1
+words = ["a", {base64 = "/w=="}]
+never = ["b"]
+[fuzz.actions]
+open = 1
+send = 2
+[fuzz.messages]
+words = 1
+"""
+
+# Texts that mean something to some part, and texts that no part expects.
+TEXTS = [
+    *("", "-", ".", "..", "/", "/dev/null", "./mine.toml", "plain", "tutorial", "mine"),
+    *("open", "send", "eof", "reset", "refused", "witness", "server", "{a}", "{{}"),
+    *("every byte", "at 0", "at 99999999999999999999", "random 1", "segment", "::1"),
+    *("999.1.1.1", "a..b", "x" * 300, NASTY, "\ud800", "\udcff", "(", "(?i)a", "a{,9}"),
+    *("%s {port} '", "{n}", "{witness}", "`$(", "</td>", "%%", "end"),
+]
+NUMBERS = [0, -1, 1, 1.5, 1e308, float("nan"), float("inf"), 10**30, True, False, None]
+LEAVES = st.sampled_from([*TEXTS, *NUMBERS]) | st.text() | st.integers() | st.floats()
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["base64", "at", "x"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+KEYS = sorted({key for line in LINES for key in line})
+
+# What is put into a text that was sound.
+RAW = st.sampled_from(
+    [
+        *("", "\n", "\r", "{", "}", "[", "]", '"', "'", "\\", ",", ":", "=", "#", "\0"),
+        *("\ufeff", "9" * 5000, "[" * 3000, '{"a":' * 3000, "a." * 2000, "\\ud800"),
+        *(
+            "inf",
+            "nan",
+            "-0",
+            "0x" + "f" * 6000,
+            "1979-05-27",
+            '"""',
+            "[[fuzz]]",
+            "null",
+        ),
+    ]
+)
+
+
+@st.composite
+def transcripts(draw: st.DrawFn) -> bytes:
+    """A transcript with some fields, lines or bytes exchanged."""
+    lines: list[Any] = [dict(line) for line in LINES]
+    for _ in range(draw(st.integers(0, 3))):
+        place = draw(st.integers(0, len(lines) - 1))
+        if draw(st.integers(0, 5)) and isinstance(lines[place], dict):
+            lines[place][draw(st.sampled_from(KEYS))] = draw(VALUES)
+        else:
+            lines[place] = draw(VALUES | st.sampled_from(LINES).map(dict))
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    return draw(damaged(text))
+
+
+@st.composite
+def profiles(draw: st.DrawFn) -> bytes:
+    """A profile with some values or bytes exchanged."""
+    lines = PROFILE.splitlines(keepends=True)
+    for _ in range(draw(st.integers(0, 3))):
+        place = draw(st.integers(0, len(lines) - 1))
+        key = lines[place].partition(" = ")[0]
+        lines[place] = draw(
+            st.builds(lambda value, key=key: f"{key} = {_toml(value)}\n", VALUES)
+            | st.sampled_from(["", *lines])
+        )
+    return draw(damaged("".join(lines)))
+
+
+@st.composite
+def damaged(draw: st.DrawFn, text: str) -> bytes:
+    """The text, often as it is, else with something put in, cut out or no UTF-8."""
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+        start = draw(st.integers(0, len(text)))
+        stop = draw(st.integers(start, min(len(text), start + 20)))
+        text = text[:start] + draw(RAW | st.text(max_size=5)) + text[stop:]
+    data = text.encode("utf8", "surrogatepass")
+    if draw(st.integers(0, 9)) == 0:
+        place = draw(st.integers(0, len(data)))
+        data = data[:place] + draw(st.binary(max_size=4)) + data[place:]
+    return data
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        pairs = (f"{key} = {_toml(each)}" for key, each in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value).replace("NaN", "nan").replace("Infinity", "inf")
+
+
+@pytest.fixture(scope="module")
+def nowhere() -> Iterator[str]:
+    """An address where nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{sock.getsockname()[1]}"
+
+
+def run(*argv: str) -> int:
+    """Run it; whatever it prints is one line of text that steers nothing."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(argv)
+    assert "Traceback" not in err.getvalue(), err.getvalue()
+    assert not STEERS.search(out.getvalue() + err.getvalue())
+    assert (status == 2) >= bool(err.getvalue())
+    assert err.getvalue().count("\n") <= 1
+    return status
+
+
+def show_and_diff(folder: Path, data: bytes) -> None:
+    """What only reads files."""
+    path, sound = folder / "talk.jsonl", folder / "sound.jsonl"
+    path.write_bytes(data)
+    sound.write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    shown = {run("show", str(path), *form) for form in FORMS}
+    assert len(shown) == 1
+    assert shown <= {0, 2}
+    assert run("diff", str(path), str(sound)) in (0, 1, 2)
+    assert run("diff", str(path), str(path)) == shown.pop()
+
+
+FORMS = ([], ["--lines"], ["--width", "30"], ["--html"], ["--mermaid"])
+
+
+def play(folder: Path, transcript: bytes, profile: bytes, nowhere: str) -> None:
+    """What plays to a server, which is not there."""
+    path, mine = folder / "talk.jsonl", folder / "mine.toml"
+    path.write_bytes(transcript)
+    mine.write_bytes(profile)
+    said = folder / "said.jsonl"
+    server = ["--connect", nowhere, "--timeout", "0.2"]
+    for profiled in ([], ["--profile", str(mine)]):
+        junit = ["--junit", str(folder / "report.xml")]
+        assert run("check", str(path), *server, *profiled, *junit) in (0, 1, 2)
+        if run("record", str(path), *server, *profiled, "-o", str(said)) == 0:
+            assert run("show", str(said)) == 0
+        pair = [*server, "--reference", "false {port}", "-o", str(said)]
+        assert run("minimise", str(path), *pair, *profiled) == 2
+    assert (
+        sorted(each.name for each in folder.iterdir() if each.suffix == ".part") == []
+    )
+
+
+SHORT = settings(
+    max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@SHORT
+@given(transcripts())
+def test_mutated_transcript_is_shown_or_an_error(tmp_path: Path, data: bytes) -> None:
+    show_and_diff(tmp_path, data)
+
+
+@SHORT
+@given(transcripts(), profiles())
+def test_mutated_transcript_and_profile_are_played_or_an_error(
+    tmp_path: Path, nowhere: str, transcript: bytes, profile: bytes
+) -> None:
+    play(tmp_path, transcript, profile, nowhere)
