@@ -214,7 +214,7 @@ def play(folder: Path, transcript: bytes, profile: bytes, nowhere: str) -> None:
 
 
 SHORT = settings(
-    max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
