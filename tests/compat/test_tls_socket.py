@@ -23,7 +23,6 @@ import pytest
 from compat.tls import CLOSE_NOTIFY, TLSSocket
 from tests.secure import (
     KINDS,
-    VERSIONS,
     SecurePeer,
     client_context,
     secured,
@@ -83,97 +82,109 @@ def attributes() -> list[str]:
     return sorted(names - set(dir(object)))
 
 
-# States of a connection: what makes one of a socket and the raw other end.
+class End:
+    """The other end of a connection, raw and with TLS.
+
+    Attributes:
+        raw: a socket beneath TLS.
+        peer: the same with TLS, once there is some.
+    """
+
+    def __init__(self, ours: socket.socket, raw: socket.socket) -> None:
+        self._ours = ours
+        self.raw = raw
+        self.peer = SecurePeer(raw.dup(), client_context())
+
+    def secure(self) -> TLSSocket:
+        """A socket whose handshake is over and whose channel is out of the way."""
+        session = served(KINDS["ours"], self._ours)
+        until("selectors", lambda: session.secured and self.peer.secured, self.peer)
+        session.del_channel()
+        return session.socket  # type: ignore[no-any-return]
 
 
-def new(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+# States of a connection: each makes a socket that is in it.
+
+
+def new(ours: socket.socket, end: End) -> TLSSocket:
     return TLSSocket(ours, server_context(), server_side=True)
 
 
-def client_in_handshake(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+def client_in_handshake(ours: socket.socket, end: End) -> TLSSocket:
     channel = KINDS["ours"](ours, context=client_context(), server_hostname="localhost")
     turn_once("selectors", timeout=0)
     return channel.socket  # type: ignore[no-any-return]
 
 
-def server_in_handshake(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
+def server_in_handshake(ours: socket.socket, end: End) -> TLSSocket:
     session = served(KINDS["gathering"], ours)
-    peer = SecurePeer(theirs.dup(), client_context())
-    peer.step()
+    end.peer.step()
     turn_once("selectors", timeout=0.0)
     return session.socket  # type: ignore[no-any-return]
 
 
-def after_handshake(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
-    return both(ours, theirs)[0]
+def after_handshake(ours: socket.socket, end: End) -> TLSSocket:
+    return end.secure()
 
 
-def both(
-    ours: socket.socket, theirs: socket.socket, version: Any = None
-) -> tuple[TLSSocket, SecurePeer]:
-    """A socket whose handshake is over and whose channel is out of the way."""
-    session, peer = secured(
-        "selectors", KINDS["ours"], (ours, theirs.dup()), client_context(version)
-    )
-    session.del_channel()
-    return session.socket, peer
-
-
-def after_their_goodbye(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
-    sock, peer = both(ours, theirs)
-    peer.says_goodbye = True
-    peer.step()
+def after_their_goodbye(ours: socket.socket, end: End) -> TLSSocket:
+    sock = end.secure()
+    end.peer.says_goodbye = True
+    end.peer.step()
     while not sock.ended:
         sock.look()
     assert (sock.ended, sock.recv(1)) == (CLOSE_NOTIFY, b"")
     return sock
 
 
-def after_our_goodbye(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
-    sock, _ = both(ours, theirs)
+def after_our_goodbye(ours: socket.socket, end: End) -> TLSSocket:
+    sock = end.secure()
     sock.shutdown(socket.SHUT_WR)
     return sock
 
 
-def after_both_goodbyes(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
-    sock = after_their_goodbye(ours, theirs)
+def after_both_goodbyes(ours: socket.socket, end: End) -> TLSSocket:
+    sock = after_their_goodbye(ours, end)
     sock.shutdown(socket.SHUT_WR)
     return sock
 
 
-def after_reading_was_shut_down(
-    ours: socket.socket, theirs: socket.socket
-) -> TLSSocket:
-    sock, _ = both(ours, theirs)
+def after_reading_was_shut_down(ours: socket.socket, end: End) -> TLSSocket:
+    sock = end.secure()
     sock.shutdown(socket.SHUT_RD)
     return sock
 
 
-def after_a_forged_record(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
-    sock, _ = both(ours, theirs)
-    theirs.sendall(b"\x17\x03\x03\x00\x30" + b"z" * 48)
+def after_a_forged_record(ours: socket.socket, end: End) -> TLSSocket:
+    sock = end.secure()
+    end.raw.sendall(b"\x17\x03\x03\x00\x30" + b"z" * 48)
     while not sock.ended:
         sock.look()
     return sock
 
 
-def after_close_while_a_goodbye_waits(
-    ours: socket.socket, theirs: socket.socket
-) -> TLSSocket:
-    session, _ = secured("selectors", KINDS["ours"], (ours, theirs.dup()))
-    for junk in (b"x" * 65536, b"x"):
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                ours.send(junk)
-    in_a_turn("selectors", session.close)
-    # It is still open, and has room again.
+def after_close_while_a_goodbye_waits(ours: socket.socket, end: End) -> TLSSocket:
+    sock = end.secure()
+
+    class Full:
+        """As the socket, and the kernel has no room."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ours, name)
+
+        def send(self, data: bytes) -> int:
+            raise BlockingIOError(errno.EWOULDBLOCK, "full")
+
+    sock._sock = Full()  # type: ignore[assignment]
+    in_a_turn("selectors", sock.close)
+    # A channel of its own holds it now, and there is room again.
     assert ours.fileno() >= 0
-    wire(theirs)
-    return session.socket  # type: ignore[no-any-return]
+    sock._sock = ours
+    return sock
 
 
-def after_close(ours: socket.socket, theirs: socket.socket) -> TLSSocket:
-    sock, _ = both(ours, theirs)
+def after_close(ours: socket.socket, end: End) -> TLSSocket:
+    sock = end.secure()
     sock.close()
     return sock
 
@@ -194,11 +205,13 @@ STATES = (
 
 
 @contextmanager
-def in_state(state: Any) -> Iterator[tuple[TLSSocket, socket.socket]]:
-    """A socket in that state of its connection, and the raw other end."""
-    with tcp_pair(small=state is after_close_while_a_goodbye_waits) as ends:
-        yield state(*ends), ends[1]
+def in_state(state: Any) -> Iterator[tuple[TLSSocket, End]]:
+    """A socket in that state of its connection, and the other end."""
+    with tcp_pair(small=False) as (ours, theirs):
+        end = End(ours, theirs)
+        yield state(ours, end), end
         asyncore.close_all(ignore_all=True)
+        end.peer.close()
 
 
 def arguments(address: Any) -> Iterator[tuple[Any, ...]]:
@@ -251,17 +264,17 @@ def wire(sock: socket.socket) -> bytes:
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_no_attribute_moves_plain_bytes(state: Any) -> None:
     for name in set(attributes()) - CLOSES - SETS - ANSWERS:
-        with in_state(state) as (sock, theirs):
+        with in_state(state) as (sock, end):
             if not hasattr(sock, name):
                 continue
             # Plain bytes among records end a connection. They are never a message.
             with contextlib.suppress(OSError):
-                theirs.sendall(FORGED)
-                theirs.send(FORGED[:1], socket.MSG_OOB)
-            address = theirs.getsockname()
+                end.raw.sendall(FORGED)
+                end.raw.send(FORGED[:1], socket.MSG_OOB)
+            address = end.raw.getsockname()
             received = [use(sock, name, *given) for given in arguments(address)]
             assert repr(FORGED[:6])[2:-1] not in repr(received), name
-            assert SECRET[:6] not in wire(theirs), name
+            assert SECRET[:6] not in wire(end.raw), name
 
 
 def test_attributes_of_a_socket_are_known_or_missing() -> None:
@@ -301,18 +314,16 @@ def write_text(sock: TLSSocket, data: bytes) -> None:
         file.write(data.decode())
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
 @pytest.mark.parametrize(
     "way",
     [send, sendall, write, write_file, write_file_without_buffer, write_text],
     ids=lambda way: way.__name__,
 )
-def test_every_way_to_send_encrypts(way: Any, version: ssl.TLSVersion) -> None:
-    with tcp_pair(small=False) as ends:
-        sock, peer = both(*ends, version)
+def test_every_way_to_send_encrypts(way: Any) -> None:
+    with in_state(after_handshake) as (sock, end):
         for number in range(3):
             way(sock, b"%d" % number + SECRET)
-        until_got(peer, b"".join(b"%d" % number + SECRET for number in range(3)))
+        until_got(end.peer, b"".join(b"%d" % number + SECRET for number in range(3)))
         sock.close()
 
 
@@ -350,25 +361,23 @@ def read_text(sock: TLSSocket) -> bytes:
         return str(file.readline()).encode()
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
 @pytest.mark.parametrize(
     "way",
     [recv, recv_into, recv_into_a_part, read, read_into, read_file, read_text],
     ids=lambda way: way.__name__,
 )
-def test_every_way_to_receive_decrypts(way: Any, version: ssl.TLSVersion) -> None:
-    with tcp_pair(small=False) as ends:
-        sock, peer = both(*ends, version)
+def test_every_way_to_receive_decrypts(way: Any) -> None:
+    with in_state(after_handshake) as (sock, end):
         for said in (b"first line, which is\n", b"another\n"):
-            peer.send(said)
-            peer.step()
+            end.peer.send(said)
+            end.peer.step()
             while not sock.look():
                 pass
             assert sock.pending() == len(said)
             assert way(sock) == said
             assert sock.pending() == 0
-        peer.says_goodbye = True
-        peer.step()
+        end.peer.says_goodbye = True
+        end.peer.step()
         while not sock.look():
             pass
         assert not way(sock)
@@ -440,12 +449,12 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
 def test_refused_call_names_the_rule_and_loses_nothing(
     call: Any, kind_of: type[Exception], why: str
 ) -> None:
-    with in_state(after_handshake) as (sock, theirs):
+    with in_state(after_handshake) as (sock, end):
         with pytest.raises(kind_of, match=why):
             call(sock)
         sock.settimeout(0)
         assert (sock.gettimeout(), sock.getblocking()) == (0.0, False)
-        assert wire(theirs)[:1] in (b"", b"\x17")
+        assert wire(end.raw)[:1] in (b"", b"\x17")
 
 
 @pytest.mark.parametrize(
