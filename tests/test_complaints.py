@@ -46,6 +46,10 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
         ["compat", "--loop", ODD, "script.py"],
         ["compat", f"--{ODD}", "script.py"],
         ["compat", "--trace", f"/no such/{ODD}", "script.py"],
+        ["compat", "--trace", "t", "--trace-max", "9" * 5000, "script.py"],
+        ["compat", "--trace", "t", "--trace-payload", "9" * 5000, "script.py"],
+        ["legacy-chat", "serve", "--backlog", "9" * 5000],
+        ["legacy-chat", "lesson", "9" * 5000],
         ["compat.trace", "text", ODD],
         ["compat.trace", "text", "--turns", ODD, "file"],
         ["compat.trace", "diff", "a", "b", ODD],
@@ -70,6 +74,7 @@ def test_error_of_a_command_is_one_printable_line(
     shown = error.partition("error: ")[2] if error.startswith("usage:") else error
     assert shown.endswith("\n")
     assert shown[:-1].isprintable()
+    assert len(shown) < 300
 
 
 @given(text=st.text())

@@ -91,7 +91,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["LARGEST", "LEAST", "PAYLOAD", "tracing"]
+__all__ = ["LARGEST", "LEAST", "MOST", "PAYLOAD", "tracing"]
 
 # Bytes that are kept of what is read, said or sent; bytes of a trace.
 PAYLOAD = 64
@@ -99,6 +99,9 @@ LARGEST = 64 << 20
 
 # Bytes that every trace may have.
 LEAST = 4096
+
+# The largest number of bytes that either may be: 1024 GiB.
+MOST = 1 << 40
 
 
 @contextmanager
@@ -133,7 +136,8 @@ def tracing(
         OSError: the file cannot be written, or another program writes a trace to it.
         RuntimeError: something is being traced already.
         TypeError: *payload* or *max_bytes* is no whole number.
-        ValueError: *payload* is negative; *max_bytes* is less than 4,096.
+        ValueError: *payload* is negative; *max_bytes* is less than 4,096; one of them
+            is more than 1024 GiB.
     """
     # Here, for most programs are never traced.
     from compat.trace.session import begin

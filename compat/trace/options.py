@@ -6,12 +6,13 @@ import argparse
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from compat.trace import LARGEST, LEAST, PAYLOAD, tracing
+from compat.trace import LARGEST, LEAST, MOST, PAYLOAD, tracing
+from compat.values import shown
 
 __all__ = ["Given", "add_options", "check_trace", "trace_mistake", "traced"]
 
-# The largest number of bytes that an option takes.
-MOST = 1 << 40
+# Digits of that; Python refuses to read thousands of them.
+DIGITS = len(str(MOST))
 
 UNITS = {"K": 10, "M": 20, "G": 30}
 
@@ -38,7 +39,7 @@ def add_options(parser: argparse._ActionsContainer) -> None:
         default=PAYLOAD,
         metavar="BYTES",
         help="that are kept of what is read, said or sent; none: only how many there "
-        "were (default: %(default)s)",
+        f"were; 0 to {MOST} (default: %(default)s)",
     )
     parser.add_argument(
         "--trace-max",
@@ -46,7 +47,7 @@ def add_options(parser: argparse._ActionsContainer) -> None:
         default=LARGEST,
         metavar="BYTES",
         help="of trace, or with K, M or G behind it, after which the program goes on "
-        f"without (default: {LARGEST >> 20}M)",
+        f"without; 4K to 1024G (default: {LARGEST >> 20}M)",
     )
 
 
@@ -88,19 +89,27 @@ def traced(given: Given, program: str | None = None) -> AbstractContextManager[N
 def _payload(text: str) -> int | None:
     if text == "none":
         return None
-    if not text.isdecimal() or int(text) > MOST:
+    size = _whole_number(text)
+    if not 0 <= size <= MOST:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither none nor a whole number of bytes"
+            f"must be none or a number of bytes from 0 to {MOST}, got {shown(text)}"
         )
-    return int(text)
+    return size
 
 
 def _size(text: str) -> int:
     number, unit = text, 0
     if text[-1:].upper() in UNITS:
         number, unit = text[:-1], UNITS[text[-1].upper()]
-    if not number.isdecimal() or not LEAST <= int(number) << unit <= MOST:
+    size = _whole_number(number) << unit
+    if not LEAST <= size <= MOST:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of bytes from {LEAST} to {MOST}, such as 64M"
+            f"must be a number of bytes from {LEAST} to {MOST}, such as 64M, "
+            f"got {shown(text)}"
         )
-    return int(number) << unit
+    return size
+
+
+def _whole_number(text: str) -> int:
+    """Return the number; -1 for what is none, or is longer than any that is allowed."""
+    return int(text) if text.isdecimal() and len(text) <= DIGITS else -1

@@ -18,10 +18,11 @@ import time
 from typing import ClassVar
 
 from compat.origin import version_of
-from compat.trace import LEAST
+from compat.trace import LEAST, MOST
 from compat.trace.hooks import Hooks
 from compat.trace.output import File, Live, Sink
 from compat.trace.record import Trace
+from compat.values import shown
 
 __all__ = ["Session", "begin"]
 
@@ -88,10 +89,12 @@ def begin(
     if payload is not None:
         payload = _whole("payload", payload)
         if payload < 0:
-            raise ValueError(f"payload={payload} is negative: None keeps nothing")
+            raise ValueError(
+                f"payload={shown(payload)} is negative: None keeps nothing"
+            )
     max_bytes = _whole("max_bytes", max_bytes)
     if max_bytes < LEAST:
-        raise ValueError(f"max_bytes={max_bytes} is too few: at least {LEAST}")
+        raise ValueError(f"max_bytes={shown(max_bytes)} is too few: at least {LEAST}")
     if Session.current is not None:
         raise RuntimeError("something is being traced already: one trace at a time")
     return Session(path, payload, max_bytes, program)
@@ -113,9 +116,12 @@ def _header(payload: int | None, max_bytes: int, program: str | None) -> bytes:
 
 def _whole(name: str, given: int) -> int:
     try:
-        return operator.index(given)
+        number = operator.index(given)
     except TypeError:
-        raise TypeError(f"{name}={given!r} is no whole number of bytes") from None
+        raise TypeError(f"{name}={shown(given)} is no whole number of bytes") from None
+    if number > MOST:
+        raise ValueError(f"{name} must be <= {MOST}, got {shown(given)}")
+    return number
 
 
 def _command_line() -> str:

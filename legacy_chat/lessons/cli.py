@@ -27,6 +27,7 @@ from compat.loops import VARIABLE
 from compat.replacing import replacing
 from compat.streams import escape_the_rest, is_coloured, throw_away
 from compat.trace.reading import Reader, read_trace
+from compat.values import shown
 from legacy_chat.escapes import one_line
 from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.lesson import LANGUAGES, ChangedCodeError, Text
@@ -309,9 +310,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _lesson(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= len(LESSONS):
+    # Not by int() alone, which refuses thousands of digits in other words.
+    if text.lstrip("0") not in map(str, range(1, len(LESSONS) + 1)):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no lesson: there are 1 to {len(LESSONS)}"
+            f"{shown(text)} is no lesson: there are 1 to {len(LESSONS)}"
         )
     return int(text)
 

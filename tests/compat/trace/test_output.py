@@ -75,6 +75,15 @@ def test_another_trace_may_follow_and_not_meanwhile(tmp_path: Path) -> None:
         ({"payload": 1.5}, "payload=1.5 is no whole number"),
         ({"max_bytes": 4095}, "max_bytes=4095 is too few"),
         ({"max_bytes": "8k"}, "max_bytes='8k' is no whole number"),
+        (
+            {"max_bytes": 10**5000},
+            "max_bytes must be <= 1099511627776, got an int of 16",
+        ),
+        (
+            {"payload": 10**5000},
+            "payload must be <= 1099511627776, got an int of 16610",
+        ),
+        ({"payload": -(10**5000)}, "payload=an int of 16610 bits is negative"),
     ],
 )
 def test_limits_are_checked_before_the_file_is_touched(
