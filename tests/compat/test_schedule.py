@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncore
 import heapq
+import math
 import os
 import signal
 import threading
@@ -486,6 +487,17 @@ def test_any_number_of_seconds_is_refused_or_waited_for(
         assert 0 <= left <= LONGEST_WAIT
         compat.loop(0, map=map, count=1, loop=loop)
     channel.close()
+
+
+@pytest.mark.parametrize("timeout", [2147484, 3e9, 1e306, math.inf, 10**400])
+def test_timeout_beyond_the_kernels_is_waited_for(
+    loop: str, probe: Probe, timeout: float
+) -> None:
+    compat.call_soon_threadsafe(stop)
+    run(loop, timeout)
+    probe.peer.send(b"!")
+    compat.loop(timeout, count=1, loop=loop)
+    assert probe.read == [b"!"]
 
 
 @settings(max_examples=100, deadline=None)
