@@ -11,6 +11,7 @@ Source: the text format 0.0.4 of Prometheus, "Exposition formats"; RFC 9112.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Callable, Iterable
@@ -64,7 +65,8 @@ class MetricsServer(Listener):
         clients: the scrapers of the moment.
 
     Raises:
-        MetricsError: the address is in use, or may not be bound, or there is none.
+        MetricsError: the address is in use, or may not be bound, or there is none; the
+            host is no name that can be looked up.
         ValueError: *port* is outside of its range.
     """
 
@@ -83,6 +85,8 @@ class MetricsServer(Listener):
             self.port = self.open_doors(host, port, BACKLOG)
         except OSError as error:
             raise MetricsError(error.errno, error.strerror) from error
+        except UnicodeError as error:
+            raise MetricsError(errno.EINVAL, str(error)) from error
 
     def close(self) -> None:
         """Stop listening, and close the scrapers, too."""
