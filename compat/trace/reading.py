@@ -39,6 +39,9 @@ __all__ = [
 # Bytes that are remembered of what a channel has read: longer terminators are rare.
 TAIL = 256
 
+# Characters of a version that an error repeats.
+LONGEST_VERSION = 40
+
 
 class TraceError(ValueError):
     """This is no trace, or one of a version that is not known here."""
@@ -179,10 +182,20 @@ class Call:
         """When it was over."""
         return self.at + self.us
 
+    @property
+    def would_block(self) -> bool:
+        """Return whether its socket took or gave nothing then, which is no failure."""
+        return self.do in _TRIES and self.error.partition(":")[0] in _WOULD_BLOCK
+
     def calls(self) -> Iterator[Call]:
         """The calls in it, and in those; itself first."""
         return _calls([self])
 
+
+# What a non-blocking socket raises when it takes or gives nothing at the moment, and
+# from where: it is tried again when the socket is ready.
+_WOULD_BLOCK = ("BlockingIOError", "SSLWantReadError", "SSLWantWriteError")
+_TRIES = ("send", "recv")
 
 Entry: TypeAlias = Call | Event
 
@@ -476,7 +489,9 @@ class Reader:
 
 
 def _is_sound(fields: dict[str, Any]) -> bool:
-    """Whether everything that is known here is of the kind that it has to be."""
+    """Return whether each field that is known here has the type that it needs."""
+    if fields.get("e") == "call" and isinstance(fields.get("in"), float):
+        return False
     return all(_fits(name, value) for name, value in fields.items())
 
 
@@ -484,13 +499,13 @@ def _fits(name: str, value: Any) -> bool:
     kind = _KINDS.get(name)
     if kind is None:
         return True
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         return False
     if isinstance(value, int | float):
         least = 0 if name in _COUNTED else -_MOST
         return name == "terminator" or least <= value < _MOST
     if isinstance(value, list):
-        return all(isinstance(each, _IN_LISTS[name]) for each in value)
+        return all(type(each) is _IN_LISTS[name] for each in value)
     return not (name == "data" and _NO_BYTES.search(str(value)))
 
 
@@ -512,6 +527,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("program", "python", "asyncore", "began"), str),
     **dict.fromkeys((*_COUNTED, "fd", "out", "held", "backlog", "queued"), int),
     **dict.fromkeys(("max", "id", "to", "but"), int),
+    **dict.fromkeys(("r", "w", "cancelled"), bool),
     "class": (str, type(None)),
     "n": (int, type(None)),
     "payload": (int, type(None)),
@@ -569,9 +585,8 @@ def _header(fields: dict[str, Any]) -> Header:
     if fields.get("format") != "compat-trace":
         raise TraceError("this is no trace: its first line is not a trace's header")
     if fields.get("version") != 1:
-        raise TraceError(
-            f"this trace has version {fields.get('version')!r}: only 1 is known here"
-        )
+        version = repr(fields.get("version"))[:LONGEST_VERSION]
+        raise TraceError(f"this trace has version {version}: only 1 is known here")
     return Header(
         **{name: fields[name] for name in Header.__annotations__ if name in fields}
     )
