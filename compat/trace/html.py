@@ -39,10 +39,12 @@ import base64
 import hashlib
 import html
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from typing import Any, TypeAlias
 
+from compat.characters import escaped
 from compat.trace.phrases import LANGUAGES
 from compat.trace.reading import (
     Call,
@@ -69,6 +71,9 @@ SCRIPTS = (
     "views.js",
     "page.js",
 )
+
+# Categories of characters that page/bytes.js shows as escapes, too.
+UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 
 # What a state may change, from the lowest bit up; the first three are texts.
 STATE = ("is", "local", "peer", "terminator", "held", "backlog", "queued")
@@ -108,13 +113,20 @@ def page(
     return _fill(
         _part("page.html"),
         lang=lang,
-        title=html.escape(title or header.program or "compat trace"),
+        title=html.escape(_seen(title or header.program or "compat trace")),
         policy=f"default-src 'none'; style-src {_hash(style)}; "
         f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'",
         style=style,
         words=_inert(_part("words.json")),
         trace=_inert(trace),
         script=script,
+    )
+
+
+def _seen(text: str) -> str:
+    """As seenText in bytes.js: escapes for what steers or hides other text."""
+    return "".join(
+        escaped(each) if unicodedata.category(each) in UNSEEN else each for each in text
     )
 
 

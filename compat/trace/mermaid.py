@@ -108,7 +108,7 @@ def _messages(turn: Turn) -> Iterator[tuple[str, tuple[str, ...]]]:
             callers.append(called)
             continue
         callers.pop()
-        if entry.error and entry.do != "handle_error":
+        if entry.error and entry.do != "handle_error" and not entry.would_block:
             text = f"raises {readable(entry.error)}"
             yield _message(called, "--x", callers[-1], text)
 

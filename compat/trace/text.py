@@ -235,7 +235,8 @@ class _Text:
         return parts
 
     def _raised(self, call: Call, callers: list[Call]) -> list[Part]:
-        error = Part(self._said("raises", error=readable(call.error)), "error")
+        style = "faint" if call.would_block else "error"
+        error = Part(self._said("raises", error=readable(call.error)), style)
         at = f"  {self._placed(where(call.where))}" if call.where else ""
         return [*self._indent(callers), error, Part("\t"), Part(at, "faint")]
 

@@ -71,9 +71,14 @@ function seen(text) {
   return pieces;
 }
 
-// As one string, for labels.
+// As one string: for labels, and for whatever else a program may have made of anything.
 function seenText(text) {
-  return seen(text).map(([shown]) => shown).join("");
+  return UNSEEN.test(text) ? seen(text).map(([shown]) => shown).join("") : text;
+}
+
+// The same for a line of source, whose tabs are indents.
+function seenLine(text) {
+  return text.split("\t").map(seenText).join("\t");
 }
 
 function escaped(character) {

@@ -4,6 +4,8 @@
 // over. A turn's row is over when the turn is.
 // Rule 2: whatever is asked about a moment costs no walk through the trace.
 // Rule 3: bytes that were not recorded are not known; nothing here guesses them.
+// Rule 4: text leaves here as seenText, but for bytes: no name, address or error steers
+// what is shown beside it.
 
 const TURN = 0;
 const WOKE = 1;
@@ -20,6 +22,11 @@ const LOST = 9;
 const STATES = ["is", "local", "peer", "terminator", "held", "backlog", "queued"];
 const STATE_TEXTS = 3;
 
+// What a non-blocking socket raises when it takes or gives nothing at the moment, and
+// from where that is no failure: it is tried again when the socket is ready.
+const WOULD_BLOCK = /^(BlockingIOError|SSLWantReadError|SSLWantWriteError)\b/;
+const TRIES = ["send", "recv"];
+
 // The part of a trace's time.
 const MOSTLY = 0.9;
 
@@ -33,8 +40,8 @@ const UNKNOWN_CHANNEL = { ...NEW_CHANNEL, is: "unknown" };
 
 class Channel {
   constructor(number, kind, module, fd) {
-    Object.assign(this, { number, kind, module, fd });
-    this.name = `${kind}#${number}`;
+    Object.assign(this, { number, kind: seenText(kind), module: seenText(module), fd });
+    this.name = `${this.kind}#${number}`;
     this.since = -1; // the row in which it was first seen
     this.start = NEW_CHANNEL; // what it was then
     this.until = Infinity; // the row in which it was closed
@@ -179,7 +186,23 @@ class Trace {
   }
 
   text(number) {
+    return seenText(this.strings[number || 0]);
+  }
+
+  // As it was recorded.
+  bytes(number) {
     return this.strings[number || 0];
+  }
+
+  // Whether a call raised what it should not have.
+  fails(row) {
+    if (this.kind[row] !== CALL || !this.rows[row][11]) return false;
+    return !this.wouldBlock(row);
+  }
+
+  wouldBlock(row) {
+    const fields = this.rows[row];
+    return TRIES.includes(this.text(fields[4])) && WOULD_BLOCK.test(this.text(fields[11]));
   }
 
   name(number) {
@@ -212,7 +235,7 @@ class Trace {
       row, depth, us, ch, to, but, id, taken, given,
       do: this.text(do_),
       code: this.code.get(f) || null,
-      data: data || !this.keepsPayload ? this.text(data) : "",
+      data: this.bytes(data),
       size: n ? n - 1 : null,
       error: this.text(error),
       where: this.text(where),
@@ -363,17 +386,18 @@ class Trace {
     });
   }
 
-  // The rows that pass a filter: {channel, what, text, thread}, each unset if it is
-  // "" or 0. A turn stays for as long as something in it does.
-  passing({ channel = 0, what = "", text = "", thread = 0 }) {
+  // The rows that pass a filter: {channel, what, thread}, each unset if it is "" or 0,
+  // and says(row), null for any. A turn stays for as long as something in it does.
+  passing({ channel = 0, what = "", thread = 0 }, says = null) {
     const found = [];
     const meets = KINDS[what] || (() => true);
-    const said = this._saying(text);
-    const asked = Boolean(channel || text || (what && what !== "turns"));
+    const said = says || (() => true);
+    const asked = Boolean(channel || says || (what && what !== "turns"));
+    const ofTurns = says && !channel && (!what || what === "turns");
     for (const turn of this.turns) {
       if (thread && this.rows[turn][3] !== thread) continue;
       const before = found.push(turn);
-      let concerned = !asked;
+      let concerned = !asked || Boolean(ofTurns && says(turn));
       for (let row = turn + 1; row <= this.last[turn]; row++) {
         if (!this._concerns(row, channel) || !said(row)) continue;
         if (meets(this, row)) found.push(row);
@@ -388,23 +412,6 @@ class Trace {
     if (!channel || this.about[row] === channel) return true;
     return this.kind[row] === WOKE && readyIn(this.rows[row]).includes(channel);
   }
-
-  // Whether a row says a text: a name, bytes or an error.
-  _saying(text) {
-    if (!text) return () => true;
-    const wanted = text.toLowerCase();
-    const has = this.strings.map((each) => each.toLowerCase().includes(wanted));
-    const called = new Set();
-    for (const channel of this.channels.values()) {
-      if (channel.name.toLowerCase().includes(wanted)) called.add(channel.number);
-    }
-    return (row) => {
-      if (called.has(this.about[row])) return true;
-      const fields = this.rows[row];
-      if (this.kind[row] === CALL) return [4, 7, 11].some((place) => fields[place] && has[fields[place]]);
-      return this.kind[row] === STATE && Object.values(this.changes(row)).some((value) => String(value).toLowerCase().includes(wanted));
-    };
-  }
 }
 
 // What "show" offers, by name.
@@ -412,7 +419,7 @@ const KINDS = {
   turns: () => false,
   calls: (trace, row) => trace.kind[row] === CALL,
   states: (trace, row) => trace.kind[row] === STATE || trace.kind[row] === OPEN,
-  errors: (trace, row) => trace.kind[row] === CALL && Boolean(trace.rows[row][11]),
+  errors: (trace, row) => trace.fails(row),
 };
 
 // What the model learns of a row, by its kind.
@@ -442,7 +449,13 @@ const TAKERS = {
 };
 
 function codeOf([number, name, kind, file, line, source]) {
-  return { number, name, kind, file, line, source };
+  return {
+    number, line,
+    name: seenText(name),
+    kind: kind && seenText(kind),
+    file: seenText(file),
+    source: source.map(seenLine),
+  };
 }
 
 function readyIn([, , , , , read, write, urgent]) {

@@ -11,6 +11,7 @@ class Page {
     Object.assign(this, { trace, words, row: 0 });
     this.filter = { channel: 0, what: "", text: "", thread: 0 };
     this.visible = trace.passing(this.filter);
+    this.finder = new Finder((row) => this._textsOf(row), (row) => this.detail.prose(row));
     const pick = (row) => this.select(row);
     this.lines = new Lines(trace, words);
     this.turnView = new TurnView(byId("phases"), trace, words, this.lines, pick);
@@ -70,7 +71,7 @@ class Page {
 
   narrow(change) {
     Object.assign(this.filter, change);
-    this.visible = this.trace.passing(this.filter);
+    this.visible = this._passing();
     byId("channel").value = String(this.filter.channel);
     this.events.selected = -1;
     this.events.reset(this.visible.length);
@@ -80,9 +81,23 @@ class Page {
     this._stay();
   }
 
+  // What is found in lines and figures; if nothing is, in explanations and source, too.
+  _passing() {
+    const { trace, filter, finder } = this;
+    if (!filter.text) return trace.passing(filter);
+    const found = trace.passing(filter, finder.finds(filter.text));
+    return found.length ? found : trace.passing(filter, finder.findsInProse(filter.text));
+  }
+
+  // All that is shown of a row, but for explanations and source.
+  _textsOf(row) {
+    return [this.lines.text(row), this._clock(row), ...this.detail.texts(row)];
+  }
+
   // Say everything in another language.
   speak(lang) {
     const { words } = this;
+    this.finder.forget();
     words.use(lang);
     document.documentElement.lang = lang === "zh" ? "zh-CN" : lang;
     words.fill(document);
@@ -136,7 +151,7 @@ class Page {
     const row = this.visible[place];
     const { trace } = this;
     const kind = KIND_NAMES[trace.kind[row]];
-    const failed = trace.kind[row] === CALL && trace.rows[row][11] ? "failed" : "";
+    const failed = trace.fails(row) ? "failed" : "";
     const element = make("div", {
       class: `event ${kind} ${failed}`,
       role: "option",
@@ -219,8 +234,8 @@ class Page {
   _showAbout() {
     const { words } = this;
     const { program, python, asyncore, began, ended, lost, part } = this.trace.header;
-    const title = document.title === program ? "" : program;
-    const about = [title, python, asyncore, began].filter(Boolean).map((each) => `${each} · `);
+    const title = document.title === seenText(program) ? "" : program;
+    const about = [title, python, asyncore, began].filter(Boolean).map((each) => `${seenText(each)} · `);
     byId("about").replaceChildren(...about, make("span", { class: ended === "closed" && !part && !lost ? "" : "lacks" }, this._ending()));
     byId("empty").hidden = this.trace.length > 0;
     byId("language").textContent = words.say("language.other");
@@ -234,7 +249,7 @@ class Page {
     // How the trace ends is not seen here.
     if (part) return words.say("ends.part");
     if (lost) return words.say("ends.lost", { count: lost });
-    if (ended) return words.either(`ends.${ended}`, "ends.", { why: ended, limit: words.size(max) });
+    if (ended) return words.either(`ends.${ended}`, "ends.", { why: seenText(ended), limit: words.size(max) });
     return whole ? words.say("ends.open") : words.say("ends.cut", { line });
   }
 
@@ -325,6 +340,39 @@ class Page {
     event.preventDefault();
     STEPS[act](this);
   }
+}
+
+// What a row is found by: what the page shows of it, in the language that is chosen.
+class Finder {
+  constructor(textsOf, proseOf) {
+    Object.assign(this, { textsOf, proseOf });
+    this.forget();
+  }
+
+  // All of it is said otherwise now.
+  forget() {
+    this.texts = [];
+  }
+
+  finds(text) {
+    const wanted = folded(text);
+    return (row) => this._text(row).includes(wanted);
+  }
+
+  findsInProse(text) {
+    const wanted = folded(text);
+    return (row) => this.proseOf(row).some((each) => folded(each).includes(wanted));
+  }
+
+  _text(row) {
+    this.texts[row] ??= folded(this.textsOf(row).join(" "));
+    return this.texts[row];
+  }
+}
+
+// Without its case: that of µ has two small letters.
+function folded(text) {
+  return text.toUpperCase().toLowerCase();
 }
 
 // With more channels than that, at first only those of the turn are shown.

@@ -256,7 +256,7 @@ class TimeLine extends Picture {
   _mark(row) {
     const { trace } = this;
     if (trace.kind[row] === OPEN) return "good";
-    if (trace.kind[row] === CALL && trace.rows[row][11]) return "bad";
+    if (trace.fails(row)) return "bad";
     const closes = trace.kind[row] === STATE && trace.rows[row][4] & 1;
     return closes && trace.changes(row).is === "closed" ? "gone" : "";
   }
@@ -467,7 +467,7 @@ class Flame extends Picture {
 
   _paint({ row, level, x, wide }) {
     const { pen, trace } = this;
-    const fails = trace.rows[row][11];
+    const fails = trace.fails(row);
     const here = row === this.row;
     pen.fillStyle = this.colour(here ? "moment" : fails ? "bad-soft" : `call-${Math.min(level, 2)}`);
     pen.fillRect(x, level * FLAME_ROW, Math.max(1, wide - 1), FLAME_ROW - 1);

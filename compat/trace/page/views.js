@@ -40,13 +40,24 @@ class Lines {
 
   // The parts of a line: [class, text or element].
   of(row) {
-    return this[LINES[this.trace.kind[row]]](row).filter(([, what]) => what);
+    return this._parts(row).map(([style, what]) =>
+      (style === "bytes" ? ["", bytesElement(what, LINE_BYTES)] : [style, what]));
   }
 
   // For labels and announcements.
   sentence(row) {
     const parts = this.of(row).map(([, what]) => what.textContent ?? what);
     return parts.join(" ").trim();
+  }
+
+  // The same with all of the bytes, to be searched.
+  text(row) {
+    return this._parts(row).map(([style, what]) => (style === "bytes" ? seenText(what) : what)).join(" ");
+  }
+
+  // The parts of a line as texts: [class, text], and of the class "bytes", bytes.
+  _parts(row) {
+    return this[LINES[this.trace.kind[row]]](row).filter(([, what]) => what);
   }
 
   turn(row) {
@@ -79,8 +90,8 @@ class Lines {
       ["channel", call.ch ? this.trace.name(call.ch) : ""],
       ["name", this.doing(call)],
       ["size", size ? this.words.bytes(size) : ""],
-      ["", call.data && bytesElement(call.data, LINE_BYTES)],
-      ["error", call.error],
+      ["bytes", call.data],
+      [this.trace.wouldBlock(row) ? "quiet" : "error", call.error],
     ];
   }
 
@@ -206,11 +217,8 @@ class TurnView {
 
   _waited(turn) {
     const { words } = this;
-    const limit = turn.timeout === null ? words.say("limit.none") : words.say("limit", { span: words.span(turn.timeout * 1e6) });
-    if (!turn.woke) {
-      const torn = turn.rows.some((each) => this.trace.kind[each] === LOST);
-      return ["…", quiet(words.say(torn ? "waiting.lost" : "waiting")), quiet(`${turn.by} · ${limit}`)];
-    }
+    const limit = limitText(words, turn);
+    if (!turn.woke) return ["…", quiet(words.say(waitingKey(this.trace, turn))), quiet(`${turn.by} · ${limit}`)];
     return [
       words.span(turn.woke.waited),
       make("p", {}, words.say(`why.${turn.woke.why}`)),
@@ -232,9 +240,9 @@ class TurnView {
     const us = outer.reduce((sum, row) => sum + (trace.rows[row][3] || 0), 0);
     const named = outer.map((row) => {
       const call = trace.call(row);
-      return chip(call.ch ? trace.name(call.ch) : "", call.do, call.error ? "bad" : "");
+      return chip(call.ch ? trace.name(call.ch) : "", call.do, trace.fails(row) ? "bad" : "");
     });
-    const failed = turn.calls.filter((row) => trace.rows[row][11]).length;
+    const failed = turn.calls.filter((row) => trace.fails(row)).length;
     return [
       words.span(us),
       quiet(words.say("calls", { count: turn.calls.length })),
@@ -403,6 +411,41 @@ class DetailView {
     Object.assign(this, { root, trace, words, lines, pick });
   }
 
+  // What is shown of a row beside its line, as texts: its figures, and what became of
+  // its bytes.
+  texts(row) {
+    const { trace, words } = this;
+    const kind = trace.kind[row];
+    if (kind === CALL) {
+      const call = trace.call(row);
+      const parts = trace.fate(row) ?? [];
+      return [
+        ...this._facts(call).map(([, what]) => what),
+        ...parts.map(({ what }) => words.say(`fate.${what}`)),
+        call.where,
+        call.code ? placeOf(call.code) : "",
+      ];
+    }
+    const channel = trace.channels.get(trace.about[row]);
+    const texts = [words.moment(trace.time[row])];
+    if (kind === TURN) texts.push(...turnTexts(trace, words, row));
+    if (kind === OPEN && channel) texts.push(`fd ${channel.fd}`);
+    if (kind === STATE && channel) texts.push(seenText(trace.held(channel, row) ?? ""), trace.changes(row).local ?? "");
+    return texts;
+  }
+
+  // What explains it, and the source.
+  prose(row) {
+    const { trace, words } = this;
+    if (trace.kind[row] !== CALL) return [words.say(this._hint(row))];
+    const call = trace.call(row);
+    return [
+      words.say(`do.${call.do}`),
+      ...this._facts(call).map(([name]) => name),
+      ...(call.code?.source ?? []),
+    ];
+  }
+
   show(row) {
     const kind = this.trace.kind[row];
     const parts = kind === CALL ? this._call(this.trace.call(row)) : this._event(row, kind);
@@ -420,12 +463,17 @@ class DetailView {
 
   _event(row, kind) {
     const { words, trace } = this;
-    const hint = kind === TURN ? `kind.${trace.sortOf(row)}.hint` : `kind.${KIND_NAMES[kind]}.hint`;
+    const hint = this._hint(row);
     return [
       words.has(hint) && make("p", { class: "hint" }, words.say(hint)),
       facts([[words.say("fact.when"), words.moment(trace.time[row])]]),
       this._parent(row),
     ];
+  }
+
+  _hint(row) {
+    const kind = this.trace.kind[row];
+    return `kind.${kind === TURN ? this.trace.sortOf(row) : KIND_NAMES[kind]}.hint`;
   }
 
   _call(call) {
@@ -459,8 +507,11 @@ class DetailView {
 
   _error(call) {
     if (!call.error) return null;
+    const { trace, words } = this;
     const where = call.where ? make("p", { class: "quiet" }, call.where) : "";
-    return make("div", { class: "error box" }, make("p", {}, seenText(call.error)), where);
+    const said = make("p", {}, call.error);
+    if (trace.fails(call.row)) return make("div", { class: "error box" }, said, where);
+    return make("div", { class: "later" }, make("p", {}, words.say("would.block")), said, where);
   }
 
   // What was read, cut into what became of it.
@@ -520,18 +571,53 @@ function facts(pairs) {
     [make("dt", {}, name), make("dd", {}, String(what))]));
 }
 
+function nameOf(code) {
+  return code.kind ? `${code.kind}.${code.name}` : code.name;
+}
+
+function definitionIn(code) {
+  return code.source.findIndex((line) => /^\s*(async\s+)?def\s/.test(line));
+}
+
+// Whose code it is, and where.
+function placeOf(code) {
+  return `${nameOf(code)} · ${code.file}:${code.line + Math.max(0, definitionIn(code))}`;
+}
+
+// What is shown of a turn above the list, but for what has lines of its own.
+function turnTexts(trace, words, row) {
+  const turn = trace.turnAt(trace.turnOf[row]);
+  if (!turn.number) return [];
+  return [
+    turn.by,
+    words.span(turn.asked),
+    words.say("asked.count", { count: turn.channels }),
+    limitText(words, turn),
+    turn.woke ? "" : words.say(waitingKey(trace, turn)),
+  ];
+}
+
+function limitText(words, turn) {
+  if (turn.timeout === null) return words.say("limit.none");
+  return words.say("limit", { span: words.span(turn.timeout * 1e6) });
+}
+
+// Whose wait was not over when the trace ended, or when lines were lost.
+function waitingKey(trace, turn) {
+  return turn.rows.some((each) => trace.kind[each] === LOST) ? "waiting.lost" : "waiting";
+}
+
 // The function, with the line that defines it and the one that raised set off.
 function sourceElement(words, { code, where }) {
-  const definition = code.source.findIndex((line) => /^\s*(async\s+)?def\s/.test(line));
+  const definition = definitionIn(code);
   const raised = where.startsWith(`${code.file}:`) ? Number(where.slice(code.file.length + 1)) - code.line : -1;
   const lines = code.source.map((line, place) => {
     const kind = place === raised ? "raised" : place === definition ? "definition" : "";
     return make("span", { class: `line ${kind}` },
       make("span", { class: "number" }, String(code.line + place)), line || "\u00a0");
   });
-  const place = `${code.file}:${code.line + Math.max(0, definition)}`;
-  const name = code.kind ? `${code.kind}.${code.name}` : code.name;
+  const name = nameOf(code);
   return make("section", { class: "source" },
-    make("h4", {}, words.say("source")), make("p", { class: "quiet place" }, `${name} · ${place}`),
+    make("h4", {}, words.say("source")), make("p", { class: "quiet place" }, placeOf(code)),
     make("pre", { tabindex: "0", "aria-label": words.say("source.of", { name }) }, make("code", {}, ...lines)));
 }

@@ -160,3 +160,13 @@ def _decoded(text: str) -> str:
     """As Mermaid puts it into a page: its marks for entities are entities again."""
     text = text.replace("ﬂ°°", "&#").replace("ﬂ°", "&").replace("¶ß", ";")
     return html.unescape(text)
+
+
+def test_send_that_would_block_is_drawn_without_a_cross() -> None:
+    trace = Trace()
+    anna = trace.opens("Session", 6)
+    trace.calls("send", anna, error="SSLWantWriteError: later")
+    trace.calls("push", anna, error="ValueError: no")
+    drawn = diagram(*trace.read())
+    assert drawn.count("--x") == 1
+    assert "SSLWantWriteError" not in drawn

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from compat.trace.html import page
+from compat.trace.reading import Reader, TraceError, read_lines
 from tests.browser import chromium, missing, opened, visit
 from tests.compat.trace.making import Room, Trace, hello, large
+from tests.compat.trace.mutations import damaged
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -809,3 +812,167 @@ def test_nothing_is_wider_than_the_window(shown: Any) -> None:
             "document.getElementById('whole').scrollWidth"
             " <= document.getElementById('whole').clientWidth"
         )
+
+
+def would_block() -> Trace:
+    """A send that the kernel took nothing of, and the same kind of error raised."""
+    trace = Trace()
+    error = "BlockingIOError: [Errno 11] Resource temporarily unavailable"
+    channel = trace.opens("Session", 7)
+    trace.turn(write=[channel], channels=1)
+    with trace.call("turn ends"):
+        trace.calls("send", channel, error=error)
+    trace.turn(read=[channel], channels=1)
+    trace.calls("recv", channel, error="SSLWantReadError: wait")
+    trace.turn(read=[channel], channels=1)
+    trace.calls("collect_incoming_data", channel, error=error)
+    trace.calls("handle_error", channel, error=error)
+    trace.end()
+    return trace
+
+
+def test_send_that_would_block_is_no_error(another: Any, tmp_path: Path) -> None:
+    shown = show(another, tmp_path, would_block())
+    for turn, failed in ((1, 0), (2, 0), (3, 2)):
+        go_to(shown, turn)
+        bad = shown.locator(".called .chip.bad, .called .error")
+        assert bad.count() == (failed and failed + 1), turn
+    go_to(shown, 1)
+    press(shown, "#call-on")
+    press(shown, "#call-on")
+    assert "no failure" in shown.inner_text("#detail .later")
+    assert "BlockingIOError" in shown.inner_text("#detail .later")
+    assert not shown.locator("#detail .error").count()
+    shown.evaluate(FILTER, ["what", "errors", "change"])
+    called = shown.locator("#events .event.failed .name").all_inner_texts()
+    assert called == ["collect_incoming_data", "handle_error"]
+    assert shown.locator("#events .event.call").count() == 2
+
+
+FILTER = """([id, value, what]) => {
+    const field = document.getElementById(id);
+    field.value = value;
+    field.dispatchEvent(new Event(what));
+}"""
+
+# Selects each event; returns the texts of it that Find does not lead to.
+NOT_FOUND = """() => {
+    const find = (text) => {
+        const field = document.getElementById("text");
+        field.value = text;
+        field.dispatchEvent(new Event("input"));
+    };
+    const selected = () => document.querySelector('#events [aria-selected="true"]');
+    const press = (id) => document.getElementById(id).click();
+    const lost = [];
+    find("");
+    press("first");
+    for (let row = 0; selected().id === `event-${row}`; row++) {
+        const shown = [...selected().querySelectorAll(":scope > span")]
+            .concat(...document.querySelectorAll("#detail dd, #detail .place"))
+            .concat(...document.querySelectorAll("#detail .error p, #detail .fate .said"
+                + ", #detail .fate button"))
+            .map((each) => each.innerText.replace("…", "").trim());
+        const id = selected().id;
+        for (const text of shown.filter(Boolean)) {
+            find(text.toUpperCase());
+            if (!selected() || selected().id !== id) lost.push([id, text]);
+        }
+        find("");
+        document.getElementById(id)?.click();
+        press("event-on");
+    }
+    return lost;
+}"""
+
+
+def test_all_that_is_shown_of_an_event_is_found(another: Any, tmp_path: Path) -> None:
+    room = Room()
+    anna = room.enter()
+    room.says(anna, b"hello")
+    room.trace.event("lost", n=12)
+    room.trace.event("timer", id=2, **{"in": 30.0})
+    room.fails(anna, b"!", "UnicodeDecodeError: invalid start byte")
+    room.trace.end()
+    shown = show(another, tmp_path, room.trace)
+    assert shown.evaluate(NOT_FOUND) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("held back: 1 byte", "queue: 33 bytes", "listening", "descriptor 6", "fd 6"),
+        *("wants to read and write", "timer 2: in 30 s", "turn 3", "woke: a timer"),
+        *("127.0.0.1:4", "terminator: ", "0.0.0.0:19528", "selectors", "The End"),
+        *("terminator found", "passed on", "room.py:40", "room.py:44", "no limit"),
+        *(r"\r\n", r"\x1b[1mno\0", r"\xbd", "+1", "ChatServer#1", "1 ready"),
+        *("def broadcasting", "is put into a queue", "self.entrance is not None"),
+    ],
+)
+def test_whatever_is_shown_can_be_looked_for(shown: Any, text: str) -> None:
+    shown.fill("#text", text)
+    is_there = text not in ("no limit", "def broadcasting")
+    if text == "is put into a queue":
+        shown.fill("#text", "are put into a queue")
+    assert shown.is_visible("#nothing") != is_there
+
+
+def test_what_is_looked_for_is_found_in_the_language_of_the_page(
+    another: Any, tmp_path: Path
+) -> None:
+    shown = show(another, tmp_path, hello())
+    shown.fill("#text", "held back")
+    assert not shown.is_visible("#nothing")
+    press(shown, "#language")
+    assert shown.is_visible("#nothing")
+    shown.fill("#text", "扣住")
+    assert not shown.is_visible("#nothing")
+
+
+def test_only_what_says_it_is_found_before_explanations(shown: Any) -> None:
+    shown.fill("#text", "broadcasting")
+    in_source = shown.locator("#events .event.call").count()
+    assert in_source
+    shown.fill("#text", "handle_accepted")
+    texts = shown.locator("#events .event.call").all_inner_texts()
+    assert texts
+    assert all("handle_accepted" in each for each in texts)
+
+
+EVIL = "a\u202eb\u2028c\x1b[2J\u2066</script>"
+SEEN = r"a\u202eb\u2028c\x1b[2J\u2066</script>"
+
+
+def test_no_text_of_a_trace_steers_what_is_shown(another: Any, tmp_path: Path) -> None:
+    trace = Trace(program=EVIL, python=EVIL)
+    code = trace.code(f"def {EVIL}(self):\n\t'{EVIL}'", EVIL, EVIL)
+    channel = trace.opens(EVIL, 7, EVIL)
+    trace.state(channel, status=EVIL, peer=EVIL, local=EVIL, terminator=EVIL)
+    trace.turn(read=[channel], by=EVIL, why=EVIL)
+    trace.calls(EVIL, channel, f=code, error=EVIL, where=EVIL)
+    trace.end(EVIL)
+    shown = show(another, tmp_path, trace)
+    for _ in range(8):
+        told = shown.evaluate("document.documentElement.innerText")
+        assert not set(told) & set("\u202e\u2028\x1b\u2066")
+        shown.keyboard.press("ArrowDown")
+    assert SEEN in shown.inner_text("body")
+    assert "\u202e" not in shown.title()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_damage_makes_the_page_stumble(
+    another: Any, tmp_path: Path, seed: int
+) -> None:
+    random = Random(seed)
+    reader = Reader()
+    try:
+        turns = list(read_lines(damaged(random).splitlines(True), reader))
+    except TraceError:
+        return
+    path = tmp_path / "trace.html"
+    path.write_text(page(turns, reader), encoding="utf-8")
+    shown = visit(another, path)
+    for key in ("End", "ArrowLeft", "PageUp", "Home", "ArrowRight", "ArrowDown"):
+        shown.keyboard.press(key)
+    shown.fill("#text", "held")

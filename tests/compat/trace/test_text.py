@@ -264,3 +264,14 @@ def test_durations_have_three_figures() -> None:
         *("0 µs", "61 µs", "999 µs", "1.00 ms", "12.1 ms", "400 ms"),
         *("1.20 s", "61.0 s"),
     ]
+
+
+def test_send_that_would_block_is_not_coloured_as_an_error() -> None:
+    trace = Trace()
+    anna = trace.opens("Session", 6)
+    error = "BlockingIOError: [Errno 11] Resource temporarily unavailable"
+    trace.calls("send", anna, error=error)
+    trace.calls("collect_incoming_data", anna, error=error)
+    (turn,), reader = trace.read()
+    told = [line for line in lines(turn, reader, color=True) if "raises" in line]
+    assert [line.lstrip().startswith("\x1b[1;31m") for line in told] == [False, True]
