@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from typing import Self
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from typing import Any, NoReturn, Self
 
 from legacy_chat.baseline.text import width
 from legacy_chat.lessons.show import Show
@@ -55,11 +55,11 @@ class Pager:
     def __enter__(self) -> Self:
         if self._pauses and termios is not None:
             fd = sys.stdin.fileno()
-            before = termios.tcgetattr(fd)
-            self._at_end.callback(termios.tcsetattr, fd, termios.TCSADRAIN, before)
+            self._at_end.callback(_set_modes, fd, termios.tcgetattr(fd))
             # A shell sets its own modes while this is stopped.
-            old = signal.signal(signal.SIGCONT, lambda *_: self._take_single_keys())
-            self._at_end.callback(signal.signal, signal.SIGCONT, old)
+            self._on(signal.SIGCONT, lambda *_: self._take_single_keys())
+            self._on(signal.SIGTERM, _leave)
+            self._on(signal.SIGHUP, _leave)
             self._take_single_keys()
         return self
 
@@ -95,8 +95,21 @@ class Pager:
             sys.stdout.flush()
         self._unread = 0
 
+    def _on(self, signum: int, handler: Callable[[int, Any], object]) -> None:
+        self._at_end.callback(signal.signal, signum, signal.signal(signum, handler))
+
     def _take_single_keys(self) -> None:
         tty.setcbreak(sys.stdin.fileno(), termios.TCSADRAIN)
+
+
+def _set_modes(fd: int, modes: list[Any]) -> None:
+    # A terminal that has hung up has none.
+    with suppress(termios.error):
+        termios.tcsetattr(fd, termios.TCSADRAIN, modes)
+
+
+def _leave(signum: int, frame: object) -> NoReturn:
+    raise LeftError
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -810,8 +810,8 @@ def test_at_a_pause_the_reader_can_leave(key: bytes) -> None:
         assert read_screen(terminal) == erased(GO_ON)
 
 
-@pytest.mark.parametrize("key", [b"q", b" "])
-def test_lesson_restores_the_terminals_settings(key: bytes) -> None:
+@pytest.mark.parametrize("end", [b"q", b" ", signal.SIGTERM, signal.SIGHUP])
+def test_lesson_restores_the_terminals_settings(end: bytes | signal.Signals) -> None:
     termios = pytest.importorskip("termios")
     ours, theirs = os.openpty()
     before = termios.tcgetattr(theirs)
@@ -824,7 +824,10 @@ def test_lesson_restores_the_terminals_settings(key: bytes) -> None:
     )
     b"".join(read_until(ours, b"the answer, q: quit] "))
     assert termios.tcgetattr(theirs) != before
-    os.write(ours, key)
+    if isinstance(end, bytes):
+        os.write(ours, end)
+    else:
+        lesson.send_signal(end)
     while lesson.poll() is None:
         # What it still writes has to go somewhere.
         if select.select([ours], [], [], 0.05)[0]:
