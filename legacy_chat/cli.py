@@ -223,15 +223,12 @@ def talk(given: argparse.Namespace) -> int:
         tls = _client_tls(given)
     except ValueError as error:
         return _refuse("cannot use TLS", error)
+    signals = _heeded(STOPS)
+    for each in signals:
+        # connect restores this: a signal after it is not to look like a failure.
+        signal.signal(each, signal.SIG_IGN)
     try:
-        connect(
-            given.host,
-            given.port,
-            given.loop,
-            given.terminator,
-            tls,
-            _heeded(STOPS),
-        )
+        connect(given.host, given.port, given.loop, given.terminator, tls, signals)
     except BrokenPipeError:
         raise
     except StreamError as error:
