@@ -6,23 +6,38 @@ Rule 2: a message costs the same however many listen. A turn's messages are one 
 and when the turn is over, who said nothing meanwhile gets that as one object; who did
 gets the log with its own words in the place of what it is not to hear.
 Rule 3: the log ends with its turn. What a peer does not take then is queued in its
-channel, as if it had been pushed there.
+channel, as if it had been pushed there. All channels that queue a large log share it:
+what a message costs in memory does not depend on the number of members either.
 Rule 4: no handler is called before everybody has been written to.
 Rule 5: who has a ``push`` or a ``send`` of its own gets every message by its ``push``.
+Rule 6: where ``may_read`` decides on reads, a turn ends its reads once its log is full
+(``FULL_LOG``). Every channel that was ready then is read before another is read again,
+except for a few short messages in each turn, which do not wait.
 """
 
 from __future__ import annotations
 
 import asyncore
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from threading import get_ident
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from compat.channels import Map
-from compat.chat import announce, async_chat, copied
+from compat.chat import SMALL, announce, async_chat, copied
 from compat.schedule import turned_here
 
 __all__ = ["Audience"]
+
+# Bytes of a turn's log that end its reads. Sending so much to 1,000 members takes about
+# 50 ms. One read, of 64 KiB, may add three times its size and a name.
+FULL_LOG = 65_536
+
+# A read is short if at most so many bytes are there to be read. So many short reads are
+# made in a turn that has ended its reads: those who chat do not wait for those who send
+# megabytes.
+SHORT_READ = 1024
+SHORT_READS = 16
 
 # What one member gets of the log: from where, to where, then words of its own, from
 # where again, and so on; the last number is from where to the end.
@@ -58,6 +73,12 @@ class Audience(Collection[Any]):
         self._parts: dict[async_chat, Part] = {}
         # The thread in whose turn the log is written; 0 between two turns.
         self._thread = 0
+        # Reads: the present round; has a channel been refused in this turn, and in an
+        # earlier one of the same round? The short reads of this turn, beyond its full
+        # log.
+        self._round = 1
+        self._refused = self._is_full = False
+        self._short_reads = 0
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._members
@@ -103,6 +124,26 @@ class Audience(Collection[Any]):
         self._members.pop(channel, None)
         self._pushed.pop(channel, None)
 
+    def may_read(self, channel: async_chat) -> bool:
+        """Return whether *channel* may read in this turn; for its ``watch_reads``.
+
+        False once the log of this turn is full; see rule 6. True wherever no loop of
+        compat turns the map.
+        """
+        was_read = self._is_full and channel._compat_round == self._round
+        if not was_read and len(self._log) < FULL_LOG:
+            channel._compat_round = self._round
+            return True
+        if self._short_reads < SHORT_READS and _has_little_to_read(channel):
+            self._short_reads += 1
+            return True
+        if was_read:
+            # The round ends with a turn that refuses no other channel, so this turn
+            # needs an end.
+            return self._thread != get_ident() and not self._begin()
+        self._refused = True
+        return False
+
     def push(
         self, data: bytes | bytearray | memoryview, but: Listener | None = None
     ) -> None:
@@ -138,12 +179,9 @@ class Audience(Collection[Any]):
     def keep(self, channel: async_chat, data: bytes) -> bool:
         """Let a member have that, between what it has heard and what it will hear.
 
-        False if it has to be queued: what was said before has been by now.
+        False if it has to be queued: no loop of ours turns the map in this thread.
         """
         if self._thread != get_ident() and not self._begin():
-            return False
-        if channel._compat_fifo:
-            self.catch_up(channel)
             return False
         here = len(self._log)
         part = self._parts.get(channel)
@@ -208,6 +246,9 @@ class Audience(Collection[Any]):
         """Write the log to everybody."""
         log, parts = self._log, self._parts
         self._log, self._parts, self._thread = bytearray(), {}, 0
+        self._is_full, self._refused, self._short_reads = self._refused, False, 0
+        if not self._is_full:
+            self._round += 1
         behind = []
         # Those who spoke come first: while the others are written to, they answer.
         for channel, part in parts.items():
@@ -231,7 +272,7 @@ class Audience(Collection[Any]):
             except OSError:
                 sent = 0
             if sent != size:
-                _leave(channel, log[sent:])
+                _leave(channel, memoryview(log)[sent:], at_the_front=True)
         for channel in behind:
             try:
                 channel._compat_look_at_backlog()
@@ -239,6 +280,21 @@ class Audience(Collection[Any]):
                 raise
             except BaseException:
                 channel.handle_error()
+
+
+def _has_little_to_read(channel: async_chat) -> bool:
+    if sys.platform == "win32":
+        return False
+    # Here, for a program that has no audience may have modules of these names.
+    from fcntl import ioctl
+    from termios import FIONREAD
+
+    try:
+        size = ioctl(channel.socket.fileno(), FIONREAD, bytes(4))
+    except (OSError, ValueError):
+        # It is closed, which reading shows.
+        return True
+    return int.from_bytes(size, sys.byteorder) <= SHORT_READ
 
 
 def _heard(log: bytearray, part: Part) -> list[Any]:
@@ -253,19 +309,23 @@ def _heard(log: bytearray, part: Part) -> list[Any]:
 
 def _write_part(channel: async_chat, log: bytearray, part: Part) -> bool:
     """Write what one member gets. Does that add to what it had not taken before?"""
-    if len(part) == 4 and len(log) <= channel.ac_out_buffer_size // 2:
+    if (
+        len(part) == 4
+        and len(log) <= channel.ac_out_buffer_size // 2
+        and not channel._compat_fifo
+    ):
         # The usual: it has said one thing. As below, without the calls.
         begin, end, own, rest = part
         view = memoryview(log)
         return _write(channel, b"".join((view[begin:end], own, view[rest:])))
-    pieces = _heard(log, part)
-    if sum(map(len, pieces)) <= channel.ac_out_buffer_size:
-        return bool(pieces) and _write(channel, b"".join(pieces))
-    # It takes several sends as it is, so nothing is copied.
-    behind = channel._compat_behind
+    pieces, behind = _heard(log, part), channel._compat_behind
+    size = sum(map(len, pieces))
+    if size and size <= channel.ac_out_buffer_size and not channel._compat_fifo:
+        pieces = [b"".join(pieces)]
+    # What has to wait, or takes several sends as it is, is not copied.
     for piece in pieces:
         _write(channel, piece)
-    return behind
+    return behind and size > 0
 
 
 def _write(channel: async_chat, data: Any) -> bool:
@@ -283,7 +343,7 @@ def _write(channel: async_chat, data: Any) -> bool:
         if taken < len(piece):
             break
     if sent < size:
-        _leave(channel, memoryview(data)[sent:])
+        _leave(channel, memoryview(data)[sent:], at_the_front=not waits)
     return behind and size > 0
 
 
@@ -295,8 +355,13 @@ def _send(channel: async_chat, piece: Any) -> int:
 _SEND = _send
 
 
-def _leave(channel: async_chat, data: Any) -> None:
-    """Let the channel write it, when its peer takes something again."""
-    channel._compat_queue(bytes(data))
+def _leave(channel: async_chat, data: memoryview, *, at_the_front: bool) -> None:
+    """Let the channel write it, when its peer takes something again.
+
+    What another thread has pushed while the beginning of *data* was sent comes behind
+    it: *at_the_front*.
+    """
+    rest = bytes(data) if len(data) < SMALL else data
+    channel._compat_queue(rest, at_the_front=at_the_front)
     channel._compat_behind = True
     announce(channel)

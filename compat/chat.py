@@ -13,8 +13,11 @@ wait for the end of the turn, such as ``close`` and ``send``, first makes the at
 to send that the pushes would have made.
 Rule 5: every handler sees ``ac_in_buffer`` as the original would show it.
 Rule 6: the attributes are named so that no program has its own of that name.
-Rule 7: another thread may push at any moment. It only ever adds to the end of a queue,
-so whoever writes takes from the front what it has seen there, and nothing else.
+Rule 7: another thread may push at any moment, and no message is lost or cut in two by
+that. Queues change under ``_queue_lock``, which is never held during a call of a
+handler or a send. A channel that coalesces writes is sent to by the loop's thread only;
+what a send did not take goes back to the front. Any other channel is sent to by the one
+thread that has claimed it (``_compat_sender``).
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from __future__ import annotations
 import asynchat
 import asyncore
 import errno
+import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from threading import RLock, get_ident
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 from compat.schedule import at_turn_end, wake_other_thread
 
@@ -47,6 +52,16 @@ Original = asynchat.async_chat
 
 # So many bytes may wait, for all that is known: a limit has them counted.
 UNCOUNTED = sys.maxsize
+
+# Bytes. Smaller pieces are merged in a queue: an object for each would cost a multiple
+# of what it holds. Larger ones are shared by all the channels that queue them.
+SMALL = 4096
+
+MayRead: TypeAlias = Callable[[Any], bool]
+OnRead: TypeAlias = Callable[[Any, int], object]
+
+# Reentrant, because a signal handler may push. A fork renews it.
+_queue_lock = RLock()
 
 
 class Board(Protocol):
@@ -71,8 +86,8 @@ class Lazy:
     def __get__(self, channel: Any, owner: type | None = None) -> Any:
         if channel is None:
             return self
-        made = channel.__dict__[self._name] = self._kind()
-        return made
+        # In one step, for two threads may be here.
+        return channel.__dict__.setdefault(self._name, self._kind())
 
 
 class async_chat(Original):  # noqa: N801  # the original's name
@@ -90,15 +105,15 @@ class async_chat(Original):  # noqa: N801  # the original's name
             every ``ac_out_buffer_size`` bytes; under a loop that is not compat's, in
             its next turns. A program that leaves without its loop (``os._exit``),
             blocks in a handler, or writes to ``socket`` itself, leaves it False.
-        ac_backlog_limit: for one that gathers, the bytes of ``backlog`` that are too
-            many; 0 for no limit. See ``handle_backlog``.
+        ac_backlog_limit: for one that gathers, the bytes of ``ac_backlog_size()`` that
+            are too many; 0 for no limit. See ``handle_backlog``.
     """
 
     ac_gather = False
     ac_backlog_limit = 0
 
-    # Is an attempt to send being made, and is it the last one?
-    _compat_sending = False
+    # The thread that makes an attempt to send, 0 for none; and is it the last attempt?
+    _compat_sender = 0
     _compat_closing = False
 
     # Has a turn ended with something queued that is still there?
@@ -112,6 +127,13 @@ class async_chat(Original):  # noqa: N801  # the original's name
     _compat_counted = 0
 
     _compat_paused = False
+
+    # See watch_reads().
+    _compat_may_read: MayRead | None = None
+    _compat_on_read: tuple[OnRead, ...] = ()
+
+    # The round of its audience's reads in which it was read last.
+    _compat_round = 0
 
     # These are used for every message, and found faster where the class has none.
 
@@ -183,6 +205,21 @@ class async_chat(Original):  # noqa: N801  # the original's name
             del self._compat_paused
             announce(self)
 
+    def watch_reads(self, may_read: MayRead | None = None, *on_read: OnRead) -> None:
+        """Call ``may_read(channel)`` before each read, and the others after it.
+
+        Args:
+            may_read: returns False if the channel has to wait for the next turn; None
+                lets it read in every turn.
+            on_read: each is called with the channel and the number of bytes that one
+                ``recv`` returned, before a handler gets them; not at the end.
+
+        Each call replaces what the last one has set; without arguments, it ends that. A
+        subclass with a ``handle_read`` of its own calls the inherited one for this.
+        """
+        self._compat_may_read = may_read
+        self._compat_on_read = on_read
+
     def handle_read(self) -> None:
         """Read, collect, and find terminators, in time linear in what was read.
 
@@ -192,6 +229,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
         if not isinstance(self, async_chat) or type(self).ac_in_buffer is not _BUFFER:
             Original.handle_read(self)
             return
+        may_read = self._compat_may_read
+        if may_read is not None and not may_read(self):
+            return
         try:
             data = self.recv(self.ac_in_buffer_size)
         except BlockingIOError:
@@ -199,6 +239,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
         except OSError:
             self.handle_error()
             return
+        for on_read in self._compat_on_read if data else ():
+            on_read(self, len(data))
         self._compat_collect(data)
 
     def _compat_read_directly(self) -> Any:
@@ -208,6 +250,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
         Source: CPython 3.11, Lib/asyncore.py, dispatcher.recv().
         """
+        may_read = self._compat_may_read
+        if may_read is not None and not may_read(self):
+            return b""
         try:
             data = self.socket.recv(self.ac_in_buffer_size)
             if not data:
@@ -220,6 +265,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 return b""
             self.handle_close()
             data = b""
+        for on_read in self._compat_on_read if data else ():
+            on_read(self, len(data))
         if data and not self._compat_read:
             terminator = self.terminator
             if not terminator or (
@@ -288,26 +335,25 @@ class async_chat(Original):  # noqa: N801  # the original's name
     @property
     def producer_fifo(self) -> deque[Any]:
         """What is queued: bytes, producers, and None for the end."""
-        if self._compat_fifo is None:
-            self._compat_fifo = deque()
-        return self._compat_fifo
+        fifo = self._compat_fifo
+        if fifo is None:
+            with _queue_lock:
+                fifo = self._compat_fifo
+                if fifo is None:
+                    fifo = self._compat_fifo = deque()
+        return fifo
 
     @producer_fifo.setter
     def producer_fifo(self, fifo: deque[Any]) -> None:
         self._compat_fifo = fifo
 
-    @property
-    def backlog(self) -> int:
-        """Bytes that are queued for the peer, and that it has not taken.
+    def ac_backlog_size(self) -> int:
+        """Return the bytes that are queued for the peer, and that it has not taken.
 
         What a producer has yet to give is not counted, nor what an ``Audience`` was
         told in this turn.
         """
-        return sum(
-            len(entry)
-            for entry in tuple(self._compat_fifo or ())
-            if isinstance(entry, bytes | bytearray | memoryview)
-        )
+        return _backlog_size(self)
 
     def handle_backlog(self) -> None:
         """More than ``ac_backlog_limit`` bytes wait for the peer; does nothing.
@@ -322,14 +368,14 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """Is anything queued, or is there no connection yet? As the original."""
         if not isinstance(self, async_chat):
             return bool(Original.writable(self))
-        return bool(self._compat_fifo) or not self.connected
+        return bool(self._compat_fifo) or awaits_connection(self)
 
     def handle_write(self) -> None:
         """Make an attempt to send; one that gathers, until its peer is full.
 
         What a turn adds has no limit, and who takes all of it is not to fall behind.
         """
-        if isinstance(self, async_chat) and self.ac_gather:
+        if isinstance(self, async_chat) and self.ac_gather is True:
             self._compat_write(to_the_end=True)
         else:
             Original.handle_write(self)
@@ -338,7 +384,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         if not isinstance(self, async_chat):
             Original.push(self, data)
             announce(self)
-        elif self.ac_gather:
+        elif self.ac_gather is True:
             if type(data) is not bytes:
                 data = copied(data)
             audience = self._compat_audience
@@ -356,20 +402,31 @@ class async_chat(Original):  # noqa: N801  # the original's name
             and not ("send" in self.__dict__ or "initiate_send" in self.__dict__)
         ):
             # The original without its queue: it is what an echo does most.
+            with _queue_lock:
+                is_free = not (self._compat_sender or self._compat_fifo)
+                if is_free:
+                    self._compat_sender = get_ident()
+            if not is_free:
+                Original.push(self, data)
+                announce(self)
+                return
             try:
                 sent = self.socket.send(data)
+                if sent != len(data):
+                    self.producer_fifo.appendleft(data[sent:])
             except OSError as error:
-                self._compat_push_failed(data, error)
-                return
-            if sent != len(data):
-                self.producer_fifo.append(data[sent:])
+                self.producer_fifo.appendleft(data)
+                self._compat_push_failed(error)
+            finally:
+                self._compat_sender = 0
+            if self._compat_fifo:
                 announce(self)
         else:
             Original.push(self, data)
             announce(self)
 
     def push_with_producer(self, producer: Any) -> None:
-        if getattr(self, "ac_gather", False):
+        if getattr(self, "ac_gather", False) is True:
             _catch_up(self)
             self.producer_fifo.append(producer)
             self._compat_counted, self._compat_added = UNCOUNTED, True
@@ -381,7 +438,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
     def close_when_done(self) -> None:
         _catch_up(self)
         Original.close_when_done(self)
-        if getattr(self, "ac_gather", False):
+        if getattr(self, "ac_gather", False) is True:
             self._compat_wait()
         else:
             announce(self)
@@ -393,7 +450,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """
         if not isinstance(self, async_chat):
             return Original.send(self, data)
-        if self.ac_gather and not self._compat_sending:
+        if self.ac_gather is True and not self._compat_sender:
             _write_now(self)
         try:
             return self.socket.send(data)
@@ -413,17 +470,22 @@ class async_chat(Original):  # noqa: N801  # the original's name
         fifo = self._compat_fifo
         if not fifo or not self.connected:
             return
-        if not self.ac_gather:
-            self._compat_send_first(fifo)
-            return
-        # First of all: who pushes from now on, in another thread, sees to its own turn.
-        self._compat_waits, self._compat_sending = False, True
+        with _queue_lock:
+            before = self._compat_sender
+            if before not in (0, get_ident()):
+                # What was queued meanwhile has announced, so the loop sends it.
+                return
+            self._compat_sender = get_ident()
         try:
-            if len(fifo) > 1:
-                _join_first(fifo, self.ac_out_buffer_size)
-            self._compat_send_first(fifo)
+            if self.ac_gather is True:
+                # First of all: a thread that pushes from now on wakes the loop itself.
+                self._compat_waits = False
+                if len(fifo) > 1:
+                    _join_first(fifo, self.ac_out_buffer_size)
+            if fifo:
+                self._compat_send_first(fifo)
         finally:
-            self._compat_sending = False
+            self._compat_sender = before
         if self._compat_behind and not fifo:
             self._compat_behind = False
 
@@ -453,7 +515,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     def close(self) -> None:
         try:
-            if getattr(self, "ac_gather", False):
+            if getattr(self, "ac_gather", False) is True:
                 self._compat_take_leave()
         finally:
             Original.close(self)
@@ -461,18 +523,27 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     # Gathering.
 
-    def _compat_queue(self, data: bytes) -> None:
-        """Queue it, in pieces that go into one send."""
+    def _compat_queue(
+        self, data: bytes | memoryview, *, at_the_front: bool = False
+    ) -> None:
+        """Queue it, in pieces that go into one send. Nothing large is copied."""
         size, piece = len(data), self.ac_out_buffer_size
-        self._compat_counted += size
+        pieces: list[Any] = [data]
         if size > piece:
-            # No copies, for many channels may be about to queue the same.
             view = memoryview(data)
-            self.producer_fifo.extend(
-                view[begin : begin + piece] for begin in range(0, size, piece)
-            )
-        else:
-            self.producer_fifo.append(data)
+            pieces = [view[begin : begin + piece] for begin in range(0, size, piece)]
+        with _queue_lock:
+            self._compat_counted += size
+            fifo = self.producer_fifo
+            last = fifo[-1] if fifo else None
+            if at_the_front:
+                fifo.extendleft(reversed(pieces))
+            elif size >= SMALL or last is None:
+                fifo.extend(pieces)
+            elif type(last) is bytearray and len(last) + size <= piece:
+                last += data
+            else:
+                fifo.append(bytearray(data))
 
     def _compat_wait(self) -> None:
         """Write when the turn is over, if not before."""
@@ -521,6 +592,10 @@ class async_chat(Original):  # noqa: N801  # the original's name
     def _compat_send_first(self, fifo: deque[Any]) -> None:
         """Try to send the first entry; what is rare about it is the original's."""
         first = fifo[0]
+        if type(first) is bytearray:
+            with _queue_lock:
+                # Another thread may be about to add to it.
+                first = fifo[0] = bytes(first)
         if type(first) is not bytes or not 0 < len(first) <= self.ac_out_buffer_size:
             if hasattr(first, "more"):
                 # What it gives is queued, too.
@@ -537,13 +612,11 @@ class async_chat(Original):  # noqa: N801  # the original's name
         elif sent:
             fifo[0] = first[sent:]
 
-    def _compat_push_failed(self, data: bytes, error: OSError) -> None:
-        self.producer_fifo.append(data)
+    def _compat_push_failed(self, error: OSError) -> None:
         try:
             self._compat_send_failed(error)
         except OSError:
             self.handle_error()
-        announce(self)
 
     def _compat_send_failed(self, error: OSError) -> None:
         """Close if the peer is gone; raise what is wrong otherwise, but for a full one.
@@ -573,7 +646,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         # Once it is closed, nobody waits for that.
         is_open = self.connected or self.connecting
         if is_open and 0 < limit < self._compat_counted:
-            self._compat_counted = self.backlog
+            self._compat_counted = _backlog_size(self)
             if self._compat_counted > limit:
                 self.handle_backlog()
 
@@ -593,6 +666,15 @@ def announce(channel: Any) -> None:
         # A loop that asks everybody does so when its wait ends, and a loop that does
         # not know the channel yet finds it then.
         wake_other_thread(getattr(channel, "_map", None))
+
+
+def awaits_connection(channel: async_chat) -> bool:
+    """Return whether the channel has to be writable to learn that it is connected.
+
+    As the original, but for one whose peer was gone before it was made, and that is not
+    read at present: asyncore would find it writable in every turn, and never call it.
+    """
+    return not channel.connected and (channel.connecting or not channel._compat_paused)
 
 
 def announces(channel: Any) -> bool:
@@ -642,6 +724,14 @@ def is_asyncores(function: Any) -> bool:
     return getattr(function, "__globals__", None) is vars(asyncore)
 
 
+def _backlog_size(channel: async_chat) -> int:
+    return sum(
+        len(entry)
+        for entry in tuple(channel._compat_fifo or ())
+        if isinstance(entry, bytes | bytearray | memoryview)
+    )
+
+
 def _catch_up(channel: Any) -> None:
     """Queue what was said to its audience before what the channel does next."""
     audience: Audience | None = getattr(channel, "_compat_audience", None)
@@ -652,7 +742,7 @@ def _catch_up(channel: Any) -> None:
 def _write_now(channel: Any) -> None:
     """Make the attempts that wait for the end of the turn."""
     _catch_up(channel)
-    if getattr(channel, "_compat_waits", False) and not channel._compat_sending:
+    if getattr(channel, "_compat_waits", False) and not channel._compat_sender:
         channel._compat_waits = False
         channel._compat_write(to_the_end=False)
 
@@ -660,11 +750,22 @@ def _write_now(channel: Any) -> None:
 def _join_first(fifo: deque[Any], limit: int) -> None:
     """Make one entry of those bytes at the front that go into one send."""
     pieces, size = [], 0
-    while fifo:
-        first = fifo[0]
-        if type(first) is not bytes or size + len(first) > limit:
-            break
-        size += len(first)
-        pieces.append(fifo.popleft())
-    if pieces:
-        fifo.appendleft(b"".join(pieces))
+    with _queue_lock:
+        while fifo:
+            first = fifo[0]
+            if type(first) not in (bytes, bytearray) or size + len(first) > limit:
+                break
+            size += len(first)
+            pieces.append(fifo.popleft())
+        if pieces:
+            fifo.appendleft(b"".join(pieces))
+
+
+def _after_fork_in_child() -> None:
+    # Another thread may have held it, and that thread is not here any more.
+    global _queue_lock  # noqa: PLW0603  # a lock cannot be renewed in its place
+    _queue_lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

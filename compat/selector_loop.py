@@ -393,7 +393,7 @@ class SelectorLoop:
             writes = channel.writable()
         else:
             reads = not channel._compat_paused
-            writes = channel._compat_fifo or not channel.connected
+            writes = channel._compat_fifo or chat.awaits_connection(channel)
         if not (reads or writes):
             if known.interest:
                 self._want(known, known.fd, 0, None)

@@ -149,7 +149,7 @@ def snapshot(
     counters: Counters, clients: int, sessions: Iterable[ChatSession]
 ) -> list[Figure]:
     """What *counters* say, and what *sessions* have in their queues at the moment."""
-    backlogs = [session.backlog for session in sessions]
+    backlogs = [session.ac_backlog_size() for session in sessions]
     counters.saw_backlog(max(backlogs, default=0))
     now: dict[str, Any] = {
         "clients": clients,

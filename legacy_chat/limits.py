@@ -10,6 +10,7 @@ Rule 4: time is ``time.monotonic``'s; nobody can set that back.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -141,47 +142,40 @@ class Bucket:
 
 
 class Throttle:
-    """Reads from one session no faster than allowed: a ``recv`` for it to have.
+    """Pauses the reads of one session, so that they are no faster than allowed.
 
     A read that is too much is still a whole one, so that messages are cut where they
-    would be anyway; the next one waits for as long as this one was too much. So no read
+    would be anyway; the next one waits for as long as this one was too much. No read
     asks for more than a burst, and no pause is longer than what a burst takes.
 
     Args:
         paused: called with the session whenever it has to wait.
+
+    Attributes:
+        largest_read: the bytes that one read may ask for.
     """
 
-    __slots__ = ("_bytes", "_messages", "_most", "_paused", "_session", "_timer")
+    __slots__ = ("_bytes", "_messages", "_paused", "_timer", "largest_read")
 
-    def __init__(
-        self,
-        session: ChatSession,
-        limits: Limits,
-        paused: Callable[[ChatSession], None],
-    ) -> None:
+    def __init__(self, limits: Limits, paused: Callable[[ChatSession], None]) -> None:
         now = time.monotonic()
         burst = limits.flood_burst
-        self._session = session
         self._bytes = Bucket(limits.flood_bytes, limits.flood_bytes * burst, now)
         self._messages = Bucket(
             limits.flood_messages, max(1.0, limits.flood_messages * burst), now
         )
-        self._most = max(1, math.ceil(self._bytes.size)) if limits.flood_bytes else 0
+        self.largest_read = sys.maxsize
+        if limits.flood_bytes:
+            self.largest_read = max(1, math.ceil(self._bytes.size))
         self._timer: compat.Timer | None = None
         self._paused = paused
 
-    def recv(self, buffer_size: int) -> bytes:
-        """As the session's own; then pause, if that was too much."""
-        session = self._session
-        if self._most:
-            buffer_size = min(buffer_size, self._most)
-        data: bytes = type(session).recv(session, buffer_size)
-        if data:
-            now = time.monotonic()
-            wait = max(self._bytes.take(len(data), now), self._messages.take(1, now))
-            if wait > 0:
-                self._pause(wait)
-        return data
+    def data_read(self, session: ChatSession, size: int) -> None:
+        """Pause the session, if that was too much; for its ``watch_reads``."""
+        now = time.monotonic()
+        wait = max(self._bytes.take(size, now), self._messages.take(1, now))
+        if wait > 0:
+            self._pause(session, wait)
 
     def cancel(self) -> None:
         """Forget the pause: the session is closed."""
@@ -189,19 +183,16 @@ class Throttle:
             self._timer.cancel()
             self._timer = None
 
-    def _pause(self, seconds: float) -> None:
-        session = self._session
+    def _pause(self, session: ChatSession, seconds: float) -> None:
         if not compat.is_turned(session._map):
             # asyncore's own loop has no timers: nobody would end the pause.
             return
         self.cancel()
         self._paused(session)
         session.pause_reading()
-        self._timer = compat.call_later(seconds, self._resume, map=session._map)
-
-    def _resume(self) -> None:
-        self._timer = None
-        self._session.resume_reading()
+        self._timer = compat.call_later(
+            seconds, session.resume_reading, map=session._map
+        )
 
 
 class IdleSweep:
@@ -233,7 +224,7 @@ class IdleSweep:
         self._sessions = sessions
         self._close = close
         self._map = map
-        # Who has spoken since the last sweep.
+        # Sessions that were read since the last sweep.
         self._heard: set[ChatSession] = set()
         # Since when somebody has been quiet, and how much it had in its queue.
         self._quiet: dict[ChatSession, tuple[float, int]] = {}
@@ -241,15 +232,17 @@ class IdleSweep:
         self._wait()
 
     def watch(self, session: ChatSession) -> None:
-        """Hear it when it speaks: by a ``recv`` of its own."""
-        recv, heard = session.recv, self._heard.add
+        """Begin to measure: *session* has just come, which counts as a read."""
+        self._heard.add(session)
 
-        def listening(buffer_size: int) -> bytes:
-            heard(session)
-            return recv(buffer_size)
+    def data_read(self, session: ChatSession, size: int) -> None:
+        """*session* was read; for its ``watch_reads``."""
+        self._heard.add(session)
 
-        session.recv = listening  # type: ignore[method-assign]
-        heard(session)
+    def forget(self, session: ChatSession) -> None:
+        """*session* is closed: keep nothing of it."""
+        self._heard.discard(session)
+        self._quiet.pop(session, None)
 
     def cancel(self) -> None:
         """Sweep no more."""
@@ -268,7 +261,7 @@ class IdleSweep:
         self._said_then += said
         idle = []
         for session in self._sessions():
-            backlog = session.backlog
+            backlog = session.ac_backlog_size()
             since, had = before.get(session, (now, 0))
             if session in clients:
                 had += said

@@ -249,10 +249,15 @@ class ChatServer(Listener):
         """A client is in: count it, and watch it where that is asked for."""
         self.counters.accepted += 1
         self._places.take(session.addr)
+        on_read: list[Callable[[ChatSession, int], object]] = []
         if self.limits.throttles:
-            session.throttle(Throttle(session, self.limits, self.handle_session_paused))
+            throttle = Throttle(self.limits, self.handle_session_paused)
+            session.throttle(throttle)
+            on_read.append(throttle.data_read)
         if self._idle is not None:
             self._idle.watch(session)
+            on_read.append(self._idle.data_read)
+        session.watch_reads(self.clients.may_read, *on_read)
 
     def handle_session_paused(self, session: ChatSession) -> None:
         """A client says too much, and is not read for a while."""
@@ -271,6 +276,8 @@ class ChatServer(Listener):
         self.counters.bytes_dropped += dropped
         self.counters.saw_backlog(dropped)
         self._places.give_back(session.addr)
+        if self._idle is not None:
+            self._idle.forget(session)
 
     def handle_close(self) -> None:
         """Say so, and stay."""

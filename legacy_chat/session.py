@@ -15,6 +15,7 @@ Rule 4: every end has a reason, which is logged and counted once.
 Rule 5: who only listens to the end, with a half-closed connection, gets what is queued.
 Rule 6: nothing here depends on the length of a message: what is read is passed on, and
 never collected.
+Rule 7: a closed session has an empty queue, and nothing of ours refers to it.
 """
 
 from __future__ import annotations
@@ -124,6 +125,9 @@ class ChatSession(compat.async_chat):
     ) -> None:
         # The tutorial never looked into its server, so it may be anything.
         compat.async_chat.__init__(self, conn, getattr(server, "_map", None))
+        # Also if it was reset before accept() returned, as reading or sending shows.
+        # asyncore would find it writable in every turn, and never send to it.
+        self.connected = True
         self.server = server
         self.addr = addr
         self.port = port
@@ -132,6 +136,7 @@ class ChatSession(compat.async_chat):
         self.clients = clients
         if isinstance(clients, Clients):
             self._counters = clients.counters
+            self.watch_reads(clients.may_read)
         self._tell_server("handle_session_opened")
         # The server may have closed it at once.
         if self._is_open() and self not in clients:
@@ -195,6 +200,7 @@ class ChatSession(compat.async_chat):
             self._throttle.cancel()
         if ended:
             self._tell_why()
+            self.discard_buffers()
 
     def close_because(self, reason: str) -> None:
         """Close it, for a reason: one of ``counters.CLOSED``."""
@@ -202,9 +208,9 @@ class ChatSession(compat.async_chat):
         self.close()
 
     def throttle(self, throttle: Throttle) -> None:
-        """Be read by *throttle* from here on."""
+        """Be read no faster than *throttle* allows."""
         self._throttle = throttle
-        self.recv = throttle.recv  # type: ignore[method-assign]
+        self.ac_in_buffer_size = min(self.ac_in_buffer_size, throttle.largest_read)
 
     def finish(self, reason: str) -> None:
         """Leave the room, and close when what is queued has been taken."""
@@ -265,7 +271,7 @@ class ChatSession(compat.async_chat):
         """Is it an error that ends it, of which a loop may have said no more?"""
         if isinstance(sys.exception(), OSError):
             return True
-        if self._reason and not self.backlog:
+        if self._reason and not self.ac_backlog_size():
             # It had come to its end.
             return False
         try:
@@ -294,7 +300,7 @@ class ChatSession(compat.async_chat):
 
     def _tell_why(self) -> None:
         """Say once, to the log and to the server, that it has ended."""
-        reason, dropped = self._reason or "closed", self.backlog
+        reason, dropped = self._reason or "closed", self.ac_backlog_size()
         level = LEVELS.get(reason, logging.DEBUG)
         if logger.isEnabledFor(level):
             logger.log(

@@ -223,6 +223,22 @@ def process(*argv: str, **options: Any) -> Iterator[Process]:
                     stream.close()
 
 
+class WatchedLock:
+    """A reentrant lock that says when a thread has to wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.has_to_wait = threading.Event()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self.has_to_wait.set()
+            self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
 # Where Python looks for signals: when one of its functions begins, and when a call of
 # one in C is over.
 LOOKS = ("call", "c_return")

@@ -553,8 +553,8 @@ class Hooks:
                     r.touched[seen.number] = seen
             return sent
 
-        def traced_leave(channel: Any, data: Any) -> None:
-            leave(channel, data)
+        def traced_leave(channel: Any, data: Any, *, at_the_front: bool) -> None:
+            leave(channel, data, at_the_front=at_the_front)
             seen = trace.seen(channel)
             here.recorder.touched[seen.number] = seen
 

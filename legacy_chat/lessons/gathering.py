@@ -189,7 +189,7 @@ LESSON = Lesson(
                 Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
                 Excerpt(
                     async_chat.push,
-                    ("elif self.ac_gather:", "self._compat_wait()"),
+                    ("elif self.ac_gather is True:", "self._compat_wait()"),
                     beside="collect_incoming_data",
                 ),
             ),

@@ -28,11 +28,11 @@ def fill_the_kernel(stage: Stage) -> None:
     bob = stage.enter("bob", receive_buffer=KERNEL)
     keep_little(stage, bob)
     stage.begin()
-    stage.repeat(lambda: say(stage, ann), lambda: stage.session(bob).backlog)
+    stage.repeat(lambda: say(stage, ann), lambda: stage.session(bob).ac_backlog_size())
     pieces = len(ann.got) // len(PIECE)
     stage.facts["told"] = pieces * len(f"{ann.user} 说:".encode() + PIECE)
-    stage.facts["backlog"] = stage.session(bob).backlog
-    stage.facts["ann's backlog"] = stage.session(ann).backlog
+    stage.facts["backlog"] = stage.session(bob).ac_backlog_size()
+    stage.facts["ann's backlog"] = stage.session(ann).ac_backlog_size()
 
 
 def read_it_all(stage: Stage) -> None:
@@ -41,14 +41,14 @@ def read_it_all(stage: Stage) -> None:
 
     def is_taken() -> bool:
         bob.hear_all()
-        return not session.backlog
+        return not session.ac_backlog_size()
 
     stage.turn_until(is_taken)
     while len(bob.got) < stage.facts["told"]:
         bob.hear(1)
     stage.turn(timeout=0)
     stage.facts["got"] = len(bob.got)
-    stage.facts["backlog"] = session.backlog
+    stage.facts["backlog"] = session.ac_backlog_size()
 
 
 def fall_behind(stage: Stage) -> None:

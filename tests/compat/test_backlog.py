@@ -199,7 +199,7 @@ class Play:
         in_a_turn(self.loop, lambda: [self.step(*step) for step in steps])
         called, added = channel.calls - calls, channel.told > told
         self.other.take(1 << 20)
-        too_much = channel.backlog > LIMIT and channel.connected
+        too_much = channel.ac_backlog_size() > LIMIT and channel.connected
         if not (added and self.behind and too_much):
             assert called == 0
         elif channel.taken < told:
@@ -207,7 +207,7 @@ class Play:
         else:
             assert called <= 1
         if not self.produces:
-            assert channel.backlog == channel.told - channel.taken
+            assert channel.ac_backlog_size() == channel.told - channel.taken
 
     def step(self, way: str, size: int) -> None:
         channel = self.channel

@@ -16,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compat
-from tests.support import ORIGINALS, OURS, in_a_turn, turn_once, turn_until
+from tests.support import (
+    ORIGINALS,
+    OURS,
+    WatchedLock,
+    in_a_turn,
+    turn_once,
+    turn_until,
+)
 
 
 class Gatherer(compat.async_chat):
@@ -556,10 +563,18 @@ def test_a_fork_in_a_handler_doubles_nothing(
 
 
 class Interruption:
-    """For sys.settrace: another thread pushes b"!" at that line of the module."""
+    """For sys.settrace: another thread pushes b"!" at that line of the module.
 
-    def __init__(self, channel: Gatherer, line: int) -> None:
-        self.channel, self.left = channel, line
+    The line goes on when the push is over, or waits for the lock of the queues.
+    """
+
+    def __init__(self, channel: Gatherer, line: int, lock: WatchedLock) -> None:
+        self.channel, self.left, self.lock = channel, line, lock
+        self.thread = threading.Thread(target=self.push)
+
+    def push(self) -> None:
+        self.channel.push(b"!")
+        self.lock.has_to_wait.set()
 
     def __call__(self, frame: Any, event: str, argument: object) -> Any:
         if frame.f_code.co_filename != sys.modules["compat.chat"].__file__:
@@ -567,16 +582,18 @@ class Interruption:
         if event == "line":
             self.left -= 1
             if self.left == 0:
-                thread = threading.Thread(target=self.channel.push, args=(b"!",))
-                thread.start()
-                thread.join()
+                self.lock.has_to_wait.clear()
+                self.thread.start()
+                self.lock.has_to_wait.wait()
         return self
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 20])
 def test_a_push_from_another_thread_may_come_at_any_line_of_the_flush(
-    make: Make, pieces: int
+    make: Make, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lock = WatchedLock()
+    monkeypatch.setattr("compat.chat._queue_lock", lock)
     came: list[Any] = []
     line = 0
     while True:
@@ -584,13 +601,15 @@ def test_a_push_from_another_thread_may_come_at_any_line_of_the_flush(
         channel = make()
         for _ in range(pieces):
             channel.push(b"x")
-        interruption = Interruption(channel, line)
+        interruption = Interruption(channel, line, lock)
         traced_before = sys.gettrace()
         sys.settrace(interruption)
         try:
             turn_once("selectors", timeout=0)
         finally:
             sys.settrace(traced_before)
+        if interruption.left <= 0:
+            interruption.thread.join()
         turn_once("selectors", timeout=0)
         got, errors = channel.got(), channel.errors
         channel.close()
@@ -697,22 +716,22 @@ class Limited(Gatherer):
 
     def handle_backlog(self) -> None:
         self.too_much += 1
-        assert self.backlog > self.ac_backlog_limit
+        assert self.ac_backlog_size() > self.ac_backlog_limit
 
 
 def test_a_backlog_is_what_the_peer_has_not_taken(any_loop: str, make: Make) -> None:
     channel = make()
-    assert channel.backlog == 0
+    assert channel.ac_backlog_size() == 0
     channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     whole = 500_000
     in_a_turn(any_loop, lambda: channel.push(b"x" * whole))
-    turn_until(any_loop, lambda: channel.backlog < whole)
+    turn_until(any_loop, lambda: channel.ac_backlog_size() < whole)
     taken = len(channel.got())
     while more := channel.got():
         taken += len(more)
-    assert taken + channel.backlog == whole
+    assert taken + channel.ac_backlog_size() == whole
     channel.push_with_producer(Producer(b"not known yet"))
-    assert taken + channel.backlog == whole
+    assert taken + channel.ac_backlog_size() == whole
 
 
 def test_a_backlog_that_grows_over_the_limit_is_told(loop: str, make: Make) -> None:
@@ -736,11 +755,11 @@ def test_what_one_turn_adds_is_no_reason_to_tell_of_a_backlog(
 
     def drained() -> bool:
         channel.got()
-        return not channel.backlog
+        return not channel.ac_backlog_size()
 
     for _ in range(2):
         in_a_turn(loop, lambda: channel.push(b"x" * 300_000))
-        assert channel.backlog > channel.ac_backlog_limit
+        assert channel.ac_backlog_size() > channel.ac_backlog_limit
         turn_until(loop, drained)
     assert channel.too_much == 0
     in_a_turn(loop, lambda: channel.push(b"x" * 300_000))
@@ -759,7 +778,7 @@ def test_a_backlog_grows_although_the_peer_takes_something_in_each_turn(
         channel.wake()
         turn_once(loop)
         assert 0 < len(channel.got()) < 30_000
-        assert channel.backlog <= channel.ac_backlog_limit + 30_000
+        assert channel.ac_backlog_size() <= channel.ac_backlog_limit + 30_000
     channel.too_much = 0
     channel.wake()
     turn_once(loop)
@@ -780,7 +799,7 @@ def test_what_one_turn_adds_in_two_parts_is_no_reason_either(
     channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     channel.wake()
     turn_once(loop)
-    assert channel.backlog > 500_000
+    assert channel.ac_backlog_size() > 500_000
     assert channel.too_much == 0
     channel.wake()
     turn_once(loop)
@@ -791,7 +810,7 @@ def test_who_closes_when_done_adds_nothing(loop: str, make: Make) -> None:
     channel = make(kind=Limited)
     assert isinstance(channel, Limited)
     in_a_turn(loop, lambda: channel.push(b"x" * 3_000_000))
-    assert channel.backlog > channel.ac_backlog_limit
+    assert channel.ac_backlog_size() > channel.ac_backlog_limit
     in_a_turn(loop, channel.close_when_done)
     assert channel.too_much == 0
 
@@ -842,4 +861,4 @@ def test_what_is_discarded_is_no_backlog(any_loop: str, make: Make) -> None:
     channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     in_a_turn(any_loop, lambda: channel.push(b"x" * 500_000))
     channel.discard_buffers()
-    assert channel.backlog == 0
+    assert channel.ac_backlog_size() == 0

@@ -140,7 +140,7 @@ def test_a_hundred_readers_that_stop_for_good_are_closed_one_by_one(
             speaker.send(b"x" * 8000)
             said += 8000
             room.until(lambda said=said: listener.got.count(b"x") == said)
-            queued = sum(session.backlog for session in room.server.clients)
+            queued = sum(session.ac_backlog_size() for session in room.server.clients)
             most = max(most, queued)
         assert most <= 100 * 30_000
         assert room.server.counters.closed["slow"] == 100

@@ -252,7 +252,7 @@ class Machine(RuleBasedStateMachine):
     def no_queue_is_longer_than_allowed(self) -> None:
         for client in self.clients:
             if self.is_open(client):
-                assert client.session.backlog <= self.longest
+                assert client.session.ac_backlog_size() <= self.longest
 
     @property
     def longest(self) -> int:

@@ -914,9 +914,9 @@ def test_what_waits_for_a_slow_peer_grows_in_the_trace(
         backlogs = []
         for _ in range(3):
             speaker.peer.send(b"!")
-            before = slow.backlog
-            turn_until(loop, lambda before=before: slow.backlog > before)
-            backlogs.append(slow.backlog)
+            before = slow.ac_backlog_size()
+            turn_until(loop, lambda before=before: slow.ac_backlog_size() > before)
+            backlogs.append(slow.ac_backlog_size())
         slow.close()
         speaker.close()
     seen = trace.changes(trace.number("Slow"), "backlog")

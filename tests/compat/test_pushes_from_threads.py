@@ -1,0 +1,201 @@
+"""Another thread pushes at the worst moment: no message is lost or cut in two.
+
+The moment is chosen, not awaited: in the middle of a send, or of the creation of a
+queue, the test has a second thread push, and goes on when that has pushed or waits.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import compat
+from tests.support import WatchedLock, in_a_turn, turn_until
+
+MESSAGE = b"<one message to everybody>"
+OTHER = b"<FROM ANOTHER THREAD>"
+
+
+def in_another_thread(act: Callable[[], object]) -> None:
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+
+
+class Halting(socket.socket):
+    """A socket whose first send takes a half, while another thread acts."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is None:
+            return super().send(data, flags)
+        sent = super().send(memoryview(data)[: len(data) // 2], flags)
+        in_another_thread(meanwhile)
+        return sent
+
+
+class Channel(compat.async_chat):
+    """One end of a socket pair, whose first send another thread interrupts."""
+
+    def __init__(self) -> None:
+        ours, self.peer = socket.socketpair()
+        self.sock = Halting(fileno=ours.detach())
+        super().__init__(self.sock)
+        self.set_terminator(None)
+        self.got = b""
+
+    def halt(self) -> None:
+        self.sock.meanwhile = lambda: self.push(OTHER)
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        """Peers send nothing."""
+
+    def found_terminator(self) -> None:
+        """There is none."""
+
+    def has_got(self, size: int) -> bool:
+        self.peer.setblocking(False)
+        try:
+            self.got += self.peer.recv(1 << 20)
+        except BlockingIOError:
+            return False
+        return len(self.got) >= size
+
+
+class Coalescing(Channel):
+    ac_gather = True
+
+
+class Producer:
+    """Gives one message."""
+
+    def __init__(self) -> None:
+        self.data = [MESSAGE]
+
+    def more(self) -> bytes:
+        return self.data.pop() if self.data else b""
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[[type[Channel]], Channel]]:
+    made: list[Channel] = []
+
+    def make(kind: type[Channel]) -> Channel:
+        made.append(kind())
+        return made[-1]
+
+    yield make
+    for channel in made:
+        channel.discard_buffers()
+        channel.close()
+        channel.peer.close()
+
+
+Make = Callable[[type[Channel]], Channel]
+BOTH = len(MESSAGE) + len(OTHER)
+
+
+@pytest.mark.parametrize("size", [1, 200_000])
+def test_group_message_stays_whole(loop: str, make: Make, size: int) -> None:
+    channel, audience = make(Coalescing), compat.Audience()
+    audience.add(channel)
+    channel.halt()
+    message = MESSAGE * size
+    in_a_turn(loop, lambda: audience.push(message))
+    turn_until(loop, lambda: channel.has_got(len(message) + len(OTHER)))
+    assert channel.got == message + OTHER
+
+
+def test_speakers_part_of_the_log_stays_whole(loop: str, make: Make) -> None:
+    channel, audience = make(Coalescing), compat.Audience()
+    audience.add(channel)
+    channel.halt()
+
+    def speak() -> None:
+        channel.push(b"<mine>")
+        audience.push(MESSAGE, but=channel)
+        audience.push(b"<for all>")
+
+    in_a_turn(loop, speak)
+    expected = b"<mine><for all>" + OTHER
+    turn_until(loop, lambda: channel.has_got(len(expected)))
+    assert channel.got == expected
+
+
+@pytest.mark.parametrize("kind", [Channel, Coalescing])
+def test_pushed_message_stays_whole(loop: str, make: Make, kind: type[Channel]) -> None:
+    channel = make(kind)
+    channel.halt()
+    in_a_turn(loop, lambda: channel.push(MESSAGE))
+    turn_until(loop, lambda: channel.has_got(BOTH))
+    assert channel.got == MESSAGE + OTHER
+
+
+@pytest.mark.parametrize("kind", [Channel, Coalescing])
+def test_producers_message_stays_whole(
+    loop: str, make: Make, kind: type[Channel]
+) -> None:
+    channel = make(kind)
+    channel.halt()
+    in_a_turn(loop, lambda: channel.push_with_producer(Producer()))
+    turn_until(loop, lambda: channel.has_got(BOTH))
+    assert channel.got == MESSAGE + OTHER
+
+
+def test_queued_message_stays_whole(loop: str, make: Make) -> None:
+    """What an earlier send did not take is sent by the loop, half of it again."""
+    channel = make(Channel)
+    channel.producer_fifo.append(MESSAGE)
+    channel.halt()
+    turn_until(loop, lambda: channel.has_got(BOTH))
+    assert channel.got == MESSAGE + OTHER
+
+
+@pytest.mark.parametrize("kind", [Channel, Coalescing])
+def test_failed_send_keeps_the_order(
+    loop: str, make: Make, kind: type[Channel]
+) -> None:
+    channel = make(kind)
+
+    def send(data: Any) -> int:
+        del channel.sock.send  # type: ignore[method-assign]
+        in_another_thread(lambda: channel.push(OTHER))
+        raise BlockingIOError(errno.EWOULDBLOCK, "full")
+
+    channel.sock.send = send  # type: ignore[method-assign, assignment]
+    in_a_turn(loop, lambda: channel.push(MESSAGE))
+    turn_until(loop, lambda: channel.has_got(BOTH))
+    assert channel.got == MESSAGE + OTHER
+
+
+@pytest.mark.parametrize("kind", [Channel, Coalescing])
+def test_two_first_pushes_make_one_queue(
+    loop: str, make: Make, kind: type[Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, lock = make(kind), WatchedLock()
+    threads: list[threading.Thread] = []
+
+    def second() -> None:
+        channel.producer_fifo.append(OTHER)
+        lock.has_to_wait.set()
+
+    def slow_deque() -> deque[Any]:
+        monkeypatch.setattr("compat.chat.deque", deque)
+        threads.append(threading.Thread(target=second))
+        threads[0].start()
+        lock.has_to_wait.wait()
+        return deque()
+
+    monkeypatch.setattr("compat.chat._queue_lock", lock)
+    monkeypatch.setattr("compat.chat.deque", slow_deque)
+    channel.producer_fifo.append(MESSAGE)
+    threads[0].join()
+    assert sorted(channel.producer_fifo) == [OTHER, MESSAGE]

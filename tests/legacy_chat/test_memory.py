@@ -1,0 +1,165 @@
+"""What clients can make the server keep: no more than README's formula, and only while
+they are connected."""
+
+from __future__ import annotations
+
+import gc
+import re
+import socket
+import sys
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.legacy_chat.rooms import Room, our_room
+from tests.support import Peer, in_a_turn, room, turn_once
+
+LIMITS: dict[str, dict[str, float]] = {
+    "no limits": {},
+    "idle": {"idle": 3600.0},
+    "flood": {"flood_bytes": 1e6, "flood_messages": 100.0},
+    "pausing": {"flood_messages": 0.001, "flood_burst": 1000.0, "idle": 3600.0},
+}
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Only what nothing refers to is freed."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def end_session(room: Room, end: str) -> list[weakref.ref[Any]]:
+    """Let a session with a long queue end, and return it and its queue."""
+    peer = room.join()
+    room.peers.remove(peer)
+    peer.send("hello.")
+    session = room.session(peer)
+    room.until(lambda: session._counters.messages_in)
+    # More than the kernel takes. The turn that sends it leaves the rest in the queue.
+    session.push(b"x" * 8_000_000)
+    turn_once(room.loop, timeout=0)
+    assert session.ac_backlog_size() > 1_000_000
+    watched = [weakref.ref(session), weakref.ref(session.producer_fifo)]
+    if end == "reset":
+        peer.reset()
+        room.until(lambda: session not in room.server.clients)
+    elif end == "slow":
+        in_a_turn(room.loop, lambda: room.server.clients.push(b"more"))
+    elif end == "grace":
+        room.server._close_sessions()
+    else:
+        session.close()
+    assert session not in room.server.clients
+    assert not session.producer_fifo
+    peer.close()
+    return watched
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("end", ["close", "slow", "reset", "grace"])
+def test_closed_session_is_freed_at_once(
+    loop: str, limits: str, end: str, no_collector: None
+) -> None:
+    with our_room(loop, **LIMITS[limits]) as room:
+        room.join()
+        watched = end_session(room, end)
+        turn_once(loop, timeout=0)
+        assert [each() for each in watched] == [None, None]
+
+
+def kept(sessions: Any) -> int:
+    """Bytes that the queues keep in memory, each object counted once."""
+    objects = {}
+    for session in sessions:
+        for entry in session.producer_fifo:
+            kept = entry.obj if isinstance(entry, memoryview) else entry
+            if kept is not None:
+                objects[id(kept)] = kept
+    return sum(map(len, objects.values()))
+
+
+# Bytes that one turn can add to a queue.
+TURN = 512 * 1024
+
+
+@settings(max_examples=12)
+@given(
+    sends=st.lists(
+        st.tuples(
+            st.integers(0, 11),
+            st.sampled_from((1, 300, 5_000, 65_536)),
+            st.sampled_from(("x", "\xff", "out")),
+        ),
+        min_size=20,
+        max_size=60,
+    ),
+    limit=st.sampled_from((10_000, 100_000, 1_000_000)),
+    loop=st.sampled_from(("select", "poll", "selectors")),
+)
+def test_queues_keep_no_more_than_clients_times_limit(
+    sends: list[tuple[int, int, str]], limit: int, loop: str
+) -> None:
+    """Twelve clients send, and none of them receives."""
+    with our_room(loop, send_queue=limit) as room:
+        peers = room.join_many(12)
+        sessions = [room.session(peer) for peer in peers]
+        room.peers.clear()
+        for session in sessions:
+            session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        for number, size, text in sends:
+            try:
+                peers[number].sock.setblocking(False)
+                peers[number].sock.send(text.encode("latin-1") * size)
+            except OSError:
+                # It was closed as slow, or its server reads later.
+                continue
+            turn_once(loop, timeout=0)
+            for session in sessions:
+                assert session.ac_backlog_size() <= limit + TURN
+            assert kept(sessions) <= 12 * limit + TURN
+        for peer in peers:
+            peer.close()
+
+
+def peak(pid: int) -> int:
+    """Bytes of memory that a process had at its peak."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) * 1024  # type: ignore[index]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+@pytest.mark.parametrize("text", ["x", "\xff"])
+def test_memory_grows_with_clients_not_with_their_square(loop: str, text: str) -> None:
+    """README: clients × (--send-queue + 0.5 MiB) + 32 MiB."""
+    clients, limit = 40, 65_536
+    with room(loop, "--send-queue", str(limit)) as (server, address):
+        before = peak(server.pid)
+        greedy = [Peer(address) for _ in range(clients)]
+        for each in greedy:
+            each.sock.setblocking(False)
+        data = text.encode("latin-1") * 65_536
+        left = dict.fromkeys(greedy, 8)
+        while left:
+            for each in list(left):
+                try:
+                    each.sock.send(data)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    # The server has closed it as slow.
+                    left[each] = 1
+                left[each] -= 1
+                if not left[each]:
+                    del left[each]
+        witness = Peer(address)
+        witness.send("still here.")
+        witness.wait_for("still here.")
+        grown = peak(server.pid) - before
+        assert grown <= clients * (limit + (1 << 19)) + (32 << 20)
