@@ -171,12 +171,13 @@ def load(path: Path) -> Transcript:
         OSError: it cannot be read.
     """
     if str(path) == "-":
-        return parse(_standard_input(sys.stdin), "standard input")
+        return _standard_input(sys.stdin)
+    name = str(path)
     with path.open("rb") as file:
-        lines = _texts(_lines(file, str(path)), str(path))
-        header = _header(next(lines, ""), str(path))
+        lines = _lines(file, name)
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return Transcript(header, list(_steps(lines, str(path))))
+            return _whole(lines, name)
+        header = _header(next(_texts(lines, name), ""), name)
     return Transcript(header, _Steps(path))
 
 
@@ -187,8 +188,7 @@ def parse(text: str | bytes, name: str = "transcript") -> Transcript:
         FormatError: it is none; the line is named.
     """
     data = text.encode("utf8", "surrogatepass") if isinstance(text, str) else text
-    lines = _texts(data.split(b"\n"), name)
-    return Transcript(_header(next(lines, ""), name), list(_steps(lines, name)))
+    return _whole(data.split(b"\n"), name)
 
 
 def save(path: Path, transcript: Transcript) -> int:
@@ -264,11 +264,16 @@ class _Steps:
 
 
 @lru_cache(1)
-def _standard_input(stream: TextIO | None) -> bytes:
-    """All of it, which can be read once only."""
+def _standard_input(stream: TextIO | None) -> Transcript:
+    """What can be read once only, and may be asked for again."""
     if stream is None:
         raise OSError("standard input is closed")
-    return stream.buffer.read()
+    return _whole(_lines(stream.buffer, "standard input"), "standard input")
+
+
+def _whole(lines: Iterable[bytes], name: str) -> Transcript:
+    texts = _texts(lines, name)
+    return Transcript(_header(next(texts, ""), name), list(_steps(texts, name)))
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[bytes]:

@@ -264,6 +264,27 @@ def test_closed_standard_output_is_an_error_if_it_is_needed(argv: list[str]) -> 
     assert done.stderr == "legacy-chat baseline: standard output is closed\n"
 
 
+def test_standard_input_without_lines_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("legacy_chat.baseline.format.LONGEST_LINE", 1 << 16)
+    with open("/dev/zero") as zeros:
+        monkeypatch.setattr(sys, "stdin", zeros)
+        assert main(["show", "-"]) == 2
+    assert "standard input, line 1: a line must be shorter" in capsys.readouterr().err
+
+
+def test_standard_input_can_be_named_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "talk.jsonl"
+    path.write_text(f'{HEAD}}}\n{{"client": "a", "do": "open"}}')
+    with path.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert main(["diff", "-", "-"]) == 0
+        assert main(["diff", "-", "k3-out"]) == 1
+
+
 def test_closed_standard_input_is_an_error() -> None:
     done = shell("<&-", "show", "k3-out")
     assert (done.returncode, done.stderr) == (0, "")
