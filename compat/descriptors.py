@@ -20,13 +20,13 @@ checked with poll(), until a new selector is built.
 from __future__ import annotations
 
 import errno
-import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from compat.backends import IN, OUT, PRI, READABLE, WRITABLE, Backend, new_backend
+from compat.forks import at_fork
 
 __all__ = ["Descriptors"]
 
@@ -244,12 +244,6 @@ class Descriptors:
         for watched in old:
             self.watch(watched.fd, watched.interest, watched.socket)
 
-    @classmethod
-    def _after_fork_in_child(cls) -> None:
-        # The kernel's table is the parent's: to unregister there would deafen it.
-        for each in list(cls._all):
-            each._forget()
-
 
 def _hit(interest: int, mask: int) -> int:
     hit = interest & mask & PRI
@@ -260,5 +254,10 @@ def _hit(interest: int, mask: int) -> int:
     return hit
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=Descriptors._after_fork_in_child)
+def _after_fork_in_child() -> None:
+    # The kernel's table is the parent's: to unregister there would deafen it.
+    for each in list(Descriptors._all):
+        each._forget()
+
+
+at_fork(after_in_child=_after_fork_in_child)

@@ -31,6 +31,8 @@ from typing import Any, ClassVar, Protocol
 from compat.backends import LONGEST_WAIT
 from compat.channels import Map
 from compat.files import OpenFile, file_behind
+from compat.forks import at_fork
+from compat.locks import RLock
 from compat.values import shown
 
 __all__ = [
@@ -643,7 +645,7 @@ class _Registry:
         # the id is not given out again while it is here.
         self._schedules: dict[int, Schedule] = {}
         # Reentrant, because a signal handler runs in the middle of anything.
-        self.lock = threading.RLock()
+        self.lock = RLock()
 
     def find(self, map: Map | None) -> Schedule | None:
         return self._schedules.get(id(map))
@@ -676,7 +678,7 @@ def _before_fork() -> None:
 
 def _after_fork_in_child() -> None:
     # Another thread may have held it, and that thread is not here any more.
-    _registry.lock = threading.RLock()
+    _registry.lock = RLock()
     Waker._after_fork()
     for schedule in list(_registry._schedules.values()):
         schedule._after_fork()
@@ -695,5 +697,4 @@ _this_thread = _Thread()
 _registry = _Registry()
 _schedules = _registry._schedules
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -17,6 +17,7 @@ import sys
 import time
 from typing import ClassVar
 
+from compat.forks import at_fork
 from compat.origin import version_of
 from compat.trace import LEAST, MOST
 from compat.trace.hooks import Hooks
@@ -137,5 +138,4 @@ def _after_fork_in_child() -> None:
         Session.current._left_in_child()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(after_in_child=_after_fork_in_child)

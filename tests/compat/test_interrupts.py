@@ -66,3 +66,5 @@ def nothing_is_turned() -> None:
     here: Any = loops._this_thread
     assert (here._depth, here._turning) == (0, [])
     assert not any(each._wakers for each in schedule._registry._schedules.values())
+    with pytest.raises(RuntimeError):
+        schedule._registry.lock.release()
