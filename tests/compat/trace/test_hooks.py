@@ -9,12 +9,13 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from compat.trace import LEAST
 from compat.trace.record import OUTSIDE
 from compat.trace.session import Session
 from tests.compat.trace.recording import Line, recorded
-from tests.support import in_a_turn, is_interrupted, turn_once, turn_until
+from tests.support import LOOKS, in_a_turn, is_interrupted, turn_once, turn_until
 
 
 def everything() -> list[tuple[Any, str, Any]]:
@@ -369,22 +370,20 @@ def test_a_thread_leaves_what_it_has_done_last(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_called_while_lines_are_written(tmp_path: Path) -> None:
-    def collected(phase: str, info: Any) -> None:
+    def look(frame: FrameType, event: str, argument: object) -> None:
         # As a __del__, or a signal's handler: in the middle of anything.
-        line.push(b"x")
+        if event in LOOKS:
+            line.push(b"x")
 
     with recorded(tmp_path) as trace:
         line = Line()
-        thresholds = gc.get_threshold()
-        gc.callbacks.append(collected)
-        gc.set_threshold(1, 1, 1)
+        sys.setprofile(look)
         try:
-            for _ in range(200):
+            for _ in range(20):
                 line.set_terminator([])  # type: ignore[arg-type]
                 line.handle_connect()
         finally:
-            gc.set_threshold(*thresholds)
-            gc.callbacks.remove(collected)
+            sys.setprofile(None)
         sent = len(line.peer.take_what_is_there())
         line.close()
     assert sent
