@@ -12,6 +12,7 @@ Rule: importing this package touches nothing of asyncore and asynchat.
 
 from __future__ import annotations
 
+from compat import originals  # noqa: F401  # first, for its warning filter
 from compat.audience import Audience
 from compat.channels import Channel, Map
 from compat.chat import async_chat

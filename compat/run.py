@@ -46,7 +46,7 @@ def run_script(path: str, args: list[str]) -> None:
     Raises:
         ProgramError: it cannot be read. Anything else comes from the program.
     """
-    sys.argv[:] = [path, *args]
+    _begin(path, args)
     # What can be imported from: a folder or a zip file, and no plain file.
     # As Python does, without making it any simpler.
     whole = os.path.join(os.getcwd(), path) if path else os.getcwd()
@@ -73,7 +73,9 @@ def run_module(name: str, args: list[str]) -> None:
     Raises:
         ProgramError: there is no such module. Anything else comes from the program.
     """
-    sys.argv[:] = ["-m", *args]
+    _begin("-m", args)
+    if name.startswith("."):
+        raise ProgramError("Relative module names not supported")
     _set_path(os.getcwd())
     with _reported_without_us():
         spec = _find(name)
@@ -91,7 +93,7 @@ def run_module(name: str, args: list[str]) -> None:
 
 def run_code(code: str, args: list[str]) -> None:
     """``python -c CODE ARGS…``."""
-    sys.argv[:] = ["-c", *args]
+    _begin("-c", args)
     _set_path("")
     if sys.version_info >= (3, 14):
         import textwrap
@@ -104,6 +106,18 @@ def run_code(code: str, args: list[str]) -> None:
         lines = code.splitlines(keepends=True)
         linecache.cache["<string>"] = (len(code), None, lines, "<string>")
     _run({}, lambda: compile(code, "<string>", "exec", dont_inherit=True))
+
+
+def _begin(name: str, args: list[str]) -> None:
+    """Be in the place of ``compat.__main__``: an empty module, and these arguments.
+
+    The module stays: atexit, threads and pickle look there.
+    """
+    sys.argv[:] = [name, *args]
+    _program.main = sys.modules["__main__"] = ModuleType("__main__")
+    vars(_program.main).update(__loader__=BuiltinImporter, __builtins__=builtins)
+    if sys.version_info < (3, 14):
+        _program.main.__annotations__ = {}
 
 
 def _find(name: str) -> ModuleSpec:
@@ -163,15 +177,13 @@ def _run_spec(spec: ModuleSpec) -> None:
 
 
 def _run(names: dict[str, Any], compiled: Callable[[], CodeType]) -> None:
-    """Execute as ``__main__``, which stays: atexit, threads and pickle look there."""
-    main = _program.main = ModuleType("__main__")
-    main.__dict__.update(
-        __loader__=BuiltinImporter, __annotations__={}, __builtins__=builtins
-    )
-    main.__dict__.update(names)
-    sys.modules["__main__"] = main
+    """Execute as ``__main__``."""
+    namespace = vars(_program.main)
+    namespace.update(names)
+    if sys.version_info >= (3, 15):
+        namespace.pop("__cached__", None)
     with _reported_without_us():
-        exec(compiled(), main.__dict__)
+        exec(compiled(), namespace)
 
 
 def _set_path(first: str) -> None:
@@ -214,7 +226,9 @@ def _reported_without_us() -> Iterator[None]:
 
 
 def _report_without_us() -> None:
-    hook = sys.excepthook
+    hook = getattr(sys, "excepthook", None)
+    if not callable(hook):
+        return
 
     def print_theirs(
         kind: type[BaseException],
@@ -224,6 +238,8 @@ def _report_without_us() -> None:
         sys.excepthook = hook
         while traceback is not None and _is_ours(traceback):
             traceback = traceback.tb_next
+        # For post-mortem debuggers, as pdb.pm().
+        sys.last_traceback = traceback
         hook(kind, error.with_traceback(traceback), traceback)
 
     sys.excepthook = print_theirs

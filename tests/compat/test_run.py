@@ -114,6 +114,29 @@ atexit.register(lambda: print(compat.mine))
 asyncore.loop()
 """
 
+LAST_TRACEBACK = """\
+import atexit, sys
+atexit.register(lambda: print(sys.last_traceback.tb_frame.f_code.co_filename))
+1 / 0
+"""
+
+# What the program leaves is collected after its modules; the map and the channel are a
+# cycle.
+LEFT = """\
+import asyncore, socket
+class Left(asyncore.dispatcher):
+    def writable(self):
+        return False
+    def handle_read(self):
+        print(self.recv(5))
+    def __del__(self):
+        print("collected", socket.AF_INET, flush=True)
+here, there = socket.socketpair()
+left = Left(here)
+there.send(b"hello")
+asyncore.loop(count=1)
+"""
+
 STACK = """\
 import inspect, traceback
 for frame in inspect.stack():
@@ -161,15 +184,19 @@ OWN = (
 
 # Those that it had better not: we need them. As in README.md.
 PRELOADED = {
+    "annotationlib",
+    "ast",
     "compat",
     "contextlib",
     "copyreg",
     "functools",
     "heapq",
     "importlib",
+    "math",
     "pkgutil",
     "re",
     "runpy",
+    "selectors",
     "signal",
     "threading",
     "typing",
@@ -210,6 +237,9 @@ def both(tmp_path: Path) -> Both:
         "package_compat/compat/__init__.py": "from compat.cli import mine",
         "package_compat/compat/cli.py": "mine = 'a package'",
         "last_hook.py": LAST_HOOK,
+        "last_traceback.py": LAST_TRACEBACK,
+        "left.py": LEFT,
+        "no_hook.py": "import sys\ndel sys.excepthook\n1 / 0",
         "stack.py": STACK,
         "depth.py": DEPTH,
         "file_at_exit.py": FILE_AT_EXIT,
@@ -226,11 +256,12 @@ def both(tmp_path: Path) -> Both:
         typed: str = "",
         cwd: str = ".",
         options: tuple[str, ...] = (),
+        python: tuple[str, ...] = ("-W", "ignore"),
         **env: str,
     ) -> tuple[Done, Done]:
         plain, ours = (
             subprocess.run(
-                [sys.executable, "-W", "ignore", *through, *argv],
+                [sys.executable, *python, *through, *argv],
                 input=typed,
                 capture_output=True,
                 text=True,
@@ -307,7 +338,12 @@ def test_a_safe_path_stays_safe(same: Same) -> None:
         "chained.py",
         "hook.py",
         "last_hook.py",
+        "last_traceback.py",
         "-m package.other.py",
+        "-m facts.py",
+        "-m .module",
+        "-m ..module",
+        "-m __main__",
     ],
 )
 def test_what_goes_wrong_is_said_as_python_says_it(same: Same, program: str) -> None:
@@ -322,6 +358,34 @@ def test_a_modules_traceback_is_pythons_but_for_its_own_frames(
 ) -> None:
     (tmp_path / "package" / "broken.py").write_text("x = (")
     assert same(*program.split(), without_frozen=True).returncode == 1
+
+
+def test_missing_excepthook_is_reported_as_python_does(both: Both) -> None:
+    plain, ours = both("no_hook.py")
+    first, *_, last = plain.stderr.splitlines()
+    assert ours.stderr.startswith(f"{first}\nTraceback")
+    assert ours.stderr.endswith(f"\n{last}\n")
+    assert ours.stderr.count("Traceback") == 1
+
+
+def test_development_mode_reports_what_main_leaves(same: Same, loop: str) -> None:
+    dev = ("-X", "dev", "-W", "ignore::DeprecationWarning")
+    done = same("left.py", python=dev, COMPAT_LOOP=loop)
+    assert done.stdout.endswith("collected 2\n")
+    assert done.stderr.count("ResourceWarning: unclosed <socket.socket") == 2
+
+
+@pytest.mark.parametrize("module", ["compat", "compat.cli", "legacy_chat"])
+def test_import_raises_no_warning(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import {module}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("place", ["elsewhere", "in its folder"])
@@ -460,8 +524,13 @@ def test_known_difference_undeclared_bytes_are_refused_in_other_words(
     (tmp_path / "latin.py").write_bytes(b"x = '\xe9'\n")
     plain, ours = both("latin.py")
     assert plain.returncode == ours.returncode == 1
-    assert "SyntaxError: Non-UTF-8 code starting with" in plain.stderr
-    assert "SyntaxError: (unicode error) 'utf-8' codec" in ours.stderr
+    assert "SyntaxError: Non-UTF-8 code starting with '\\xe9' in file" in plain.stderr
+    words = (
+        "SyntaxError: Non-UTF-8 code starting with '\\xe9' on line 1"
+        if sys.version_info >= (3, 14)
+        else "SyntaxError: (unicode error) 'utf-8' codec"
+    )
+    assert words in ours.stderr
 
 
 def test_known_difference_undeclared_bytes_in_a_comment_are_not_refused(
@@ -470,10 +539,36 @@ def test_known_difference_undeclared_bytes_in_a_comment_are_not_refused(
     (tmp_path / "latin.py").write_bytes(b"print('runs')  # \xe9\n")
     plain, ours = both("latin.py")
     assert (plain.returncode, plain.stdout) == (1, "")
-    assert (ours.returncode, ours.stdout) == (0, "runs\n")
+    # Python 3.14 refuses them wherever the program comes from.
+    refused = sys.version_info >= (3, 14)
+    assert (ours.returncode, ours.stdout) == ((1, "") if refused else (0, "runs\n"))
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the list is not for 3.14")
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="3.12 removed the modules")
+def test_known_difference_the_removal_is_not_announced(
+    both: Both, tmp_path: Path
+) -> None:
+    (tmp_path / "old.py").write_text("import asyncore, asynchat")
+    plain, ours = both("old.py", python=("-X", "dev"))
+    for module in ("asyncore", "asynchat"):
+        assert f"old.py:1: DeprecationWarning: The {module} module" in plain.stderr
+    assert ours.stderr == ""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="before, Python showed it too")
+def test_known_difference_warnings_of_code_show_their_line(both: Both) -> None:
+    code = "import warnings; warnings.warn('x')"
+    plain, ours = both("-c", code, python=())
+    assert plain.stderr == "<string>:1: UserWarning: x\n"
+    assert ours.stderr == f"{plain.stderr}  {code}\n"
+
+
+def test_known_difference_the_original_arguments_have_ours(both: Both) -> None:
+    plain, ours = both("-c", "import sys; print(sys.orig_argv[3:5])")
+    assert plain.stdout.startswith("['-c', ")
+    assert ours.stdout == "['-m', 'compat']\n"
+
+
 def test_known_difference_some_modules_are_there_before_the_program(
     both: Both,
 ) -> None:
