@@ -33,11 +33,13 @@ from legacy_chat.baseline.cuts import is_cut
 from legacy_chat.baseline.errors import FormatError, RunError
 from legacy_chat.baseline.format import (
     LONGEST_QUIET,
+    STDOUT,
     Header,
     Step,
     Transcript,
     load,
     save,
+    standard_output,
 )
 from legacy_chat.baseline.fuzz import Hunt, hunt
 from legacy_chat.baseline.mermaid import diagram
@@ -66,7 +68,6 @@ from legacy_chat.baseline.text import seen, seen_error
 __all__ = ["main"]
 
 PROGRAM = "legacy-chat baseline"
-STDOUT = "standard output"
 
 SAME, DIFFERENT, COULD_NOT = 0, 1, 2
 
@@ -121,7 +122,7 @@ def _run(given: argparse.Namespace) -> int:
         return _refuse(f"{name}{error.strerror or error}")
     except Exception:
         # A fault of the tool. Python's own status would mean "different".
-        complain(traceback.format_exc())
+        complain(*map(seen, traceback.format_exc().split("\n")))
         return COULD_NOT
 
 
@@ -177,7 +178,7 @@ def check(given: argparse.Namespace) -> int:
     if given.jobs > 1 and not all("{port}" in each.command for each in plan.targets):
         raise RunError("--jobs needs a --command with {port}: each job has its server")
     if given.json:
-        _need_standard_output()
+        standard_output()
     if given.junit:
         _keep(given.junit, paths)
     begin = time.monotonic()
@@ -202,7 +203,8 @@ def check(given: argparse.Namespace) -> int:
 
 def show(given: argparse.Namespace) -> int:
     """Show a conversation, or which there are."""
-    _need_standard_output()
+    if sys.stdout is None or given.html or given.mermaid:
+        standard_output()
     if given.list:
         for path in sorted(TRANSCRIPTS.rglob("*.jsonl")):
             _print([f"{name_of(path):44} {load(path).header.title}"])
@@ -221,7 +223,7 @@ def diff(given: argparse.Namespace) -> int:
     for found in differences(load(left), load(right)):
         status = DIFFERENT
         lines = [found] if isinstance(found, str) else found.lines("A", "B")
-        _print(map(seen, lines))
+        _print(map(seen_error, lines))
     return status
 
 
@@ -386,7 +388,7 @@ def _written(
     header = Header(title, reference, name, profile.framing, witness=True)
     steps = save(given.output, Transcript(header, found.steps))
     if found.difference is not None:
-        _print(map(seen, found.difference.lines("reference", "now")))
+        _print(map(seen_error, found.difference.lines("reference", "now")))
     _print([seen(f"{steps} steps, written to {given.output}")])
     return DIFFERENT
 
@@ -395,11 +397,6 @@ def _print(lines: Iterable[str]) -> None:
     for line in lines:
         with writing(STDOUT):
             print(line)
-
-
-def _need_standard_output() -> None:
-    if sys.stdout is None:
-        raise RunError(f"{STDOUT} is closed")
 
 
 def _keep(output: Path, inputs: Iterable[Path]) -> None:

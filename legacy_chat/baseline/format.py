@@ -36,6 +36,7 @@ from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from compat.characters import is_printable
 from compat.replacing import PRIVATE, replacing
+from compat.streams import writing
 from legacy_chat.baseline.cuts import EXAMPLES, is_cut
 from legacy_chat.baseline.errors import FormatError
 
@@ -43,6 +44,7 @@ __all__ = [
     "ENDS",
     "FRAMINGS",
     "LONGEST_QUIET",
+    "STDOUT",
     "Action",
     "Got",
     "Header",
@@ -54,10 +56,14 @@ __all__ = [
     "named",
     "parse",
     "save",
+    "standard_output",
     "text_of",
     "unparse",
     "visible_json",
 ]
+
+# What an error calls it.
+STDOUT = "standard output"
 
 FORMAT = {"format": "legacy-chat-transcript", "version": 1}
 
@@ -201,7 +207,7 @@ def save(path: Path, transcript: Transcript) -> int:
         OSError: it cannot be written.
     """
     if str(path) == "-":
-        return _write(_standard_output().write, transcript)
+        return _write(_print_to(standard_output()), transcript)
     with replacing(str(path), PRIVATE) as write:
         return _write(write, transcript)
 
@@ -468,8 +474,22 @@ def visible_json(text: str) -> str:
     )
 
 
-def _standard_output() -> TextIO:
-    """Standard output for a file: in UTF-8, whatever the terminal has."""
+def standard_output() -> TextIO:
+    """Standard output for a file's text: in UTF-8, whatever the terminal has.
+
+    Raises:
+        OSError: it is closed.
+    """
+    if sys.stdout is None:
+        raise OSError(f"{STDOUT} is closed")
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf8", newline="\n")
     return sys.stdout
+
+
+def _print_to(stream: TextIO) -> Callable[[str], None]:
+    def write(text: str) -> None:
+        with writing(STDOUT):
+            stream.write(text)
+
+    return write

@@ -20,10 +20,12 @@ from legacy_chat.baseline import Action, Difference, Got, Header, Result, save
 from legacy_chat.baseline.cli import main
 from legacy_chat.baseline.format import Step, Transcript
 from legacy_chat.baseline.report import as_json, write_junit
+from legacy_chat.baseline.shipped import TRANSCRIPTS
 from tests.baseline.line_server import line_server
 from tests.support import ROOT
 
 HEAD = '{"format": "legacy-chat-transcript", "version": 1'
+KEPT = TRANSCRIPTS / "kept" / "k3-out.jsonl"
 BASELINE = (sys.executable, "-m", "legacy_chat", "baseline")
 
 # What steers a terminal, ends a line, hides, turns a line around, or is no character.
@@ -182,15 +184,11 @@ def test_recording_names_its_profile_without_a_path(
     ],
 )
 def test_wrong_option_is_status_2(argv: list[str], why: str, capsys: Capture) -> None:
-    if argv[-1] == "KEPT":
-        kept = ROOT / "legacy_chat/baseline/transcripts/kept/k3-out.jsonl"
-        before = kept.read_bytes()
-        argv[-1] = str(kept)
-    assert main(argv) == 2
+    before = KEPT.read_bytes()
+    assert main([each.replace("KEPT", str(KEPT)) for each in argv]) == 2
     said = capsys.readouterr()
     assert why in said.out + said.err
-    if "must not be written" in why:
-        assert kept.read_bytes() == before
+    assert KEPT.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -257,8 +255,16 @@ def test_closed_streams_leave_the_status_as_it_is(
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("argv", [["show", "k3-out"], ["check", "--json", "k3-out"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["show", "k3-out"],
+        ["check", "--json", "k3-out"],
+        ["record", "k3-out.jsonl", "-o", "-", "--connect", "1"],
+    ],
+)
 def test_closed_standard_output_is_an_error_if_it_is_needed(argv: list[str]) -> None:
+    argv = [each.replace("k3-out.jsonl", str(KEPT)) for each in argv]
     done = shell(">&-", *argv)
     assert done.returncode == 2
     assert done.stderr == "legacy-chat baseline: standard output is closed\n"
@@ -291,6 +297,18 @@ def test_closed_standard_input_is_an_error() -> None:
     done = shell("<&-", "record", "-", "-o", "x", "--connect", "1")
     assert done.returncode == 2
     assert done.stderr == "legacy-chat baseline: standard input is closed\n"
+
+
+@pytest.mark.parametrize("form", ["--html", "--mermaid"])
+def test_document_is_utf8_whatever_the_terminal_has(form: str) -> None:
+    done = subprocess.run(
+        [*BASELINE, "show", "k1-echo-and-broadcast", form],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+    )
+    assert "用户" in done.stdout.decode()
 
 
 @needs_full
