@@ -156,6 +156,8 @@ def run(
                     return
                 result = _check(tasks[number], plan, server, stepped)
                 with telling:
+                    if stop.is_set():
+                        return
                     results[number] = result
                     tell(result)
         finally:
