@@ -25,13 +25,14 @@ from __future__ import annotations
 import asynchat
 import asyncore
 import errno
-import os
 import sys
 from collections import deque
 from collections.abc import Callable
-from threading import RLock, get_ident
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
+from compat.forks import at_fork
+from compat.locks import RLock
 from compat.schedule import at_turn_end, wake_other_thread
 
 if TYPE_CHECKING:
@@ -767,5 +768,4 @@ def _after_fork_in_child() -> None:
     _queue_lock = RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(after_in_child=_after_fork_in_child)

@@ -4,19 +4,21 @@ they are connected."""
 from __future__ import annotations
 
 import gc
-import re
 import socket
 import sys
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.greedy import greedy, most_memory
 from tests.legacy_chat.rooms import Room, our_room
-from tests.support import Peer, in_a_turn, room, turn_once
+from tests.secure import write_files
+from tests.support import in_a_turn, turn_once
 
 LIMITS: dict[str, dict[str, float]] = {
     "no limits": {},
@@ -128,38 +130,19 @@ def test_queues_keep_no_more_than_clients_times_limit(
             peer.close()
 
 
-def peak(pid: int) -> int:
-    """Bytes of memory that a process had at its peak."""
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) * 1024  # type: ignore[index]
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 @pytest.mark.parametrize("text", ["x", "\xff"])
 def test_memory_grows_with_clients_not_with_their_square(loop: str, text: str) -> None:
-    """README: clients × (--send-queue + 0.5 MiB) + 32 MiB."""
-    clients, limit = 40, 65_536
-    with room(loop, "--send-queue", str(limit)) as (server, address):
-        before = peak(server.pid)
-        greedy = [Peer(address) for _ in range(clients)]
-        for each in greedy:
-            each.sock.setblocking(False)
-        data = text.encode("latin-1") * 65_536
-        left = dict.fromkeys(greedy, 8)
-        while left:
-            for each in list(left):
-                try:
-                    each.sock.send(data)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    # The server has closed it as slow.
-                    left[each] = 1
-                left[each] -= 1
-                if not left[each]:
-                    del left[each]
-        witness = Peer(address)
-        witness.send("still here.")
-        witness.wait_for("still here.")
-        grown = peak(server.pid) - before
-        assert grown <= clients * (limit + (1 << 19)) + (32 << 20)
+    clients, send_queue = 40, 65_536
+    result = greedy(loop, clients, text, send_queue)
+    assert result.closed == clients
+    assert result.grown <= most_memory(clients, send_queue)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_tls_memory_grows_with_clients(loop: str, tmp_path: Path) -> None:
+    files = write_files(tmp_path)
+    clients, send_queue = 20, 65_536
+    result = greedy(loop, clients, "x", send_queue, files["cert"], files["key"])
+    assert result.closed == clients
+    assert result.grown <= most_memory(clients, send_queue, tls=True)

@@ -1,0 +1,75 @@
+"""What clients send is passed on, and used for nothing else; README, Security."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.legacy_chat.rooms import our_room
+from tests.support import ROOT
+
+# What would run, open or format something, if it were ever used so.
+TEXTS = (
+    "{0.__class__.__mro__} {user} %s %(message)s %n",
+    "__import__('pathlib').Path('made').touch()",
+    "../../../etc/passwd /dev/null \\x00 ${HOME} `id` $(id)",
+    "\r\n GET /metrics HTTP/1.1\r\n",
+)
+
+# Raised by eval, exec, open, import and every way to start a program.
+EVENTS = ("compile", "exec", "open", "import", "subprocess.Popen", "os.", "shutil.")
+
+
+class Audit:
+    """Counts events of the interpreter while it is on; its hook stays for ever."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self.seen: list[str] = []
+        sys.addaudithook(self.look)
+
+    def look(self, event: str, args: object) -> None:
+        if self.is_on and event.startswith(EVENTS):
+            self.seen.append(event)
+
+
+@pytest.fixture(scope="module")
+def audit() -> Audit:
+    return Audit()
+
+
+def test_no_bytes_are_formatted_or_evaluated(
+    loop: str, audit: Audit, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    audit.seen.clear()
+    with our_room(loop) as room:
+        speaker, listener = room.join_many(2)
+        for text in TEXTS:
+            before = len(speaker.got), len(listener.got)
+            speaker.send(text)
+            audit.is_on = True
+            try:
+                room.until(lambda before=before: len(listener.got) > before[1])
+                room.until(lambda before=before: len(speaker.got) > before[0])
+            finally:
+                audit.is_on = False
+            name = f"用户{speaker.name} 说:"
+            assert speaker.got[before[0] :].decode() == text
+            assert listener.got[before[1] :].decode() == name + text
+    assert audit.seen == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_readme_names_tests_that_exist(name: str) -> None:
+    named = set(re.findall(r"`(test_\w+[a-z0-9])`", (ROOT / name).read_text("utf8")))
+    files: list[Path] = list((ROOT / "tests").rglob("test_*.py"))
+    defined = set(
+        re.findall(r"^def (test_\w+)", "\n".join(map(Path.read_text, files)), re.M)
+    )
+    assert named
+    assert named <= defined
