@@ -28,13 +28,15 @@ LINES = [
         "cut": "at 1",
         "host": "127.0.0.1",
         "witness": False,
+        "quiet": 0.1,
     },
     {"at": 1, "client": "a", "do": "open"},
-    {"at": 2, "client": "a", "do": "send", "data": "hello", "cut": "every byte"},
-    {"at": 2, "client": "a", "got": "hell"},
-    {"at": 2, "client": "b", "got": {"base64": "/w=="}},
-    {"at": 2, "client": "a", "got": "eof"},
-    {"at": 3, "client": "b", "do": "drop", "data": {"base64": "AAE="}},
+    {"at": 2, "client": "b", "do": "open"},
+    {"at": 3, "client": "a", "do": "send", "data": "hello", "cut": "every byte"},
+    {"at": 3, "client": "a", "got": "hell"},
+    {"at": 3, "client": "b", "got": {"base64": "/w=="}},
+    {"at": 3, "client": "a", "got": "eof"},
+    {"at": 4, "client": "b", "do": "drop", "data": {"base64": "AAE="}},
 ]
 PROFILE = """\
 name = "mine"
