@@ -27,6 +27,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -75,6 +76,9 @@ DEEDS = {"open": False, "send": True, "drop": True, "reset": True, "half-close":
 
 # Whether it matters how a message is cut into segments.
 FRAMINGS = ("segment", "stream")
+
+# An address or a name: a command gets it as {host}, and it is no option.
+HOST = re.compile(r"[\w:][\w.:%-]*")
 
 # Bytes of a line at most: a file without lines must not fill the memory.
 LONGEST_LINE = 1 << 27
@@ -330,6 +334,10 @@ def _header(line: str, name: str) -> Header:
             f"{name}: framing {named(header.framing)} is none of {FRAMINGS}"
         )
     _cut(header.cut, where)
+    if header.host and not HOST.fullmatch(header.host):
+        raise FormatError(
+            f'{where}: "host" must be an address or a name, got {named(header.host)}'
+        )
     return header
 
 

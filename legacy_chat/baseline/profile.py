@@ -256,6 +256,8 @@ def _plan(table: dict[str, Any]) -> FuzzPlan:
     for key in ("words", "pieces", "fill"):
         if not any(getattr(plan, key)):
             raise ValueError(f"[fuzz] {key}: there is nothing to say")
+    if not all(plan.fill):
+        raise ValueError("[fuzz] fill: each text must have at least one byte, got ''")
     return plan
 
 

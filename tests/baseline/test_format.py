@@ -110,6 +110,8 @@ def test_another_format_is_an_error(text: str) -> None:
     [
         ('"title": 5', '"title" must be a text, got 5'),
         ('"witness": "no"', "\"witness\" must be true or false, got 'no'"),
+        ('"host": "a\\u0000b"', '"host" must be an address or a name'),
+        ('"host": "--tls-cert"', '"host" must be an address or a name'),
         ('"host": null', '"host" must be a text, got null'),
         ('"cut": "in half"', "\"cut\" must be one of .* got 'in half'"),
         ('"framing": "packet"', "framing 'packet' is none of"),

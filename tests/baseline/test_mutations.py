@@ -14,7 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from legacy_chat.baseline import FormatError, read_profile
 from legacy_chat.baseline.cli import PROGRAM, main
+from legacy_chat.baseline.fuzz import Author
+from legacy_chat.baseline.names import Names
 from tests.baseline.test_wrong_input import NASTY, STEERS
 
 LINES = [
@@ -233,3 +236,21 @@ def test_mutated_transcript_and_profile_are_played_or_an_error(
     tmp_path: Path, nowhere: str, transcript: bytes, profile: bytes
 ) -> None:
     play(tmp_path, transcript, profile, nowhere)
+
+
+@SHORT
+@given(profiles())
+def test_mutated_profile_makes_conversations_or_an_error(
+    tmp_path: Path, data: bytes
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(data)
+    try:
+        profile = read_profile(path)
+    except FormatError:
+        return
+    few = profile._replace(fuzz=profile.fuzz._replace(steps=30, longest=100))
+    assert len(list(Author(few, 7, 0))) == 30
+    names = Names(profile.volatile)
+    names.bind_client("a", "127.0.0.1", 1)
+    assert names.say(names.hear(b"{a} id=7 127.0.0.1:1")) == b"{a} id=7 127.0.0.1:1"

@@ -82,6 +82,7 @@ def test_weights_that_are_not_named_are_nothing(tmp_path: Path) -> None:
         ('[[volatile]]\nname = "x"\npattern = "a{9999999999999}"', "too large"),
         ('[[volatile]]\nname = "x"\npattern = "(?i)a"', "global flags"),
         (2 * '[[volatile]]\nname = "x"\npattern = "(?P<n>a)"\n', "redefinition"),
+        ("[fuzz]\nfill = ['', 'x']", "at least one byte"),
         ("[fuzz]\nlongest = 99999999999", '"longest" must be a whole number'),
         ("[fuzz.actions]\nsend = inf", '"send" must be a number from 0'),
         ("[fuzz.messages]\nwords = 'x'", '"words" must be a number from 0'),
