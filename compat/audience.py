@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable, Iterator
 from threading import get_ident
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
-from compat.channels import Map
+from compat.channels import LEAVES, Map
 from compat.chat import SMALL, announce, async_chat, copied
 from compat.schedule import turned_here
 
@@ -237,7 +237,7 @@ class Audience(Collection[Any]):
                 continue
             try:
                 member.push(data)
-            except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
+            except LEAVES:
                 raise
             except Exception:
                 member.handle_error()
@@ -276,7 +276,7 @@ class Audience(Collection[Any]):
         for channel in behind:
             try:
                 channel._compat_look_at_backlog()
-            except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
+            except LEAVES:
                 raise
             except BaseException:
                 channel.handle_error()

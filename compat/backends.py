@@ -21,9 +21,11 @@ from typing import Protocol
 
 __all__ = [
     "ERR",
+    "GONE",
     "HUP",
     "IN",
     "LONGEST_WAIT",
+    "NVAL",
     "OUT",
     "PRI",
     "READABLE",
@@ -31,6 +33,8 @@ __all__ = [
     "Backend",
     "EpollBackend",
     "SelectorBackend",
+    "as_poll2_waits",
+    "is_epoll_default",
     "new_backend",
 ]
 
@@ -40,6 +44,10 @@ PRI = 0x002
 OUT = 0x004
 ERR = 0x008
 HUP = 0x010
+NVAL = 0x020
+
+# What poll() reports whether it was asked for or not.
+GONE = HUP | ERR | NVAL
 
 # What select() calls readable and writable: POLLIN_SET and POLLOUT_SET in the kernel's
 # fs/select.c. A hang-up counts as readable only, an error as both.
@@ -49,6 +57,9 @@ WRITABLE = OUT | ERR
 # Seconds. poll and epoll count milliseconds in a C int: 24 days. A turn that ends after
 # a day for nothing is followed by the next.
 LONGEST_WAIT = 86_400.0
+
+# Milliseconds: poll() counts them in a C int.
+LIMIT = 1 << 31
 
 
 class Backend(Protocol):
@@ -205,9 +216,31 @@ class SelectorBackend:
 
 def new_backend() -> Backend:
     """The default selector, looked up now: gevent may have patched it since import."""
-    if selectors.DefaultSelector is getattr(selectors, "EpollSelector", None):
-        return EpollBackend()
-    return SelectorBackend()
+    return EpollBackend() if is_epoll_default() else SelectorBackend()
+
+
+def is_epoll_default() -> bool:
+    """Return whether the default selector is epoll, which reports hang-ups."""
+    return selectors.DefaultSelector is getattr(selectors, "EpollSelector", None)
+
+
+def as_poll2_waits(timeout: float | None) -> float | None:
+    """Return how many seconds ``asyncore.poll2`` waits; None without end, if negative.
+
+    Raises:
+        OverflowError: and ValueError: the timeout fits in no C int of milliseconds; as
+            from ``select.poll().poll()``.
+
+    Source: CPython 3.11, Lib/asyncore.py, poll2().
+    """
+    if timeout is None:
+        return None
+    milliseconds = int(timeout * 1000)
+    if not -LIMIT <= milliseconds < LIMIT:
+        raise OverflowError(
+            f"timeout must be below {LIMIT / 1000:g} seconds, got {timeout!r}"
+        )
+    return None if milliseconds < 0 else milliseconds / 1000
 
 
 def _bounded(seconds: float | None) -> float | None:

@@ -6,10 +6,15 @@ Rule 2: the map is the caller's: any mutable mapping, changed at any time by any
 
 from __future__ import annotations
 
+import asyncore
 from collections.abc import MutableMapping
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["Channel", "Map"]
+__all__ = ["LEAVES", "Channel", "Map"]
+
+# What leaves a loop when a handler raises it. As in asyncore, these are the classes of
+# the import, whatever a program assigns to asyncore.ExitNow later.
+LEAVES = (asyncore.ExitNow, KeyboardInterrupt, SystemExit)
 
 
 class Channel(Protocol):

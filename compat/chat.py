@@ -31,6 +31,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
+from compat.channels import LEAVES
 from compat.forks import at_fork
 from compat.locks import RLock
 from compat.schedule import at_turn_end, wake_other_thread
@@ -45,8 +46,7 @@ __all__ = [
     "announces",
     "async_chat",
     "copied",
-    "is_asyncores",
-    "reads_directly",
+    "keeps_answers",
 ]
 
 Original = asynchat.async_chat
@@ -227,7 +227,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         Source: CPython 3.11, Lib/asynchat.py, async_chat.handle_read(), which copies
         what is left after every terminator.
         """
-        if not isinstance(self, async_chat) or type(self).ac_in_buffer is not _BUFFER:
+        if getattr(type(self), "ac_in_buffer", None) is not _BUFFER:
             Original.handle_read(self)
             return
         may_read = self._compat_may_read
@@ -243,45 +243,6 @@ class async_chat(Original):  # noqa: N801  # the original's name
         for on_read in self._compat_on_read if data else ():
             on_read(self, len(data))
         self._compat_collect(data)
-
-    def _compat_read_directly(self) -> Any:
-        """As handle_read, for one whose classes change nothing of the way there.
-
-        Gives what was read.
-
-        Source: CPython 3.11, Lib/asyncore.py, dispatcher.recv().
-        """
-        may_read = self._compat_may_read
-        if may_read is not None and not may_read(self):
-            return b""
-        try:
-            data = self.socket.recv(self.ac_in_buffer_size)
-            if not data:
-                self.handle_close()
-        except BlockingIOError:
-            return b""
-        except OSError as error:
-            if error.errno not in asyncore._DISCONNECTED:
-                self.handle_error()
-                return b""
-            self.handle_close()
-            data = b""
-        for on_read in self._compat_on_read if data else ():
-            on_read(self, len(data))
-        if data and not self._compat_read:
-            terminator = self.terminator
-            if not terminator or (
-                type(terminator) is bytes
-                and data[-1] not in terminator
-                and terminator not in data
-            ):
-                # Whole and without an end, as most reads are: no loop, no copy.
-                self._compat_read = data
-                self.collect_incoming_data(data)
-                self._compat_read, self._compat_gone = b"", 0
-                return data
-        self._compat_collect(data)
-        return data
 
     def _compat_collect(self, data: Any) -> None:
         """Let the handlers have what was read."""
@@ -329,7 +290,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 self.collect_incoming_data(rest)
                 break
             read, begin = self._compat_read, self._compat_gone
-        self._compat_read, self._compat_gone = b"", 0
+        self._compat_read = b""
+        if self._compat_gone:
+            self._compat_gone = 0
 
     # Writing.
 
@@ -571,7 +534,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 if added and self._compat_behind:
                     self._compat_look_at_backlog()
                 self._compat_behind = True
-        except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
+        except LEAVES:
             raise
         except BaseException:
             self.handle_error()
@@ -654,6 +617,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
 _BUFFER = async_chat.ac_in_buffer
 
+# As they are here, for a program may put its own in their place.
+_READABLE, _WRITABLE = async_chat.readable, async_chat.writable
+
 # As it is here; a trace puts another in its place, and wants to see what is sent.
 _SEND = async_chat.send
 
@@ -680,29 +646,21 @@ def awaits_connection(channel: async_chat) -> bool:
 
 def announces(channel: Any) -> bool:
     """May a loop keep this channel's answers until it announces?"""
-    kind = type(channel)
     return (
         isinstance(channel, async_chat)
-        and kind.readable is async_chat.readable
-        and kind.writable is async_chat.writable
+        and keeps_answers(type(channel))
         and vars(channel).keys().isdisjoint(("readable", "writable"))
     )
 
 
-def reads_directly(channel: async_chat) -> bool:
-    """Is there nothing of its own between ``handle_read_event`` and the socket?"""
-    kind = type(channel)
+def keeps_answers(kind: type[async_chat]) -> bool:
+    """Return whether a class keeps ``readable``, ``writable`` and ``connected``."""
     return (
-        kind.handle_read is async_chat.handle_read
-        and kind.get_terminator is Original.get_terminator
-        and kind.ac_in_buffer is _BUFFER
-        and is_asyncores(kind.handle_read_event)
-        and is_asyncores(kind.recv)
-        and vars(channel).keys().isdisjoint(_ON_THE_WAY)
+        kind.readable is _READABLE
+        and kind.writable is _WRITABLE
+        and kind.connected is False
+        and kind.__getattribute__ is object.__getattribute__
     )
-
-
-_ON_THE_WAY = ("handle_read_event", "handle_read", "recv", "get_terminator")
 
 
 def copied(data: bytes | bytearray | memoryview) -> bytes:
@@ -714,15 +672,6 @@ def copied(data: bytes | bytearray | memoryview) -> bytes:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
     return bytes(data)
-
-
-def is_asyncores(function: Any) -> bool:
-    """Is it what asyncore came with, and not what a program has put in its place?
-
-    What a trace has put around it counts as the same.
-    """
-    function = getattr(function, "_compat_original", function)
-    return getattr(function, "__globals__", None) is vars(asyncore)
 
 
 def _backlog_size(channel: async_chat) -> int:

@@ -132,7 +132,7 @@ class Descriptors:
             self._tainted.add(fd)
 
     def wait(
-        self, seconds: float | None, quiet: Mapping[int, T]
+        self, seconds: float | None, quiet: Mapping[int, T], hang_ups: bool = False
     ) -> tuple[list[T], dict[int, int]]:
         """What is ready of what was asked for.
 
@@ -140,10 +140,11 @@ class Descriptors:
             quiet: what stands behind the descriptors that are watched for reading. If
                 only those report, and only that, as in nearly every turn, there is
                 nothing to sift.
+            hang_ups: report HUP and ERR too, as poll() does, whatever was asked for.
 
         Returns:
             in that case what stands behind them, and nothing; otherwise nothing, and
-            {descriptor: IN, OUT and PRI}.
+            {descriptor: IN, OUT and PRI; with *hang_ups*, HUP and ERR}.
         """
         ready = {fd: self._watched[fd].interest & (IN | OUT) for fd in self._always}
         if ready:
@@ -160,7 +161,7 @@ class Descriptors:
                 found: list[Any] = [quiet.get(fd) for fd, mask in events if mask == IN]
                 if len(found) == len(events) and None not in found:
                     return found, ready
-            ready.update(self._sift(events))
+            ready.update(self._sift(events, hang_ups))
             if ready or not events:
                 return [], ready
             # Only what select() would not have woken for: go on waiting.
@@ -187,8 +188,11 @@ class Descriptors:
             self.backend = new_backend()
         return self.backend
 
-    def _sift(self, events: list[tuple[int, int]]) -> dict[int, int]:
-        """Of what the kernel reports, that which select() would have reported."""
+    def _sift(self, events: list[tuple[int, int]], hang_ups: bool) -> dict[int, int]:
+        """Of what the kernel reports, that which select() would have reported.
+
+        Or poll(), with *hang_ups*, which reports all that epoll does.
+        """
         ready: dict[int, int] = {}
         phantoms = False
         if self._tainted:
@@ -202,7 +206,7 @@ class Descriptors:
                 # kqueue reports reading and writing apart.
                 ready[fd] = ready.get(fd, 0) | mask
                 continue
-            hit = _hit(watched.interest, mask)
+            hit = mask if hang_ups else _hit(watched.interest, mask)
             if hit:
                 ready[fd] = ready.get(fd, 0) | hit
             # What is changed reports once more, so it is changed only if need be.

@@ -4,7 +4,8 @@ Rule 1: into the originals' own globals, never beside them: programs assign to
 ``asyncore.socket_map``, ``asyncore.poll`` or ``asyncore.select`` and expect every class
 and function to see it.
 Rule 2: what a program assigned comes first. If it has a ``poll`` of its own, ``loop``
-calls that; if it has a ``select`` of its own, the original functions call that.
+calls that; if it has a ``select`` or a ``time`` of its own, the original functions call
+that.
 Rule 3: ``uninstall`` takes out what is ours, and nothing that a program put in its
 place.
 """
@@ -15,6 +16,7 @@ import asynchat
 import asyncore
 import select
 import selectors
+import time
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -81,15 +83,15 @@ def poll(timeout: float | None = 0.0, map: Map | None = None) -> None:
 
     Source: CPython 3.11, Lib/asyncore.py, poll().
     """
-    _turn("poll", "select", timeout, map)
+    _turn("poll", timeout, map)
 
 
 def poll2(timeout: float | None = 0.0, map: Map | None = None) -> None:
-    """One turn of the installed loop, in place of ``asyncore.poll2`` and ``poll3``.
+    """One turn of the installed loop, with the calls of ``asyncore.poll2``.
 
     Source: CPython 3.11, Lib/asyncore.py, poll2().
     """
-    _turn("poll2", "poll", timeout, map)
+    _turn("poll2", timeout, map)
 
 
 def loop(
@@ -104,12 +106,14 @@ def loop(
     """
     if map is None:
         map = asyncore.socket_map
-    turn, kernel = asyncore.poll, "select"
+    turn = asyncore.poll
     if use_poll and hasattr(asyncore.select, "poll"):
-        turn, kernel = asyncore.poll2, "poll"
-    ours = turn in (poll, poll2) and not _has_its_own(kernel)
+        turn = asyncore.poll2
+    name = "poll2" if turn is poll2 else "poll"
+    ours = turn in (poll, poll2) and not _uses_its_own(name)
     if ours and _installed.name is not None:
-        loops.loop(timeout, map=map, count=count, loop=_installed.name)
+        as_poll2 = name == "poll2"
+        loops.loop(timeout, as_poll2, map, count, loop=_loop_that_turns(name))
         return
     while map and (count is None or count > 0):
         turn(timeout, map)
@@ -117,27 +121,44 @@ def loop(
             count -= 1
 
 
-def _turn(name: str, kernel: str, timeout: float | None, map: Map | None) -> None:
+def _turn(name: str, timeout: float | None, map: Map | None) -> None:
     if map is None:
         map = asyncore.socket_map
-    if _installed.name is None or _has_its_own(kernel):
+    if not map or _installed.name is None or _uses_its_own(name):
         loops.ORIGINALS[name](timeout, map)
-    elif map:
-        with loops.LOOPS[_installed.name].entered(map, None, False) as turn:
-            turn(timeout)
+        return
+    row = loops.LOOPS[_loop_that_turns(name)]
+    with row.entered(map, None, False, name == "poll2") as turn:
+        turn(timeout)
 
 
-def _has_its_own(kernel: str) -> bool:
-    """Has the program a select module, or a function in it, of its own?
+def _uses_its_own(name: str) -> bool:
+    """Return whether the program has replaced what the original *name* waits with.
 
-    Who patches selectors too, as gevent does, does not want to be asked instead of it.
+    A program that patches selectors too, as gevent does, wants the installed loop.
     """
     # While a trace is written, it has taken the module's place, and hands on to it.
     module = getattr(asyncore.select, "_compat_real", asyncore.select)
-    return module is not select or (
-        getattr(select, kernel, None) is not _KERNEL[kernel]
-        and selectors.DefaultSelector is _DEFAULT_SELECTOR
+    if module is not select or (name == "poll" and asyncore.time is not time):
+        return True
+    return selectors.DefaultSelector is _DEFAULT_SELECTOR and any(
+        getattr(where, part, None) is not there for where, part, there in _WAITS[name]
     )
+
+
+def _loop_that_turns(name: str) -> str:
+    """Return the installed loop, or select where poll cannot answer as asyncore.poll.
+
+    poll may be gone, as when eventlet has patched the process. And it calls
+    ``asyncore.readwrite``, where a program may have replaced ``asyncore.read``.
+    """
+    installed = _installed.name or "select"
+    if installed != "poll" or name == "poll2":
+        return installed
+    replaced = any(
+        getattr(asyncore, part) is not there for part, there in _DISPATCH.items()
+    )
+    return "select" if replaced or not loops.LOOPS["poll"].is_here() else "poll"
 
 
 class _Installed:
@@ -148,8 +169,20 @@ class _Installed:
 
 _installed = _Installed()
 
-_KERNEL = {name: getattr(select, name, None) for name in ("select", "poll")}
 _DEFAULT_SELECTOR = selectors.DefaultSelector
+
+# What the originals wait with, and dispatch with, as it is before a program patches it.
+_WAITS: dict[str, tuple[tuple[ModuleType, str, Any], ...]] = {
+    "poll": (
+        (select, "select", getattr(select, "select", None)),
+        (time, "sleep", time.sleep),
+    ),
+    "poll2": ((select, "poll", getattr(select, "poll", None)),),
+}
+_DISPATCH = {
+    part: getattr(asyncore, part)
+    for part in ("read", "write", "_exception", "readwrite")
+}
 
 # What is replaced, where, by what. What a program has put there stays.
 _PARTS: tuple[tuple[ModuleType, str, Any, Any], ...] = (

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
+from compat.backends import as_poll2_waits, is_epoll_default
 from compat.channels import Map
 from compat.schedule import Schedule, Waker, schedule_of
 from compat.selector_loop import SelectorLoop
@@ -58,8 +59,8 @@ class Loop(NamedTuple):
     turned_by: str
     is_here: Callable[[], bool]
     # Gives the turns of a map. A waker is watched beside it; lasting says that there
-    # will be more than a turn or two.
-    entered: Callable[[Map, Waker | None, bool], AbstractContextManager[Turn]]
+    # will be more than a turn or two, as_poll2 that the calls are asyncore.poll2's.
+    entered: Callable[[Map, Waker | None, bool, bool], AbstractContextManager[Turn]]
 
 
 class Choice(NamedTuple):
@@ -100,8 +101,10 @@ def loop(
 
     Args:
         timeout: seconds that one turn may wait; not a limit on the whole loop.
-        use_poll: as in asyncore, poll in place of select. It matters only where
-            "auto" means select: the other loops have no limit to get around.
+        use_poll: as in asyncore: make the calls that ``asyncore.poll2`` makes, on any
+            loop. It hands hang-ups and errors to ``handle_close`` whether they were
+            asked for or not, and waits without end for a negative timeout. Ignored
+            where the platform has no poll.
         map: None for ``asyncore.socket_map`` as it is at the call.
         count: turns; None for no limit, 0 for none.
         loop: a key of LOOPS, or "auto".
@@ -118,17 +121,17 @@ def loop(
     if map is None:
         map = asyncore.socket_map
     name = choose(loop).name
-    if use_poll and loop == "auto" and name == "select" and LOOPS["poll"].is_here():
-        name = "poll"
+    as_poll2 = name == "poll" or (use_poll and LOOPS["poll"].is_here())
     schedule = schedule_of(map)
     with (
         _this_thread.turning(schedule, keep=count is not None) as waker,
-        LOOPS[name].entered(map, waker, count is None) as turn,
+        LOOPS[name].entered(map, waker, count is None, as_poll2) as turn,
     ):
         while (map or (wait_for_timers and schedule.pending)) and (
             count is None or count > 0
         ):
-            turn(schedule.patience(timeout))
+            longest = as_poll2_waits(timeout) if as_poll2 else timeout
+            turn(schedule.patience(longest))
             schedule.turn_over(waker)
             if count is not None:
                 count -= 1
@@ -258,22 +261,32 @@ class _Thread(threading.local):
 
 
 @contextmanager
-def _enter_select(map: Map, waker: Waker | None, lasting: bool) -> Iterator[Turn]:
+def _enter_select(
+    map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
+) -> Iterator[Turn]:
     view = map if waker is None else _WithWaker(map, waker)
-    yield lambda timeout: ORIGINALS["poll"](timeout, view)
+    name = "poll2" if as_poll2 else "poll"
+    yield lambda timeout: ORIGINALS[name](timeout, view)
+
+
+def _enter_poll(
+    map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
+) -> AbstractContextManager[Turn]:
+    return _enter_select(map, waker, lasting, as_poll2=True)
 
 
 @contextmanager
-def _enter_poll(map: Map, waker: Waker | None, lasting: bool) -> Iterator[Turn]:
-    view = map if waker is None else _WithWaker(map, waker)
-    yield lambda timeout: ORIGINALS["poll2"](timeout, view)
-
-
-@contextmanager
-def _enter_selectors(map: Map, waker: Waker | None, lasting: bool) -> Iterator[Turn]:
+def _enter_selectors(
+    map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
+) -> Iterator[Turn]:
+    if as_poll2 and not is_epoll_default():
+        # No other selector reports what poll2 has to know.
+        with _enter_poll(map, waker, lasting, as_poll2) as turn:
+            yield turn
+        return
     with (
         _this_thread.selector_loop(map) as selector_loop,
-        selector_loop.entered(map, waker, lasting=lasting) as turn,
+        selector_loop.entered(map, waker, lasting=lasting, as_poll2=as_poll2) as turn,
     ):
         yield turn
 

@@ -29,7 +29,7 @@ from types import FrameType
 from typing import Any, ClassVar, Protocol
 
 from compat.backends import LONGEST_WAIT
-from compat.channels import Map
+from compat.channels import LEAVES, Map
 from compat.files import OpenFile, file_behind
 from compat.forks import at_fork
 from compat.locks import RLock
@@ -624,7 +624,7 @@ def _handle(signum: int, handler: Callable[[int, FrameType | None], object]) -> 
 def _call(callback: Callable[..., object], args: tuple[Any, ...]) -> None:
     try:
         callback(*args)
-    except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
+    except LEAVES:
         raise
     except Exception:
         _log("callback %r raised", callback)

@@ -12,8 +12,12 @@ anything.
 Rule 3: the map is the caller's. It is compared with what is known when the loop is
 entered, when its size cannot be explained by who came last, when an object that is
 asked turns out not to be in it, and otherwise at a bounded rate, before a wait that
-could be long.
+could be long. What a program assigns to a channel or a class counts from its next event
+on: a channel is compared when it is ready and when it was called, and in every turn if
+there are few.
 Rule 4: nothing here outlives the loop: left, it holds no channel and no map.
+Rule 5: a loop that was entered as poll2 makes ``asyncore.poll2``'s calls instead: one
+channel after the other, by ``readwrite``, with hang-ups and errors.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from compat import chat
-from compat.backends import IN, OUT, PRI
+from compat.backends import GONE, IN, NVAL, OUT, PRI, as_poll2_waits
 from compat.channels import Map
 from compat.descriptors import Descriptors
 from compat.schedule import Waker
@@ -46,6 +50,9 @@ _NOTHING: dict[str, Any] = {}
 # channel that was put in another's place by hand, or a socket closed behind its back.
 LOOK_AGAIN = 0.1
 
+# Channels in a map that are compared in every turn, for less than asking them costs.
+FEW = 8
+
 # And at most this part of the time is spent on them, however many channels there are.
 LOOK_SHARE = 0.02
 
@@ -57,16 +64,14 @@ class Known:
         "_loop",
         "_told",
         "channel",
-        "direct",
         "fd",
         "interest",
         "key",
         "kind",
         "number",
+        "own",
         "restless",
-        "size",
         "socket",
-        "variables",
     )
 
     def __init__(self, loop: SelectorLoop, key: Any, channel: Any) -> None:
@@ -75,12 +80,9 @@ class Known:
         self.channel = channel
         # It has to be asked in every turn.
         self.restless = True
-        # It reads as the original does, so that the way there can be a short one; as
-        # long as its class and its number of attributes stay what they are.
-        self.direct = False
+        # The class and the attributes of one that announces.
         self.kind = type(channel)
-        self.variables: dict[str, Any] = _NOTHING
-        self.size = -1
+        self.own: dict[str, Any] = _NOTHING
         # Its place in the map.
         self.number = 0
         self.fd = -1
@@ -102,8 +104,7 @@ class Known:
     def is_still_in(self, map: Map) -> bool:
         """Neither replaced nor reconnected since it was asked?"""
         channel = self.channel
-        sock = _socket_of(channel) if self.restless else channel.socket
-        return map.get(self.key) is channel and sock is self.socket
+        return map.get(self.key) is channel and _socket_of(channel) is self.socket
 
     @property
     def left_behind(self) -> bool:
@@ -114,13 +115,6 @@ class Known:
     def listen(self) -> None:
         """What is announced from here on is news again."""
         self._told = False
-
-    def look_closer(self) -> None:
-        """See how one that announces reads."""
-        self.kind = type(self.channel)
-        self.variables = vars(self.channel)
-        self.size = len(self.variables)
-        self.direct = chat.reads_directly(self.channel)
 
 
 class SelectorLoop:
@@ -138,11 +132,14 @@ class SelectorLoop:
         self._map: Map = {}
         self._waker: Waker | None = None
         self._lasting = False
+        self._as_poll2 = False
         self._thread = 0
         self._known: dict[Any, Known] = {}
         # While everything is compared: what was known before, and not found yet.
         self._before: dict[Any, Known] = {}
         self._restless: list[Known] = []
+        # The classes of the others, which must go on leaving their answers alone.
+        self._kinds: set[type] = set()
         self._by_fd: dict[int, list[Known]] = {}
         # Those of them that only wait to read, alone on their descriptor, and announce.
         self._quiet: dict[int, Known] = {}
@@ -161,7 +158,7 @@ class SelectorLoop:
 
     @contextmanager
     def entered(
-        self, map: Map, waker: Waker | None, *, lasting: bool
+        self, map: Map, waker: Waker | None, *, lasting: bool, as_poll2: bool
     ) -> Iterator[Callable[[float | None], None]]:
         """Give the function that makes one turn; it takes the timeout in seconds.
 
@@ -169,10 +166,12 @@ class SelectorLoop:
             waker: ends the wait; with one, an empty map is waited for, too.
             lasting: False for a turn or two, where it does not pay to let channels
                 announce: all of them are asked in each.
+            as_poll2: make the calls of ``asyncore.poll2``, not of ``asyncore.poll``.
 
         A loop inside of a handler is another one, with a selector of its own.
         """
         self._map, self._waker, self._lasting = map, waker, lasting
+        self._as_poll2 = as_poll2
         self._thread = threading.get_ident()
         self.busy = True
         try:
@@ -218,20 +217,24 @@ class SelectorLoop:
         Source: CPython 3.11, Lib/asyncore.py, poll(). A channel whose socket was
         closed without it gets ``handle_close``, as from poll2() there.
         """
-        if timeout is not None and timeout < 0:
+        if self._as_poll2:
+            timeout = as_poll2_waits(timeout)
+        elif timeout is not None and timeout < 0:
             raise ValueError(f"timeout={timeout!r} is negative")
         if self._waker is not None:
             self._waker.woke_at = None
         everything = self._ask_who_may_have_changed()
         self._refuse_unwaitable()
         for known in self._by_object:
-            if known.interest:
-                # Another's readable() may have closed it meanwhile; select() looks now.
+            if known.interest and not (self._as_poll2 and known.restless):
+                # Another's readable() may have closed it meanwhile; select() looks now,
+                # and poll2 has looked when it asked.
                 _descriptor(known.key)
-        if self._waker is None and not self._by_fd and not self._invalid:
+        idle = self._waker is None and not self._by_fd and not self._invalid
+        if idle and not (self._as_poll2 and self._map):
             if self._map:
-                # Nobody wants anything. As asyncore.poll, which takes no None here.
-                time.sleep(timeout)  # type: ignore[arg-type]
+                # No channel wants anything. As asyncore.poll, which refuses None here.
+                asyncore.time.sleep(timeout)
             return
         quiet, ready = self._wait(timeout, everything)
         if self._waker is not None:
@@ -240,10 +243,13 @@ class SelectorLoop:
                 self._waker.handle_read_event()
         if quiet:
             quiet.sort(key=_NUMBER)
+            if self._ask_overridden(quiet):
+                quiet = [known for known in quiet if known.interest & IN]
             self._read(quiet)
-        elif ready:
+        elif self._as_poll2:
+            self._call_as_poll2(ready)
+        else:
             self._call_ready(ready)
-        if self._invalid:
             self._close_invalid()
         if isinstance(self._map, WeakValueDictionary):
             # It is to be empty when nobody else holds its channels.
@@ -265,6 +271,7 @@ class SelectorLoop:
             # Lost in a fork.
             or self._descriptors.backend is None
             or time.monotonic() >= self._look_at
+            or not all(map(chat.keeps_answers, self._kinds))
         ):
             self._ask_all()
             return True
@@ -272,6 +279,8 @@ class SelectorLoop:
         if newcomers is None:
             self._ask_all()
             return True
+        if len(self._known) <= FEW:
+            self._announce_for_them()
         for known in self._restless:
             if self._map.get(known.key) is not known.channel:
                 self._ask_all()
@@ -297,6 +306,19 @@ class SelectorLoop:
                 self._ask(known)
         return False
 
+    def _announce_for_them(self) -> None:
+        """Let the channels announce that were changed by hand from outside."""
+        for known in self._known.values():
+            channel = known.channel
+            if not known.restless and (
+                (known.interest & OUT == 0)
+                == bool(channel._compat_fifo or chat.awaits_connection(channel))
+                or "readable" in known.own
+                or "writable" in known.own
+                or type(channel) is not known.kind
+            ):
+                known.announce()
+
     def _newcomers(self) -> list[tuple[Any, Any]] | None:
         """Who came last; None if that does not explain the size of the map.
 
@@ -318,19 +340,13 @@ class SelectorLoop:
         self.news.clear()
         before = self._before = self._known
         self._known, self._restless = {}, []
+        self._kinds.clear()
         for number, (key, channel) in enumerate(list(self._map.items())):
             known = before.pop(key, None)
             if known is None or known.channel is not channel:
                 if known is not None:
                     self._forget(known)
                 known = self._meet(key, channel)
-            elif not known.restless and not chat.announces(channel):
-                # It has been given a readable or writable of its own.
-                _take_board_back(known)
-                known.restless = True
-                self._quiet.pop(known.fd, None)
-            # Its class may have been changed, too.
-            known.size = -1
             known.number = number
             known.listen()
             self._known[key] = known
@@ -388,28 +404,34 @@ class SelectorLoop:
 
     def _ask(self, known: Known) -> None:
         channel = known.channel
+        if not known.restless:
+            self._see_whether_it_announces(known)
         if known.restless:
             reads = channel.readable()
             writes = channel.writable()
         else:
             reads = not channel._compat_paused
             writes = channel._compat_fifo or chat.awaits_connection(channel)
-        if not (reads or writes):
+        interest = QUIET if reads else 0
+        if writes:
+            if not self._as_poll2:
+                interest |= PRI
+            # A listening socket is never writable; select() would report it at once.
+            if not channel.accepting:
+                interest |= OUT
+        sock = _socket_of(channel)
+        if not interest:
             if known.interest:
-                self._want(known, known.fd, 0, None)
+                self._want(known, known.fd, 0, sock)
+            known.socket = sock
             return
-        interest = PRI
-        if reads:
-            interest |= IN
-        # A listening socket is never writable; select() would report it at once.
-        if writes and not channel.accepting:
-            interest |= OUT
         try:
             fd = _descriptor(known.key)
         except (TypeError, ValueError) as error:
+            if self._as_poll2:
+                raise
             self._unwaitable = self._unwaitable or error
             return
-        sock = _socket_of(channel)
         if (
             known.interest != interest
             or known.fd != fd
@@ -417,6 +439,18 @@ class SelectorLoop:
             or not self._descriptors.stands_for(fd, sock)
         ):
             self._want(known, fd, interest, sock)
+
+    def _see_whether_it_announces(self, known: Known) -> None:
+        """Ask it in every turn from now on, if it no longer announces."""
+        if chat.announces(known.channel):
+            known.kind, known.own = type(known.channel), vars(known.channel)
+            self._kinds.add(known.kind)
+            return
+        _take_board_back(known)
+        known.restless = True
+        self._restless.append(known)
+        self._restless.sort(key=_NUMBER)
+        self._quiet.pop(known.fd, None)
 
     def _refuse_unwaitable(self) -> None:
         """Raise what select() would: when everybody has been asked, not before."""
@@ -462,15 +496,16 @@ class SelectorLoop:
         self, timeout: float | None, everything: bool
     ) -> tuple[list[Known], dict[int, int]]:
         """Who can read, if they are all quiet; or else what is ready."""
+        hang_ups = self._as_poll2
         if self._invalid:
-            return self._descriptors.wait(0.0, {})
+            return self._descriptors.wait(0.0, {}, hang_ups)
         if not everything and timeout != 0:
             # Something that nobody announces may have changed. Look, but not in every
             # turn: only when there is the time, or when it is due.
             now = time.monotonic()
             pause = max(0.0, self._look_at - now)
             if timeout is None or pause < timeout:
-                quiet, ready = self._descriptors.wait(pause, self._quiet)
+                quiet, ready = self._descriptors.wait(pause, self._quiet, hang_ups)
                 if quiet or ready:
                     return quiet, ready
                 self._ask_all()
@@ -479,20 +514,45 @@ class SelectorLoop:
                     return [], {}
                 if timeout is not None:
                     timeout = max(0.0, timeout - (time.monotonic() - now))
-        return self._descriptors.wait(timeout, self._quiet)
+        return self._descriptors.wait(timeout, self._quiet, hang_ups)
+
+    def _ask_overridden(self, active: list[Known]) -> bool:
+        """Ask the channels whose answers were replaced; return whether any were."""
+        replaced = [
+            known
+            for known in active
+            if (
+                "readable" in known.own
+                or "writable" in known.own
+                or type(known.channel) is not known.kind
+            )
+            and not known.restless
+        ]
+        for known in replaced:
+            self._ask(known)
+        return bool(replaced)
+
+    def _active(self, ready: dict[int, int]) -> list[tuple[Known, int]]:
+        """The channels that are ready, in map order, and the events of each."""
+        self._ask_overridden(
+            [known for fd in ready for known in self._by_fd.get(fd, ())]
+        )
+        wanted = GONE if self._as_poll2 else 0
+        active = [
+            (known, ready[fd] & (known.interest | wanted))
+            for fd in ready
+            for known in self._by_fd.get(fd, ())
+        ]
+        active = [(known, events) for known, events in active if events]
+        active.sort(key=_in_map_order)
+        return active
 
     def _call_ready(self, ready: dict[int, int]) -> None:
         """All reads, then all writes, then all exceptional conditions.
 
         By asyncore's own functions, looked up each time: a program may have its own.
         """
-        active = [
-            (known, ready[fd] & known.interest)
-            for fd in ready
-            for known in self._by_fd.get(fd, ())
-            if ready[fd] & known.interest
-        ]
-        active.sort(key=_in_map_order)
+        active = self._active(ready)
         self._read([known for known, events in active if events & IN])
         for known, events in active:
             if events & OUT and known.is_still_in(self._map):
@@ -504,38 +564,61 @@ class SelectorLoop:
             if events != IN and not known.restless:
                 known.announce()
 
+    def _call_as_poll2(self, ready: dict[int, int]) -> None:
+        """One channel after the other, whatever it is ready for, in map order.
+
+        poll2 gives what it hears of a descriptor to the channel under that number, and
+        registers only what the last one that shares the descriptor wants.
+
+        Source: CPython 3.11, Lib/asyncore.py, poll2().
+        """
+        for known in self._invalid:
+            ready[known.fd] = NVAL
+        self._invalid = []
+        events_of: dict[int, int] = {}
+        for known, events in self._active(ready):
+            # The first one has its place, and the last one its flags.
+            events_of[known.fd] = events
+        called = [
+            (self._known[fd], events)
+            for fd, events in events_of.items()
+            if fd in self._known
+        ]
+        for known, events in called:
+            if known.is_still_in(self._map):
+                asyncore.readwrite(known.channel, events)
+            if not known.restless:
+                known.announce()
+
     def _read(self, active: list[Known]) -> None:
         """Let them read, who come in map order."""
         map = self._map
-        short_way = asyncore.read is _READ
+        read: Callable[[Any], None] = (
+            _read_as_poll2 if self._as_poll2 else asyncore.read
+        )
         for known in active:
+            channel: Any = known.channel
             if known.restless:
                 if known.is_still_in(map):
-                    asyncore.read(known.channel)
+                    read(channel)
                 continue
+            own = known.own
             if map.get(known.key) is not known.channel:
                 continue
-            channel: Any = known.channel
-            if channel.socket is not known.socket:
+            if own.get("socket") is not known.socket:
                 # It has another one by now, whose turn comes.
                 known.announce()
                 continue
-            if len(known.variables) != known.size or type(channel) is not known.kind:
-                # It may have been given something of its own, by its last handler.
-                known.look_closer()
-            if known.direct and short_way and channel.connected:
-                # What asyncore.read() comes to. This is what a busy loop does most.
-                try:
-                    channel._compat_read_directly()
-                except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
-                    raise
-                except BaseException:
-                    channel.handle_error()
-            else:
-                asyncore.read(channel)
-            # A handler may queue by hand. What is gathered in this turn is not to be
-            # watched for yet.
-            if channel._compat_fifo and not channel._compat_waits:
+            read(channel)
+            # What a handler changes by hand, nobody announces. What is gathered in this
+            # turn is not to be watched for yet.
+            if (
+                (channel._compat_fifo and not channel._compat_waits)
+                or not channel.connected
+                or "readable" in own
+                or "writable" in own
+                or type(channel) is not known.kind
+            ):
                 known.announce()
 
     def _close_invalid(self) -> None:
@@ -547,20 +630,15 @@ class SelectorLoop:
         for known in invalid:
             if not known.restless:
                 known.announce()
-            if not known.is_still_in(self._map):
-                continue
-            try:
-                known.channel.handle_close()
-            except (asyncore.ExitNow, KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:
-                known.channel.handle_error()
+            if known.is_still_in(self._map):
+                asyncore.readwrite(known.channel, NVAL)
 
 
 _NUMBER = attrgetter("number")
 
-# Ours, if asyncore's own is what a program has not replaced before this was imported.
-_READ = asyncore.read if chat.is_asyncores(asyncore.read) else None
+
+def _read_as_poll2(channel: Any) -> None:
+    asyncore.readwrite(channel, IN)
 
 
 def _in_map_order(active: tuple[Known, int]) -> int:

@@ -35,7 +35,7 @@ from tests.legacy_chat.model import Speaker
 __all__ = ["Input", "differs", "make", "shorten"]
 
 # Who, what one read returns, and whether it is read on the loops' short way.
-Read: TypeAlias = tuple[int, bytes, bool]
+Read: TypeAlias = tuple[int, bytes]
 
 TERMINATORS = (
     b"out",
@@ -118,12 +118,9 @@ class Fuzzed(ChatSession):
     def handle_error(self) -> None:
         raise  # noqa: PLE0704  # what a handler raises is what is looked for
 
-    def hear(self, data: bytes, directly: bool) -> None:
+    def hear(self, data: bytes) -> None:
         self.mouth.chunks.append(data)
-        if directly:
-            self._compat_read_directly()
-        else:
-            self.handle_read()
+        self.handle_read()
 
 
 def differs(terminator: bytes, crowd: int, plain: bool, reads: Sequence[Read]) -> str:
@@ -134,9 +131,9 @@ def differs(terminator: bytes, crowd: int, plain: bool, reads: Sequence[Read]) -
     speakers = [Speaker(name, terminator) for name in names]
     expected = [b""] * crowd
     here = list(range(crowd))
-    for who, data, directly in reads:
+    for who, data in reads:
         try:
-            sessions[who].hear(data, directly)
+            sessions[who].hear(data)
         except Exception:
             return traceback.format_exc()
         echo, told = speakers[who].says(data)
@@ -161,13 +158,13 @@ def make(seed: int, number: int) -> Input:
     crowd = chance.randint(1, MOST)
     terminator = chance.choice(TERMINATORS)
     reads = [
-        (chance.randrange(crowd), data, chance.random() < 0.5)
+        (chance.randrange(crowd), data)
         for _ in range(chance.randint(1, 3))
         for data in _cut(chance, _bytes(chance, terminator))
     ]
     if chance.random() < 0.5:
         # One speaks all the time, so that it is its cuts that count.
-        reads = [(0, data, directly) for _, data, directly in reads]
+        reads = [(0, data) for _, data in reads]
     return Input(terminator, crowd, chance.random() < 0.3, tuple(reads))
 
 
@@ -255,11 +252,11 @@ def _shorter(found: Input) -> Iterator[Input]:
     reads = found.reads
     for at in range(len(reads)):
         yield found._replace(reads=reads[:at] + reads[at + 1 :])
-    for at, (who, data, directly) in enumerate(reads):
+    for at, (who, data) in enumerate(reads):
         for less in _less(data):
-            read = who, less, directly
+            read = who, less
             yield found._replace(reads=(*reads[:at], read, *reads[at + 1 :]))
-    if found.crowd > 1 + max(who for who, _, _ in reads):
+    if found.crowd > 1 + max(who for who, _ in reads):
         yield found._replace(crowd=found.crowd - 1)
 
 

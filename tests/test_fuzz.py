@@ -56,7 +56,7 @@ def test_a_handler_that_raises_is_found_and_its_input_shortened(
 
     monkeypatch.setattr(ChatSession, "collect_incoming_data", fails)
     _, crowd, _, reads = found(capsys)
-    assert (crowd, [data for _, data, _ in reads]) == (1, [b"\xff"])  # type: ignore[attr-defined]
+    assert (crowd, [data for _, data in reads]) == (1, [b"\xff"])  # type: ignore[attr-defined]
 
 
 def test_an_input_follows_from_its_seed_and_number() -> None:

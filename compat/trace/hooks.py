@@ -22,7 +22,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 from compat import audience, chat, schedule, selector_loop
-from compat.backends import IN, OUT, PRI
+from compat.backends import GONE, IN, OUT, PRI
 from compat.trace.kernel import Kernel
 from compat.trace.places import is_own, place_of
 from compat.trace.record import (
@@ -91,7 +91,6 @@ class Hooks:
     def set(self) -> None:
         """Look in, from now on."""
         self._watch_all(asyncore.dispatcher)
-        self._watch_short_way()
         self._replace(asyncore, "select", Kernel(asyncore.select, self))
         self._watch_selectors()
         self._watch_turns()
@@ -310,47 +309,6 @@ class Hooks:
 
         return traced
 
-    def _watch_short_way(self) -> None:
-        """SelectorLoop's, to what most channels do most."""
-        trace = self._trace
-        here, known, payload = trace.here, trace.known, trace.payload
-        read = chat.async_chat._compat_read_directly
-
-        def traced(channel: Any) -> Any:
-            r = here.recorder
-            outer = r.call
-            seen = known.get(id(channel)) or trace.seen(channel)
-            r.touched[seen.number] = seen
-            before = len(channel._compat_read) - channel._compat_gone
-            data = None
-            mark, depth = seen.mark, outer[DEPTH] + 1
-            call = [_READ, mark, now(), 0, depth, None, None, 0, 0, "", channel, ""]
-            # As in around: no call from here to the try.
-            r.call = call
-            try:
-                data = read(channel)
-            except BaseException as error:
-                call[REST] = _failure(error, trace)
-                raise
-            finally:
-                r.call = outer
-                call[END] = end = now()
-                if data is None:
-                    # A handler has raised; what was read stays behind what was held,
-                    # if it has put nothing else there.
-                    held = channel._compat_read
-                    data = bytes(held[before:]) if isinstance(held, _BYTES) else b""
-                if data:
-                    call[TAKEN] += len(data)
-                    call[DATA] = None if payload is None else data[:payload]
-                call[CHANNEL] = None
-                r.entries += call
-                if not depth:
-                    r.settle(end)
-            return data
-
-        self._replace(chat.async_chat, "_compat_read_directly", traced)
-
     # Turns.
 
     def _watch_selectors(self) -> None:
@@ -391,7 +349,7 @@ class Hooks:
             (
                 known.number,
                 (met.get(id(known.channel)) or seen(known.channel)).number,
-                events & known.interest,
+                events & (known.interest | GONE),
             )
             for fd, events in ready.items()
             for known in loop._by_fd.get(fd, ())
@@ -399,7 +357,7 @@ class Hooks:
         active.sort()
         read, write, urgent = (
             [number for _, number, events in active if events & wanted]
-            for wanted in (IN, OUT, PRI)
+            for wanted in (IN | GONE, OUT, PRI)
         )
         return read, write, urgent
 
@@ -669,7 +627,6 @@ _TOO_DEEP = ',"error":"RecursionError"'
 
 _SOON = ("soon", 0)
 
-_READ = '{"e":"call","do":"handle_read"'
 _SEND = '{"e":"call","do":"send"'
 _PUSH = '{"e":"call","do":"push"'
 _TURN_ENDS = '{"e":"call","do":"turn ends"'

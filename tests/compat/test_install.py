@@ -563,6 +563,107 @@ def test_reading_may_be_the_programs_own(same: Same) -> None:
     assert same(program) == (True, [])
 
 
+# What a handler is called by, and what poll2 calls it by.
+DISPATCH = ("read", "write", "_exception", "readwrite")
+
+
+@pytest.mark.parametrize("use_poll", [False, True])
+@pytest.mark.parametrize("name", DISPATCH)
+def test_replaced_dispatch_function_is_called_as_before(
+    same: Same, name: str, use_poll: bool
+) -> None:
+    def program(patch: pytest.MonkeyPatch) -> Any:
+        called: list[Any] = []
+        patch.setattr(asyncore, name, lambda *args: called.append(args[1:]))
+        line = Line(b"a")
+        line.writable = lambda: True
+        asyncore.loop(1.0, use_poll, count=1)
+        line.close()
+        return called, line.heard
+
+    same(program)
+
+
+def idle_turns() -> None:
+    """Turns in which no channel wants anything."""
+    line = Line()
+    line.readable = lambda: False
+    asyncore.loop(0.002, count=2)
+    asyncore.poll(0.001)
+    line.close()
+
+
+def test_replaced_time_module_sleeps_in_an_idle_turn(same: Same) -> None:
+    def program(patch: pytest.MonkeyPatch) -> Any:
+        slept: list[float] = []
+        patch.setattr(asyncore, "time", SimpleNamespace(sleep=slept.append))
+        idle_turns()
+        return slept
+
+    assert same(program) == [0.002, 0.002, 0.001]
+
+
+def test_patched_time_sleep_sleeps_in_an_idle_turn(same: Same) -> None:
+    def program(patch: pytest.MonkeyPatch) -> Any:
+        slept: list[float] = []
+        patch.setattr(time, "sleep", slept.append)
+        idle_turns()
+        return slept
+
+    assert same(program) == [0.002, 0.002, 0.001]
+
+
+def test_loop_falls_back_when_the_process_loses_poll(same: Same) -> None:
+    """As with eventlet, which takes it away."""
+
+    def program(patch: pytest.MonkeyPatch) -> Any:
+        patch.delattr(select, "poll")
+        lines = [Line(b"a"), Line(b"b"), Line(b"c")]
+        asyncore.loop()
+        asyncore.poll(0.0, {0: lines[0]})
+        return [line.heard for line in lines]
+
+    assert same(program) == [[b"a"], [b"b"], [b"c"]]
+
+
+def test_replaced_exit_now_does_not_leave_the_loop(same: Same) -> None:
+    def program(patch: pytest.MonkeyPatch) -> Any:
+        class MineError(Exception):
+            pass
+
+        theirs, errors = asyncore.ExitNow, []
+        patch.setattr(asyncore, "ExitNow", MineError)
+        for kind in (MineError, theirs):
+            line = Line(b"a")
+            line.handle_read = lambda kind=kind: raise_it(kind)
+            line.handle_error = lambda kind=kind: errors.append(kind)
+            try:
+                asyncore.loop(count=1)
+            except theirs:
+                errors.append("left")
+            line.close()
+        return [getattr(each, "__name__", each) for each in errors]
+
+    assert same(program) == ["MineError", "left"]
+
+
+def test_timer_leaves_the_loop_with_the_exit_now_of_the_import(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = asyncore.ExitNow
+    monkeypatch.setattr(asyncore, "ExitNow", ZeroDivisionError)
+    line = Line(b"a")
+    line.readable = lambda: False
+    compat.call_later(0, raise_it, theirs)
+    with pytest.raises(theirs):
+        compat.loop(1.0, loop=loop)
+    line.close()
+
+
+def raise_it(kind: type[Exception]) -> None:
+    raise kind
+
+
 @pytest.mark.parametrize("name", ["poll", "poll2", "poll3"])
 def test_a_program_may_have_a_loop_of_its_own(same: Same, name: str) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:

@@ -101,19 +101,19 @@ def test_auto_takes_select_where_there_is_nothing_better(
     assert compat.choose().name == "select"
 
 
-def test_use_poll_matters_where_auto_means_select(
+def test_use_poll_is_answered_by_poll2_where_select_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turned_by = []
-    for name, loop in (("poll", "select"), ("poll2", "poll")):
-        note = functools.partial(lambda loop, *args: turned_by.append(loop), loop)
+    for name in ("poll", "poll2"):
+        note = functools.partial(lambda name, *args: turned_by.append(name), name)
         monkeypatch.setitem(loops.ORIGINALS, name, note)
     monkeypatch.setenv("COMPAT_LOOP", "select")
     compat.loop(use_poll=True, map={0: None}, count=1)
     compat.loop(use_poll=True, map={0: None}, count=1, loop="select")
     compat.loop(map={0: None}, count=1)
     monkeypatch.undo()
-    assert turned_by == ["poll", "select", "select"]
+    assert turned_by == ["poll2", "poll2", "poll"]
 
 
 def test_the_loop_ends_with_the_map(any_loop: str) -> None:

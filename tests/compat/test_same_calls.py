@@ -4,8 +4,9 @@ A script is a list of random steps: what happens to a channel, now or in one of 
 handlers, and how often the loop turns after that. It is played in two worlds, each with
 sockets and a loop of its own, and all that the channels are called for is compared.
 
-Rule 1: the reference is ``asyncore.poll`` itself. Where ours is meant to differ, the
-difference is made in the map that poll is given; AsPromised is the whole list of them.
+Rule 1: the reference is ``asyncore.poll`` itself, and ``asyncore.poll2`` for a loop
+that is asked to answer as poll2. Where ours is meant to differ, the difference is made
+in the map that they are given; AsPromised and AsPromisedOfPoll2 list them all.
 Rule 2: both worlds see the same kernel. Descriptors come from a range of the world's
 own, so that a number is given out again in both or in neither; what goes over TCP is
 small and has arrived before the loop turns; large amounts go over UNIX sockets, which
@@ -30,6 +31,7 @@ import time
 from collections import UserDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
@@ -37,6 +39,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import compat
+from compat import selector_loop
 from tests.naive import NaiveLoop
 
 pytestmark = pytest.mark.skipif(
@@ -120,8 +123,24 @@ QUALITIES = st.sampled_from(
         ("ac_in_buffer_size", 1 << 20),
         ("ac_out_buffer_size", 5),
         ("ac_out_buffer_size", 1 << 20),
+        ("connected", False),
     )
 )
+
+# What a program replaces on a channel or on its class while the loop runs. The first
+# two are answers, and the others call what they replace.
+REPLACED = (
+    "readable",
+    "writable",
+    "recv",
+    "handle_read",
+    "handle_read_event",
+    "handle_write_event",
+    "handle_expt_event",
+    "get_terminator",
+    "collect_incoming_data",
+)
+NAMES = st.sampled_from((*REPLACED, *REPLACED[:4]))
 SIDES = st.sampled_from((socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR))
 
 # What a step can be in; whatever a channel has not is never called.
@@ -172,6 +191,11 @@ VERBS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "initiate_send": {"who": WHO},
     "set_terminator": {"who": WHO, "terminator": TERMINATORS},
     "set": {"who": WHO, "quality": QUALITIES},
+    "override": {"who": WHO, "name": NAMES, "answer": st.booleans()},
+    "override_class": {"who": WHO, "name": NAMES, "answer": st.booleans()},
+    "restore": {"who": WHO, "name": NAMES},
+    "restore_class": {"who": WHO, "name": NAMES},
+    "become": {"who": WHO, "kind": st.sampled_from(("announcing", "choosy", "louder"))},
     "close": {"who": WHO},
     "shut_own": {"who": WHO, "side": SIDES},
     "close_behind": {"who": WHO},
@@ -216,6 +240,18 @@ def scripts(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> list[Step
     first = draw(st.lists(OPENED, min_size=1, max_size=5))
     # Some lists in a row: a single one would seldom be long.
     return [*first, *(step for _ in range(4) for step in draw(happen))]
+
+
+CHANGES = ("override", "override_class", "restore", "restore_class", "become", "set")
+
+
+@st.composite
+def overriding_scripts(draw: st.DrawFn) -> list[Step]:
+    """A few channels that announce, read and write; and what replaces their methods."""
+    happen = [STEPS[verb] for verb in ("say", "say", "push", *CHANGES)]
+    opened = Step("open", {"kind": "announcing", "end": "unix"}, turns=0)
+    first = [opened] * draw(st.integers(1, 3))
+    return [*first, *draw(st.lists(st.one_of(*happen), min_size=4, max_size=30))]
 
 
 # ---------------------------------------------------------------------------
@@ -390,6 +426,13 @@ class Choosy(Answers, Announcing):
     """On ours, but it has to be asked."""
 
 
+class Louder(Announcing):
+    """On ours; what an announcing channel may become."""
+
+    def recv(self, buffer_size: int) -> bytes:
+        return super().recv(buffer_size).upper()
+
+
 class Bare(Told):
     """No dispatcher, and its socket is none of the loop's business."""
 
@@ -451,6 +494,7 @@ CLASSES: dict[str, Callable[[World], Any]] = {
     "choosy": Choosy,
     "bare": Bare,
 }
+BECOMES = {"announcing": Announcing, "choosy": Choosy, "louder": Louder}
 
 
 class Producer:
@@ -463,6 +507,18 @@ class Producer:
     def more(self) -> bytes:
         self._channel.told("more")
         return self._parts.pop(0) if self._parts else b""
+
+
+def own(name: str, answer: bool, before: Callable[..., Any]) -> Callable[..., Any]:
+    """What a program puts in a method's place."""
+
+    def method(channel: Any, *args: Any) -> Any:
+        channel.told(f"own {name}")
+        if name in ("readable", "writable"):
+            return answer and is_open(channel)
+        return before(channel, *args)
+
+    return method
 
 
 def kind_of(error: BaseException | None) -> tuple[str, Any]:
@@ -549,6 +605,7 @@ class World:
         self._channels: list[Any] = []
         self._ends: list[Any] = []
         self._held: list[int] = []
+        self._classes = pytest.MonkeyPatch()
         self._spoken = 0
         self._fence = socket.socket(type=socket.SOCK_DGRAM)
         self._fence.bind(("127.0.0.1", 0))
@@ -565,6 +622,7 @@ class World:
             end.close()
         for fd in self._held:
             os.close(fd)
+        self._classes.undo()
         self.map.clear()
         # With an empty map, a loop of ours gives back what it had kept.
         self.loop(self.map, 1)
@@ -810,6 +868,40 @@ class World:
         channel = self.pick(who)
         if channel is not None:
             setattr(channel, *quality)
+            self._changed_by_hand()
+
+    def override(self, who: int, name: str, answer: bool) -> None:
+        channel = self.pick(who)
+        if hasattr(channel, name):
+            before = getattr(type(channel), name)
+            setattr(channel, name, partial(own(name, answer, before), channel))
+            self._changed_by_hand()
+
+    def override_class(self, who: int, name: str, answer: bool) -> None:
+        kind = type(self.pick(who))
+        if kind in CLASSES.values() and hasattr(kind, name):
+            method = own(name, answer, getattr(kind, name))
+            self._classes.setattr(kind, name, method)
+
+    def restore(self, who: int, name: str) -> None:
+        channel = self.pick(who)
+        if name in getattr(channel, "__dict__", ()):
+            delattr(channel, name)
+
+    def restore_class(self, who: int, name: str) -> None:
+        kind = type(self.pick(who))
+        if getattr(vars(kind).get(name), "__name__", "") == "method":
+            self._classes.delattr(kind, name)
+
+    def become(self, who: int, kind: str) -> None:
+        channel = self.pick(who)
+        if isinstance(channel, Announcing):
+            channel.__class__ = BECOMES[kind]
+            self._changed_by_hand()
+
+    def _changed_by_hand(self) -> None:
+        if len(self.map) > selector_loop.FEW:
+            self.clock.jump()
 
     def close(self, who: int) -> None:
         channel = self.pick(who)
@@ -961,12 +1053,13 @@ class Loop:
 class OurLoop(Loop):
     """One of compat's."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, use_poll: bool = False) -> None:
         super().__init__(lambda map: self(map, 1))
         self._name = name
+        self._use_poll = use_poll
 
     def __call__(self, map: Any, count: int) -> None:
-        compat.loop(0.0, map=map, count=count, loop=self._name)
+        compat.loop(0.0, self._use_poll, map, count, loop=self._name)
 
     def run(self, world: World, between: Callable[[], object]) -> None:
         def again() -> None:
@@ -978,7 +1071,7 @@ class OurLoop(Loop):
 
         timer = compat.call_later(0, again, map=world.map)
         try:
-            compat.loop(0.0, map=world.map, loop=self._name)
+            compat.loop(0.0, self._use_poll, world.map, loop=self._name)
         finally:
             timer.cancel()
 
@@ -1048,6 +1141,49 @@ def poll_as_promised(map: Any) -> None:
     asked = AsPromised(map)
     asyncore.poll(0.0, asked)
     asked.close_closed()
+
+
+class AskedByPoll2:
+    """A channel in a map that poll2 is given, which asks when it is asked."""
+
+    def __init__(self, key: Any, channel: Any) -> None:
+        self._key, self.channel = key, channel
+        self.readable = channel.readable
+
+    def writable(self) -> Any:
+        writes = self.channel.writable()
+        self._socket = getattr(self.channel, "socket", None)
+        return writes
+
+    @property
+    def accepting(self) -> Any:
+        return self.channel.accepting
+
+    def is_still_in(self, map: Any) -> bool:
+        return (
+            map.get(self._key) is self.channel
+            and getattr(self.channel, "socket", None) is self._socket
+        )
+
+
+class AsPromisedOfPoll2:
+    """A map that makes of asyncore.poll2 what the selectors loop is meant to be."""
+
+    def __init__(self, map: Any) -> None:
+        self._map = map
+        self._asked: dict[Any, AskedByPoll2] = {}
+
+    def __len__(self) -> int:
+        return len(self._map)
+
+    def items(self) -> list[tuple[Any, AskedByPoll2]]:
+        self._asked = {key: AskedByPoll2(key, it) for key, it in self._map.items()}
+        return list(self._asked.items())
+
+    def get(self, key: Any) -> Any:
+        # Difference 1, as in AsPromised. There is no other.
+        asked = self._asked.get(key)
+        return asked.channel if asked and asked.is_still_in(self._map) else None
 
 
 def is_closed(key: Any) -> bool:
@@ -1159,10 +1295,14 @@ def _line(entry: Entry) -> str:
 # ---------------------------------------------------------------------------
 
 # Each loop of ours, and what it must agree with.
+POLL2 = Loop(lambda map: asyncore.poll2(0.0, map))
+POLL2_AS_PROMISED = Loop(lambda map: asyncore.poll2(0.0, AsPromisedOfPoll2(map)))
 PAIRS = {
     "select": (Loop(lambda map: asyncore.poll(0.0, map)), OurLoop("select")),
-    "poll": (Loop(lambda map: asyncore.poll2(0.0, map)), OurLoop("poll")),
+    "poll": (POLL2, OurLoop("poll")),
     "selectors": (Loop(poll_as_promised), OurLoop("selectors")),
+    "select as poll2": (POLL2, OurLoop("select", use_poll=True)),
+    "selectors as poll2": (POLL2_AS_PROMISED, OurLoop("selectors", use_poll=True)),
 }
 
 
@@ -1191,6 +1331,18 @@ def test_the_same_calls_in_the_same_order_with_the_same_data(
     holds()
 
 
+@pytest.mark.timeout(0 if VARIABLE in os.environ else 120)
+@pytest.mark.parametrize("play", PLAYS)
+@pytest.mark.parametrize("loop", ["selectors", "selectors as poll2"])
+def test_override_takes_effect_at_the_next_event(loop: str, play: str) -> None:
+    @played(EXAMPLES)
+    @given(overriding_scripts())
+    def holds(script: list[Step]) -> None:
+        compare(script, *PAIRS[loop], PLAYS[play])
+
+    holds()
+
+
 def test_a_naive_epoll_is_found_out() -> None:
     """The scripts can tell a wrong loop from a right one."""
 
@@ -1203,6 +1355,16 @@ def test_a_naive_epoll_is_found_out() -> None:
             compare(script, PAIRS["selectors"][0], loop, PLAYS["by turns"])
         finally:
             naive.close()
+
+    with pytest.raises(DifferenceError):
+        holds()
+
+
+def test_poll2_reference_rejects_a_loop_that_answers_as_poll() -> None:
+    @played(EXAMPLES, phases=[Phase.generate])
+    @given(scripts())
+    def holds(script: list[Step]) -> None:
+        compare(script, POLL2_AS_PROMISED, OurLoop("selectors"), PLAYS["by turns"])
 
     with pytest.raises(DifferenceError):
         holds()
