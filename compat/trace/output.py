@@ -506,10 +506,27 @@ def _lost_line(at: int, count: int) -> bytes:
 
 def _warn(message: str, *args: object) -> bool:
     """Tell the log; return False if that would wait for a reader that stalls."""
-    if not is_writable(STDERR):
+    if any(map(_is_stalled, _streams_of_the_log())):
         return False
     logging.getLogger("compat").warning(message, *args)
     return True
+
+
+def _streams_of_the_log() -> list[TextIO | None]:
+    logger: logging.Logger | None = logging.getLogger("compat")
+    handlers: list[logging.Handler | None] = []
+    while logger is not None:
+        handlers += logger.handlers
+        logger = logger.parent if logger.propagate else None
+    return [getattr(each, "stream", None) for each in handlers or [logging.lastResort]]
+
+
+def _is_stalled(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and not is_writable(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        # No file, or closed: a line for it waits for nobody.
+        return False
 
 
 def _behind(stream: TextIO) -> OpenFile:

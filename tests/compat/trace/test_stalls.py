@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncore
+import logging
 import os
 import pty
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import compat
+from compat.nonblocking import write_some
 from compat.trace import output
 from compat.trace.output import WAITING, File, Live
 from compat.trace.reading import Reader, read_lines
@@ -204,6 +206,29 @@ def test_gap_is_said_in_the_log_once(
             sink.write(block(at), at)
         sink.close(0)
     assert caplog.text.count("lines are dropped") == 1
+
+
+def test_log_that_would_stall_is_not_told(
+    fifo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    logger = logging.getLogger("compat")
+    monkeypatch.setattr(output, "WAITING", 1 << 14)
+    with open(reader, "rb", 0), open(writer, "w") as stream, reading(fifo):
+        while write_some(writer, b"x" * 4096) == 4096:
+            """The pipe is not full yet."""
+        handler = logging.StreamHandler(stream)
+        logger.addHandler(handler)
+        try:
+            sink = File(str(fifo), 1 << 30, never)
+            sink.write(HEADER, 0)
+            for at in range(WAITING // len(BLOCK)):
+                sink.write(block(at), at)
+            sink.close(0)
+        finally:
+            logger.removeHandler(handler)
+        assert sink._queue is not None
+        assert sink._queue.has_lost
 
 
 def test_full_trace_into_a_stalled_fifo_ends(fifo: Path) -> None:
