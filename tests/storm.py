@@ -94,6 +94,9 @@ def storm(loop: str, connections: int, rate: float = math.inf) -> Result:
         counters = _counters(server)
         while counters["connections"] > 3:
             counters = _counters(server)
+        # The server may have a descriptor open to write the line of its counters.
+        last.send("it is written.")
+        last.wait_for("it is written.")
         after = _descriptors(server) - 1
         last.close()
         assert counters["clients"] == 3
