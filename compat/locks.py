@@ -6,25 +6,26 @@ the lock's ``__enter__``, before the block begins; then nothing releases the loc
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 __all__ = ["RLock"]
 
-# A final class for typeshed, not for Python.
-_RLock: Any = type(threading.RLock())
+if TYPE_CHECKING or sys.version_info < (3, 14):
+    from threading import RLock
+else:
+    # A call of Python for each "with": only where it is needed.
+    class RLock(type(threading.RLock())):
+        """A reentrant lock."""
 
-
-class RLock(_RLock):  # type: ignore[misc]
-    """A reentrant lock."""
-
-    def __enter__(self) -> None:
-        # Python looks for signals after a call of C, not after a call of Python.
-        try:
-            self.acquire()
-        except BaseException:
-            # The signal came while this waited for the lock, or when it had it.
-            with suppress(RuntimeError):
-                self.release()
-            raise
+        def __enter__(self) -> None:
+            # Python looks for signals after a call of C, not after a call of Python.
+            try:
+                self.acquire()
+            except BaseException:
+                # The signal came while this waited for the lock, or when it had it.
+                with suppress(RuntimeError):
+                    self.release()
+                raise

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import compat
-from compat import loops, schedule
+from compat import chat, loops, schedule
 from tests.support import Peer, is_interrupted, turn_until
 
 
@@ -66,5 +66,6 @@ def nothing_is_turned() -> None:
     here: Any = loops._this_thread
     assert (here._depth, here._turning) == (0, [])
     assert not any(each._wakers for each in schedule._registry._schedules.values())
-    with pytest.raises(RuntimeError):
-        schedule._registry.lock.release()
+    for lock in (schedule._registry.lock, chat._queue_lock):
+        with pytest.raises(RuntimeError):
+            lock.release()
