@@ -52,7 +52,8 @@ def run_script(path: str, args: list[str]) -> None:
     whole = os.path.join(os.getcwd(), path) if path else os.getcwd()
     importer = None if path == "-" else pkgutil.get_importer(whole)
     if importer is not None:
-        _set_path(whole)
+        # The program is in there: Python puts that first even with -P.
+        _set_path(whole, safe=False)
         spec = importer.find_spec("__main__", None)
         if spec is None:
             raise ProgramError(f"can't find '__main__' module in {whole!r}")
@@ -156,6 +157,9 @@ def _run_file(path: str) -> None:
         raise ProgramError(f"can't open file {path!r}: {reason}", 2) from None
     names = {"__file__": path, "__cached__": None, "__loader__": loader}
     if path.endswith(".pyc"):
+        if not source.startswith(importlib.util.MAGIC_NUMBER):
+            with _reported_without_us():
+                raise RuntimeError("Bad magic number in .pyc file")
         _run(names, lambda: loader.get_code("__main__"))
     else:
         _run(names, lambda: compile(source, path, "exec", dont_inherit=True))
@@ -186,10 +190,12 @@ def _run(names: dict[str, Any], compiled: Callable[[], CodeType]) -> None:
         exec(compiled(), namespace)
 
 
-def _set_path(first: str) -> None:
+def _set_path(first: str, *, safe: bool = True) -> None:
     # With -P, or PYTHONSAFEPATH, Python puts nothing of the program's there.
     if not sys.flags.safe_path:
         sys.path[0] = first
+    elif not safe:
+        sys.path.insert(0, first)
     _give_way()
 
 

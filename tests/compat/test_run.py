@@ -217,6 +217,7 @@ def both(tmp_path: Path) -> Both:
         "at_exit.py": AT_EXIT,
         "hook.py": HOOK,
         "broken.py": "x = (",
+        "broken.pyc": "x = (",
         "imports_broken.py": "import broken",
         "imports_nothing.py": "import there_is_no_such_module",
         "package/__init__.py": "",
@@ -320,8 +321,10 @@ def test_code_on_the_command_line_or_typed_is_a_program_too(same: Same) -> None:
     assert "['-', 'one']" in same("-", "one", typed=FACTS).stdout
 
 
-def test_a_safe_path_stays_safe(same: Same) -> None:
-    same("facts.py", PYTHONSAFEPATH="1")
+@pytest.mark.parametrize("program", ["facts.py", "folder", "packed.zip", "-m package"])
+def test_a_safe_path_stays_safe(same: Same, program: str) -> None:
+    same(*program.split(), PYTHONSAFEPATH="1")
+    same(*program.split(), python=("-P",))
 
 
 @pytest.mark.parametrize(
@@ -339,6 +342,7 @@ def test_a_safe_path_stays_safe(same: Same) -> None:
         "hook.py",
         "last_hook.py",
         "last_traceback.py",
+        "broken.pyc",
         "-m package.other.py",
         "-m facts.py",
         "-m .module",
@@ -360,10 +364,11 @@ def test_a_modules_traceback_is_pythons_but_for_its_own_frames(
     assert same(*program.split(), without_frozen=True).returncode == 1
 
 
-def test_missing_excepthook_is_reported_as_python_does(both: Both) -> None:
+def test_known_difference_a_missing_excepthook_shows_our_frames(both: Both) -> None:
     plain, ours = both("no_hook.py")
     first, *_, last = plain.stderr.splitlines()
     assert ours.stderr.startswith(f"{first}\nTraceback")
+    assert "runpy" in ours.stderr
     assert ours.stderr.endswith(f"\n{last}\n")
     assert ours.stderr.count("Traceback") == 1
 
@@ -542,6 +547,15 @@ def test_known_difference_undeclared_bytes_in_a_comment_are_not_refused(
     # Python 3.14 refuses them wherever the program comes from.
     refused = sys.version_info >= (3, 14)
     assert (ours.returncode, ours.stdout) == ((1, "") if refused else (0, "runs\n"))
+
+
+def test_known_difference_a_module_imported_before_gives_no_warning(
+    both: Both, tmp_path: Path
+) -> None:
+    (tmp_path / "package" / "__init__.py").write_text("import package.other")
+    plain, ours = both("-m", "package.other", python=())
+    assert "RuntimeWarning: 'package.other' found in sys.modules" in plain.stderr
+    assert (ours.stderr, ours.returncode) == ("", plain.returncode)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="3.12 removed the modules")
