@@ -116,9 +116,10 @@ def _begin(name: str, args: list[str]) -> None:
     """
     sys.argv[:] = [name, *args]
     _program.main = sys.modules["__main__"] = ModuleType("__main__")
-    vars(_program.main).update(__loader__=BuiltinImporter, __builtins__=builtins)
+    _program.main.__loader__ = BuiltinImporter
     if sys.version_info < (3, 14):
         _program.main.__annotations__ = {}
+    vars(_program.main)["__builtins__"] = builtins
 
 
 def _find(name: str) -> ModuleSpec:

@@ -32,6 +32,7 @@ for name, value in sorted(vars(main).items()):
         print(name, type(value).__name__ if name in kinds else value)
 print(main.__dict__ is globals(), sys.argv, sys.path[0])
 print(getattr(__spec__, "name", None))
+print([name for name in globals() if name.startswith("__")])
 """
 
 CHAINED = """\
