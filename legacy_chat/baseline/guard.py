@@ -22,7 +22,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 # Seconds between SIGTERM and SIGKILL.
 GRACE = 2.0
@@ -89,13 +88,13 @@ def _kill(pid: int) -> bool:
 def _children() -> Iterator[int]:
     """The children of this process, as Linux lists them; none on other systems."""
     own = str(os.getpid())
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        # Another process may end while it is looked at.
-        with contextlib.suppress(OSError):
+    for name in os.listdir("/proc") if sys.platform == "linux" else ():
+        # Not a process, or one that ends while it is looked at.
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
             # "PID (NAME) STATE PARENT …", where NAME may contain anything.
-            _, _, parent, *_ = path.read_text("latin1").rpartition(")")[2].split(" ")
-            if parent == own:
-                yield int(path.parent.name)
+            fields = file.read().decode("latin1").rpartition(")")[2].split()
+            if name.isdecimal() and fields[1] == own:
+                yield int(name)
 
 
 def _prctl(option: int, value: int) -> None:
