@@ -28,8 +28,9 @@ Rule 3: who has not finished its handshake costs nobody else a turn. It is in th
 as a Handshake: the channel itself is asked and called for nothing, and what it pushes
 waits.
 Rule 4: there is no traceback for what a peer does.
-Rule 5: a channel's ``socket`` moves no byte in plain, in either direction, before,
-during and after the handshake. What it cannot encrypt or decrypt is an error.
+Rule 5: from ``start_tls`` on, no byte passes a channel's ``socket`` in plain, in either
+direction: before the handshake is over, after it, and after ``close``. A method that
+could do so is missing.
 """
 
 from __future__ import annotations
@@ -282,7 +283,7 @@ class TLSSocket:
             self._fill()
         return self.waiting
 
-    def recv(self, size: int, flags: int = 0) -> bytes:
+    def recv(self, size: int = 1024, flags: int = 0) -> bytes:
         """At most *size* decrypted bytes; none at the end.
 
         Raises:
@@ -305,23 +306,21 @@ class TLSSocket:
         return b""
 
     def recv_into(
-        self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0
+        self, buffer: WriteableBuffer, nbytes: int | None = None, flags: int = 0
     ) -> int:
         """As ``recv``, into *buffer*; return the number of bytes.
 
         Args:
-            nbytes: at most that many; 0 for the size of the buffer.
+            nbytes: at most that many; 0 and None stand for the size of the buffer.
 
         Raises:
             TypeError: *buffer* is read-only.
-            ValueError: *nbytes* exceeds the buffer; also as from ``recv``.
+            OSError: and ValueError: as from ``recv``.
         """
         with memoryview(buffer).cast("B") as view:
             if view.readonly:
                 raise TypeError("buffer must be writable, got a read-only one")
-            if nbytes > len(view):
-                raise ValueError(f"nbytes must be <= {len(view)}, got {nbytes}")
-            data = self.recv(nbytes or len(view), flags)
+            data = self.recv(min(nbytes or len(view), len(view)), flags)
             view[: len(data)] = data
         return len(data)
 
@@ -329,7 +328,7 @@ class TLSSocket:
         """As ``recv``; with a *buffer*, as ``recv_into``."""
         if buffer is None:
             return self.recv(size)
-        return self.recv_into(buffer, min(size, memoryview(buffer).nbytes))
+        return self.recv_into(buffer, size)
 
     def pending(self) -> int:
         """Bytes that are decrypted and not received yet."""
@@ -388,8 +387,10 @@ class TLSSocket:
         errors: str | None = None,
         newline: str | None = None,
     ) -> Any:
-        """A file that encrypts and decrypts. As a pipe that does not block, its
-        methods return None or raise BlockingIOError where others would wait.
+        """A file that encrypts and decrypts.
+
+        As with a pipe that does not block, its methods return None or raise
+        BlockingIOError where others would wait. Closing it leaves the socket open.
 
         Raises:
             ValueError: *mode* is not made of r, w and b; a text file has no buffer.

@@ -541,6 +541,7 @@ def test_what_is_no_record_ends_the_channel_in_one_line(
     assert (session.socket.ended, session.errors) == (why, [])
     until(any_loop, lambda: peer.ended, peer)
     assert "ALERT" in peer.ended
+    peer.close()
     (record,) = caplog.records
     assert record.getMessage().endswith(f"TLS has failed: {why}")
     assert record.exc_info is None
@@ -683,6 +684,7 @@ def test_an_error_in_handle_secured_is_the_channels(
     until(any_loop, lambda: session.errors, peer)
     assert str(session.errors) == "[ValueError('no')]"
     assert asyncore.socket_map == {}
+    peer.close()
 
 
 # Who is who.

@@ -333,7 +333,7 @@ def recv(sock: TLSSocket) -> bytes:
 
 def recv_into(sock: TLSSocket) -> bytes:
     buffer = bytearray(100)
-    return bytes(buffer[: sock.recv_into(buffer)])
+    return bytes(buffer[: sock.recv_into(buffer, 1000)])
 
 
 def recv_into_a_part(sock: TLSSocket) -> bytes:
@@ -432,7 +432,6 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
         "flags must be 0",
     ),
     (lambda sock: sock.recv(-1), ValueError, "size must be >= 0, got -1"),
-    (lambda sock: sock.recv_into(bytearray(3), 4), ValueError, "nbytes must be <= 3"),
     (lambda sock: sock.recv_into(bytearray(3), -4), ValueError, "must be >= 0"),
     (lambda sock: sock.recv_into(b"read-only"), TypeError, "must be writable"),
     (lambda sock: sock.send("text"), TypeError, "bytes-like"),
