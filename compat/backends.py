@@ -240,7 +240,7 @@ def as_poll2_waits(timeout: float | None) -> float | None:
         raise OverflowError(
             f"timeout must be below {LIMIT / 1000:g} seconds, got {timeout!r}"
         )
-    return None if milliseconds < 0 else milliseconds / 1000
+    return None if milliseconds < 0 else max(timeout, 0.0)
 
 
 def _bounded(seconds: float | None) -> float | None:

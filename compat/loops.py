@@ -130,8 +130,9 @@ def loop(
         while (map or (wait_for_timers and schedule.pending)) and (
             count is None or count > 0
         ):
-            longest = as_poll2_waits(timeout) if as_poll2 else timeout
-            turn(schedule.patience(longest))
+            if as_poll2:
+                timeout = as_poll2_waits(timeout)
+            turn(schedule.patience(timeout))
             schedule.turn_over(waker)
             if count is not None:
                 count -= 1
