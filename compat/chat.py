@@ -27,7 +27,7 @@ import asyncore
 import errno
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
@@ -63,6 +63,9 @@ OnRead: TypeAlias = Callable[[Any, int], object]
 
 # Reentrant, because a signal handler may push. A fork renews it.
 _queue_lock = RLock()
+
+# In place of the first entry of an empty queue; None is an entry.
+_EMPTY = object()
 
 
 class Board(Protocol):
@@ -499,7 +502,11 @@ class async_chat(Original):  # noqa: N801  # the original's name
         with _queue_lock:
             self._compat_counted += size
             fifo = self.producer_fifo
-            last = fifo[-1] if fifo else None
+            try:
+                last = fifo[-1] if fifo else None
+            except IndexError:
+                # Another thread has just sent it.
+                last = None
             if at_the_front:
                 fifo.extendleft(reversed(pieces))
             elif size >= SMALL or last is None:
@@ -546,11 +553,11 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """
         fifo = self._compat_fifo or ()
         for _ in range(len(fifo)):
-            if not fifo or (fifo[0] is None and not to_the_end):
+            first = _first_of(fifo)
+            if first is _EMPTY or (first is None and not to_the_end):
                 return
-            first = fifo[0]
             self.initiate_send()
-            if not self.connected or (fifo and fifo[0] is first):
+            if not self.connected or _first_of(fifo) is first:
                 return
 
     def _compat_send_first(self, fifo: deque[Any]) -> None:
@@ -695,6 +702,14 @@ def _write_now(channel: Any) -> None:
     if getattr(channel, "_compat_waits", False) and not channel._compat_sender:
         channel._compat_waits = False
         channel._compat_write(to_the_end=False)
+
+
+def _first_of(fifo: Sequence[Any]) -> Any:
+    """The first entry, or _EMPTY: another thread may just have sent it."""
+    try:
+        return fifo[0]
+    except IndexError:
+        return _EMPTY
 
 
 def _join_first(fifo: deque[Any], limit: int) -> None:

@@ -329,7 +329,11 @@ class SelectorLoop:
             return []
         if count < 0 or type(self._map) is not dict:
             return None
-        newest = list(islice(reversed(self._map.items()), count))
+        try:
+            newest = list(islice(reversed(self._map.items()), count))
+        except RuntimeError:
+            # Without the GIL, another thread has changed the map meanwhile.
+            return None
         if any(key in self._known for key, _ in newest):
             return None
         return newest[::-1]

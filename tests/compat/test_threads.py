@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncore
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import compat
 from tests.compat.test_loops import Probe
+from tests.support import turn_once, turn_until
 
 
 class Line(compat.async_chat):
@@ -96,3 +98,55 @@ def test_a_thread_that_closes_the_last_channel_ends_the_loop(loop: str) -> None:
     thread.join()
     assert not asyncore.socket_map
     line.peer.close()
+
+
+@pytest.mark.parametrize("index", [0, -1])
+def test_push_survives_an_entry_that_another_thread_sends(index: int) -> None:
+    class Taken(deque[Any]):
+        """Loses its entries in the moment in which one of them is looked up."""
+
+        def __getitem__(self, place: Any) -> Any:
+            if place == index and len(self) == 1:
+                self.clear()
+            return super().__getitem__(place)
+
+    line = Line()
+    line.ac_gather = True
+    line.producer_fifo = Taken([b"x"])
+    line.push(b"y")
+    turn_once("select", timeout=0)
+    if index:
+        assert line.peer.recv(9) == b"y"
+    line.close()
+
+
+def test_channels_that_threads_make_and_close_are_served(loop: str) -> None:
+    class Echo(compat.async_chat):
+        def __init__(self, sock: socket.socket) -> None:
+            super().__init__(sock)
+            self.set_terminator(None)
+
+        def collect_incoming_data(self, data: bytes) -> None:
+            self.push(data)
+            self.close_when_done()
+
+    answers: list[bytes] = []
+
+    def work() -> None:
+        for _ in range(100):
+            ours, peer = socket.socketpair()
+            with peer:
+                Echo(ours)
+                peer.sendall(b"x")
+                answers.append(peer.recv(9) + peer.recv(9))
+        compat.call_soon_threadsafe(left.pop)
+
+    probe, left = Probe(), [None] * 3
+    threads = [threading.Thread(target=work) for _ in left]
+    for thread in threads:
+        thread.start()
+    turn_until(loop, lambda: not left)
+    for thread in threads:
+        thread.join()
+    assert answers == [b"x"] * 300
+    probe.close()
