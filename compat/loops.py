@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
-from compat.backends import as_poll2_waits, is_epoll_default
+from compat.backends import LONGEST_WAIT, as_poll2_waits, is_epoll_default
 from compat.channels import Map
 from compat.schedule import Schedule, Waker, schedule_of
 from compat.selector_loop import SelectorLoop
@@ -122,6 +122,9 @@ def loop(
         map = asyncore.socket_map
     name = choose(loop).name
     as_poll2 = name == "poll" or (use_poll and LOOPS["poll"].is_here())
+    if timeout is not None and not use_poll:
+        # select() and poll() refuse a time that is too large for them.
+        timeout = min(timeout, LONGEST_WAIT)
     schedule = schedule_of(map)
     with (
         _this_thread.turning(schedule, keep=count is not None) as waker,

@@ -330,9 +330,6 @@ class Schedule:
 
     def patience(self, timeout: float | None) -> float | None:
         """How many seconds the next turn may wait: *timeout*, or less."""
-        if timeout is not None and timeout > LONGEST_WAIT:
-            # select() and poll() refuse a time that is too large for them.
-            timeout = LONGEST_WAIT
         if self._soon or self._writers:
             return 0.0
         while self._heap and not self._heap[0][2].pending:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tests.support import OURS, Peer, Process, room
+from tests.support import OURS, Peer, Process, descriptors, room
 
 __all__ = ["Result", "storm"]
 
@@ -69,7 +69,7 @@ def storm(loop: str, connections: int, rate: float = math.inf) -> Result:
         one, other = Peer(address), Peer(address)
         other.send("other is in.")
         other.wait_for("other is in.")
-        before = _descriptors(server)
+        before = descriptors(server.pid)
         began = time.monotonic()
         opened = words = 0
         while opened < connections:
@@ -94,10 +94,7 @@ def storm(loop: str, connections: int, rate: float = math.inf) -> Result:
         counters = _counters(server)
         while counters["connections"] > 3:
             counters = _counters(server)
-        # The server may have a descriptor open to write the line of its counters.
-        last.send("it is written.")
-        last.wait_for("it is written.")
-        after = _descriptors(server) - 1
+        after = descriptors(server.pid) - 1
         last.close()
         assert counters["clients"] == 3
         assert after == before, f"{before} descriptors have become {after}"
@@ -127,10 +124,6 @@ def _check_words(peer: Peer, speaker: Peer, name: str, words: int) -> None:
     peer.wait_for(f"<{name}:{words - 1}>")
     heard = peer.got.replace(f"用户{speaker.name} 说:".encode(), b"").decode()
     assert re.findall(f"<{name}:(\\d+)>", heard) == [str(n) for n in range(words)]
-
-
-def _descriptors(server: Process) -> int:
-    return len(os.listdir(f"/proc/{server.pid}/fd"))
 
 
 def _counters(server: Process) -> dict[str, float]:

@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from tests import secure
 from tests.soak.model import STX, Hearer, Tally, Transcript
-from tests.support import DEADLINE, Process, room
+from tests.support import DEADLINE, Process, descriptors, room
 
 __all__ = ["Outcome", "Plan", "soak"]
 
@@ -332,7 +332,7 @@ class Room:
                 raise AssertionError(f"not in {PATIENCE:g} s: {self.counters}")
 
     def _descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.server.pid}/fd"))
+        return descriptors(self.server.pid)
 
     def _memory(self) -> int:
         pages = Path(f"/proc/{self.server.pid}/statm").read_text().split()[1]
