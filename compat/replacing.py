@@ -14,7 +14,8 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO
 
 from compat.files import PRIVATE
 from compat.streams import writing
@@ -37,6 +38,7 @@ def replacing(path: str, mode: int = SHARED) -> Iterator[Callable[[str], None]]:
     """
     output = _Output(path, mode)
     try:
+        output.open()
         yield output.write
         output.finish()
     except BaseException:
@@ -47,19 +49,26 @@ def replacing(path: str, mode: int = SHARED) -> Iterator[Callable[[str], None]]:
 class _Output:
     """The file that is written: a new one beside the old one, or the file itself."""
 
+    _file: IO[bytes]
+
     def __init__(self, path: str, mode: int) -> None:
         self._path = path
+        self._mode = mode
         self._target = os.path.realpath(path)
         self._part = ""
         self._old: os.stat_result | None = None
-        with writing(path):
+        self._files = ExitStack()
+
+    def open(self) -> None:
+        """Begin to write."""
+        with writing(self._path):
             # Opened even if it will be replaced: a caller that must not write it gets
             # the error now, not after a recording of an hour.
             with suppress(FileNotFoundError):
-                self._file = open(path, "wb", opener=_open_existing)  # noqa: SIM115
+                self._open(self._path, "wb", _open_existing)
                 self._old = os.fstat(self._file.fileno())
             if self._old is None or self._is_replaceable(self._old):
-                self._begin_part(mode)
+                self._begin_part()
 
     def write(self, text: str) -> None:
         with writing(self._path):
@@ -68,7 +77,7 @@ class _Output:
     def finish(self) -> None:
         """Write what is left, and replace the old file."""
         with writing(self._path):
-            self._file.close()
+            self._files.close()
             if self._part:
                 self._adopt()
                 os.replace(self._part, self._target)
@@ -78,20 +87,22 @@ class _Output:
         # Closing writes what is left, which a full disk refuses once more. The caller
         # has the first error already.
         with suppress(OSError):
-            self._file.close()
+            self._files.close()
         if self._part:
-            os.unlink(self._part)
+            # An interrupt comes before the file is there, or after it has got its name.
+            with suppress(FileNotFoundError):
+                os.unlink(self._part)
 
-    def _begin_part(self, mode: int) -> None:
-        if self._old is not None:
-            self._file.close()
-            mode = PRIVATE
+    def _open(self, path: str, how: str, opener: Callable[[str, int], int]) -> None:
+        file = open(path, how, opener=opener)  # noqa: SIM115
+        self._file = self._files.enter_context(file)
+
+    def _begin_part(self) -> None:
+        self._files.close()
+        mode = self._mode if self._old is None else PRIVATE
         folder = os.path.dirname(self._target)
-        part = os.path.join(folder, f".{secrets.token_hex(8)}.part")
-        self._file = open(  # noqa: SIM115
-            part, "xb", opener=lambda name, how: os.open(name, how, mode)
-        )
-        self._part = part
+        self._part = os.path.join(folder, f".{secrets.token_hex(8)}.part")
+        self._open(self._part, "xb", lambda name, flags: os.open(name, flags, mode))
 
     def _is_replaceable(self, old: os.stat_result) -> bool:
         if not stat.S_ISREG(old.st_mode):

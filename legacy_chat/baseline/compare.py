@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from legacy_chat.baseline.format import Action, Got, Heard, Step, Transcript, text_of
 from legacy_chat.baseline.text import does, got, readable, width
 
-__all__ = ["Difference", "compare", "differences"]
+__all__ = ["Difference", "compare", "differences", "first_difference"]
 
 # Bytes that are shown before the first difference, and after it.
 BEFORE = 24
@@ -71,7 +71,7 @@ class Difference(NamedTuple):
                 name: {
                     "recorded": _as_json(recorded),
                     "now": _as_json(now),
-                    "byte": _first(recorded.data, now.data),
+                    "byte": first_difference(recorded.data, now.data),
                 }
                 for name, (recorded, now) in pairs.items()
             },
@@ -98,6 +98,15 @@ def differences(left: Transcript, right: Transcript) -> Iterator[Difference | st
             yield found
 
 
+def first_difference(one: bytes, other: bytes) -> int:
+    """The first byte that differs, or its character's first."""
+    first = next(
+        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
+    return min(_whole(one, first), _whole(other, first))
+
+
 def _step(step: Step | None) -> str:
     if step is None:
         return "it is over"
@@ -108,7 +117,7 @@ def _both(name: str, recorded: Got, now: Got, left: str, right: str) -> Iterator
     if recorded.data == now.data:
         yield f"  {name}: {left} {got(recorded)}, {right} {got(now)}"
         return
-    first = _first(recorded.data, now.data)
+    first = first_difference(recorded.data, now.data)
     yield f"  {name}, byte {first}:"
     start = _start(recorded.data, first)
     space = max(len(left), len(right))
@@ -131,15 +140,6 @@ def _excerpt(each: Got, start: int, first: int) -> str:
 def _start(data: bytes, first: int) -> int:
     """Where to begin to show: a little before, and not within a character."""
     return _whole(data, max(0, first - BEFORE))
-
-
-def _first(one: bytes, other: bytes) -> int:
-    """The first byte that differs, or its character's first."""
-    first = next(
-        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
-        min(len(one), len(other)),
-    )
-    return min(_whole(one, first), _whole(other, first))
 
 
 def _whole(data: bytes, place: int) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 
+from legacy_chat.baseline.compare import first_difference
 from legacy_chat.baseline.crowd import Client, Crowd
 from legacy_chat.baseline.cuts import cut
 from legacy_chat.baseline.errors import RunError
@@ -49,10 +50,6 @@ LAST_LOOK = 3
 
 # A check waits for what is missing, in multiples of what the recording waited.
 MARGIN = 2
-
-# Bytes of an unfinished line that may read differently once more has come: half of a
-# value that gets a name, half of a brace.
-TAIL = 64
 
 
 class Conversation:
@@ -255,11 +252,13 @@ class Conversation:
     def _may_become(self, got: Got, expected: Got) -> bool:
         if got.end:
             return got == expected
-        tail = got.data[-TAIL:].rpartition(b"\n")[2]
-        sure = len(got.data)
-        if self._profile.volatile or b"{" in tail:
-            sure -= len(tail)
-        return expected.data.startswith(got.data[:sure])
+        if not self._profile.volatile:
+            return expected.data.startswith(got.data)
+        same = first_difference(got.data, expected.data)
+        # Half of a value may read differently once all of it has come.
+        opens = expected.data.rfind(b"{", 0, same + 1)
+        is_in_name = opens > expected.data.rfind(b"}", 0, same)
+        return is_in_name or b"\n" not in got.data[same:]
 
     def _is_somebody_there(self) -> bool:
         return any(not client.end for client in self._crowd)
@@ -271,7 +270,8 @@ class Conversation:
         elif self._profile.framing == "stream":
             self._silence().wait_for(lambda: True)
         else:
-            self._silence().settle(self._seconds)
+            # Nobody knows how much of what is expected answers this piece.
+            self._silence().settle(max(self._seconds, self._recorded_seconds))
 
     def _silence(self) -> Quiet:
         if self._quiet is None:

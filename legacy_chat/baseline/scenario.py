@@ -32,8 +32,10 @@ transcript is the same file, with a line for what each client got.
 Each action is a step. A profile with a fence proves when it is over. Otherwise it is
 over after --quiet seconds without a byte, or the profile's "quiet": choose more than
 the server's slowest answer takes. A warning names each step in which nothing arrived.
-check needs no such wait: a step is over when what was recorded has come. --proxy waits
-before it sends the next action on, and ends with Ctrl-C or SIGTERM.
+check needs no such wait: a step is over when what was recorded has come. Only between
+the segments of a "cut" message does it wait as record does, unless the profile's
+framing is "stream". --proxy waits before it sends the next action on, and ends with
+Ctrl-C or SIGTERM.
 """.replace("EXAMPLE", "".join(f"  {line}\n" for line in EXAMPLE))
 
 

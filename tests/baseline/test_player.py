@@ -138,8 +138,9 @@ def test_fence_that_witness_does_not_hear_is_an_error(lines: Place) -> None:
 
 
 def test_fence_without_its_welcome_is_an_error(lines: Place) -> None:
-    profile = fenced(b"fence {n}\r\n", b"NICK w\r\n", b"001")
-    why = r"sent hello b'NICK w\\r\\n' and received no welcome that matches b'001'"
+    # No part of the greeting, whose token is a number.
+    profile = fenced(b"fence {n}\r\n", b"NICK w\r\n", b"^001 w")
+    why = r"sent hello b'NICK w\\r\\n' and received no welcome that matches b'\^001 w'"
     with (
         pytest.raises(RunError, match=why),
         Conversation(lines, profile, timeout=0.2),
@@ -339,15 +340,31 @@ def test_late_end_belongs_to_the_last_step() -> None:
     assert step.heard == {"a": Got(b"", "eof")}
 
 
-def test_half_of_a_value_gets_no_name(lines: Place) -> None:
+@pytest.mark.parametrize(
+    ("pattern", "half", "rest", "expected"),
+    [
+        (
+            b"id=(?P<value>[0-9]+)",
+            b"id=12",
+            b"34 again id=1234\n",
+            b"id={id1} again id={id1}\n",
+        ),
+        (b"<(?P<value>[a-f]+)>", b"<" + b"a" * 90, b"b>\n", b"<{id1}>\n"),
+        (b"<(?P<value>[a-f\n]+)>", b"<a\nb\n", b"c>\n", b"<{id1}>\n"),
+    ],
+    ids=["ambiguous", "long", "several lines"],
+)
+def test_half_of_a_value_gets_no_name(
+    pattern: bytes, half: bytes, rest: bytes, expected: bytes
+) -> None:
     """The server sends the other half when the check has seen the first."""
-    rest = threading.Event()
+    is_seen = threading.Event()
 
     class Halves(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            self.request.sendall(b"id=12")
-            rest.wait(DEADLINE)
-            self.request.sendall(b"34 again id=1234\n")
+            self.request.sendall(half)
+            is_seen.wait(DEADLINE)
+            self.request.sendall(rest)
             self.request.recv(1)
 
     class Looking(Quiet):
@@ -358,17 +375,27 @@ def test_half_of_a_value_gets_no_name(lines: Place) -> None:
         def wait_for(
             self, complete: Callable[[], bool], patience: float = LOOK
         ) -> None:
-            self.crowd.until(self.crowd, lambda client: b"id=12" in client.got)
+            self.crowd.until(self.crowd, lambda client: half in client.got)
             assert not complete()
-            rest.set()
+            is_seen.set()
             super().wait_for(complete, patience)
 
-    profile = Profile(volatile=(Volatile("id", b"id=(?P<value>[0-9]+)"),))
-    expected = said(b"id={id1} again id={id1}\n")
+    profile = Profile(volatile=(Volatile("id", pattern),))
     with (
         serving(Halves) as place,
         pytest.MonkeyPatch.context() as patch,
         Conversation(place, profile) as talk,
     ):
         patch.setattr(player, "Quiet", Looking)
-        assert talk.step(a("open"), expected) == expected
+        assert talk.step(a("open"), said(expected)) == said(expected)
+
+
+def test_check_waits_between_segments_as_the_recording_did(
+    lines: Place, waits: list[Recorded]
+) -> None:
+    steps = [Step(a("open"), {"a": Got(b"{x}")}), Step(a("send", b"ab", "at 1"), {})]
+    volatile = (Volatile("x", rb"welcome[\s\S]*", "any"),)
+    header = Header("talk", quiet=4.0)
+    check(Transcript(header, steps), lines, Profile(volatile=volatile))
+    (quiet,) = waits
+    assert quiet.seconds == [8.0, 4.0, 24.0, LOOK]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from compat.replacing import PRIVATE, SHARED, replacing
+from tests.support import is_interrupted
 
 needs_full = pytest.mark.skipif(
     not os.path.exists("/dev/full"), reason="this system has no /dev/full"
@@ -42,6 +44,24 @@ def test_error_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
         interrupted(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+# The garbage collector closes a file that is interrupted while it is opened.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("old", ["old", None])
+def test_interrupt_at_any_moment_leaves_no_other_file(
+    tmp_path: Path, old: str | None
+) -> None:
+    path = tmp_path / "file"
+    if old:
+        path.write_text(old)
+    for moment in itertools.count(1):
+        was_interrupted = is_interrupted(moment, lambda: write(path))
+        assert set(tmp_path.iterdir()) <= {path}
+        if not was_interrupted:
+            break
+        assert not path.exists() or path.read_text() in (old, "new")
+    assert moment > 20
 
 
 def interrupted(path: Path) -> None:
