@@ -232,7 +232,7 @@ class Audience(Collection[Any]):
         self, members: Iterable[Listener], data: Any, but: Listener | None
     ) -> None:
         # A copy: with a push that fails, somebody leaves in the middle of the walk.
-        for member in tuple(members):
+        for member in list(members):
             if member is but:
                 continue
             try:
@@ -241,6 +241,10 @@ class Audience(Collection[Any]):
                 raise
             except Exception:
                 member.handle_error()
+
+    @property
+    def _compat_has_log(self) -> bool:
+        return self._thread != 0
 
     def _compat_turn_ends(self) -> None:
         """Write the log to everybody."""
@@ -251,11 +255,12 @@ class Audience(Collection[Any]):
             self._round += 1
         behind = []
         # Those who spoke come first: while the others are written to, they answer.
-        for channel, part in parts.items():
+        # Copies, here and below: another thread may close a channel, which leaves.
+        for channel, part in list(parts.items()):
             if _write_part(channel, log, part):
                 behind.append(channel)
         size, directly = len(log), _send is _SEND
-        for channel, reads_log in self._members.items() if size else ():
+        for channel, reads_log in list(self._members.items()) if size else ():
             if not reads_log or channel in parts:
                 continue
             if (
@@ -361,6 +366,9 @@ def _leave(channel: async_chat, data: memoryview, *, at_the_front: bool) -> None
     What another thread has pushed while the beginning of *data* was sent comes behind
     it: *at_the_front*.
     """
+    if channel._compat_audience is None:
+        # Another thread has closed it.
+        return
     rest = bytes(data) if len(data) < SMALL else data
     channel._compat_queue(rest, at_the_front=at_the_front)
     channel._compat_behind = True

@@ -17,7 +17,8 @@ Rule 7: another thread may push at any moment, and no message is lost or cut in 
 that. Queues change under ``_queue_lock``, which is never held during a call of a
 handler or a send. A channel that coalesces writes is sent to by the loop's thread only;
 what a send did not take goes back to the front. Any other channel is sent to by the one
-thread that has claimed it (``_compat_sender``).
+thread that has claimed it (``_compat_sender``). Neither Ctrl+C nor a fork leaves a
+channel claimed.
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ _queue_lock = RLock()
 
 # In place of the first entry of an empty queue; None is an entry.
 _EMPTY = object()
+
+# Added to a thread's number where it claims a channel. A fork makes it larger than all
+# claims before, because the threads that made those are not in the child.
+_process = 0
 
 
 class Board(Protocol):
@@ -116,7 +121,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
     ac_gather = False
     ac_backlog_limit = 0
 
-    # The thread that makes an attempt to send, 0 for none; and is it the last attempt?
+    # The claim of the thread that makes an attempt to send: its number and _process, 0
+    # or an older process's for none. And is it the last attempt?
     _compat_sender = 0
     _compat_closing = False
 
@@ -369,27 +375,33 @@ class async_chat(Original):  # noqa: N801  # the original's name
             and not ("send" in self.__dict__ or "initiate_send" in self.__dict__)
         ):
             # The original without its queue: it is what an echo does most.
-            with _queue_lock:
-                is_free = not (self._compat_sender or self._compat_fifo)
+            is_free = False
+            try:
+                with _queue_lock:
+                    is_free = not (self._compat_sender > _process or self._compat_fifo)
+                    if is_free:
+                        self._compat_sender = get_ident() + _process
                 if is_free:
-                    self._compat_sender = get_ident()
+                    self._compat_push_at_once(data)
+            finally:
+                if is_free:
+                    self._compat_sender = 0
             if not is_free:
                 Original.push(self, data)
-                announce(self)
-                return
-            try:
-                sent = self.socket.send(data)
-                if sent != len(data):
-                    self.producer_fifo.appendleft(data[sent:])
-            except OSError as error:
-                self.producer_fifo.appendleft(data)
-                self._compat_push_failed(error)
-            finally:
-                self._compat_sender = 0
             if self._compat_fifo:
                 announce(self)
         else:
-            Original.push(self, data)
+            size, fifo = self.ac_out_buffer_size, self.producer_fifo
+            if (
+                isinstance(data, bytes | bytearray | memoryview)
+                and len(data) > size
+                and isinstance(fifo, deque)
+            ):
+                # As the original, but in one step: another thread may push.
+                fifo.extend([data[at : at + size] for at in range(0, len(data), size)])
+                self.initiate_send()
+            else:
+                Original.push(self, data)
             announce(self)
 
     def push_with_producer(self, producer: Any) -> None:
@@ -417,7 +429,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """
         if not isinstance(self, async_chat):
             return Original.send(self, data)
-        if self.ac_gather is True and not self._compat_sender:
+        if self.ac_gather is True and self._compat_sender <= _process:
             _write_now(self)
         try:
             return self.socket.send(data)
@@ -437,13 +449,15 @@ class async_chat(Original):  # noqa: N801  # the original's name
         fifo = self._compat_fifo
         if not fifo or not self.connected:
             return
-        with _queue_lock:
-            before = self._compat_sender
-            if before not in (0, get_ident()):
-                # What was queued meanwhile has announced, so the loop sends it.
-                return
-            self._compat_sender = get_ident()
+        me = get_ident() + _process
+        # Its own claim, in a handler that its send has called.
+        before = me if self._compat_sender == me else 0
         try:
+            with _queue_lock:
+                if self._compat_sender > _process and self._compat_sender != me:
+                    # What was queued meanwhile has announced, so the loop sends it.
+                    return
+                self._compat_sender = me
             if self.ac_gather is True:
                 # First of all: a thread that pushes from now on wakes the loop itself.
                 self._compat_waits = False
@@ -452,7 +466,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
             if fifo:
                 self._compat_send_first(fifo)
         finally:
-            self._compat_sender = before
+            if self._compat_sender == me:
+                self._compat_sender = before
         if self._compat_behind and not fifo:
             self._compat_behind = False
 
@@ -562,26 +577,43 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     def _compat_send_first(self, fifo: deque[Any]) -> None:
         """Try to send the first entry; what is rare about it is the original's."""
-        first = fifo[0]
-        if type(first) is bytearray:
-            with _queue_lock:
+        with _queue_lock:
+            first = _first_of(fifo)
+            if first is _EMPTY:
+                return
+            if type(first) is bytearray:
                 # Another thread may be about to add to it.
                 first = fifo[0] = bytes(first)
-        if type(first) is not bytes or not 0 < len(first) <= self.ac_out_buffer_size:
+        size = self.ac_out_buffer_size
+        if not ((type(first) is bytes and 0 < len(first) <= size) or _is_view(first)):
             if hasattr(first, "more"):
                 # What it gives is queued, too.
                 self._compat_counted = UNCOUNTED
             Original.initiate_send(self)
             return
         try:
-            sent = self.send(first)
+            sent = self.send(first[:size])
         except OSError:
             self.handle_error()
             return
-        if sent == len(first):
-            fifo.popleft()
-        elif sent:
-            fifo[0] = first[sent:]
+        with _queue_lock:
+            if _first_of(fifo) is not first:
+                # Another thread has discarded it.
+                return
+            if sent == len(first):
+                fifo.popleft()
+            elif sent:
+                fifo[0] = first[sent:]
+
+    def _compat_push_at_once(self, data: bytes) -> None:
+        """Send it, and queue what is not taken: the channel is claimed for that."""
+        try:
+            sent = self.socket.send(data)
+            if sent != len(data):
+                self.producer_fifo.appendleft(data[sent:])
+        except OSError as error:
+            self.producer_fifo.appendleft(data)
+            self._compat_push_failed(error)
 
     def _compat_push_failed(self, error: OSError) -> None:
         try:
@@ -699,7 +731,7 @@ def _catch_up(channel: Any) -> None:
 def _write_now(channel: Any) -> None:
     """Make the attempts that wait for the end of the turn."""
     _catch_up(channel)
-    if getattr(channel, "_compat_waits", False) and not channel._compat_sender:
+    if getattr(channel, "_compat_waits", False) and channel._compat_sender <= _process:
         channel._compat_waits = False
         channel._compat_write(to_the_end=False)
 
@@ -710,6 +742,11 @@ def _first_of(fifo: Sequence[Any]) -> Any:
         return fifo[0]
     except IndexError:
         return _EMPTY
+
+
+def _is_view(entry: Any) -> bool:
+    """Return whether an entry is a view of bytes, and not empty."""
+    return type(entry) is memoryview and entry.format == "B" and len(entry) > 0
 
 
 def _join_first(fifo: deque[Any], limit: int) -> None:
@@ -728,8 +765,10 @@ def _join_first(fifo: deque[Any], limit: int) -> None:
 
 def _after_fork_in_child() -> None:
     # Another thread may have held it, and that thread is not here any more.
-    global _queue_lock  # noqa: PLW0603  # a lock cannot be renewed in its place
+    global _queue_lock, _process  # noqa: PLW0603  # neither can be changed in its place
     _queue_lock = RLock()
+    # No thread's number is as large.
+    _process += 1 << 64
 
 
 at_fork(after_in_child=_after_fork_in_child)

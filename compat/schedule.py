@@ -280,6 +280,14 @@ class Writer(Protocol):
         """Write it. A second call finds nothing to do."""
 
 
+class Log(Writer, Protocol):
+    """What an audience is told in a turn."""
+
+    @property
+    def _compat_has_log(self) -> bool:
+        """Has this turn begun a log that is not written yet?"""
+
+
 class Schedule:
     """One map's timers, calls from other threads, and writers at the end of a turn."""
 
@@ -298,7 +306,7 @@ class Schedule:
         self._turn_watchers: list[Callable[[float], object]] = []
         # Who has something to write when the turn is over: channels, then audiences.
         self._writers: deque[Writer] = deque()
-        self._audiences: deque[Writer] = deque()
+        self._audiences: deque[Log] = deque()
 
     def call_later(
         self, seconds: float, callback: Callable[..., object], *args: Any
@@ -387,13 +395,17 @@ class Schedule:
         for callback in tuple(self._turn_watchers):
             _call(callback, (seconds,))
 
-    def wait_for_turn_end(self, audience: Writer) -> None:
+    def wait_for_turn_end(self, audience: Log) -> None:
         """Let an audience write when the channels have."""
         self._audiences.append(audience)
 
     def _end_audiences(self) -> None:
         while self._audiences:
-            self._audiences.popleft()._compat_turn_ends()
+            # Ctrl+C may come between any two calls, so it stays here until then.
+            if self._audiences[0]._compat_has_log:
+                self._audiences[0]._compat_turn_ends()
+            else:
+                self._audiences.popleft()
 
     def _after_fork(self) -> None:
         self._wakers[:] = [each for each in self._wakers if not each.left_behind]
@@ -658,6 +670,7 @@ class _Registry:
         with self.lock:
             idle = not (
                 schedule._wakers
+                or schedule._audiences
                 or schedule.pending
                 or schedule._signals
                 or schedule._turn_watchers

@@ -30,6 +30,19 @@ class Echo(compat.async_chat):
         self.push(b"\n")
 
 
+class Member(Echo):
+    """Tells its audience, too."""
+
+    def __init__(self, sock: socket.socket, audience: compat.Audience) -> None:
+        Echo.__init__(self, sock)
+        self.audience = audience
+        audience.add(self)
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        Echo.collect_incoming_data(self, data)
+        self.audience.push(data, but=self)
+
+
 def stop() -> None:
     raise asyncore.ExitNow
 
@@ -60,6 +73,52 @@ def test_after_ctrl_c_at_any_moment_the_loop_can_be_turned_again(
             break
     # Of the shortest, asyncore's own turn on select.
     assert moment > 100
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_audience_goes_on_after_ctrl_c_at_any_moment(loop: str) -> None:
+    for moment in count(1):
+        audience, pairs = compat.Audience(), [socket.socketpair() for _ in range(2)]
+        members = [Member(sock, audience) for sock, _ in pairs]
+        speaker, listener = (Peer(there) for _, there in pairs)
+        speaker.send("one\n")
+        timer = compat.call_later(0, stop)
+        interrupted = is_interrupted(moment, lambda: compat.loop(0, loop=loop))
+        timer.cancel()
+        nothing_is_turned()
+        speaker.send("two\n")
+        for peer in (speaker, listener):
+            turn_until(loop, lambda peer=peer: b"two" in peer.take_what_is_there())
+            peer.close()
+        for member in members:
+            member.close()
+        if not interrupted:
+            break
+    assert moment > 100
+
+
+@pytest.mark.parametrize("gathers", [False, True])
+@pytest.mark.parametrize("waiting", [0, 2])
+def test_no_channel_stays_claimed_after_ctrl_c(gathers: bool, waiting: int) -> None:
+    for moment in count(1):
+        sock, there = socket.socketpair()
+        channel, peer = Echo(sock), Peer(there)
+        channel.ac_gather = gathers
+        channel.producer_fifo.extend([b"before"] * waiting)
+
+        def send(channel: Echo = channel) -> None:
+            channel.push(b"now")
+            channel.initiate_send()
+
+        interrupted = is_interrupted(moment, send)
+        assert channel._compat_sender == 0
+        channel.discard_buffers()
+        channel.close()
+        peer.close()
+        if not interrupted:
+            break
+    assert moment > 10
 
 
 def nothing_is_turned() -> None:

@@ -7,7 +7,9 @@ queue, the test has a second thread push, and goes on when that has pushed or wa
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 
 import compat
-from tests.support import WatchedLock, in_a_turn, turn_until
+from tests.support import WatchedLock, in_a_turn, process, turn_until
 
 MESSAGE = b"<one message to everybody>"
 OTHER = b"<FROM ANOTHER THREAD>"
@@ -199,3 +201,94 @@ def test_two_first_pushes_make_one_queue(
     channel.producer_fifo.append(MESSAGE)
     threads[0].join()
     assert sorted(channel.producer_fifo) == [OTHER, MESSAGE]
+
+
+class Sliced(bytes):
+    """Bytes, of which the second piece is cut while another thread acts."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def __getitem__(self, key: Any) -> Any:
+        if self.meanwhile is not None and key.start:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            in_another_thread(meanwhile)
+        return super().__getitem__(key)
+
+
+def test_large_message_stays_whole(loop: str, make: Make) -> None:
+    channel, size = make(Channel), 200_000
+    message = Sliced(b"x" * size)
+    message.meanwhile = lambda: channel.push(OTHER)
+    in_a_turn(loop, lambda: channel.push(message))
+    turn_until(loop, lambda: channel.has_got(size + len(OTHER)))
+    assert channel.got in (message + OTHER, OTHER + message)
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_member_closed_by_a_thread_costs_the_others_nothing(
+    loop: str, make: Make, closed: int
+) -> None:
+    channels, audience = [make(Coalescing) for _ in range(4)], compat.Audience()
+    for channel in channels:
+        audience.add(channel)
+    channels[1].sock.meanwhile = channels[closed].close
+    in_a_turn(loop, lambda: audience.push(MESSAGE))
+    for channel in channels:
+        if channel is not channels[closed]:
+            turn_until(loop, lambda channel=channel: channel.has_got(len(MESSAGE)))
+            assert channel.got == MESSAGE
+    assert channels[closed] not in audience
+    assert not channels[closed].producer_fifo
+
+
+@pytest.mark.parametrize("size", [1, 200_000])
+@pytest.mark.parametrize("kind", [Channel, Coalescing])
+def test_queue_discarded_during_a_send_keeps_what_comes_next(
+    loop: str, make: Make, kind: type[Channel], size: int
+) -> None:
+    channel = make(kind)
+
+    def discard_and_push() -> None:
+        channel.discard_buffers()
+        channel.push(OTHER)
+
+    channel.producer_fifo.append(memoryview(MESSAGE * size)[:60_000])
+    channel.sock.meanwhile = discard_and_push
+    turn_until(loop, lambda: channel.has_got(1) and channel.got.endswith(OTHER))
+    assert channel.connected
+
+
+# Another thread forks while this one sends, and the child pushes.
+FORK = """
+import os, socket, threading, warnings
+import compat
+
+warnings.simplefilter("ignore", DeprecationWarning)
+
+class Socket(socket.socket):
+    def send(self, data):
+        Socket.send = socket.socket.send
+        forker = threading.Thread(target=fork)
+        forker.start()
+        forker.join()
+        return super().send(data)
+
+def fork():
+    pid = os.fork()
+    if not pid:
+        channel.push(b"the child")
+        os._exit(len(channel.producer_fifo))
+    print("left in the queue:", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+ours, peer = socket.socketpair()
+channel = compat.async_chat(Socket(fileno=ours.detach()))
+channel.push(b"the parent")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_child_forked_during_a_send_sends_at_once() -> None:
+    with process(sys.executable, "-c", FORK) as program:
+        assert program.wait() == 0
+    assert program.err == []
+    assert program.out[0] == "left in the queue: 0"
