@@ -230,7 +230,8 @@ class TLSSocket:
         self._plain, self._gone = b"", 0
         # Has the end, or what went wrong, been told to recv's caller?
         self._told = False
-        self._error: OSError | None = None
+        # The arguments of the error, which would keep the frames that it has been in.
+        self._error: tuple[Any, ...] = ()
         # Records, or the rest of them, that the kernel has not taken.
         self._unsent = b""
         # What was encrypted and not counted, because the kernel had not taken it.
@@ -301,8 +302,8 @@ class TLSSocket:
         if self._plain:
             return self._take(size)
         self._told = True
-        if self._error is not None:
-            raise self._error
+        if self._error:
+            raise OSError(*self._error)
         return b""
 
     def recv_into(
@@ -475,7 +476,7 @@ class TLSSocket:
             # There may be something that came with the end of the handshake.
             self._decrypt(None)
         except OSError as error:
-            self.ended, self._error = f"{error.strerror or error}", error
+            self.ended, self._error = f"{error.strerror or error}", error.args
         else:
             self._decrypt(data)
 
@@ -510,7 +511,7 @@ class TLSSocket:
 
     def _fail(self, reason: str) -> None:
         self.ended = reason
-        self._error = ConnectionAbortedError(errno.ECONNABORTED, reason)
+        self._error = errno.ECONNABORTED, reason
         logger.info("%s: TLS has failed: %s", _peer(self._sock), reason)
 
     def _encrypt(self, data: ReadableBuffer) -> None:
@@ -738,6 +739,8 @@ class Handshake(async_chat):
             return False
         self._over = True
         self._timer.cancel()
+        # It would refer to itself.
+        vars(self).pop("writable", None)
         self.del_channel()
         self.socket, self.connected = None, False
         self._tls._handshake = None
@@ -848,6 +851,13 @@ class TLS(asyncore.dispatcher):
             if not type(self).writable(self):
                 return
         super().handle_write_event()
+
+    def close(self) -> None:
+        """Close it; afterwards it does not refer to itself."""
+        try:
+            super().close()
+        finally:
+            self._tls_release()
 
     def handle_expt(self) -> None:
         """Drop urgent data, which TLS does not protect."""

@@ -188,11 +188,12 @@ class Throttle:
             # asyncore's own loop has no timers: nobody would end the pause.
             return
         self.cancel()
-        self._paused(session)
         session.pause_reading()
         self._timer = compat.call_later(
             seconds, session.resume_reading, map=session._map
         )
+        # Last, for it may close the session.
+        self._paused(session)
 
 
 class IdleSweep:

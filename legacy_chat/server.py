@@ -250,13 +250,14 @@ class ChatServer(Listener):
         self.counters.accepted += 1
         self._places.take(session.addr)
         on_read: list[Callable[[ChatSession, int], object]] = []
-        if self.limits.throttles:
-            throttle = Throttle(self.limits, self.handle_session_paused)
-            session.throttle(throttle)
-            on_read.append(throttle.data_read)
         if self._idle is not None:
             self._idle.watch(session)
             on_read.append(self._idle.data_read)
+        if self.limits.throttles:
+            # Last, for handle_session_paused may close the session.
+            throttle = Throttle(self.limits, self.handle_session_paused)
+            session.throttle(throttle)
+            on_read.append(throttle.data_read)
         session.watch_reads(self.clients.may_read, *on_read)
 
     def handle_session_paused(self, session: ChatSession) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asynchat
 import asyncore
 import contextlib
+import gc
 import logging
 import os
 import select
@@ -12,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -1197,3 +1199,39 @@ def test_over_tls_adds_the_mixin_once() -> None:
     assert (kind.__name__, kind.__module__) == ("async_chat", "compat.chat")
     assert over_tls(kind) is kind
     assert over_tls(len) is len
+
+
+class Pausing(KINDS["gathering"]):  # type: ignore[misc]
+    """Reads one byte, and then nothing more."""
+
+    ac_in_buffer_size = 1
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        super().collect_incoming_data(data)
+        self.pause_reading()
+
+
+@pytest.mark.parametrize("end", ["reset", "closed with decrypted data"])
+def test_closed_channel_is_freed_at_once(
+    loop: str, pair: tuple[socket.socket, socket.socket], end: str
+) -> None:
+    kind = KINDS["gathering"] if end == "reset" else Pausing
+    session, peer = secured(loop, kind, pair)
+    gc.collect()
+    gc.disable()
+    try:
+        if end == "reset":
+            linger = b"\1\0\0\0\0\0\0\0"
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            peer.close()
+            turn_until(loop, lambda: session.peer_closed)
+        else:
+            peer.send(b"two")
+            until(loop, lambda: session.got, peer)
+            assert session.socket.waiting
+            session.close()
+        session = weakref.ref(session)
+        turn_once(loop, timeout=0)
+        assert session() is None
+    finally:
+        gc.enable()

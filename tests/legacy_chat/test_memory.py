@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from legacy_chat import ChatServer, ChatSession
 from tests.greedy import greedy, most_memory
-from tests.legacy_chat.rooms import Room, our_room
+from tests.legacy_chat.rooms import Room, our_room, room_of
 from tests.secure import write_files
 from tests.support import in_a_turn, turn_once
 
@@ -74,6 +75,31 @@ def test_closed_session_is_freed_at_once(
         watched = end_session(room, end)
         turn_once(loop, timeout=0)
         assert [each() for each in watched] == [None, None]
+
+
+class Kicking(ChatServer):
+    """Closes a client that says too much."""
+
+    def handle_session_paused(self, session: ChatSession) -> None:
+        super().handle_session_paused(session)
+        session.close()
+
+
+def test_session_closed_as_it_pauses_is_freed_at_once(
+    loop: str, no_collector: None
+) -> None:
+    server = Kicking(
+        host="127.0.0.1", port=0, flood_messages=0.001, flood_burst=1000.0, idle=3600.0
+    )
+    with room_of(server, loop) as room:
+        peer = room.join()
+        session = weakref.ref(room.session(peer))
+        peer.send("one")
+        room.until(lambda: server.counters.messages_in)
+        peer.send("too many")
+        room.until(lambda: server.counters.pauses)
+        turn_once(loop, timeout=0)
+        assert session() is None
 
 
 def kept(sessions: Any) -> int:
