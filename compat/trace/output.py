@@ -413,7 +413,7 @@ class Live:
         try:
             lines = list(self._lines(turn, self._reader, color=self._color))
             block = "".join(f"{line}\n" for line in lines)
-            if not len(self._queue):
+            if not len(self._queue) and not _is_stalled(self._stream):
                 # What the program has printed before.
                 self._stream.flush()
             self._queue.add(self._encoded(block), now, len(lines))

@@ -490,7 +490,10 @@ class Reader:
 
 def _is_sound(fields: dict[str, Any]) -> bool:
     """Return whether each field that is known here has the type that it needs."""
-    if fields.get("e") == "call" and isinstance(fields.get("in"), float):
+    what = fields.get("e")
+    if what == "call" and isinstance(fields.get("in"), float):
+        return False
+    if what == "turn" and not isinstance(fields.get("n", 0), int):
         return False
     return all(_fits(name, value) for name, value in fields.items())
 

@@ -61,6 +61,13 @@ def test_view_of_a_wrong_header_is_a_result_or_a_line(view: str) -> None:
 
 
 @pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("number", ["null", "true", "1.0", '"1"', "[1]"])
+def test_turn_without_a_number_ends_the_trace(view: str, number: str) -> None:
+    turn = f'{{"e":"turn","t":1,"n":{number}}}\n'
+    assert wrong(view, hello().bytes() + turn.encode() * 2) == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
 def test_view_of_a_directory_is_one_line(view: str, tmp_path: Path) -> None:
     status, out, err = shown(view, tmp_path)
     assert (status, out) == (2, "")

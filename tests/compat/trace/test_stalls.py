@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -308,6 +309,28 @@ def test_stalled_terminal_loses_turns_and_says_so(
     # No line was torn.
     rest = [line for line in shown if line != gap]
     assert all(line.startswith(("turn ", "  ")) for line in rest)
+
+
+def test_unfinished_line_of_the_program_does_not_stall_the_trace() -> None:
+    reader, fd = os.pipe()
+    with open(fd, "w", encoding="utf-8") as stream:
+        while write_some(fd, b"x" * 4096) == 4096:
+            """Another process fills the pipe."""
+        stream.write("unfinished")
+        thread = threading.Thread(target=_print_a_turn, args=(stream,), daemon=True)
+        thread.start()
+        thread.join(DEADLINE)
+        was_stalled = thread.is_alive()
+        os.read(reader, 1 << 20)
+        thread.join()
+        assert not was_stalled
+    os.close(reader)
+
+
+def _print_a_turn(stream: TextIO) -> None:
+    live = Live(1 << 30, never, stream)
+    live.write(HEADER + block(1), 0)
+    live.close(1)
 
 
 @pytest.mark.parametrize("into", ["-", "/dev/stderr"])
