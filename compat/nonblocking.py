@@ -7,12 +7,14 @@ disk without waiting for that disk.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeAlias
 
 from compat.files import file_behind
@@ -29,6 +31,13 @@ PIECE = getattr(select, "PIPE_BUF", 512)
 # select() takes no descriptor above this.
 SELECT_LIMIT = 1024
 
+# Tells pwritev() not to wait, for a write alone. 0 where the system has no such flag.
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "pwritev") else 0
+
+# What pwritev() raises for a file that cannot be written like that: a terminal, or a
+# pipe on an older system.
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ESPIPE)
+
 Write: TypeAlias = Callable[[memoryview], int]
 
 
@@ -41,18 +50,15 @@ def write_some(fd: int, data: bytes | memoryview, patience: float = 0.0) -> int:
     Raises:
         OSError: the file cannot be written.
     """
-    view, done = memoryview(data), 0
-    with _writer(fd) as write:
-        end = time.monotonic() + patience
-        while done < len(view):
-            try:
-                done += write(view[done:])
-                end = time.monotonic() + patience
-            except BlockingIOError:
-                left = end - time.monotonic()
-                if left <= 0 or not is_writable(fd, left):
-                    break
-    return done
+    view, mode = memoryview(data), os.fstat(fd).st_mode
+    if _NOWAIT and not stat.S_ISREG(mode):
+        try:
+            return _write_while_taken(fd, view, patience, partial(_write_nowait, fd))
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+    with _writer(fd, mode) as write:
+        return _write_while_taken(fd, view, patience, write)
 
 
 def is_writable(fd: int, patience: float = 0.0) -> bool:
@@ -69,20 +75,38 @@ def is_writable(fd: int, patience: float = 0.0) -> bool:
         return True
 
 
+def _write_while_taken(fd: int, view: memoryview, patience: float, write: Write) -> int:
+    done = 0
+    end = time.monotonic() + patience
+    while done < len(view):
+        try:
+            done += write(view[done:])
+            end = time.monotonic() + patience
+        except BlockingIOError:
+            left = end - time.monotonic()
+            if left <= 0 or not is_writable(fd, left):
+                break
+    return done
+
+
+def _write_nowait(fd: int, view: memoryview) -> int:
+    # -1 is the file's own position.
+    return os.pwritev(fd, (view,), -1, _NOWAIT)
+
+
 @contextmanager
-def _writer(fd: int) -> Iterator[Write]:
+def _writer(fd: int, mode: int) -> Iterator[Write]:
     """A function that writes to the file, or raises BlockingIOError."""
-    mode = os.fstat(fd).st_mode
     own = _opened_again(fd, mode)
     if own is not None:
         try:
-            yield lambda view: os.write(own, view)
+            yield partial(os.write, own)
         finally:
             os.close(own)
     elif stat.S_ISREG(mode) or not os.get_blocking(fd):
-        yield lambda view: os.write(fd, view)
+        yield partial(os.write, fd)
     else:
-        yield lambda view: _write_if_ready(fd, view)
+        yield partial(_write_if_ready, fd)
 
 
 def _opened_again(fd: int, mode: int) -> int | None:

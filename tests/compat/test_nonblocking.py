@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import socket
@@ -41,6 +42,13 @@ def ends_of(kind: str) -> Iterator[Ends]:
     finally:
         for fd in ends:
             os.close(fd)
+
+
+@pytest.fixture(params=["with the flag", "without it"], autouse=True)
+def _flag(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test once as on a system that has no RWF_NOWAIT."""
+    if request.param == "without it":
+        monkeypatch.setattr(nonblocking, "_NOWAIT", 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,6 +119,7 @@ def test_reader_that_does_not_read_costs_no_more_than_the_patience(
 def test_where_a_pipe_cannot_be_opened_again_pieces_fit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(nonblocking, "_NOWAIT", 0)
     monkeypatch.setattr(nonblocking, "_opened_again", lambda fd, mode: None)
     with ends_of("pipe") as (reader, fd):
         taken = write_some(fd, b"x" * (1 << 20))
@@ -133,3 +142,31 @@ def test_descriptor_above_the_limit_of_select_is_written() -> None:
             assert os.read(reader, 100) == b"hello"
         finally:
             os.close(high)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_write_with_the_flag_opens_no_descriptor(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nonblocking, "_NOWAIT", getattr(os, "RWF_NOWAIT", 0))
+    with ends_of(kind) as (reader, fd):
+        try:
+            os.pwritev(fd, (b"hel",), -1, nonblocking._NOWAIT or 1 << 30)
+        except (OSError, AttributeError):
+            pytest.skip("this system cannot write so")
+        monkeypatch.delattr(nonblocking, "_writer")
+        assert write_some(fd, b"lo") == 2
+        assert os.read(reader, 100) == b"hello"
+
+
+def test_file_that_refuses_the_flag_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(fd: int, view: memoryview) -> int:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(nonblocking, "_NOWAIT", 8)
+    monkeypatch.setattr(nonblocking, "_write_nowait", refuse)
+    with ends_of("pipe") as (reader, fd):
+        assert write_some(fd, LINE) == len(LINE)
+        assert os.read(reader, 1 << 16) == LINE
