@@ -2,7 +2,8 @@
 
 Rule 1: a head ends with an empty line. A line ends with CRLF, or with LF alone, as
 people type it.
-Rule 2: a head that RFC 9112 calls malformed is an error, never a guess.
+Rule 2: a head that RFC 9112 calls malformed is an error, never a guess. A malformed
+request line is one at once: TLS, or HTTP/0.9, may have no end to wait for.
 
 Source: RFC 9112, sections 2.2, 3 and 5; RFC 9110, section 15.
 """
@@ -56,19 +57,30 @@ def read_head(data: bytes) -> Head | None:
     data = data[begin.end() :] if begin else data
     if LINE_END.match(data):
         raise HeadError("400 Bad Request")
+    request_line, line_end, _ = data.partition(b"\n")
+    if not line_end:
+        # The last byte may be the first one of its end.
+        if CONTROL.search(request_line.removesuffix(b"\r")):
+            raise HeadError("400 Bad Request")
+        return None
+    head = _read_request_line(request_line.removesuffix(b"\r"))
     end = HEAD_END.search(data)
     if end is None:
         return None
-    request_line, *fields = LINE_END.split(data[: end.start()])
-    found = REQUEST_LINE.fullmatch(request_line)
-    if found is None or any(map(CONTROL.search, fields)):
+    for field in LINE_END.split(data[: end.start()])[1:]:
+        # No colon; or a space before it or before the name, which joins lines.
+        if CONTROL.search(field) or not FIELD.fullmatch(field):
+            raise HeadError("400 Bad Request")
+    return head
+
+
+def _read_request_line(line: bytes) -> Head:
+    found = REQUEST_LINE.fullmatch(line)
+    if found is None:
         raise HeadError("400 Bad Request")
     method, target, major = found.groups()
     if major != b"1":
         raise HeadError("505 HTTP Version Not Supported")
-    if not all(map(FIELD.fullmatch, fields)):
-        # No colon; or a space before it or before the name, which joins lines.
-        raise HeadError("400 Bad Request")
     return Head(method, _path(target))
 
 
