@@ -12,7 +12,8 @@ Rule 4: no handler is called before everybody has been written to.
 Rule 5: who has a ``push`` or a ``send`` of its own gets every message by its ``push``.
 Rule 6: where ``may_read`` decides on reads, a turn ends its reads once its log is full
 (``FULL_LOG``). Every channel that was ready then is read before another is read again,
-except for a few short messages in each turn, which do not wait.
+except for a few short messages in each turn, which do not wait. Those are read in
+rounds, too. A channel that joins during a round is read in the next one.
 """
 
 from __future__ import annotations
@@ -51,6 +52,30 @@ class Listener(Protocol):
     def handle_error(self) -> None: ...
 
 
+class _Rounds:
+    """Turns in which every channel is read once, before any is read again.
+
+    Attributes:
+        number: the present round's.
+        lasts: Did an earlier turn of this round refuse a channel?
+        refused: Did this turn refuse a channel?
+    """
+
+    def __init__(self) -> None:
+        self.number = 1
+        self.lasts = self.refused = False
+
+    def had(self, number: int) -> bool:
+        """Return whether a channel that was read in that round has to wait."""
+        return self.lasts and number == self.number
+
+    def end_turn(self) -> None:
+        """Go on with the round if a channel was refused, and else begin the next."""
+        self.lasts, self.refused = self.refused, False
+        if not self.lasts:
+            self.number += 1
+
+
 class Audience(Collection[Any]):
     """Channels that are told the same, in the order of their joining.
 
@@ -73,12 +98,9 @@ class Audience(Collection[Any]):
         self._parts: dict[async_chat, Part] = {}
         # The thread in whose turn the log is written; 0 between two turns.
         self._thread = 0
-        # Reads: the present round; has a channel been refused in this turn, and in an
-        # earlier one of the same round? The short reads of this turn, beyond its full
-        # log.
-        self._round = 1
-        self._refused = self._is_full = False
-        self._short_reads = 0
+        # Reads, and the short ones beyond a full log, with their number in this turn.
+        self._reads, self._short_reads = _Rounds(), _Rounds()
+        self._short_count = 0
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._members
@@ -102,6 +124,9 @@ class Audience(Collection[Any]):
         """
         if channel in self._members:
             return
+        if self._reads.lasts and isinstance(channel, async_chat):
+            # Otherwise a round would not end while channels join.
+            channel._compat_round = self._reads.number
         if self._may_read_log(channel):
             if channel._compat_audience is not None:
                 raise ValueError(
@@ -130,18 +155,23 @@ class Audience(Collection[Any]):
         False once the log of this turn is full; see rule 6. True wherever no loop of
         compat turns the map.
         """
-        was_read = self._is_full and channel._compat_round == self._round
+        reads, short_reads = self._reads, self._short_reads
+        was_read = reads.had(channel._compat_round)
         if not was_read and len(self._log) < FULL_LOG:
-            channel._compat_round = self._round
+            channel._compat_round = reads.number
             return True
-        if self._short_reads < SHORT_READS and _has_little_to_read(channel):
-            self._short_reads += 1
-            return True
+        if not short_reads.had(channel._compat_short_round):
+            if self._short_count == SHORT_READS:
+                short_reads.refused = True
+            elif _has_little_to_read(channel):
+                channel._compat_short_round = short_reads.number
+                self._short_count += 1
+                return True
         if was_read:
             # The round ends with a turn that refuses no other channel, so this turn
             # needs an end.
             return self._thread != get_ident() and not self._begin()
-        self._refused = True
+        reads.refused = True
         return False
 
     def push(
@@ -250,9 +280,9 @@ class Audience(Collection[Any]):
         """Write the log to everybody."""
         log, parts = self._log, self._parts
         self._log, self._parts, self._thread = bytearray(), {}, 0
-        self._is_full, self._refused, self._short_reads = self._refused, False, 0
-        if not self._is_full:
-            self._round += 1
+        self._reads.end_turn()
+        self._short_reads.end_turn()
+        self._short_count = 0
         behind = []
         # Those who spoke come first: while the others are written to, they answer.
         # Copies, here and below: another thread may close a channel, which leaves.
@@ -288,6 +318,10 @@ class Audience(Collection[Any]):
 
 
 def _has_little_to_read(channel: async_chat) -> bool:
+    # Of TLS, what is decrypted has left the kernel.
+    pending = getattr(channel.socket, "pending", None)
+    if pending is not None and pending() > SHORT_READ:
+        return False
     if sys.platform == "win32":
         return False
     # Here, for a program that has no audience may have modules of these names.

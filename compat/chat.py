@@ -142,8 +142,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
     _compat_may_read: MayRead | None = None
     _compat_on_read: tuple[OnRead, ...] = ()
 
-    # The round of its audience's reads in which it was read last.
-    _compat_round = 0
+    # The rounds of its audience's reads, and short reads, in which it was read last.
+    _compat_round = _compat_short_round = 0
 
     # These are used for every message, and found faster where the class has none.
 

@@ -120,6 +120,38 @@ def test_turn_has_few_short_reads_beyond_a_full_log(
     assert len(group.turn()) == 9
 
 
+def test_short_reads_go_round_when_there_are_too_many(
+    loop: str, groups: list[Group]
+) -> None:
+    group = make(groups, loop, 5 + SHORT_READS + 1)
+    *greedy, last = group.channels[:5] + group.channels[5:]
+    for channel in greedy[:5]:
+        channel.give(4 * READ)
+    readers: list[int] = []
+    for turn in range(5):
+        for channel in greedy[5:]:
+            channel.give(1)
+        if turn == 2:
+            last.give(1)
+        readers = [number for number, _ in group.turn()]
+        if turn >= 2 and last.number in readers:
+            break
+    assert last.number in readers
+    assert turn <= 3
+
+
+def test_newcomers_do_not_make_a_round_last(loop: str, groups: list[Group]) -> None:
+    group = make(groups, loop, 2)
+    for channel in group.channels:
+        channel.give(5 * READ)
+    readers: list[int] = []
+    for number in range(2, 8):
+        group.channels.append(Channel(group, number))
+        group.channels[-1].give(READ)
+        readers += [number for number, _ in group.turn()]
+    assert readers.count(0) > 1
+
+
 def test_reader_of_a_round_is_read_again_once_the_others_were(
     loop: str, groups: list[Group]
 ) -> None:

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 import compat
 from compat import tls
+from compat.audience import FULL_LOG
 from compat.chat import announces
 from compat.tls import (
     CLOSE_NOTIFY,
@@ -1235,3 +1236,29 @@ def test_closed_channel_is_freed_at_once(
         assert session() is None
     finally:
         gc.enable()
+
+
+def test_decrypted_data_counts_in_a_full_turn(loop: str) -> None:
+    """It has left the kernel, where other data is counted."""
+    sizes: list[int] = []
+
+    class Group(compat.Audience):
+        def _compat_turn_ends(self) -> None:
+            sizes.append(self.unwritten)
+            super()._compat_turn_ends()
+
+    with ExitStack() as stack:
+        group, peers = Group(), []
+        for _ in range(4):
+            pair = stack.enter_context(tcp_pair(small=False))
+            session, peer = secured(loop, KINDS["gathering"], pair)
+            stack.callback(session.close)
+            session.watch_reads(group.may_read)
+            session.collect_incoming_data = group.push
+            peers.append(peer)
+        for peer in peers:
+            peer.send(b"x" * 40_000)
+            while not peer.done:
+                peer.step()
+        until(loop, lambda: sum(sizes) == 4 * 40_000, *peers)
+    assert max(sizes) < FULL_LOG + 40_000
