@@ -43,7 +43,7 @@ def hold(rewrite: str, *names: str, timeout: float = 20.0) -> list[Result]:
     return run(plan, lambda result: None)
 
 
-def test_a_rewrite_that_is_right_is_the_same() -> None:
+def test_correct_rewrite_gives_the_same_bytes() -> None:
     results = hold("right", *FILES)
     assert {result.outcome for result in results} == {"same"}
     assert status(results) == 0
@@ -53,7 +53,7 @@ def test_a_rewrite_that_is_right_is_the_same() -> None:
     ("rewrite", "name", "at"),
     [("forgets-k2", "k2-held-back", 3), ("forgets-k4", "k4-after-out", 7)],
 )
-def test_one_that_forgets_something_differs_there_and_only_there(
+def test_wrong_rewrite_differs_only_where_it_is_wrong(
     rewrite: str, name: str, at: int
 ) -> None:
     # What is the same comes after what is not, on a new server.
@@ -65,7 +65,7 @@ def test_one_that_forgets_something_differs_there_and_only_there(
     assert status([wrong, right]) == 1
 
 
-def test_one_that_hangs_is_an_error_and_never_the_same() -> None:
+def test_hanging_server_is_an_error() -> None:
     hangs, right = hold("hangs", "k3-inside-a-word", "k1-three-clients", timeout=1.0)
     assert hangs.outcome == "error"
     assert "after 7 steps: the witness said something, and nothing came" in hangs.error
@@ -73,14 +73,14 @@ def test_one_that_hangs_is_an_error_and_never_the_same() -> None:
     assert status([hangs, right]) == 2
 
 
-def test_one_that_cannot_be_started_is_an_error() -> None:
+def test_server_that_cannot_start_is_an_error() -> None:
     plan = Plan([FILES["k3-out"]], [Target("{python} -c 'no' {port}")], ROOM)
     (result,) = run(plan, lambda result: None)
     assert result.outcome == "error"
     assert "NameError: name 'no' is not defined" in result.error
 
 
-def test_several_jobs_have_a_server_each_and_say_the_same() -> None:
+def test_parallel_jobs_report_every_result() -> None:
     names = ("k1-three-clients", "k2-held-back", "k3-out", "k5-farewell")
     plan = Plan(
         [FILES[name] for name in names],
@@ -113,12 +113,12 @@ def recorded(place: Place, *messages: bytes) -> Transcript:
 
 
 @pytest.mark.parametrize("cut", ["every byte", "at 3", "random 5"])
-def test_lines_are_the_same_however_they_are_cut(lines: Place, cut: str) -> None:
+def test_segmentation_does_not_change_a_line_protocol(lines: Place, cut: str) -> None:
     transcript = recorded(lines, b"{token1}\r\nQUIT\r\n")
     assert check(transcript, lines, LINES, cut=cut).outcome == "same"
 
 
-def test_the_same_lines_from_another_server_are_different(lines: Place) -> None:
+def test_another_server_differs(lines: Place) -> None:
     transcript = recorded(lines, b"hello\r\n")
     with line_server("you shouted") as other:
         result = check(transcript, other, LINES)
@@ -126,7 +126,7 @@ def test_the_same_lines_from_another_server_are_different(lines: Place) -> None:
     assert list(result.difference.lines())[1] == "  a, byte 5:"
 
 
-def test_an_answer_that_is_missing_is_different(lines: Place) -> None:
+def test_missing_answer_is_a_difference(lines: Place) -> None:
     open_it, say = recorded(lines, b"hello\r\n").steps
     longer = {"a": Got(say.heard["a"].data + b"and more")}
     transcript = Transcript(Header("talk"), [open_it, Step(say.action, longer)])
@@ -135,7 +135,7 @@ def test_an_answer_that_is_missing_is_different(lines: Place) -> None:
     assert result.difference.at == 2
 
 
-def test_what_comes_after_the_last_step_is_found(lines: Place) -> None:
+def test_data_after_the_last_step_is_found(lines: Place) -> None:
     with Conversation(lines, LINES) as conversation:
         conversation.step(Action("a", "open"))
         with lines.connect() as other:
@@ -146,13 +146,13 @@ def test_what_comes_after_the_last_step_is_found(lines: Place) -> None:
             assert conversation.rest() == {"a": Got(b"hear of you\r\n")}
 
 
-def test_a_cut_is_skipped_where_it_matters() -> None:
+def test_cut_is_skipped_for_segment_framing() -> None:
     plan = Plan([FILES["k3-out"]], [Target(COMMAND)], ROOM, cuts=["every byte"])
     (result,) = run(plan, lambda result: None)
     assert result.skipped == "its framing is 'segment': cuts matter"
 
 
-def test_a_host_that_the_command_cannot_be_told_is_skipped() -> None:
+def test_host_is_skipped_if_the_command_has_no_host_field() -> None:
     plan = Plan(find_transcripts("repaired/ours/r8-ipv6.jsonl"), [Target(COMMAND)])
     (result,) = run(plan, lambda result: None)
     assert result.outcome == "skipped"

@@ -86,7 +86,7 @@ def test_recording_warns_of_steps_in_which_nothing_arrived(
     assert load(said).header.quiet == 0.05
 
 
-def test_recording_with_a_fence_names_no_quiet(tmp_path: Path) -> None:
+def test_recording_with_a_fence_has_no_quiet_header(tmp_path: Path) -> None:
     said = tmp_path / "said.jsonl"
     scenario = str(find_transcripts("k2-held-back")[0])
     argv = ["record", scenario, "--loop", "selectors", "--quiet", "60"]
@@ -97,7 +97,7 @@ def test_recording_with_a_fence_names_no_quiet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["hello", "open a\nsend a hello\n", SCENARIO + "and so on\n", "[]"]
 )
-def test_scenario_that_is_none_shows_what_one_looks_like(
+def test_invalid_scenario_prints_an_example(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "talk.txt"
@@ -125,7 +125,7 @@ def test_check_with_another_profile_says_so(
         assert note in json.loads(capsys.readouterr().out)["results"][0]["note"]
 
 
-def test_fuzz_plays_as_many_conversations_as_it_is_told(
+def test_fuzz_plays_the_requested_number_of_conversations(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     argv = ["fuzz", "--reference", RIGHT, "--command", RIGHT, "--conversations", "3"]
@@ -133,7 +133,7 @@ def test_fuzz_plays_as_many_conversations_as_it_is_told(
     assert capsys.readouterr().out.startswith("3 conversations, 90 steps")
 
 
-def test_check_without_a_file_is_about_this_installation(
+def test_check_without_a_file_checks_this_installation(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["check", "--loop", "selectors", "--json"]) == 0
@@ -143,7 +143,7 @@ def test_check_without_a_file_is_about_this_installation(
     assert {each["on"] for each in read["results"]} == {"selectors"}
 
 
-def test_a_rewrite_that_is_wrong_is_shown_where(
+def test_difference_of_a_wrong_rewrite_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     junit = tmp_path / "report.xml"
@@ -162,7 +162,7 @@ def test_a_rewrite_that_is_wrong_is_shown_where(
     assert 'failures="1"' in junit.read_text("utf8")
 
 
-def test_what_fuzz_finds_minimise_and_check_find_too(
+def test_check_and_minimise_reproduce_a_difference_of_fuzz(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = tmp_path / "found.jsonl"
@@ -176,7 +176,7 @@ def test_what_fuzz_finds_minimise_and_check_find_too(
     assert list(load(again).steps) == list(load(found).steps)
 
 
-def test_show_and_diff(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_and_diff_print_transcripts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "kept/k3-out", "--width", "200"]) == 0
     assert main(["show", "kept/k3-out", "--html"]) == 0
     assert main(["show", "kept/k3-out", "--mermaid"]) == 0
@@ -225,7 +225,7 @@ def test_a_proxy_records_until_it_is_stopped(tmp_path: Path) -> None:
         (["fuzz", "--profile", "lines", "--connect", "1"], "--reference"),
     ],
 )
-def test_what_cannot_be_run_is_one_line_and_status_2(
+def test_failed_command_prints_one_line_with_status_2(
     argv: list[str], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(argv) == 2
@@ -247,13 +247,13 @@ def test_what_cannot_be_run_is_one_line_and_status_2(
         ["fuzz", "--minutes", "long"],
     ],
 )
-def test_what_is_asked_wrongly_is_status_2(argv: list[str]) -> None:
+def test_invalid_arguments_give_status_2(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as error:
         main(argv)
     assert error.value.code == 2
 
 
-def test_who_serves_does_not_load_it() -> None:
+def test_serve_does_not_import_baseline() -> None:
     code = (
         "import sys; from legacy_chat.cli import main; sys.argv[1:] = ['--version']\n"
         "try: main()\n"

@@ -23,7 +23,7 @@ def lines(recorded: Heard, now: Heard) -> list[str]:
     return list(found.lines())
 
 
-def test_the_same_is_no_difference() -> None:
+def test_equal_events_have_no_difference() -> None:
     assert compare(1, ACTION, {"a": Got(b"x")}, {"a": Got(b"x")}) is None
 
 
@@ -47,18 +47,18 @@ def test_wide_characters_move_the_pointer() -> None:
     ]
 
 
-def test_a_character_is_not_shown_by_halves() -> None:
+def test_difference_starts_at_a_character_boundary() -> None:
     shown = lines({"b": Got("你".encode())}, {"b": Got("佡".encode())})
     assert shown[1] == "  b, byte 0:"
 
 
-def test_what_is_no_text_is_escaped() -> None:
+def test_bytes_that_are_not_text_are_escaped() -> None:
     shown = lines({"b": Got(b"\xff\n\x1b[0m")}, {"b": Got(b"\xfe\x00")})
     assert '"\\xff\\n\\x1b[0m"' in shown[2]
     assert '"\\xfe\\x00"' in shown[3]
 
 
-def test_far_away_bytes_are_not_shown() -> None:
+def test_bytes_far_from_the_difference_are_not_shown() -> None:
     recorded, now = b"x" * 500 + b"1" + b"y" * 500, b"x" * 500 + b"2"
     shown = lines({"b": Got(recorded)}, {"b": Got(now, "eof")})
     assert shown[1] == "  b, byte 500:"
@@ -67,7 +67,7 @@ def test_far_away_bytes_are_not_shown() -> None:
     assert shown[3].endswith('2", the end')
 
 
-def test_an_end_is_compared_too() -> None:
+def test_ends_of_connections_are_compared() -> None:
     shown = lines({"b": Got(b"x", "eof")}, {"b": Got(b"x", "reset")})
     assert shown[1:] == ['  b: recorded "x", the end, now "x", a reset']
     assert lines({}, {"b": Got(end="refused")})[1:] == [
@@ -75,12 +75,12 @@ def test_an_end_is_compared_too() -> None:
     ]
 
 
-def test_of_many_clients_a_few_are_shown() -> None:
+def test_only_a_few_of_many_clients_are_shown() -> None:
     now = {name: Got(b"x") for name in "abcdefgh"}
     assert lines({}, now)[-1] == "  and 5 clients more: d, e, f, g, h"
 
 
-def test_transcripts_are_compared_until_their_actions_part() -> None:
+def test_transcripts_are_compared_until_their_actions_differ() -> None:
     def transcript(*steps: Step) -> Transcript:
         return Transcript(Header("t"), steps)
 

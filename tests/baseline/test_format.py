@@ -37,7 +37,7 @@ def one(action: Action, **heard: Got) -> Transcript:
 
 
 @given(st.lists(STEPS))
-def test_what_was_written_is_what_is_read(steps: list[Step]) -> None:
+def test_transcript_round_trips_through_its_text(steps: list[Step]) -> None:
     transcript = Transcript(Header("t", framing="stream", witness=True), steps)
     text = unparse(transcript)
     assert parse(text) == transcript
@@ -46,12 +46,12 @@ def test_what_was_written_is_what_is_read(steps: list[Step]) -> None:
 
 @pytest.mark.parametrize("data", [b"eof", b"reset", b"refused", b"\xff\xfe", b"\x00"])
 @pytest.mark.parametrize("end", ["", "eof", "reset", "refused"])
-def test_bytes_are_never_taken_for_an_end(data: bytes, end: str) -> None:
+def test_data_that_spells_an_end_is_not_an_end(data: bytes, end: str) -> None:
     transcript = one(Action("a", "send", data), a=Got(data, end))
     assert parse(unparse(transcript)) == transcript
 
 
-def test_a_text_is_written_as_people_read_it() -> None:
+def test_utf8_data_is_written_as_text() -> None:
     text = unparse(
         one(Action("a", "send", b"hello"), b=Got("用户{a} 说:hell".encode()))
     )
@@ -61,7 +61,7 @@ def test_a_text_is_written_as_people_read_it() -> None:
     )
 
 
-def test_a_scenario_needs_no_numbers() -> None:
+def test_scenario_needs_no_step_numbers() -> None:
     scenario = parse(
         f'{HEAD}\n{{"client": "a", "do": "open"}}\n{{"client": "a", "do": "drop"}}\n'
     )
@@ -94,7 +94,7 @@ def test_a_scenario_needs_no_numbers() -> None:
         (5000 * "x", "line 2: not JSON.{1,200}$"),
     ],
 )
-def test_a_wrong_line_is_an_error_that_says_which(line: str, why: str) -> None:
+def test_invalid_line_is_an_error_with_its_number(line: str, why: str) -> None:
     with pytest.raises(FormatError, match=why):
         parse(f"{HEAD}{line}\n", "talk.jsonl")
 
@@ -159,7 +159,7 @@ def test_a_file_is_read_step_by_step_and_again(tmp_path: Path) -> None:
             list(steps)
 
 
-def test_a_recording_that_breaks_off_replaces_nothing(tmp_path: Path) -> None:
+def test_aborted_recording_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     path.write_text("what was there", "utf8")
 

@@ -46,12 +46,12 @@ def opens(*clients: str) -> list[Action]:
     return [Action(client, "open") for client in clients]
 
 
-def test_a_conversation_follows_from_its_numbers() -> None:
+def test_conversation_depends_only_on_its_seed_and_number() -> None:
     assert written(ROOM, 1) == written(ROOM, 1) != written(ROOM, 2)
 
 
 @pytest.mark.parametrize("profile", [ROOM, LINES], ids=["tutorial", "lines"])
-def test_nobody_acts_who_is_not_here(profile: Profile) -> None:
+def test_only_connected_clients_act(profile: Profile) -> None:
     for number in range(30):
         here: set[str] = set()
         mute: set[str] = set()
@@ -64,7 +64,7 @@ def test_nobody_acts_who_is_not_here(profile: Profile) -> None:
             assert len(here) <= profile.fuzz.clients
 
 
-def test_whoever_was_thrown_out_says_nothing_more() -> None:
+def test_disconnected_client_sends_nothing_more() -> None:
     author = Author(ROOM, 7, 0)
     told: list[str] = []
     for action in author:
@@ -75,7 +75,7 @@ def test_whoever_was_thrown_out_says_nothing_more() -> None:
     assert told
 
 
-def test_what_must_never_be_said_is_not_said() -> None:
+def test_forbidden_data_is_never_generated() -> None:
     for number in range(60):
         assert not says_never(written(ROOM, number), ROOM.fuzz.never)
     assert says_never([Action("a", "send", b"an out, out")], ROOM.fuzz.never)
@@ -83,14 +83,14 @@ def test_what_must_never_be_said_is_not_said() -> None:
     assert says_never(split, ROOM.fuzz.never)
 
 
-def test_only_a_stream_is_cut_at_random() -> None:
+def test_only_stream_framing_is_cut_at_random() -> None:
     assert any(action.cut for number in range(9) for action in written(LINES, number))
     assert not any(
         action.cut for number in range(9) for action in written(ROOM, number)
     )
 
 
-def test_between_two_that_are_right_nothing_is_found() -> None:
+def test_two_correct_servers_have_no_difference() -> None:
     with pair("right", "right") as servers:
         outcome = hunt(Hunt(conversations=4), servers)
     assert outcome.found is None
@@ -104,12 +104,12 @@ def test_hunt_by_conversations_ignores_time() -> None:
         assert hunt(Hunt(seconds=0, conversations=3), servers).conversations == 3
 
 
-def test_hunt_by_time_ends_after_it() -> None:
+def test_hunt_by_time_ends_when_its_time_is_up() -> None:
     with pair("right", "right") as servers:
         assert hunt(Hunt(seconds=1e-9), servers).conversations == 1
 
 
-def test_what_was_forgotten_is_found_and_shortened() -> None:
+def test_missing_rule_is_found_and_minimised() -> None:
     with pair("right", "forgets-k2") as servers:
         outcome = hunt(Hunt(seed=1, seconds=600), servers)
     assert outcome.found is not None
@@ -118,7 +118,7 @@ def test_what_was_forgotten_is_found_and_shortened() -> None:
     assert say.data in (b"o", b"ou")
 
 
-def test_clients_steps_and_words_that_change_nothing_are_left_out() -> None:
+def test_minimise_drops_irrelevant_clients_steps_and_words() -> None:
     actions = [
         *opens("a", "b"),
         Action("b", "send", b"hello"),
@@ -133,7 +133,7 @@ def test_clients_steps_and_words_that_change_nothing_are_left_out() -> None:
     assert say.data in ("out你".encode(), b"out ")
 
 
-def test_one_that_hangs_differs() -> None:
+def test_hanging_server_is_a_difference() -> None:
     actions = [*opens("a"), Action("a", "send", b"route")]
     # No machine is so busy that the reference takes as long for an answer.
     with pair("right", "hangs", 1.0) as servers:
@@ -144,17 +144,17 @@ def test_one_that_hangs_differs() -> None:
     assert [step.action for step in found.steps] == actions
 
 
-def test_a_conversation_without_a_difference_has_no_shortest_form() -> None:
+def test_minimise_returns_none_without_a_difference() -> None:
     with pair("right", "forgets-k2") as servers:
         assert minimise([*opens("a"), Action("a", "send", b"hi")], servers) is None
 
 
-def test_what_the_reference_cannot_be_led_through_is_an_error() -> None:
+def test_actions_that_the_reference_rejects_are_an_error() -> None:
     with pair("right", "right") as servers, pytest.raises(ReferenceFailedError):
         minimise([Action("a", "send", b"hi")], servers)
 
 
-def test_a_server_that_cannot_be_spoken_to_is_an_error() -> None:
+def test_server_that_exits_is_an_error() -> None:
     targets = Target(COMMAND.replace("NAME", "right")), Target("{python} -c 0 {port}")
     with (
         Pair(*targets, ROOM, 5.0) as servers,
@@ -163,7 +163,7 @@ def test_a_server_that_cannot_be_spoken_to_is_an_error() -> None:
         hunt(Hunt(conversations=1), servers)
 
 
-def test_reference_that_answers_late_does_not_differ() -> None:
+def test_late_answer_of_the_reference_is_no_difference() -> None:
     """The reference answers when the other server has, in the same step or later."""
     answered = threading.Semaphore(0)
 

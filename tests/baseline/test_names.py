@@ -18,18 +18,18 @@ def names() -> Names:
     return bound
 
 
-def test_an_address_is_its_clients_name_and_a_strangers_stays() -> None:
+def test_only_addresses_of_clients_are_replaced() -> None:
     assert names().hear(b"<127.0.0.1:5000> hi") == b"<{a}> hi"
     assert names().hear(b"<127.0.0.1:5001> hi") == b"<127.0.0.1:5001> hi"
     assert names().hear(b"127.0.0.1:5000 hi") == b"127.0.0.1:5000 hi"
 
 
-def test_the_same_value_has_the_same_name() -> None:
+def test_equal_values_have_the_same_name() -> None:
     heard = names().hear(b"aaaaaaaa bbbbbbbb aaaaaaaa")
     assert heard == b"{token1} {token2} {token1}"
 
 
-def test_every_time_is_the_time() -> None:
+def test_all_times_have_one_name() -> None:
     assert names().hear(b"from 12:00 to 13:30") == b"from {time} to {time}"
 
 
@@ -41,26 +41,26 @@ def test_a_value_can_be_sent_back_by_its_name() -> None:
     )
 
 
-def test_what_is_sent_gives_no_names() -> None:
+def test_sent_data_binds_no_names() -> None:
     bound = names()
     assert bound.hear(b"cafe0001 12:00", new=False) == b"cafe0001 12:00"
     bound.hear(b"cafe0001")
     assert bound.hear(b"cafe0001", new=False) == b"{token1}"
 
 
-def test_what_looks_like_a_name_is_none() -> None:
+def test_literal_braces_are_escaped() -> None:
     assert names().hear(b"{a} {b} {{}") == b"{{}a} {b} {{}{}"
 
 
 @given(st.lists(st.sampled_from([b"{", b"}", b"a", b"b", b"<127.0.0.1:5000>", b"x"])))
-def test_what_was_heard_can_be_said_again(pieces: list[bytes]) -> None:
+def test_received_data_round_trips_through_its_names(pieces: list[bytes]) -> None:
     bound = names()
     data = b"".join(pieces)
     assert bound.say(bound.hear(data)) == data
 
 
 @given(st.lists(st.sampled_from(["{", "}", "{a}", "a", "<127.0.0.1:5000>"])))
-def test_different_bytes_are_heard_differently(pieces: list[str]) -> None:
+def test_different_bytes_have_different_names(pieces: list[str]) -> None:
     data = "".join(pieces).encode()
     literal = data.replace(b"<127.0.0.1:5000>", b"<{a}>")
     assert names().hear(data) != names().hear(literal) or data == literal

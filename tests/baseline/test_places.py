@@ -46,7 +46,9 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_the_first_client_waits_until_it_listens(script: Path, tmp_path: Path) -> None:
+def test_first_client_waits_until_the_server_listens(
+    script: Path, tmp_path: Path
+) -> None:
     pid = tmp_path / "pid"
     command = f"{{python}} {script} {{host}} {{port}} {pid} on {{loop}} '{{x}} y'"
     with started(command, loop="poll") as place:
@@ -58,7 +60,7 @@ def test_the_first_client_waits_until_it_listens(script: Path, tmp_path: Path) -
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd")
-def test_what_the_command_has_started_ends_too(script: Path, tmp_path: Path) -> None:
+def test_child_processes_of_the_command_end_too(script: Path, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     with started(f"sh -c '{sys.executable} {script} {{host}} {{port}} {pid}; :'") as it:
         assert hear(it) == b"!"
@@ -79,7 +81,7 @@ def test_a_fixed_address_needs_no_port(script: Path, tmp_path: Path) -> None:
         assert hear(place) == b"fixed!"
 
 
-def test_one_that_ends_too_early_has_the_last_word() -> None:
+def test_error_of_a_server_that_exits_early_has_its_output() -> None:
     command = "{python} -c 'import sys; sys.exit(\"no {port} today\")'"
     with started(command) as place, pytest.raises(RunError) as error:
         place.connect()
@@ -87,7 +89,7 @@ def test_one_that_ends_too_early_has_the_last_word() -> None:
     assert f"| no {place.port} today" in str(error.value)
 
 
-def test_one_that_never_listens_is_an_error() -> None:
+def test_server_that_never_listens_is_an_error() -> None:
     never = "{python} -c 'import threading; threading.Event().wait()' {port}"
     with (
         started(never, timeout=0.2) as place,
@@ -108,7 +110,7 @@ def test_a_command_that_cannot_be_run_is_an_error(command: str, why: str) -> Non
         pytest.fail("it has been started")
 
 
-def test_two_at_once_get_two_ports(script: Path, tmp_path: Path) -> None:
+def test_concurrent_servers_have_different_ports(script: Path, tmp_path: Path) -> None:
     command = f"{{python}} {script} {{host}} {{port}} {tmp_path / 'pid'}"
     with started(command) as one, started(command) as other:
         assert hear(one) == hear(other) == b"!"
@@ -124,13 +126,13 @@ def test_two_at_once_get_two_ports(script: Path, tmp_path: Path) -> None:
         ("80", ("127.0.0.1", 80)),
     ],
 )
-def test_an_address_is_read_as_people_write_it(
+def test_common_forms_of_an_address_are_parsed(
     text: str, address: tuple[str, int]
 ) -> None:
     assert parse_address(text) == address
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:65536"])
-def test_what_is_no_address_is_an_error(text: str) -> None:
+def test_invalid_address_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="no HOST:PORT"):
         parse_address(text)

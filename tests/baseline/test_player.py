@@ -63,7 +63,7 @@ def said(data: bytes, **more: Got) -> Heard:
     return {"a": Got(data), **more}
 
 
-def test_a_room_is_told_step_by_step(chat: Place) -> None:
+def test_step_returns_the_data_that_it_caused(chat: Place) -> None:
     with Conversation(chat, ROOM) as talk:
         assert talk.step(a("open")) == talk.step(b("open")) == {}
         heard = talk.step(a("send", b"hello"))
@@ -72,7 +72,7 @@ def test_a_room_is_told_step_by_step(chat: Place) -> None:
         assert heard["a"] == Got(b"", "eof")
 
 
-def test_what_the_witness_got_is_told_if_it_is_asked_for(chat: Place) -> None:
+def test_data_of_the_witness_is_returned_on_request(chat: Place) -> None:
     with Conversation(chat, ROOM, witness=True) as talk:
         talk.step(a("open"))
         assert talk.step(a("send", b"hi"))[WITNESS] == Got("用户{a} 说:hi".encode())
@@ -111,7 +111,7 @@ def test_the_next_conversation_finds_an_empty_room(chat: Place) -> None:
         ([Action(WITNESS, "open")], "is here already"),
     ],
 )
-def test_what_cannot_be_done_is_an_error(
+def test_impossible_action_is_an_error(
     chat: Place, actions: list[Action], why: str
 ) -> None:
     with Conversation(chat, ROOM) as talk:
@@ -128,7 +128,7 @@ def fenced(say: bytes, hello: bytes = b"", welcome: bytes = b"") -> Profile:
     return LINES._replace(fence=words)
 
 
-def test_fence_that_witness_does_not_hear_is_an_error(lines: Place) -> None:
+def test_fence_that_the_witness_does_not_receive_is_an_error(lines: Place) -> None:
     why = r"""the witness sent b'PING 1\\r\\n' and did not receive b'PONG 1\\r\\n' """
     with (
         pytest.raises(RunError, match=f"{why}in 0.2 s: the last .*leave .fence. out"),
@@ -148,7 +148,7 @@ def test_fence_without_its_welcome_is_an_error(lines: Place) -> None:
         pytest.fail("the fence works")
 
 
-def test_fence_that_others_do_not_hear_is_an_error(lines: Place) -> None:
+def test_fence_that_others_do_not_receive_is_an_error(lines: Place) -> None:
     # The line server echoes to the witness, and sends nothing to the others.
     with Conversation(lines, fenced(b"fence {n}\r\n"), timeout=0.2) as talk:
         why = r"a got neither the witness's words .*leave \[fence\] out"
@@ -157,7 +157,7 @@ def test_fence_that_others_do_not_hear_is_an_error(lines: Place) -> None:
         talk.break_off()
 
 
-def test_fence_whose_words_never_come_alone_is_an_error() -> None:
+def test_fence_with_constant_noise_is_an_error() -> None:
     """After a large message, silence must follow the words; this server adds noise."""
 
     class Noisy(socketserver.BaseRequestHandler):
@@ -184,7 +184,7 @@ def test_fence_whose_words_never_come_alone_is_an_error() -> None:
         talk.break_off()
 
 
-def test_a_server_that_dies_throws_out_the_witness() -> None:
+def test_killed_server_disconnects_the_witness() -> None:
     with (
         room("select") as (server, address),
         Conversation(Place(*address), ROOM) as talk,
@@ -209,14 +209,14 @@ def test_without_a_fence_quiet_ends_a_step(lines: Place) -> None:
         assert talk.step(a("send", b"{token1}\r\n")) == said(b"you said {token1}\r\n")
 
 
-def test_a_late_answer_that_is_known_to_come_is_waited_for(lines: Place) -> None:
+def test_late_but_expected_answer_is_awaited(lines: Place) -> None:
     expected = said(b"you said LATE x\r\n")
     with Conversation(lines, LINES) as talk:
         talk.step(a("open"))
         assert talk.step(a("send", b"LATE x\r\n"), expected) == expected
 
 
-def test_ends_are_events_like_others(lines: Place) -> None:
+def test_ends_of_connections_are_events(lines: Place) -> None:
     with Conversation(lines, LINES) as talk:
         for name in "abc":
             talk.step(Action(name, "open"))
@@ -230,7 +230,7 @@ def test_ends_are_events_like_others(lines: Place) -> None:
 
 
 @pytest.mark.parametrize("profile", [LINES, ROOM], ids=["quiet", "fence"])
-def test_who_is_refused_is_told_so(profile: Profile) -> None:
+def test_refused_connection_is_an_event(profile: Profile) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         place = Place(*nobody.getsockname())
@@ -238,7 +238,7 @@ def test_who_is_refused_is_told_so(profile: Profile) -> None:
             assert talk.step(a("open")) == {"a": Got(end="refused")}
 
 
-def test_a_server_that_takes_nothing_more_is_read_from() -> None:
+def test_data_is_read_while_the_server_reads_nothing() -> None:
     """It writes before it reads on, so it waits for us where we wait for it."""
     program = (
         "import socket; s = socket.create_server(('127.0.0.1', 0));"
@@ -304,7 +304,7 @@ def test_recording_waits_for_seconds_and_longer_at_the_end(
     assert quiet.seconds == seconds
 
 
-def test_check_is_as_patient_as_the_recording_was(
+def test_check_waits_as_long_as_the_recording_did(
     lines: Place, waits: list[Recorded]
 ) -> None:
     transcript = TALK._replace(header=Header("talk", quiet=4.0))

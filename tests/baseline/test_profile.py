@@ -17,7 +17,7 @@ def written(folder: Path, text: str) -> Profile:
 
 
 @pytest.mark.parametrize("name", ["tutorial", "lines"])
-def test_the_shipped_ones_are_found_by_name(name: str) -> None:
+def test_shipped_profiles_are_found_by_name(name: str) -> None:
     assert find_profile(name).name == name
 
 
@@ -38,14 +38,14 @@ def test_transcript_names_a_shipped_profile_or_none() -> None:
     assert profile_named("") == profile_named("plain") == Profile()
 
 
-def test_whatever_is_missing_has_a_default(tmp_path: Path) -> None:
+def test_missing_fields_have_defaults(tmp_path: Path) -> None:
     assert written(tmp_path, "") == Profile("mine")
     profile = written(tmp_path, '[fuzz]\nwords = ["a", {base64 = "/w=="}]')
     assert profile.fuzz.words == (b"a", b"\xff")
     assert profile.fuzz.actions == Profile().fuzz.actions
 
 
-def test_weights_that_are_not_named_are_nothing(tmp_path: Path) -> None:
+def test_missing_weights_are_zero(tmp_path: Path) -> None:
     profile = written(tmp_path, "[fuzz.messages]\nwords = 2")
     assert profile.fuzz.messages == {"pieces": 0, "words": 2, "long": 0}
 
@@ -91,12 +91,14 @@ def test_weights_that_are_not_named_are_nothing(tmp_path: Path) -> None:
         ("name = ", "Invalid value"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, text: str, why: str) -> None:
+def test_invalid_profile_is_an_error_with_its_reason(
+    tmp_path: Path, text: str, why: str
+) -> None:
     with pytest.raises(FormatError, match=why):
         written(tmp_path, text)
 
 
 @pytest.mark.parametrize("name", ["nobody", "nowhere.toml"])
-def test_one_that_is_missing_is_an_error(name: str) -> None:
+def test_missing_profile_is_an_error(name: str) -> None:
     with pytest.raises(FormatError, match=name):
         find_profile(name)

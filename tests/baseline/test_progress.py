@@ -7,14 +7,14 @@ import pytest
 from legacy_chat.baseline.progress import Progress
 
 
-def test_into_a_pipe_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_writes_nothing_to_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("checking") as progress:
         for _ in range(1000):
             progress.step()
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_line_says_how_much_how_fast_and_how_long_still() -> None:
+def test_progress_line_has_count_rate_and_time_left() -> None:
     progress = Progress("checking")
     progress.expect(3000)
     for _ in range(1200):
@@ -22,13 +22,13 @@ def test_the_line_says_how_much_how_fast_and_how_long_still() -> None:
     assert progress.line(10.0) == "checking: 1,200 of 3,000 steps, 120/s, 0:15 left"
 
 
-def test_where_time_is_the_limit_it_says_how_much_is_left() -> None:
+def test_progress_line_has_the_time_left_of_a_time_limit() -> None:
     progress = Progress("fuzzing", seconds=600)
     progress.step()
     assert progress.line(30.0, "again") == "fuzzing: 1 steps, 0/s, 9:30 left, again"
 
 
-def test_on_a_terminal_it_is_shown_and_erased(
+def test_progress_is_shown_and_erased_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)

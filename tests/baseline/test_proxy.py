@@ -98,7 +98,7 @@ def test_a_recorded_conversation_can_be_checked() -> None:
         assert check(transcript, other, LINES).outcome == "different"
 
 
-def test_a_reset_is_passed_on_and_written_down() -> None:
+def test_reset_is_forwarded_and_recorded() -> None:
     with line_server() as server, recording(server) as (address, steps):
         a, b = Peer(address), Peer(address)
         a.wait_for("welcome")
@@ -109,7 +109,7 @@ def test_a_reset_is_passed_on_and_written_down() -> None:
     assert Action("a", "reset") in [step.action for step in steps]
 
 
-def test_who_closes_after_the_server_has_is_no_step_of_its_own() -> None:
+def test_close_after_the_servers_close_is_no_step() -> None:
     with line_server() as server:
         for _ in range(3):
             with recording(server) as (address, steps):
@@ -121,7 +121,7 @@ def test_who_closes_after_the_server_has_is_no_step_of_its_own() -> None:
             assert steps[1].heard["a"].end == "eof"
 
 
-def test_a_server_that_is_not_there_refuses() -> None:
+def test_unreachable_server_is_a_refused_connection() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with recording(Place(*nobody.getsockname())) as (address, steps):

@@ -21,14 +21,14 @@ SKIPPED = Result("r8", skipped="no ::1")
 ALL = [SAME, DIFFERENT, ERROR, SKIPPED]
 
 
-def test_people_read_what_is_not_the_same() -> None:
+def test_text_report_shows_all_but_equal_results() -> None:
     assert list(lines(SAME)) == []
     assert next(iter(lines(DIFFERENT))) == 'k2 on poll, step 3: a sends "\\x00hi"'
     assert list(lines(ERROR)) == ["k3: could not be played: no server"]
     assert list(lines(SKIPPED)) == ["r8: skipped: no ::1"]
 
 
-def test_the_summary_counts() -> None:
+def test_summary_counts_each_outcome() -> None:
     assert summary(ALL, 2) == (
         "4 conversations: 1 the same, 1 different, 1 could not be played, 1 skipped, "
         "in 2.0 s"
@@ -45,11 +45,11 @@ def test_the_summary_counts() -> None:
         ([SKIPPED], 2),
     ],
 )
-def test_the_status_says_it_in_a_number(results: list[Result], code: int) -> None:
+def test_status_follows_from_the_outcomes(results: list[Result], code: int) -> None:
     assert status(results) == code
 
 
-def test_programs_read_json() -> None:
+def test_json_report_has_outcomes_and_differences() -> None:
     read = json.loads(as_json(ALL, 2.0))
     assert read["outcomes"] == dict.fromkeys(
         ("same", "different", "error", "skipped"), 1
@@ -61,7 +61,7 @@ def test_programs_read_json() -> None:
     }
 
 
-def test_a_ci_server_reads_junit(tmp_path: Path) -> None:
+def test_junit_report_has_counts_and_failures(tmp_path: Path) -> None:
     write_junit(tmp_path / "report.xml", ALL, 2.0)
     suite = ElementTree.parse(tmp_path / "report.xml").getroot()
     assert {

@@ -57,7 +57,9 @@ def needs_its_host(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", [*KEPT, *OURS], ids=name_of)
-def test_it_holds_on_every_loop(path: Path, loop: str, rooms: Servers) -> None:
+def test_shipped_transcript_holds_on_every_loop(
+    path: Path, loop: str, rooms: Servers
+) -> None:
     host = needs_its_host(path)
     if host:
         with room(loop, "--host", host) as (_, (_, port)):
@@ -68,12 +70,12 @@ def test_it_holds_on_every_loop(path: Path, loop: str, rooms: Servers) -> None:
 
 @on_the_original
 @pytest.mark.parametrize("path", KEPT, ids=name_of)
-def test_what_is_kept_still_holds_on_the_original(path: Path, rooms: Servers) -> None:
+def test_kept_transcript_holds_on_the_original(path: Path, rooms: Servers) -> None:
     hold(path, Place(*rooms(ORIGINAL)))
 
 
 @on_the_original
-def test_what_is_repaired_still_holds_on_the_original() -> None:
+def test_original_side_of_repairs_holds_on_the_original() -> None:
     # A room of its own: the original tells of errors here, and must.
     with original_room() as (_, address):
         for path in THEIRS:
@@ -82,11 +84,11 @@ def test_what_is_repaired_still_holds_on_the_original() -> None:
 
 
 @pytest.mark.parametrize("path", [*KEPT, *THEIRS, *OURS], ids=name_of)
-def test_it_reads_as_it_is_written(path: Path) -> None:
+def test_shipped_transcript_round_trips(path: Path) -> None:
     assert unparse(load(path)) == path.read_text("utf8")
 
 
-def test_there_are_enough_of_them() -> None:
+def test_shipped_transcripts_cover_all_behaviours() -> None:
     assert len(KEPT) + len(THEIRS) >= 30
     kept = {path.stem for path in KEPT}
     for each in ("k1", "k2", "k3", "k4", "k5", "k6", *(f"room-of-{n}" for n in (2, 3))):
@@ -95,18 +97,18 @@ def test_there_are_enough_of_them() -> None:
 
 
 @pytest.mark.parametrize("theirs", THEIRS, ids=name_of)
-def test_what_is_repaired_has_a_pair_that_differs(theirs: Path) -> None:
+def test_repaired_transcripts_differ_from_the_originals(theirs: Path) -> None:
     ours = TRANSCRIPTS / "repaired" / "ours" / theirs.name
     assert list(differences(load(theirs), load(ours)))
 
 
-def test_every_pair_is_a_pair() -> None:
+def test_every_repaired_transcript_has_both_sides() -> None:
     assert [path.name for path in THEIRS] == [path.name for path in OURS]
     assert {path.name[:2] for path in OURS} == {"r2", "r3", "r4", "r8"}
 
 
 @pytest.mark.parametrize("path", [*KEPT, *THEIRS], ids=name_of)
-def test_the_header_says_that_both_modules_gave_the_same_bytes(path: Path) -> None:
+def test_header_names_both_original_modules(path: Path) -> None:
     said = load(path).header.recorded_from
     assert said.startswith("tutorial on asyncore, CPython 3.11")
     assert "the same bytes on pyasyncore" in said

@@ -50,7 +50,7 @@ def test_each_client_has_a_column() -> None:
     ]
 
 
-def test_without_room_for_columns_it_is_told_from_top_to_bottom() -> None:
+def test_narrow_terminal_shows_lines_instead_of_columns() -> None:
     assert as_columns(TALK, clients_of(TALK), 30, False) is None
     assert list(as_lines(TALK, False))[-3:] == [
         '     → b: "用户{a} 说:hell"',
@@ -68,7 +68,7 @@ def test_colours_are_the_only_escapes_of_a_terminal(lines: list[str]) -> None:
 
 
 @given(st.binary())
-def test_bytes_become_text_that_can_be_seen(data: bytes) -> None:
+def test_control_bytes_are_shown_as_text(data: bytes) -> None:
     assert readable(data).isprintable()
 
 
@@ -79,7 +79,7 @@ def test_no_line_is_wider_than_its_column(text: str, most: int) -> None:
     assert all(width(line) <= most for line in lines)
 
 
-def test_a_diagram_has_an_arrow_for_everything() -> None:
+def test_diagram_has_an_arrow_for_each_event() -> None:
     assert list(diagram(TALK)) == [
         "sequenceDiagram",
         "    participant c0 as a",
@@ -116,7 +116,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def test_a_page_is_complete_in_itself_and_cannot_be_broken_out_of() -> None:
+def test_page_is_self_contained_and_escapes_its_data() -> None:
     nasty = b"<script>alert('&')</script></p></table>"
     step = Step(Action("<a>", "send", nasty), {"<a>": Got(nasty, "eof")})
     transcript = Transcript(Header("</title><script>"), [step])

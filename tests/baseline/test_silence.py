@@ -19,7 +19,7 @@ def test_silent_step_is_named_and_advice_follows() -> None:
     assert "--quiet" in advice
 
 
-def test_step_in_which_another_client_got_something_is_not_silent() -> None:
+def test_step_is_not_silent_if_another_client_received_data() -> None:
     greeted: Heard = {"a": Got(b"hi")}
     assert warnings(("a", "open", greeted), ("b", "open", {"a": Got(b"b!")})) == []
 

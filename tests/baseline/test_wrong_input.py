@@ -105,7 +105,7 @@ def test_names_of_files_and_options_stay_on_one_line(capsys: Capture) -> None:
         assert not STEERS.search(capsys.readouterr().err)
 
 
-def test_last_words_of_a_server_cannot_steer_a_terminal(capsys: Capture) -> None:
+def test_output_of_a_server_cannot_steer_a_terminal(capsys: Capture) -> None:
     code = "import sys; print('\\x1b]0;owned\\x07\\n\\x9b2J'); sys.exit(1)"
     command = f'{{python}} -c "{code}" {{port}}'
     assert main(["check", "k3-out", "--command", command]) == 2
@@ -114,7 +114,7 @@ def test_last_words_of_a_server_cannot_steer_a_terminal(capsys: Capture) -> None
     assert not STEERS.search(said.out + said.err)
 
 
-def test_junit_is_xml_and_json_is_json_whatever_was_said(tmp_path: Path) -> None:
+def test_junit_and_json_reports_are_valid_for_any_bytes(tmp_path: Path) -> None:
     name = f"{NASTY}\ud800"
     found = Difference(
         1, Action(name, "send", b"\x1b"), {name: Got(b"a")}, {name: Got(b"\x00\xff")}
