@@ -1,19 +1,20 @@
-"""One message, many channels: what is said to an audience is written down once.
+"""Broadcast groups: one message for many channels, stored once.
 
-Rule 1: every member gets the same bytes in the same order as if each message had been
-pushed to it when it was said, what it pushes itself included.
-Rule 2: a message costs the same however many listen. A turn's messages are one log,
-and when the turn is over, who said nothing meanwhile gets that as one object; who did
-gets the log with its own words in the place of what it is not to hear.
-Rule 3: the log ends with its turn. What a peer does not take then is queued in its
-channel, as if it had been pushed there. All channels that queue a large log share it:
-what a message costs in memory does not depend on the number of members either.
-Rule 4: no handler is called before everybody has been written to.
-Rule 5: who has a ``push`` or a ``send`` of its own gets every message by its ``push``.
-Rule 6: where ``may_read`` decides on reads, a turn ends its reads once its log is full
-(``FULL_LOG``). Every channel that was ready then is read before another is read again,
-except for a few short messages in each turn, which do not wait. Those are read in
-rounds, too. A channel that joins during a round is read in the next one.
+Rule 1: every member receives the same bytes in the same order as if each message had
+been pushed to it at once. This includes the member's own pushes.
+Rule 2: storing a message costs the same for any number of members. A turn's messages
+form one log, which is sent at the end of the turn. Members without output of their own
+receive the log as one object. Other members receive it with their own output in place
+of the messages that exclude them.
+Rule 3: the log ends with its turn. Each channel queues its unsent rest, as if it had
+been pushed there. All channels that queue a large log share it, so the memory per
+message does not depend on the number of members either.
+Rule 4: no handler is called before the log has been sent to every member.
+Rule 5: a channel with its own ``push`` or ``send`` gets every message by its ``push``.
+Rule 6: where ``may_read`` controls reads, a turn stops reading once its log is full
+(``FULL_LOG``). Every channel that was ready then is read before any channel is read
+again. A few short messages per turn are exempt; they have rounds of their own. A
+channel that joins during a round is read in the next one.
 """
 
 from __future__ import annotations
@@ -30,23 +31,22 @@ from compat.schedule import turned_here
 
 __all__ = ["Audience"]
 
-# Bytes of a turn's log that end its reads. Sending so much to 1,000 members takes about
-# 50 ms. One read, of 64 KiB, may add three times its size and a name.
+# Bytes. A turn stops reading once its log has this size, which takes about 50 ms to
+# send to 1,000 members. One read of 64 KiB may add three times its size and a name.
 FULL_LOG = 65_536
 
-# A read is short if at most so many bytes are there to be read. So many short reads are
-# made in a turn that has ended its reads: those who chat do not wait for those who send
-# megabytes.
+# Bytes: a read is short if the socket holds no more than this. A turn with a full log
+# still makes SHORT_READS short reads: chatting clients do not wait for bulk senders.
 SHORT_READ = 1024
 SHORT_READS = 16
 
-# What one member gets of the log: from where, to where, then words of its own, from
-# where again, and so on; the last number is from where to the end.
+# A member's view of the log: [begin, end, own bytes, begin, end, own bytes, …, begin]
+# The last *begin* starts the segment that runs to the end of the log.
 Part: TypeAlias = list[Any]
 
 
 class Listener(Protocol):
-    """What an audience is made of."""
+    """A member of a broadcast group."""
 
     def push(self, data: Any, /) -> None: ...
     def handle_error(self) -> None: ...
@@ -56,9 +56,9 @@ class _Rounds:
     """Turns in which every channel is read once, before any is read again.
 
     Attributes:
-        number: the present round's.
-        lasts: Did an earlier turn of this round refuse a channel?
-        refused: Did this turn refuse a channel?
+        number: the number of the current round.
+        lasts: True if an earlier turn of this round refused a channel.
+        refused: True if this turn refused a channel.
     """
 
     def __init__(self) -> None:
@@ -66,39 +66,40 @@ class _Rounds:
         self.lasts = self.refused = False
 
     def had(self, number: int) -> bool:
-        """Return whether a channel that was read in that round has to wait."""
+        """Return whether a channel that was last read in round *number* must wait."""
         return self.lasts and number == self.number
 
     def end_turn(self) -> None:
-        """Go on with the round if a channel was refused, and else begin the next."""
+        """Continue the round if this turn refused a channel; else begin the next."""
         self.lasts, self.refused = self.refused, False
         if not self.lasts:
             self.number += 1
 
 
 class Audience(Collection[Any]):
-    """Channels that are told the same, in the order of their joining.
+    """A broadcast group: channels that receive the same messages, in joining order.
 
     Args:
-        map: the map that they are in; None for ``asyncore.socket_map``. Channels of
+        map: the map of the channels; None for ``asyncore.socket_map``. Channels of
             other maps may join, and get each message by their ``push``.
 
-    A channel that gathers (``ac_gather``) has one audience at most. Everything here
-    belongs to the thread that turns the map.
+    A channel that coalesces writes (``ac_gather``) belongs to one group only. Call the
+    methods in the thread that runs the map's loop.
     """
 
     def __init__(self, map: Map | None = None) -> None:
         self._map = asyncore.socket_map if map is None else map
-        # In the order of joining; True for those who read the log.
+        # In joining order; True for members that are sent the log.
         self._members: dict[Any, bool] = {}
-        # Those who do not.
+        # The other members, which get each message by their push.
         self._pushed: dict[Any, None] = {}
         self._log = bytearray()
-        # Those who get a part of it: who spoke, or came late.
+        # Members with a view of the log: with output of their own, excluded or late.
         self._parts: dict[async_chat, Part] = {}
-        # The thread in whose turn the log is written; 0 between two turns.
+        # The thread of the turn that writes the log; 0 between two turns.
         self._thread = 0
-        # Reads, and the short ones beyond a full log, with their number in this turn.
+        # The rounds of reads, and of short reads despite a full log; this turn's number
+        # of the latter.
         self._reads, self._short_reads = _Rounds(), _Rounds()
         self._short_count = 0
 
@@ -113,14 +114,14 @@ class Audience(Collection[Any]):
 
     @property
     def unwritten(self) -> int:
-        """Bytes that this turn has told everybody, and that nobody has been sent."""
+        """The size of this turn's log in bytes: messages that are not sent yet."""
         return len(self._log)
 
     def add(self, channel: Listener) -> None:
-        """Let it hear what is said from now on. Harmless if it does already.
+        """Send *channel* all later messages. Does nothing if it is a member already.
 
         Raises:
-            ValueError: it gathers, and is in another audience.
+            ValueError: *channel* coalesces writes and belongs to another group.
         """
         if channel in self._members:
             return
@@ -141,7 +142,7 @@ class Audience(Collection[Any]):
             self._members[channel] = False
 
     def discard(self, channel: Listener) -> None:
-        """Tell it nothing more. It still gets what has been said."""
+        """Send *channel* no later messages. It still receives the earlier ones."""
         if self._reads_log(channel):
             self.catch_up(channel)
             self._parts.pop(channel, None)
@@ -152,8 +153,8 @@ class Audience(Collection[Any]):
     def may_read(self, channel: async_chat) -> bool:
         """Return whether *channel* may read in this turn; for its ``watch_reads``.
 
-        False once the log of this turn is full; see rule 6. True wherever no loop of
-        compat turns the map.
+        False once the log of this turn is full; see rule 6. Always True if no compat
+        loop runs the map.
         """
         reads, short_reads = self._reads, self._short_reads
         was_read = reads.had(channel._compat_round)
@@ -168,8 +169,8 @@ class Audience(Collection[Any]):
                 self._short_count += 1
                 return True
         if was_read:
-            # The round ends with a turn that refuses no other channel, so this turn
-            # needs an end.
+            # A turn that refuses no other channel ends the round. Begin a log, so that
+            # the end of this turn calls the group.
             return self._thread != get_ident() and not self._begin()
         reads.refused = True
         return False
@@ -177,10 +178,10 @@ class Audience(Collection[Any]):
     def push(
         self, data: bytes | bytearray | memoryview, but: Listener | None = None
     ) -> None:
-        """Tell everybody, *but* one.
+        """Send *data* to every member, except for *but*.
 
-        What a member's own ``push`` raises goes to its ``handle_error``; the others
-        hear the message all the same.
+        Exceptions of a member's own ``push`` go to its ``handle_error``; the other
+        members still receive the message.
 
         Raises:
             TypeError: *data* is not bytes, bytearray or memoryview.
@@ -188,12 +189,12 @@ class Audience(Collection[Any]):
         if type(data) is not bytes:
             data = copied(data)
         if self._thread != get_ident() and not self._begin():
-            # Nobody would end the turn.
+            # No loop would end the turn.
             self._push_to(self._members, data, but)
             return
         log = self._log
         if self._reads_log(but):
-            # What is written next is passed over.
+            # The excluded member's view skips this message.
             here, rest = len(log), len(log) + len(data)
             part = self._parts.get(but)
             if part is None:
@@ -207,9 +208,11 @@ class Audience(Collection[Any]):
             self._push_to(self._pushed, data, but)
 
     def keep(self, channel: async_chat, data: bytes) -> bool:
-        """Let a member have that, between what it has heard and what it will hear.
+        """Insert *data* into a member's view of the log, after the present messages.
 
-        False if it has to be queued: no loop of ours turns the map in this thread.
+        Returns:
+            False if the caller must queue *data*: no compat loop runs the map in this
+            thread.
         """
         if self._thread != get_ident() and not self._begin():
             return False
@@ -222,7 +225,7 @@ class Audience(Collection[Any]):
         return True
 
     def catch_up(self, channel: async_chat) -> None:
-        """Queue for a member what it has not had of the log."""
+        """Queue the rest of a member's view of the log in its channel."""
         if self._thread != get_ident() or not self._reads_log(channel):
             return
         part = self._parts.get(channel, [0])
@@ -235,7 +238,7 @@ class Audience(Collection[Any]):
             channel._compat_wait()
 
     def _begin(self) -> bool:
-        """Begin a turn's log; False if no loop of ours turns the map in this thread."""
+        """Begin a turn's log; False if no compat loop runs the map in this thread."""
         schedule = turned_here(self._map)
         if schedule is None:
             return False
@@ -261,7 +264,7 @@ class Audience(Collection[Any]):
     def _push_to(
         self, members: Iterable[Listener], data: Any, but: Listener | None
     ) -> None:
-        # A copy: with a push that fails, somebody leaves in the middle of the walk.
+        # A copy: a push that fails may remove its channel during the iteration.
         for member in list(members):
             if member is but:
                 continue
@@ -277,15 +280,16 @@ class Audience(Collection[Any]):
         return self._thread != 0
 
     def _compat_turn_ends(self) -> None:
-        """Write the log to everybody."""
+        """Send the log to every member."""
         log, parts = self._log, self._parts
         self._log, self._parts, self._thread = bytearray(), {}, 0
         self._reads.end_turn()
         self._short_reads.end_turn()
         self._short_count = 0
         behind = []
-        # Those who spoke come first: while the others are written to, they answer.
-        # Copies, here and below: another thread may close a channel, which leaves.
+        # Members with output of their own first: their peers can answer while the loop
+        # sends to the others. Copies, here and below: another thread may close a
+        # channel, which removes it.
         for channel, part in list(parts.items()):
             if _write_part(channel, log, part):
                 behind.append(channel)
@@ -301,7 +305,7 @@ class Audience(Collection[Any]):
                 if _write(channel, log):
                     behind.append(channel)
                 continue
-            # As _write(), without the calls: this is what a room does most.
+            # _write() inlined: the most frequent send of a chat room.
             try:
                 sent = channel.socket.send(log)
             except OSError:
@@ -318,26 +322,27 @@ class Audience(Collection[Any]):
 
 
 def _has_little_to_read(channel: async_chat) -> bool:
-    # Of TLS, what is decrypted has left the kernel.
+    # Over TLS, decrypted data has left the kernel.
     pending = getattr(channel.socket, "pending", None)
     if pending is not None and pending() > SHORT_READ:
         return False
     if sys.platform == "win32":
         return False
-    # Here, for a program that has no audience may have modules of these names.
+    # Imported here: a program without a broadcast group may have its own modules of
+    # these names.
     from fcntl import ioctl
     from termios import FIONREAD
 
     try:
         size = ioctl(channel.socket.fileno(), FIONREAD, bytes(4))
     except (OSError, ValueError):
-        # It is closed, which reading shows.
+        # The socket is closed; the read reports that.
         return True
     return int.from_bytes(size, sys.byteorder) <= SHORT_READ
 
 
 def _heard(log: bytearray, part: Part) -> list[Any]:
-    """What one member gets, in pieces, the empty ones left out."""
+    """Return one member's view of the log as a list of non-empty pieces."""
     view = memoryview(log)
     pieces = [view[part[-1] :]]
     for at in range(len(part) - 4, -1, -3):
@@ -347,13 +352,13 @@ def _heard(log: bytearray, part: Part) -> list[Any]:
 
 
 def _write_part(channel: async_chat, log: bytearray, part: Part) -> bool:
-    """Write what one member gets. Does that add to what it had not taken before?"""
+    """Send one member's view of the log; return whether that adds to an old backlog."""
     if (
         len(part) == 4
         and len(log) <= channel.ac_out_buffer_size // 2
         and not channel._compat_fifo
     ):
-        # The usual: it has said one thing. As below, without the calls.
+        # The common case of one message of its own: the code below, inlined.
         begin, end, own, rest = part
         view = memoryview(log)
         return _write(channel, b"".join((view[begin:end], own, view[rest:])))
@@ -361,14 +366,14 @@ def _write_part(channel: async_chat, log: bytearray, part: Part) -> bool:
     size = sum(map(len, pieces))
     if size and size <= channel.ac_out_buffer_size and not channel._compat_fifo:
         pieces = [b"".join(pieces)]
-    # What has to wait, or takes several sends as it is, is not copied.
+    # Data that must be queued, or needs several sends anyway, is not copied.
     for piece in pieces:
         _write(channel, piece)
     return behind and size > 0
 
 
 def _write(channel: async_chat, data: Any) -> bool:
-    """Send, and queue what is not taken. As _write_part."""
+    """Send *data* and queue the unsent rest. Returns the same as _write_part."""
     behind, waits = channel._compat_behind, bool(channel._compat_fifo)
     sent, size, most = 0, len(data), channel.ac_out_buffer_size
     while sent < size and channel.connected and not waits:
@@ -376,7 +381,7 @@ def _write(channel: async_chat, data: Any) -> bool:
         try:
             taken = _send(channel, piece)
         except OSError:
-            # Full, or gone: the channel's own attempt, in the next turn, tells.
+            # Full or disconnected: the channel's own send, next turn, handles either.
             break
         sent += taken
         if taken < len(piece):
@@ -390,18 +395,18 @@ def _send(channel: async_chat, piece: Any) -> int:
     return channel.socket.send(piece)
 
 
-# As it is here; a trace puts another in its place, and wants to see what is sent.
+# Before a trace replaces it: a trace has to see every send, so the fast path is off.
 _SEND = _send
 
 
 def _leave(channel: async_chat, data: memoryview, *, at_the_front: bool) -> None:
-    """Let the channel write it, when its peer takes something again.
+    """Queue *data* in the channel, which sends it once its peer reads again.
 
-    What another thread has pushed while the beginning of *data* was sent comes behind
-    it: *at_the_front*.
+    With *at_the_front*, data that another thread has pushed during the send stays
+    behind *data*.
     """
     if channel._compat_audience is None:
-        # Another thread has closed it.
+        # Another thread has closed the channel.
         return
     rest = bytes(data) if len(data) < SMALL else data
     channel._compat_queue(rest, at_the_front=at_the_front)

@@ -1,13 +1,13 @@
-"""What the selectors loop needs of a selector, twice: epoll itself, and any other.
+"""The back ends of the selectors loop: epoll, and any other selector.
 
-select() tells three things apart: readable, writable, exceptional. The ``selectors``
-module knows two: it never reports urgent data, reports a hang-up as writable, and drops
-the events of descriptors that it does not know, so that a loop on top of it spins
-without seeing why. Where the default selector is epoll we therefore speak to epoll
-ourselves; any other default (kqueue, or gevent's) is used as it is.
+select() distinguishes three conditions: readable, writable, exceptional. The
+``selectors`` module has two. It never reports urgent data, reports a hang-up as
+writable, and drops events of descriptors that it does not know. A loop on top of it
+spins without seeing the cause. Therefore, if the default selector is epoll, the loop
+calls epoll directly. It uses any other default (kqueue, or gevent's) unchanged.
 
-Rule 1: interests and events are poll's bits, whatever is behind them.
-Rule 2: a back end knows descriptors, never channels, and calls nobody.
+Rule 1: interests and events are poll's bits, whatever the back end.
+Rule 2: a back end knows descriptors, never channels, and calls no handlers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
     "new_backend",
 ]
 
-# poll's bits, which are epoll's too; spelled out because not every platform has poll.
+# poll's bits, the same as epoll's; spelled out because some platforms lack poll.
 IN = 0x001
 PRI = 0x002
 OUT = 0x004
@@ -46,16 +46,16 @@ ERR = 0x008
 HUP = 0x010
 NVAL = 0x020
 
-# What poll() reports whether it was asked for or not.
+# Events that poll() reports whatever the interest.
 GONE = HUP | ERR | NVAL
 
-# What select() calls readable and writable: POLLIN_SET and POLLOUT_SET in the kernel's
-# fs/select.c. A hang-up counts as readable only, an error as both.
+# Events that make select() report readable or writable: POLLIN_SET and POLLOUT_SET in
+# the kernel's fs/select.c. A hang-up counts as readable only, an error as both.
 READABLE = IN | HUP | ERR
 WRITABLE = OUT | ERR
 
-# Seconds. poll and epoll count milliseconds in a C int: 24 days. A turn that ends after
-# a day for nothing is followed by the next.
+# Seconds. poll and epoll count milliseconds in a C int, which holds 24 days. A turn
+# that ends after a day without events is followed by the next turn.
 LONGEST_WAIT = 86_400.0
 
 # Milliseconds: poll() counts them in a C int.
@@ -63,36 +63,40 @@ LIMIT = 1 << 31
 
 
 class Backend(Protocol):
-    """What the loop needs of a selector. Interests and events are poll's bits."""
+    """The selector interface of the loop. Interests and events are poll's bits."""
 
     def watch(self, fd: int, interest: int) -> bool:
-        """Register *fd*, or change its interest.
+        """Register *fd*, or modify its interest.
 
-        False if the kernel did not have it, True if it did (or cannot tell). OSError
-        with EBADF: it is closed; with EPERM: it is a file that is always ready.
+        Returns:
+            False if *fd* was not registered with the kernel; True if it was, or if the
+            back end cannot tell.
+
+        Raises:
+            OSError: EBADF if *fd* is closed, EPERM for a file that is always ready.
         """
 
     def forget(self, fd: int) -> bool:
-        """Unregister *fd*. False if it was closed, and may be reported all the same."""
+        """Unregister *fd*; False if it was closed and may still report events."""
 
     def wait(self, seconds: float | None) -> list[tuple[int, int]]:
-        """The events, at the latest after so many seconds; None waits for ever.
+        """Return (descriptor, events) pairs after at most *seconds*; None for no limit.
 
-        Each descriptor comes once.
+        Each descriptor appears once.
         """
 
     def quieten(self, fd: int, interest: int) -> None:
-        """*fd* reports what its interest does not ask for: only on changes from now."""
+        """Make *fd* edge-triggered, because it reports events outside its interest."""
 
     def truth(self, interests: dict[int, int]) -> dict[int, int]:
-        """The events of {descriptor: interest} now, whatever is registered."""
+        """Poll {descriptor: interest} now, whatever is registered."""
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the back end's descriptor."""
 
 
 class EpollBackend:
-    """epoll, in its own bits: urgent data, hang-ups, unknown descriptors."""
+    """epoll itself: it reports urgent data, hang-ups and unknown descriptors."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -100,7 +104,7 @@ class EpollBackend:
 
     def watch(self, fd: int, interest: int) -> bool:
         if fd == self._epoll.fileno():
-            # Closed, and the number was free when this epoll needed one.
+            # *fd* was closed, and this epoll object has taken its number.
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         if fd in self._known:
             try:
@@ -114,7 +118,7 @@ class EpollBackend:
         try:
             self._epoll.register(fd, interest)
         except FileExistsError:
-            # Closed, and the same open file put back under the same number by dup2.
+            # *fd* was closed, and dup2 put the same open file back under its number.
             self._epoll.modify(fd, interest)
         except OSError:
             self._known.discard(fd)
@@ -126,8 +130,8 @@ class EpollBackend:
         try:
             self._epoll.unregister(fd)
         except OSError as error:
-            # Closed; or the number is another file's by now, of a kind that may be
-            # known to no epoll (EPERM), or this very epoll's (EINVAL).
+            # *fd* is closed, or its number belongs to another file: one that epoll
+            # cannot register (EPERM), or this epoll object itself (EINVAL).
             if error.errno not in (
                 errno.EBADF,
                 errno.ENOENT,
@@ -155,14 +159,14 @@ class EpollBackend:
 
 
 class SelectorBackend:
-    """Any selector of the ``selectors`` module. It has no urgent data."""
+    """Any selector of the ``selectors`` module, without urgent data."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
     def watch(self, fd: int, interest: int) -> bool:
-        # Always anew: a selector's own table cannot tell that the kernel has dropped
-        # a descriptor which was closed and given out again.
+        # Always register again: the selector's own table does not show that the kernel
+        # has dropped a descriptor that was closed and reused.
         self.forget(fd)
         _refuse_closed_and_regular(fd)
         events = 0
@@ -176,12 +180,12 @@ class SelectorBackend:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                # So macOS's kqueue refuses terminals and /dev/null.
+                # macOS's kqueue rejects terminals and /dev/null with EINVAL.
                 raise _always_ready() from None
         return True
 
     def forget(self, fd: int) -> bool:
-        # A selector drops the events of what is not in its own table.
+        # A selector drops the events of descriptors that are not in its own table.
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
         return True
@@ -194,18 +198,19 @@ class SelectorBackend:
             closed = [(key.fd, IN | OUT) for key in keys if _is_closed(key.fd)]
             if not closed:
                 raise
-            # select() refuses all of them because of one; poll() calls that one ready.
+            # One closed descriptor makes select() fail for all of them. poll() would
+            # report that one as ready.
             return closed
         ready: dict[int, int] = {}
         for key, events in found:
             mask = IN if events & selectors.EVENT_READ else 0
             mask |= OUT if events & selectors.EVENT_WRITE else 0
-            # kqueue reports reading and writing apart.
+            # kqueue reports reading and writing separately.
             ready[key.fd] = ready.get(key.fd, 0) | mask
         return list(ready.items())
 
     def quieten(self, fd: int, interest: int) -> None:
-        """A selector reports only what it was asked for."""
+        """A selector reports no events outside of the interest."""
 
     def truth(self, interests: dict[int, int]) -> dict[int, int]:
         return interests
@@ -215,7 +220,7 @@ class SelectorBackend:
 
 
 def new_backend() -> Backend:
-    """The default selector, looked up now: gevent may have patched it since import."""
+    """Return a back end for the current default selector, which gevent may patch."""
     return EpollBackend() if is_epoll_default() else SelectorBackend()
 
 
@@ -225,11 +230,11 @@ def is_epoll_default() -> bool:
 
 
 def as_poll2_waits(timeout: float | None) -> float | None:
-    """Return how many seconds ``asyncore.poll2`` waits; None without end, if negative.
+    """Return the seconds that ``asyncore.poll2`` waits; None (no limit) if negative.
 
     Raises:
-        OverflowError: and ValueError: the timeout fits in no C int of milliseconds; as
-            from ``select.poll().poll()``.
+        OverflowError: and ValueError: the timeout in milliseconds does not fit into a C
+            int; as from ``select.poll().poll()``.
 
     Source: CPython 3.11, Lib/asyncore.py, poll2().
     """
@@ -248,9 +253,9 @@ def _bounded(seconds: float | None) -> float | None:
 
 
 def _refuse_closed_and_regular(fd: int) -> None:
-    """Raise what epoll raises; other selectors take both, and do not tell."""
+    """Raise the errors of epoll; other selectors accept both kinds silently."""
     if os.name == "nt":
-        # Sockets have numbers of their own there, of which fstat() knows nothing.
+        # Windows numbers sockets separately; fstat() does not know these numbers.
         return
     # kqueue never reports the end of a regular file.
     if stat.S_ISREG(os.fstat(fd).st_mode):

@@ -1,24 +1,24 @@
-"""``async_chat`` that announces, that can gather, and that reads in linear time.
+"""``async_chat`` with cached interest, coalesced writes and reads in linear time.
 
-asyncore asks every channel in every turn. A channel that announces need not be asked:
-its loop keeps the last answer until the channel announces, or is called. asynchat sends
-in every ``push``. A channel that gathers queues, and sends once when the turn is over.
+asyncore calls every channel's ``readable`` and ``writable`` in every turn. This class
+announces a change of interest instead: the loop keeps the cached interest until the
+channel announces a change or is dispatched. asynchat sends in every ``push``. A channel
+that coalesces writes (``ac_gather``) only queues, and flushes at the end of the turn.
 
-Rule 1: announcing says that the loop should ask, never what the answer will be.
-Rule 2: it is the original class underneath, and its methods do what they did.
-Rule 3: no method needs ``self`` to be of this class. Once it is installed in asynchat,
-a class that was derived from the original before calls these as its base class's.
-Rule 4: gathered or not, a peer gets the same bytes in the same order. What must not
-wait for the end of the turn, such as ``close`` and ``send``, first makes the attempts
-to send that the pushes would have made.
+Rule 1: an announcement says that interest may have changed, never the new interest.
+Rule 2: the class derives from the original, and its methods keep their contracts.
+Rule 3: no method needs ``self`` to be of this class. After ``install()``, a class that
+was derived from the original earlier calls these methods as its base class's.
+Rule 4: coalesced or not, a peer receives the same bytes in the same order. Methods that
+must not wait for the end of the turn, such as ``close`` and ``send``, first make the
+send attempts that the pushes would have made.
 Rule 5: every handler sees ``ac_in_buffer`` as the original would show it.
-Rule 6: the attributes are named so that no program has its own of that name.
-Rule 7: another thread may push at any moment, and no message is lost or cut in two by
-that. Queues change under ``_queue_lock``, which is never held during a call of a
-handler or a send. A channel that coalesces writes is sent to by the loop's thread only;
-what a send did not take goes back to the front. Any other channel is sent to by the one
-thread that has claimed it (``_compat_sender``). Neither Ctrl+C nor a fork leaves a
-channel claimed.
+Rule 6: the attributes have names that no program uses itself.
+Rule 7: another thread may push at any moment, without losing or splitting a message.
+Queues change under ``_queue_lock``, which is never held while a handler or a send runs.
+Only the loop's thread sends on a channel that coalesces writes; unsent data goes back
+to the front of the queue. On any other channel, only the thread that has claimed it
+(``_compat_sender``) sends. Neither Ctrl+C nor a fork leaves a channel claimed.
 """
 
 from __future__ import annotations
@@ -52,39 +52,39 @@ __all__ = [
 
 Original = asynchat.async_chat
 
-# So many bytes may wait, for all that is known: a limit has them counted.
+# The backlog's upper bound where its size is unknown: a limit then counts the bytes.
 UNCOUNTED = sys.maxsize
 
-# Bytes. Smaller pieces are merged in a queue: an object for each would cost a multiple
-# of what it holds. Larger ones are shared by all the channels that queue them.
+# Bytes. A queue merges smaller pieces: one object per piece would cost a multiple of
+# its data. All channels that queue a larger piece share it.
 SMALL = 4096
 
 MayRead: TypeAlias = Callable[[Any], bool]
 OnRead: TypeAlias = Callable[[Any, int], object]
 
-# Reentrant, because a signal handler may push. A fork renews it.
+# Reentrant, because a signal handler may push. A fork replaces it in the child.
 _queue_lock = RLock()
 
-# In place of the first entry of an empty queue; None is an entry.
+# Stands for the first entry of an empty queue, because None is a valid entry.
 _EMPTY = object()
 
-# Added to a thread's number where it claims a channel. A fork makes it larger than all
-# claims before, because the threads that made those are not in the child.
+# Added to the thread's number in a claim. A fork raises it above all earlier claims,
+# because the claiming threads do not exist in the child.
 _process = 0
 
 
 class Board(Protocol):
-    """Where a loop finds what was announced to it."""
+    """A channel's registration with its loop, which receives its announcements."""
 
     def announce(self) -> None:
-        """Ask the channel again; and end the wait, if another thread says so."""
+        """Update the channel's interest; from another thread, also end the wait."""
 
     def leave(self) -> None:
-        """Forget the channel, whose socket is about to be closed."""
+        """Unregister the channel, whose socket is about to be closed."""
 
 
 class Lazy:
-    """An attribute that is made when it is first used, for most are not."""
+    """An attribute that is created on first use, because most channels never use it."""
 
     def __init__(self, kind: Callable[[], Any]) -> None:
         self._kind = kind
@@ -95,45 +95,46 @@ class Lazy:
     def __get__(self, channel: Any, owner: type | None = None) -> Any:
         if channel is None:
             return self
-        # In one step, for two threads may be here.
+        # Atomic, because two threads may get here at once.
         return channel.__dict__.setdefault(self._name, self._kind())
 
 
 class async_chat(Original):  # noqa: N801  # the original's name
-    """The original, and it announces.
+    """The original, with announcements.
 
-    Everything that the original's ``readable`` and ``writable`` look at is announced
-    when a method changes it. A subclass that has a ``readable`` or ``writable`` of its
-    own is asked in every turn, as asyncore does. One that changes ``producer_fifo`` by
-    hand outside of its handlers calls ``announce()`` afterwards, or is found out
-    within a tenth of a second.
+    Every method announces a change of the state that the original's ``readable`` and
+    ``writable`` read. A subclass with its own ``readable`` or ``writable`` is polled in
+    every turn, as in asyncore. A subclass that changes ``producer_fifo`` outside of its
+    handlers calls ``announce()`` afterwards. Otherwise the loop notices the change up
+    to 0.1 seconds later (longer with very many channels).
 
     Attributes:
-        ac_gather: True lets ``push``, ``push_with_producer`` and ``close_when_done``
-            only queue. What a turn has queued is sent at its end, with one ``send`` for
-            every ``ac_out_buffer_size`` bytes; under a loop that is not compat's, in
-            its next turns. A program that leaves without its loop (``os._exit``),
-            blocks in a handler, or writes to ``socket`` itself, leaves it False.
-        ac_backlog_limit: for one that gathers, the bytes of ``ac_backlog_size()`` that
-            are too many; 0 for no limit. See ``handle_backlog``.
+        ac_gather: True to coalesce writes: ``push``, ``push_with_producer`` and
+            ``close_when_done`` only queue. The end of the turn flushes the queue, with
+            one ``send`` per ``ac_out_buffer_size`` bytes. A loop that is not compat's
+            flushes in its next turns. Keep it False in a program that exits without its
+            loop (``os._exit``), blocks in a handler, or writes to ``socket`` itself.
+        ac_backlog_limit: for a channel that coalesces writes, the largest allowed
+            ``ac_backlog_size()`` in bytes; 0 for no limit. See ``handle_backlog``.
     """
 
     ac_gather = False
     ac_backlog_limit = 0
 
-    # The claim of the thread that makes an attempt to send: its number and _process, 0
-    # or an older process's for none. And is it the last attempt?
+    # The claim of the sending thread: its number plus _process. Unclaimed: 0, or an
+    # older process's claim.
     _compat_sender = 0
+    # True while close() makes its last send attempts.
     _compat_closing = False
 
-    # Has a turn ended with something queued that is still there?
+    # True if the queue has not been empty since an earlier turn ended.
     _compat_behind = False
 
-    # Is it called when the turn is over, and has that turn told the peer something?
+    # Will the end of the turn flush this channel? Has the turn queued data for it?
     _compat_listed = False
     _compat_added = False
 
-    # At least as many bytes as wait for the peer; brought down to that when too many.
+    # Upper bound of the backlog in bytes; counted exactly once it exceeds the limit.
     _compat_counted = 0
 
     _compat_paused = False
@@ -142,24 +143,24 @@ class async_chat(Original):  # noqa: N801  # the original's name
     _compat_may_read: MayRead | None = None
     _compat_on_read: tuple[OnRead, ...] = ()
 
-    # The rounds of its audience's reads, and short reads, in which it was read last.
+    # The group's rounds of reads and of short reads in which it was last read.
     _compat_round = _compat_short_round = 0
 
-    # These are used for every message, and found faster where the class has none.
+    # Every message uses the following. Without class attributes, lookups are faster.
 
-    # What is queued, if anything ever was: a client that was told nothing has none.
+    # The queue; None until something is queued, so an idle client has none.
     _compat_fifo: deque[Any] | None
 
-    # Has something been queued that no attempt was made to send?
+    # True if something is queued and no send has been attempted since.
     _compat_waits: bool
 
-    # Whose messages it gets.
+    # Its broadcast group.
     _compat_audience: Audience | None
 
-    # The loop that turns it, once that has asked it.
+    # Its registration with the loop that caches its interest.
     _compat_board: Board | None
 
-    # What has been read, and how much of that has gone to the handlers.
+    # Received data, and the number of its bytes that the handlers have consumed.
     _compat_read: Any
     _compat_gone: int
 
@@ -167,7 +168,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         incoming = Lazy(list)
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        # Not in __init__, for a class may call the original's.
+        # Not in __init__: a subclass may call the original's __init__ instead.
         channel = super().__new__(cls)
         channel._compat_fifo = channel._compat_audience = channel._compat_board = None
         channel._compat_waits = False
@@ -181,14 +182,14 @@ class async_chat(Original):  # noqa: N801  # the original's name
             self._compat_fifo = None
 
     def announce(self) -> None:
-        """Let the loop ask again."""
+        """Let the loop update this channel's interest."""
         announce(self)
 
     # Reading.
 
     @property
     def ac_in_buffer(self) -> Any:
-        """What has been read and not been collected yet."""
+        """Received data that no handler has collected yet."""
         if self._compat_gone:
             self._compat_read, self._compat_gone = (
                 self._compat_read[self._compat_gone :],
@@ -201,11 +202,11 @@ class async_chat(Original):  # noqa: N801  # the original's name
         self._compat_read, self._compat_gone = data, 0
 
     def readable(self) -> bool:
-        """Yes, as the original; not while reading is paused."""
+        """Return True, as the original does; False while reading is paused."""
         return not getattr(self, "_compat_paused", False)
 
     def pause_reading(self) -> None:
-        """Read nothing until ``resume_reading()``: the peer's bytes wait with it."""
+        """Stop reading until ``resume_reading()``; unread bytes stay in the kernel."""
         self._compat_paused = True
         announce(self)
 
@@ -216,25 +217,26 @@ class async_chat(Original):  # noqa: N801  # the original's name
             announce(self)
 
     def watch_reads(self, may_read: MayRead | None = None, *on_read: OnRead) -> None:
-        """Call ``may_read(channel)`` before each read, and the others after it.
+        """Call ``may_read(channel)`` before each read, and each *on_read* after it.
 
         Args:
-            may_read: returns False if the channel has to wait for the next turn; None
-                lets it read in every turn.
-            on_read: each is called with the channel and the number of bytes that one
-                ``recv`` returned, before a handler gets them; not at the end.
+            may_read: returns False if the channel must wait for the next turn; None
+                lets the channel read in every turn.
+            on_read: each callback gets the channel and the number of bytes that one
+                ``recv`` returned, before a handler gets the data. Not called at the end
+                of the stream.
 
-        Each call replaces what the last one has set; without arguments, it ends that. A
-        subclass with a ``handle_read`` of its own calls the inherited one for this.
+        Each call replaces the previous settings; a call without arguments removes them.
+        A subclass with its own ``handle_read`` must call the inherited one.
         """
         self._compat_may_read = may_read
         self._compat_on_read = on_read
 
     def handle_read(self) -> None:
-        """Read, collect, and find terminators, in time linear in what was read.
+        """Read, collect and find terminators, in time linear in the bytes read.
 
         Source: CPython 3.11, Lib/asynchat.py, async_chat.handle_read(), which copies
-        what is left after every terminator.
+        the rest of the buffer after every terminator.
         """
         if getattr(type(self), "ac_in_buffer", None) is not _BUFFER:
             Original.handle_read(self)
@@ -254,14 +256,14 @@ class async_chat(Original):  # noqa: N801  # the original's name
         self._compat_collect(data)
 
     def _compat_collect(self, data: Any) -> None:
-        """Let the handlers have what was read."""
+        """Pass received data to the handlers."""
         if self._compat_gone:
-            # A handler raised in the middle of the last read.
+            # A handler raised during the last read.
             self._compat_read, self._compat_gone = self.ac_in_buffer, 0
         read = self._compat_read = self._compat_read + data
         begin = 0
-        # Handlers may change the buffer and the terminator, so nothing is remembered
-        # from before a call. Adding to _compat_gone is cutting off from the front.
+        # Handlers may change the buffer and the terminator: reload both after each
+        # call. Increasing _compat_gone removes bytes from the front of the buffer.
         while (left := len(read) - begin) > 0:
             terminator = self.get_terminator()
             if not terminator:
@@ -271,7 +273,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 if left < terminator:
                     self.collect_incoming_data(self.ac_in_buffer if begin else read)
                     self.ac_in_buffer = b""
-                    # The handler may have set another number.
+                    # Read again: the handler may have set another number.
                     self.terminator -= left  # type: ignore[operator]
                     break
                 self.collect_incoming_data(read[begin : begin + terminator])
@@ -285,7 +287,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 self.found_terminator()
             else:
                 rest = self.ac_in_buffer if begin else read
-                # Most ends are in no terminator, which is quickly seen.
+                # A cheap test first: the last byte is rarely in the terminator.
                 held = (
                     asynchat.find_prefix_at_end(rest, terminator)
                     if rest[-1] in terminator
@@ -307,7 +309,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     @property
     def producer_fifo(self) -> deque[Any]:
-        """What is queued: bytes, producers, and None for the end."""
+        """The queue: bytes, producers, and None for the end."""
         fifo = self._compat_fifo
         if fifo is None:
             with _queue_lock:
@@ -321,32 +323,32 @@ class async_chat(Original):  # noqa: N801  # the original's name
         self._compat_fifo = fifo
 
     def ac_backlog_size(self) -> int:
-        """Return the bytes that are queued for the peer, and that it has not taken.
+        """Return the number of bytes that are queued for the peer and not yet sent.
 
-        What a producer has yet to give is not counted, nor what an ``Audience`` was
-        told in this turn.
+        Data that a producer has yet to supply does not count. Messages that an
+        ``Audience`` got in this turn do not count either.
         """
         return _backlog_size(self)
 
     def handle_backlog(self) -> None:
-        """More than ``ac_backlog_limit`` bytes wait for the peer; does nothing.
+        """Handle a backlog of more than ``ac_backlog_limit`` bytes; does nothing here.
 
-        Called when a turn is over that has added to what the peer had not taken before;
-        what one turn adds is no reason, nor is ``close_when_done``, which adds nothing.
-        What it raises goes to ``handle_error``. A loop that is not compat's does not
-        call it, and nobody does once the channel is closed.
+        Called at the end of a turn that added data to a backlog from an earlier turn.
+        Data of a single turn never triggers the call, and neither does
+        ``close_when_done``, which adds no data. Exceptions go to ``handle_error``. A
+        loop that is not compat's never calls it. It is not called on a closed channel.
         """
 
     def writable(self) -> bool:
-        """Is anything queued, or is there no connection yet? As the original."""
+        """Return whether data is queued or the channel still connects."""
         if not isinstance(self, async_chat):
             return bool(Original.writable(self))
         return bool(self._compat_fifo) or awaits_connection(self)
 
     def handle_write(self) -> None:
-        """Make an attempt to send; one that gathers, until its peer is full.
+        """Attempt one send; with coalesced writes, send until the send buffer is full.
 
-        What a turn adds has no limit, and who takes all of it is not to fall behind.
+        A turn may queue any amount of data. A peer that keeps up must not fall behind.
         """
         if isinstance(self, async_chat) and self.ac_gather is True:
             self._compat_write(to_the_end=True)
@@ -374,7 +376,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             and type(self).initiate_send is async_chat.initiate_send
             and not ("send" in self.__dict__ or "initiate_send" in self.__dict__)
         ):
-            # The original without its queue: it is what an echo does most.
+            # The original without its queue: a fast path for the most common push, an echo.
             is_free = False
             try:
                 with _queue_lock:
@@ -397,7 +399,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 and len(data) > size
                 and isinstance(fifo, deque)
             ):
-                # As the original, but in one step: another thread may push.
+                # As the original, but atomic, because another thread may push.
                 fifo.extend([data[at : at + size] for at in range(0, len(data), size)])
                 self.initiate_send()
             else:
@@ -423,7 +425,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             announce(self)
 
     def send(self, data: ReadableBuffer) -> int:
-        """Send at once; first, once, what waits for the end of the turn.
+        """Send at once, after flushing the writes that wait for the end of the turn.
 
         Source: CPython 3.11, Lib/asyncore.py, dispatcher.send().
         """
@@ -438,10 +440,10 @@ class async_chat(Original):  # noqa: N801  # the original's name
             return 0
 
     def initiate_send(self) -> None:
-        """Make one attempt to send what is queued.
+        """Attempt to send the first queued entry.
 
-        Source: CPython 3.11, Lib/asynchat.py, async_chat.initiate_send(). One that
-        gathers attempts as many entries at once as go into one send.
+        Source: CPython 3.11, Lib/asynchat.py, async_chat.initiate_send(). A channel
+        that coalesces writes joins as many entries as fit into one send.
         """
         if not isinstance(self, async_chat):
             Original.initiate_send(self)
@@ -450,16 +452,16 @@ class async_chat(Original):  # noqa: N801  # the original's name
         if not fifo or not self.connected:
             return
         me = get_ident() + _process
-        # Its own claim, in a handler that its send has called.
+        # This thread's claim already exists in a handler that its send has called.
         before = me if self._compat_sender == me else 0
         try:
             with _queue_lock:
                 if self._compat_sender > _process and self._compat_sender != me:
-                    # What was queued meanwhile has announced, so the loop sends it.
+                    # Each push announces its data, so the loop sends it.
                     return
                 self._compat_sender = me
             if self.ac_gather is True:
-                # First of all: a thread that pushes from now on wakes the loop itself.
+                # Before the send: a thread that pushes from now on wakes the loop.
                 self._compat_waits = False
                 if len(fifo) > 1:
                     _join_first(fifo, self.ac_out_buffer_size)
@@ -478,7 +480,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             self._compat_behind = False
         announce(self)
 
-    # Coming and going.
+    # Connecting, registering and closing.
 
     def connect(self, address: Any) -> None:
         Original.connect(self, address)
@@ -503,12 +505,12 @@ class async_chat(Original):  # noqa: N801  # the original's name
             Original.close(self)
             announce(self)
 
-    # Gathering.
+    # Coalesced writes.
 
     def _compat_queue(
         self, data: bytes | memoryview, *, at_the_front: bool = False
     ) -> None:
-        """Queue it, in pieces that go into one send. Nothing large is copied."""
+        """Queue *data* in pieces that fit into one send. Large data is not copied."""
         size, piece = len(data), self.ac_out_buffer_size
         pieces: list[Any] = [data]
         if size > piece:
@@ -520,7 +522,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             try:
                 last = fifo[-1] if fifo else None
             except IndexError:
-                # Another thread has just sent it.
+                # Another thread has just sent the last entry.
                 last = None
             if at_the_front:
                 fifo.extendleft(reversed(pieces))
@@ -532,23 +534,23 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 fifo.append(bytearray(data))
 
     def _compat_wait(self) -> None:
-        """Write when the turn is over, if not before."""
+        """Flush at the end of the turn, if not earlier."""
         self._compat_waits = True
         if not self._compat_listed:
-            # First, for by the time that another thread's call returns, it may be over.
+            # Set before the call: in another thread, the turn may end meanwhile.
             self._compat_listed = True
             if not at_turn_end(self._map, self):
                 self._compat_listed = False
 
     def _compat_turn_ends(self) -> None:
-        """Write what waits; an error is this channel's, as in a handler."""
+        """Flush; errors go to this channel's ``handle_error``, as from a handler."""
         _catch_up(self)
         if not self._compat_listed:
             return
         waits, added = self._compat_waits, self._compat_added
         self._compat_listed = self._compat_waits = self._compat_added = False
         try:
-            # If not, the peer has taken something in this turn, and is full again.
+            # Otherwise this turn has already attempted to send.
             if waits:
                 self._compat_write(to_the_end=True)
             if self._compat_fifo:
@@ -562,9 +564,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
             self.handle_error()
 
     def _compat_write(self, *, to_the_end: bool) -> None:
-        """Try to send as often as there are entries; no more once the peer is full.
+        """Attempt one send per queued entry; stop once the send buffer is full.
 
-        That is at least as often as the pushes would have tried.
+        These are at least as many attempts as the pushes would have made.
         """
         fifo = self._compat_fifo or ()
         for _ in range(len(fifo)):
@@ -576,18 +578,18 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 return
 
     def _compat_send_first(self, fifo: deque[Any]) -> None:
-        """Try to send the first entry; what is rare about it is the original's."""
+        """Attempt to send the first entry; the original handles uncommon entries."""
         with _queue_lock:
             first = _first_of(fifo)
             if first is _EMPTY:
                 return
             if type(first) is bytearray:
-                # Another thread may be about to add to it.
+                # Freeze it: another thread may be about to append to it.
                 first = fifo[0] = bytes(first)
         size = self.ac_out_buffer_size
         if not ((type(first) is bytes and 0 < len(first) <= size) or _is_view(first)):
             if hasattr(first, "more"):
-                # What it gives is queued, too.
+                # The original queues the producer's data, too.
                 self._compat_counted = UNCOUNTED
             Original.initiate_send(self)
             return
@@ -598,7 +600,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             return
         with _queue_lock:
             if _first_of(fifo) is not first:
-                # Another thread has discarded it.
+                # Another thread has discarded the entry.
                 return
             if sent == len(first):
                 fifo.popleft()
@@ -606,7 +608,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 fifo[0] = first[sent:]
 
     def _compat_push_at_once(self, data: bytes) -> None:
-        """Send it, and queue what is not taken: the channel is claimed for that."""
+        """Send *data*, queue the unsent rest; this thread has claimed the channel."""
         try:
             sent = self.socket.send(data)
             if sent != len(data):
@@ -622,7 +624,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             self.handle_error()
 
     def _compat_send_failed(self, error: OSError) -> None:
-        """Close if the peer is gone; raise what is wrong otherwise, but for a full one.
+        """Close on disconnection, ignore EWOULDBLOCK, raise any other error.
 
         Source: CPython 3.11, Lib/asyncore.py, dispatcher.send().
         """
@@ -630,12 +632,12 @@ class async_chat(Original):  # noqa: N801  # the original's name
             return
         if error.errno not in asyncore._DISCONNECTED:
             raise error
-        # What close() still tries to send has nobody to tell of that.
+        # The last sends of close() must not call a handler.
         if not self._compat_closing:
             self.handle_close()
 
     def _compat_take_leave(self) -> None:
-        """Send what waits, and hear nothing more."""
+        """Flush, and leave the broadcast group."""
         self._compat_closing = True
         try:
             _write_now(self)
@@ -646,7 +648,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     def _compat_look_at_backlog(self) -> None:
         limit = self.ac_backlog_limit
-        # Once it is closed, nobody waits for that.
+        # The backlog of a closed channel is irrelevant.
         is_open = self.connected or self.connecting
         if is_open and 0 < limit < self._compat_counted:
             self._compat_counted = _backlog_size(self)
@@ -656,35 +658,36 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
 _BUFFER = async_chat.ac_in_buffer
 
-# As they are here, for a program may put its own in their place.
+# Before a program replaces them.
 _READABLE, _WRITABLE = async_chat.readable, async_chat.writable
 
-# As it is here; a trace puts another in its place, and wants to see what is sent.
+# Before a trace replaces it: a trace has to see every send, so the fast path is off.
 _SEND = async_chat.send
 
 
 def announce(channel: Any) -> None:
-    """Tell the loop that turns *channel*, if one does, to ask it again."""
+    """Tell the loop of *channel*, if it has one, that interest may have changed."""
     board: Board | None = getattr(channel, "_compat_board", None)
     if board is not None:
         board.announce()
     else:
-        # A loop that asks everybody does so when its wait ends, and a loop that does
-        # not know the channel yet finds it then.
+        # A loop without cached interest polls every channel once its wait ends. A loop
+        # that does not know the channel yet finds it then.
         wake_other_thread(getattr(channel, "_map", None))
 
 
 def awaits_connection(channel: async_chat) -> bool:
-    """Return whether the channel has to be writable to learn that it is connected.
+    """Return whether the channel must be writable to notice its connection.
 
-    As the original, but for one whose peer was gone before it was made, and that is not
-    read at present: asyncore would find it writable in every turn, and never call it.
+    This differs from the original for a paused channel whose peer was gone before the
+    channel was created. asyncore would poll it as writable in every turn without ever
+    calling a handler.
     """
     return not channel.connected and (channel.connecting or not channel._compat_paused)
 
 
 def announces(channel: Any) -> bool:
-    """May a loop keep this channel's answers until it announces?"""
+    """Return whether a loop may cache this channel's interest until it announces."""
     return (
         isinstance(channel, async_chat)
         and keeps_answers(type(channel))
@@ -693,7 +696,7 @@ def announces(channel: Any) -> bool:
 
 
 def keeps_answers(kind: type[async_chat]) -> bool:
-    """Return whether a class keeps ``readable``, ``writable`` and ``connected``."""
+    """Return whether a class inherits ``readable``, ``writable`` and ``connected``."""
     return (
         kind.readable is _READABLE
         and kind.writable is _WRITABLE
@@ -703,10 +706,10 @@ def keeps_answers(kind: type[async_chat]) -> bool:
 
 
 def copied(data: bytes | bytearray | memoryview) -> bytes:
-    """What is pushed, as it is now: it may be changed before it is sent.
+    """Return pushed data as bytes: the caller may change a buffer before it is sent.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: *data* is not bytes, bytearray or memoryview.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
@@ -722,14 +725,14 @@ def _backlog_size(channel: async_chat) -> int:
 
 
 def _catch_up(channel: Any) -> None:
-    """Queue what was said to its audience before what the channel does next."""
+    """Queue the broadcast group's messages before the channel's next output."""
     audience: Audience | None = getattr(channel, "_compat_audience", None)
     if audience is not None:
         audience.catch_up(channel)
 
 
 def _write_now(channel: Any) -> None:
-    """Make the attempts that wait for the end of the turn."""
+    """Make the send attempts that wait for the end of the turn."""
     _catch_up(channel)
     if getattr(channel, "_compat_waits", False) and channel._compat_sender <= _process:
         channel._compat_waits = False
@@ -737,7 +740,7 @@ def _write_now(channel: Any) -> None:
 
 
 def _first_of(fifo: Sequence[Any]) -> Any:
-    """The first entry, or _EMPTY: another thread may just have sent it."""
+    """Return the first entry, or _EMPTY: another thread may have just sent it."""
     try:
         return fifo[0]
     except IndexError:
@@ -745,12 +748,12 @@ def _first_of(fifo: Sequence[Any]) -> Any:
 
 
 def _is_view(entry: Any) -> bool:
-    """Return whether an entry is a view of bytes, and not empty."""
+    """Return whether an entry is a non-empty view of bytes."""
     return type(entry) is memoryview and entry.format == "B" and len(entry) > 0
 
 
 def _join_first(fifo: deque[Any], limit: int) -> None:
-    """Make one entry of those bytes at the front that go into one send."""
+    """Join the leading bytes entries that fit into one send."""
     pieces, size = [], 0
     with _queue_lock:
         while fifo:
@@ -764,10 +767,10 @@ def _join_first(fifo: deque[Any], limit: int) -> None:
 
 
 def _after_fork_in_child() -> None:
-    # Another thread may have held it, and that thread is not here any more.
+    # A thread that does not exist in the child may have held the lock.
     global _queue_lock, _process  # noqa: PLW0603  # neither can be changed in its place
     _queue_lock = RLock()
-    # No thread's number is as large.
+    # Larger than any thread's number.
     _process += 1 << 64
 
 

@@ -1,20 +1,19 @@
-"""Descriptors that stay registered, though the kernel gives their numbers out again.
+"""Descriptors that stay registered although the kernel reuses their numbers.
 
-Rule 1: what is registered is compared with the socket, never with the number alone.
-What cannot be compared is asked of the kernel anew.
-Rule 2: what select() would not wake for does not end the wait, and what it would wake
-for does.
-Rule 3: what reports without being registered, or in the name of a socket that is no
-longer there, has the selector rebuilt; it is never reported, and never spins.
+Rule 1: a registration is compared with its socket, never with the number alone. An
+object that cannot be compared is registered again with the kernel each time.
+Rule 2: exactly the events that would wake select() end the wait.
+Rule 3: an unregistered descriptor, or one of a replaced socket, may report stale
+events. They cause a rebuild of the selector; they are never reported and never spin.
 Rule 4: nothing here keeps a socket alive.
 
-How a number comes to lie. epoll registers open files, and names them by the descriptor
-they had at that moment. Close the last descriptor of an open file, and the registration
-is gone, silently. Close one of several (a duplicate, a forked child's), and it stays:
-events go on coming under a number that is free, or by now another socket's. It can be
-unregistered no more, for that takes the descriptor. Nothing tells the two cases apart
-when it happens; so a number that was seen closed is *tainted*, and what it reports is
-checked with poll(), until a new selector is built.
+How stale events arise. epoll registers open files and identifies each by its descriptor
+at registration. Closing the last descriptor of an open file silently drops the
+registration. Closing one of several (a duplicate, a forked child's copy) keeps it:
+events continue under a number that is free, or already another socket's. Such a
+registration cannot be removed, because removal needs the descriptor. The two cases look
+alike when they happen. Therefore a number that was seen closed is *tainted*: poll()
+checks its events until a new selector is built.
 """
 
 from __future__ import annotations
@@ -34,24 +33,24 @@ T = TypeVar("T")
 
 
 class Watched:
-    """A descriptor that the kernel watches, and the socket for whose sake."""
+    """A registered descriptor, and the socket that it was registered for."""
 
     __slots__ = ("_socket", "edge", "fd", "interest")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.interest = 0
-        # Reports only changes, because it kept reporting what nobody asked for.
+        # Edge-triggered, because it kept reporting events outside of its interest.
         self.edge = False
         self._socket: Callable[[], Any] | None = None
 
     @property
     def socket(self) -> Any:
-        """The socket, while it lives and if it can be known."""
+        """The socket; None once it is collected, or if it takes no weak reference."""
         return self._socket and self._socket()
 
     def stands_for(self, sock: Any) -> bool:
-        """Was it registered for this very socket? False also if nobody can tell."""
+        """Return whether it was registered for this very socket; False if unknown."""
         known = self._socket
         return known is not None and known() is sock and sock.fileno() == self.fd
 
@@ -61,20 +60,20 @@ class Watched:
             try:
                 self._socket = weakref.ref(sock)
             except TypeError:
-                # It takes no weak references, so it is asked of the kernel each time.
+                # No weak references: the kernel has to register it again each time.
                 return
 
 
 class Descriptors:
-    """A selector, and all that was told to it."""
+    """A selector and its registrations."""
 
     _all: ClassVar[weakref.WeakSet[Descriptors]] = weakref.WeakSet()
 
     def __init__(self) -> None:
-        # None before the first is watched, and in the child of a fork.
+        # None before the first registration, and in the child of a fork.
         self.backend: Backend | None = None
         self._watched: dict[int, Watched] = {}
-        # Regular files: epoll refuses them, select() says that they are always ready.
+        # Regular files: epoll rejects them, select() reports them as always ready.
         self._always: set[int] = set()
         self._tainted: set[int] = set()
         Descriptors._all.add(self)
@@ -86,12 +85,12 @@ class Descriptors:
         return len(self._watched)
 
     def stands_for(self, fd: int, sock: Any) -> bool:
-        """Is the descriptor watched for this very socket?"""
+        """Return whether the descriptor is registered for this very socket."""
         watched = self._watched.get(fd)
         return watched is not None and watched.stands_for(sock)
 
     def watches(self, fd: int, interest: int, sock: Any) -> bool:
-        """Is this what is registered, for this very socket?"""
+        """Return whether exactly this interest is registered for this very socket."""
         watched = self._watched.get(fd)
         return (
             watched is not None
@@ -100,7 +99,7 @@ class Descriptors:
         )
 
     def watch(self, fd: int, interest: int, sock: Any) -> bool:
-        """Register, or register anew. False if the descriptor is closed."""
+        """Register or modify; False if the descriptor is closed."""
         watched = self._watched.setdefault(fd, Watched(fd))
         registered = watched.interest and fd not in self._always
         watched.interest, watched.edge = interest, False
@@ -123,7 +122,7 @@ class Descriptors:
         return True
 
     def drop(self, fd: int) -> None:
-        """Watch it no more. Harmless if it is not watched."""
+        """Unregister *fd*. Does nothing if it is not registered."""
         if self._watched.pop(fd, None) is None:
             return
         if fd in self._always:
@@ -134,17 +133,17 @@ class Descriptors:
     def wait(
         self, seconds: float | None, quiet: Mapping[int, T], hang_ups: bool = False
     ) -> tuple[list[T], dict[int, int]]:
-        """What is ready of what was asked for.
+        """Wait for events, at most *seconds*; None for no limit.
 
         Args:
-            quiet: what stands behind the descriptors that are watched for reading. If
-                only those report, and only that, as in nearly every turn, there is
-                nothing to sift.
-            hang_ups: report HUP and ERR too, as poll() does, whatever was asked for.
+            quiet: the objects of the descriptors that are registered for reading only.
+                In nearly every turn, only these report, and only IN. Then no event
+                needs filtering.
+            hang_ups: report HUP and ERR too, whatever the interest, as poll() does.
 
         Returns:
-            in that case what stands behind them, and nothing; otherwise nothing, and
-            {descriptor: IN, OUT and PRI; with *hang_ups*, HUP and ERR}.
+            (the ready objects of *quiet*, {}) in that case. Otherwise ([], {descriptor:
+            events}) with IN, OUT and PRI; with *hang_ups*, also HUP and ERR.
         """
         ready = {fd: self._watched[fd].interest & (IN | OUT) for fd in self._always}
         if ready:
@@ -164,20 +163,20 @@ class Descriptors:
             ready.update(self._sift(events, hang_ups))
             if ready or not events:
                 return [], ready
-            # Only what select() would not have woken for: go on waiting.
+            # Only events that would not wake select(): continue to wait.
             if seconds is not None:
                 left = max(0.0, began + seconds - time.monotonic())
 
     def close(self) -> None:
-        """Forget everything; what is watched next is watched by a new selector."""
+        """Drop all registrations; the next one creates a new selector."""
         backend = self.backend
         self._forget()
         if backend is not None:
             backend.close()
 
     def _forget(self) -> None:
-        # In this order, for Ctrl+C may come in between: what a backend still watches is
-        # found out; what none watches any more is not to be taken for watched.
+        # In this order, because Ctrl+C may interrupt it. A later event reveals a
+        # descriptor that is registered but not listed. Nothing reveals the opposite.
         self._watched.clear()
         self._always.clear()
         self._tainted.clear()
@@ -189,9 +188,9 @@ class Descriptors:
         return self.backend
 
     def _sift(self, events: list[tuple[int, int]], hang_ups: bool) -> dict[int, int]:
-        """Of what the kernel reports, that which select() would have reported.
+        """Return the events that select() would report.
 
-        Or poll(), with *hang_ups*, which reports all that epoll does.
+        With *hang_ups*, the events that poll() would report: the same as epoll's.
         """
         ready: dict[int, int] = {}
         phantoms = False
@@ -203,13 +202,13 @@ class Descriptors:
                 phantoms = True
                 continue
             if not (mask & ~watched.interest or watched.edge):
-                # kqueue reports reading and writing apart.
+                # kqueue reports reading and writing separately.
                 ready[fd] = ready.get(fd, 0) | mask
                 continue
             hit = mask if hang_ups else _hit(watched.interest, mask)
             if hit:
                 ready[fd] = ready.get(fd, 0) | hit
-            # What is changed reports once more, so it is changed only if need be.
+            # A modified descriptor reports once more, so modify only if necessary.
             if watched.edge and hit:
                 watched.edge = False
                 self._open().watch(fd, watched.interest)
@@ -223,7 +222,7 @@ class Descriptors:
     def _without_phantoms(
         self, events: list[tuple[int, int]]
     ) -> tuple[list[tuple[int, int]], bool]:
-        """The events without what another socket reported; was there any of that?"""
+        """Return the events without stale ones, and whether there were stale events."""
         suspects = {
             fd: IN | PRI | OUT
             for fd, _ in events
@@ -242,7 +241,7 @@ class Descriptors:
         return real, found
 
     def _rebuild(self) -> None:
-        """Begin a new selector, the only way to be rid of what reports by mistake."""
+        """Register everything with a new selector, the only way to end stale events."""
         old = list(self._watched.values())
         self.close()
         for watched in old:
@@ -259,7 +258,7 @@ def _hit(interest: int, mask: int) -> int:
 
 
 def _after_fork_in_child() -> None:
-    # The kernel's table is the parent's: to unregister there would deafen it.
+    # The kernel's table is shared with the parent: unregistering would affect it too.
     for each in list(Descriptors._all):
         each._forget()
 
