@@ -6,7 +6,7 @@
     ***server start***
     >>> asyncore.loop()
 
-``compat.loop(loop="selectors")`` turns the same room on another loop.
+``compat.loop(loop="selectors")`` runs the same room on another loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m legacy_chat``: what running the tutorial's server script did."""
+"""``python -m legacy_chat``: serve, as the tutorial's server script did."""
 
 from __future__ import annotations
 

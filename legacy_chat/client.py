@@ -1,9 +1,9 @@
-"""The tutorial's client: two threads, one that reads the keyboard, one the socket.
+"""The tutorial's client: one thread reads the keyboard, another one the socket.
 
-It is kept for those who know it, with the tutorial's names and printed lines;
-``legacy-chat connect`` is the one to use. Repaired: the port is the server's, what is
-typed is sent whole, and it ends. When the server has gone, that is with the next line:
-nothing can interrupt ``input()``.
+The module keeps the tutorial's names and printed lines for readers of the tutorial;
+``legacy-chat connect`` is the client to use. Repaired: the port is the server's, each
+line is sent whole, and the client ends. After the server has closed, it ends at the
+next typed line, because nothing can interrupt ``input()``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ ip = "127.0.0.1"
 
 
 def input_line(ss: socket.socket) -> None:
-    """Send each line that is typed, without its end, until there are no more."""
-    # The end of the input, or of the connection: read_line says no more then, either.
+    """Send each typed line without its newline, until the input ends."""
+    # The end of the input or of the connection; read_line ends then, too.
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             ss.sendall(input("input:").encode("utf8"))
@@ -29,20 +29,20 @@ def input_line(ss: socket.socket) -> None:
 
 
 def read_line(ss: socket.socket) -> None:
-    """Print what the server sends, as bytes, until it closes."""
+    """Print the server's data, as bytes, until the server closes."""
     with contextlib.suppress(ConnectionError):
         while msg := ss.recv(1024):
             print("revice from", msg, flush=True)
-    # Now sending fails, which ends input_line.
+    # The next send fails, which ends input_line.
     with contextlib.suppress(OSError):
         ss.shutdown(socket.SHUT_RDWR)
 
 
 def loop() -> None:
-    """Connect to ``ip`` and ``port``, and talk until the server closes.
+    """Connect to ``ip`` and ``port``; send and print until the server closes.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: no server listens there.
     """
     with socket.create_connection((ip, port)) as ss:
         threads = [

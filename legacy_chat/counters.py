@@ -1,9 +1,9 @@
-"""What the room has done, and what it is doing: figures, and a line of them.
+"""The room's counters and gauges, and their form on one line.
 
-Rule 1: nothing is counted for each delivery. A message is counted once; how many have
-heard those since somebody last came or went is reckoned when the next one does.
-Rule 2: a figure that needs a walk over the room is made when somebody asks for it.
-Rule 3: every reason is there from the beginning, with 0: a rate needs a first value.
+Rule 1: no delivery is counted by itself. A broadcast is counted once. Its deliveries
+are added when the membership next changes, or for a snapshot.
+Rule 2: a figure that needs an iteration over the room is computed for a snapshot only.
+Rule 3: every reason is present from the start, with 0: a rate needs a first value.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOSED", "REFUSED", "Counters", "Figure", "line", "snapshot"]
 
-# Why somebody was not let in.
+# Why a connection was rejected.
 REFUSED = ("full", "address", "descriptors")
 
-# Why a client's connection has ended: it said the terminator; it closed; it broke; an
-# error in its handlers; it was too slow, or idle; the server stopped, and it had its
-# messages, or took too long to take them; a program called close().
+# Why a session was closed, in this order: the client sent the terminator; it closed;
+# the connection broke; a handler raised; the client was too slow; it was idle; the
+# server shut down and the queue was flushed; the grace period ended before that; a
+# program called close().
 CLOSED = ("out", "eof", "reset", "error", "slow", "idle", "shutdown", "grace", "closed")
 
 
@@ -30,17 +31,17 @@ class Counters:
 
     Attributes:
         accepted: connections that became clients.
-        refused: and that did not, by reason: a key of REFUSED.
-        closed: clients whose connection has ended, by reason: a key of CLOSED.
-        messages_in, bytes_in: what clients have said. A message is what one read
-            returned; terminators are not counted.
-        said, bytes_said: what the room was told since somebody last came or went.
-        bytes_dropped: what was queued for clients that closed and had not taken it.
-        backlog_peak: bytes, the longest queue of one client that was seen: whenever
-            one is too long, or ends with a client, or somebody asks for a snapshot.
-        pauses: how often reading from a client has paused, because it said too much.
-        turns: of the loop.
-        longest_turn: seconds, without the waiting.
+        refused: connections that were rejected, by reason, one of REFUSED.
+        closed: clients whose connection has ended, by reason, one of CLOSED.
+        messages_in, bytes_in: input of the clients. A message is the data of one read
+            without terminators, which are not counted.
+        said, bytes_said: broadcasts since the membership last changed, and their bytes.
+        bytes_dropped: bytes that were still queued for clients when they were closed.
+        backlog_peak: bytes of the longest queue of one client that was observed, at
+            each close and each snapshot.
+        pauses: pauses of reading, because a client exceeded the rate limit.
+        turns: turns of the loop.
+        longest_turn: seconds of the longest turn, without the wait for I/O.
     """
 
     __slots__ = (
@@ -74,13 +75,13 @@ class Counters:
         self.pauses = 0
         self.turns = 0
         self.longest_turn = 0.0
-        # What was said, times those who heard it; of what was said, what had no echo.
+        # Deliveries of broadcasts, as counted so far; and messages without an echo.
         self._told = self._bytes_told = self._bytes_said_before = 0
         self._unechoed = self._bytes_unechoed = 0
 
     @property
     def messages_out(self) -> int:
-        """What was queued for clients, echoes included, as of the last reckoning."""
+        """Messages queued for clients, with echoes, as of the last ``reckon()``."""
         return self._told + self.messages_in - self._unechoed
 
     @property
@@ -90,23 +91,23 @@ class Counters:
 
     @property
     def bytes_said_ever(self) -> int:
-        """What somebody has been told who has been here from the beginning."""
+        """Bytes of all broadcasts: the sum that a member from the start received."""
         return self._bytes_said_before + self.bytes_said
 
     def reckon(self, hearers: int) -> None:
-        """So many have heard what was said, and others will hear the next."""
+        """Count the deliveries of the broadcasts so far, to *hearers* members each."""
         self._told += hearers * self.said
         self._bytes_told += hearers * self.bytes_said
         self._bytes_said_before += self.bytes_said
         self.said = self.bytes_said = 0
 
     def told(self, size: int) -> None:
-        """One more than usual hears a message: its speaker is not in the room."""
+        """Count one more delivery: the sender, which has left, is not in the room."""
         self._told += 1
         self._bytes_told += size
 
     def not_echoed(self, size: int) -> None:
-        """Who said this message was leaving."""
+        """Count a message that was not echoed, because its sender is leaving."""
         self._unechoed += 1
         self._bytes_unechoed += size
 
@@ -116,25 +117,25 @@ class Counters:
         return self.accepted - sum(self.closed.values())
 
     def turn(self, seconds: float) -> None:
-        """A turn is over; for ``compat.on_turn``."""
+        """Count a turn and its duration; for ``compat.on_turn``."""
         self.turns += 1
         if seconds > self.longest_turn:
             self.longest_turn = seconds
 
     def saw_backlog(self, size: int) -> None:
-        """A client has so many bytes in its queue."""
+        """Record that a client's queue holds *size* bytes."""
         if size > self.backlog_peak:
             self.backlog_peak = size
 
 
 class Figure(NamedTuple):
-    """One figure of a snapshot, with what there is to say about it.
+    """One figure of a snapshot, with its description.
 
     Attributes:
         name: without unit and prefix.
-        kind: "counter" or "gauge", as Prometheus has it.
+        kind: "counter" or "gauge", as in Prometheus.
         unit: "", "bytes" or "seconds".
-        about: one sentence.
+        about: the description, one sentence.
         value: a number, or numbers by reason.
     """
 
@@ -148,7 +149,7 @@ class Figure(NamedTuple):
 def snapshot(
     counters: Counters, clients: int, sessions: Iterable[ChatSession]
 ) -> list[Figure]:
-    """What *counters* say, and what *sessions* have in their queues at the moment."""
+    """Return the figures of *counters*, and the current queues of *sessions*."""
     backlogs = [session.ac_backlog_size() for session in sessions]
     counters.saw_backlog(max(backlogs, default=0))
     now: dict[str, Any] = {
@@ -163,12 +164,12 @@ def snapshot(
 
 
 def line(figures: Iterable[Figure]) -> str:
-    """The figures in a line: ``clients=2 refused_full=0 …``"""
+    """Return the figures on one line: ``clients=2 refused_full=0 …``"""
     return " ".join(f"{name}={value:g}" for name, value in flat(figures).items())
 
 
 def flat(figures: Iterable[Figure]) -> dict[str, float]:
-    """The figures by their names; one with reasons has several."""
+    """Return the figures by name; a figure by reason has one entry for each."""
     found: dict[str, float] = {}
     for figure in figures:
         if isinstance(figure.value, dict):

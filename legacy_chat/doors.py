@@ -1,13 +1,14 @@
-"""A listening socket that is left running, on every address of a name.
+"""A listener that survives failures, on every address of a name.
 
-Rule 1: whatever ``accept`` does, its server goes on, and does not spin. When the system
-is out of descriptors or memory it pauses, says so once, and serves those it has.
-Rule 2: one descriptor is kept in reserve. When there is no other, those who wait are
-accepted on it, one by one, to be told that there is no room; who is told nothing waits
-for its own timeout.
-Rule 3: a listener that could not be opened leaves nothing behind in the map.
-Rule 4: a socket that has ceased to listen is made to listen again, on its address and
-port. While it cannot, the log says so and the listener keeps trying.
+Rule 1: no failure of ``accept`` ends the server or makes it spin. When the system is
+out of descriptors or memory, the listener pauses, logs that once, and the server goes
+on serving its clients.
+Rule 2: one descriptor is kept in reserve. When no other is left, pending connections
+are accepted on it, one by one, and rejected with a message; without that, each client
+would wait for its own timeout.
+Rule 3: a listener that could not be opened leaves nothing in the map.
+Rule 4: a socket that has stopped listening is made to listen again, on its address and
+port. While that fails, the listener logs the failure once and keeps trying.
 """
 
 from __future__ import annotations
@@ -25,22 +26,21 @@ import compat
 
 __all__ = ["Listener"]
 
-# Seconds without accepting after accept() failed. Long enough not to spin, short enough
-# that a client which waits in the backlog does not give up.
+# Seconds without accepting after accept() failed: long enough not to spin, short enough
+# for a client that waits in the backlog.
 ACCEPT_PAUSE = 1.0
 
-# Connections accepted in one turn at most: enough to empty a full backlog in a few
-# turns, few enough that the clients in the room do not wait for it.
+# Maximum connections accepted in one turn: enough to empty a full backlog in a few
+# turns, few enough not to delay the clients in the room.
 ACCEPTS_A_TURN = 64
 
-# An address that this machine does not have is no reason not to serve the others of
-# the same name.
+# This machine does not have the address; the name's other addresses are still used.
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
-# This process, or this system, has no descriptor left.
+# The process, or the system, has no descriptor left.
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
-# A free port of one address may be taken on the next address of the same name.
+# Attempts to find a port that is free on every address of a name.
 FREE_PORT_TRIES = 16
 
 CANNOT_ACCEPT = "cannot accept"
@@ -49,10 +49,10 @@ logger = logging.getLogger("legacy_chat")
 
 
 class Listener(asyncore.dispatcher):
-    """Listen on every address of a name, and go on.
+    """Listen on every address of a name, and survive failures.
 
-    A subclass has ``handle_accepted``, ``refuse`` and ``clients``, which is all that it
-    has let in and not lost yet.
+    A subclass defines ``handle_accepted``, ``refuse`` and ``clients``, the collection
+    of its open connections.
 
     Args:
         map: the channel map; None for ``asyncore.socket_map``.
@@ -60,7 +60,7 @@ class Listener(asyncore.dispatcher):
 
     clients: Any = ()
 
-    # Where the socket listens, as getsockname() says it; None before.
+    # The result of getsockname() once the socket listens; None before.
     _address: Any = None
 
     def __init__(self, map: compat.Map | None = None) -> None:
@@ -70,12 +70,12 @@ class Listener(asyncore.dispatcher):
         self._list_num = 0
         self._pause_ends = 0.0
         self._clients_then = 0
-        # What has failed since it last succeeded, as the log has said it.
+        # Operations that keep failing; each is logged only when it first fails.
         self._failing: set[str] = set()
         self._timers: list[compat.Timer] = []
 
     def readable(self) -> bool:
-        """Accepting? Not while it pauses, unless somebody has left meanwhile."""
+        """Return whether to accept: no pause, or a client has left since it began."""
         return (
             self._pause_ends == 0.0
             or time.monotonic() >= self._pause_ends
@@ -83,23 +83,23 @@ class Listener(asyncore.dispatcher):
         )
 
     def close(self) -> None:
-        """Stop listening. Who has been let in stays."""
+        """Stop listening. Accepted connections stay open."""
         self._cancel_timers()
         self._reserve.give_up()
         self._close_all_doors()
 
     def handle_accept(self) -> None:
-        """Let in those who wait."""
+        """Accept the pending connections."""
         self._accept_from(self)
 
     def handle_close(self) -> None:
-        """Stay; and listen again, if that is what has ended."""
+        """Stay open, and listen again on each socket that has stopped listening."""
         self._listen_again(self)
         for door in self._doors:
             self._listen_again(door)
 
     def refuse(self, sock: socket.socket, reason: str) -> None:
-        """Send away who is not let in. *sock* is this method's to close."""
+        """Reject a connection. This method owns *sock* and closes it."""
         sock.close()
 
     def open_doors(self, host: str, port: int, list_num: int) -> int:
@@ -119,7 +119,7 @@ class Listener(asyncore.dispatcher):
         return port
 
     def prepare(self, sock: socket.socket) -> None:
-        """Set what accepted sockets are to inherit from a listening one."""
+        """Set the options that accepted sockets inherit from the listening socket."""
 
     def _open(self, host: str, port: int) -> int:
         found = socket.getaddrinfo(
@@ -143,7 +143,7 @@ class Listener(asyncore.dispatcher):
                 door.create_socket(family, socket.SOCK_STREAM)
                 door.set_reuse_addr()
                 if family == socket.AF_INET6 and len(addresses) > 1:
-                    # Or it would take the IPv4 port of the same number, too.
+                    # Otherwise the socket would also bind the IPv4 port.
                     door.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 self.prepare(door.socket)
                 door.bind((ip, port, *scope))
@@ -154,7 +154,7 @@ class Listener(asyncore.dispatcher):
                     raise
                 missing = error
             else:
-                # With port 0, the other addresses take the number that the first got.
+                # With port 0, all addresses use the port that the first one got.
                 door._address = door.socket.getsockname()
                 port = door._address[1]
                 if isinstance(door, _Door):
@@ -192,13 +192,13 @@ class Listener(asyncore.dispatcher):
         self._pause(CANNOT_ACCEPT, error)
 
     def _refuse_all_from(self, door: asyncore.dispatcher) -> None:
-        """Accept on the reserve who waits, to say that there is no room."""
+        """Accept each pending connection on the reserve descriptor, and reject it."""
         for _ in range(ACCEPTS_A_TURN):
             self._reserve.give_up()
             try:
                 pair = door.accept()
             except OSError as error:
-                # Another thread was faster.
+                # Another thread has taken the descriptor.
                 logger.debug("nor with the descriptor in reserve: %s", error)
                 pair = None
             if pair is None:
@@ -208,9 +208,9 @@ class Listener(asyncore.dispatcher):
         self._reserve.hold()
 
     def _listen_again(self, door: Listener | _Door) -> bool:
-        """Repair a socket that the holder of a duplicate has shut down.
+        """Listen again on a socket that was shut down through a duplicate.
 
-        Return whether there was need to.
+        Return whether the socket had stopped listening.
         """
         ip, port = door._address[:2]
         failure = f"cannot listen on {ip} port {port} again"
@@ -244,7 +244,7 @@ class Listener(asyncore.dispatcher):
         self._clients_then = len(self.clients)
         self._cancel_timers()
         if compat.is_turned(self._map):
-            # asyncore's own loop asks again when anything happens, or at its timeout.
+            # asyncore's own loop calls readable() after any event and at its timeout.
             self._timers = [
                 compat.call_later(ACCEPT_PAUSE, self._end_pause, map=self._map)
             ]
@@ -259,7 +259,7 @@ class Listener(asyncore.dispatcher):
 
 
 class _Door(asyncore.dispatcher):
-    """A further address of a listener: the same backlog, the same clients."""
+    """An additional address of a listener, with the same backlog and clients."""
 
     _address: Any = None
 
@@ -281,10 +281,10 @@ class _Door(asyncore.dispatcher):
 
 
 class _Reserve:
-    """A descriptor that is kept for the time when there is no other.
+    """A descriptor that is kept until no other is left.
 
-    A daemon closes every descriptor that it knows nothing of, and soon the number is
-    another file's. So it is known by its file, and given up only while it is ours.
+    Code that daemonizes closes every descriptor, and another file may get the number.
+    The reserve is therefore identified by its inode, and closed only if that matches.
     """
 
     def __init__(self) -> None:
@@ -292,11 +292,11 @@ class _Reserve:
         self._inode = 0
 
     def hold(self) -> None:
-        """Have one, if there is one to be had."""
+        """Open the reserve, unless it is open or no descriptor is left."""
         if self._is_ours():
             return
         try:
-            # A socket's inode is its own; that of a device is everybody's.
+            # Each socket has its own inode; all users of a device share one.
             self._fd = socket.socket().detach()
             self._inode = os.fstat(self._fd).st_ino
         except OSError as error:
@@ -304,7 +304,7 @@ class _Reserve:
             self._fd = -1
 
     def give_up(self) -> None:
-        """Let the next who opens something have it."""
+        """Close the reserve, so that the next file or socket can be opened."""
         if self._is_ours():
             os.close(self._fd)
         self._fd = -1
@@ -319,10 +319,10 @@ class _Reserve:
 def _bind_again(sock: socket.socket, address: Any) -> None:
     """Bind a socket that was shut down, unless it is still bound.
 
-    Linux takes away a port that it chose itself; listen() alone would choose another.
+    Linux releases a port that it chose itself; listen() alone would choose another.
 
     Raises:
-        OSError: the address has been taken meanwhile.
+        OSError: another socket has bound the address meanwhile.
     """
     try:
         sock.bind(address)
@@ -332,6 +332,6 @@ def _bind_again(sock: socket.socket, address: Any) -> None:
 
 
 def _listens(sock: socket.socket) -> bool:
-    """Does it? Where the system does not tell, it is taken to."""
+    """Return whether *sock* listens; True where the system cannot tell."""
     option = getattr(socket, "SO_ACCEPTCONN", None)
     return option is None or bool(sock.getsockopt(socket.SOL_SOCKET, option))

@@ -1,9 +1,9 @@
-"""The head of an HTTP request: the request line, and the fields of its header.
+"""The head of an HTTP request: the request line and the header fields.
 
-Rule 1: a head ends with an empty line. A line ends with CRLF, or with LF alone, as
-people type it.
+Rule 1: a head ends with an empty line. A line ends with CRLF, or with LF alone, as in
+typed requests.
 Rule 2: a head that RFC 9112 calls malformed is an error, never a guess. A malformed
-request line is one at once: TLS, or HTTP/0.9, may have no end to wait for.
+request line is an error at once: TLS or HTTP/0.9 data may never contain a head's end.
 
 Source: RFC 9112, sections 2.2, 3 and 5; RFC 9110, section 15.
 """
@@ -19,22 +19,22 @@ __all__ = ["Head", "HeadError", "read_head"]
 LINE_END = re.compile(rb"\r?\n")
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 
-# Everything but what is visible, spaces, tabs and bytes of other alphabets.
+# Control characters except the tab; bytes of 0x80 and more are not among them.
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9])\.[0-9]" % TOKEN)
 FIELD = re.compile(rb"%b:.*" % TOKEN)
 
-# A path with a query that is of no interest; before it, a proxy wants a server.
+# A path, before a query that is ignored; a proxy's request has scheme and host first.
 TARGET = re.compile(rb"(?:(?i:https?)://[^/?#]+)?(/[^?#]*)?(?:\?[^#]*)?")
 
 
 class Head(NamedTuple):
-    """What a request asks for.
+    """The method and the path of a request.
 
     Attributes:
-        method: as written; methods are case-sensitive.
+        method: as sent; methods are case-sensitive.
         path: without the query, percent-decoded; b"*" is the server as a whole.
     """
 
@@ -43,23 +43,23 @@ class Head(NamedTuple):
 
 
 class HeadError(ValueError):
-    """The head cannot be answered; the text is the status."""
+    """A head that cannot be answered; the message is the HTTP status."""
 
 
 def read_head(data: bytes) -> Head | None:
-    """Return the head that *data* begins with; None if it has not come whole.
+    """Return the head at the start of *data*; None if it is incomplete.
 
     Raises:
-        HeadError: the head is malformed, or of another version.
+        HeadError: the head is malformed, or has another major version.
     """
-    # An empty line before a request is skipped, as the end of a body that was too long.
+    # One empty line before a request is skipped: some clients send it after a body.
     begin = LINE_END.match(data)
     data = data[begin.end() :] if begin else data
     if LINE_END.match(data):
         raise HeadError("400 Bad Request")
     request_line, line_end, _ = data.partition(b"\n")
     if not line_end:
-        # The last byte may be the first one of its end.
+        # A "\r" at the end may begin the line's CRLF.
         if CONTROL.search(request_line.removesuffix(b"\r")):
             raise HeadError("400 Bad Request")
         return None
@@ -68,7 +68,7 @@ def read_head(data: bytes) -> Head | None:
     if end is None:
         return None
     for field in LINE_END.split(data[: end.start()])[1:]:
-        # No colon; or a space before it or before the name, which joins lines.
+        # No colon, a space before the colon, or a leading space, which folds lines.
         if CONTROL.search(field) or not FIELD.fullmatch(field):
             raise HeadError("400 Bad Request")
     return head

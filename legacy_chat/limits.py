@@ -1,10 +1,10 @@
-"""What a client may do to the others, and to the machine.
+"""Limits that protect the other clients and the machine from one client.
 
 Rule 1: a limit that is off costs nothing, neither a call nor an attribute of a client.
-Rule 2: who keeps within them does not notice them.
-Rule 3: speaking too fast costs nobody a byte. It is not read any faster than allowed,
-and TCP lets the speaker wait.
-Rule 4: time is ``time.monotonic``'s; nobody can set that back.
+Rule 2: clients within the limits are unaffected.
+Rule 3: the rate limit loses no data. The room reads no faster than allowed, and TCP
+flow control makes the sender wait.
+Rule 4: times are from ``time.monotonic``, which cannot be set back.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
 
 __all__ = ["IdleSweep", "Limits", "Places", "Throttle"]
 
-# In how many steps the time of an idle client is measured: it lasts at most so much
-# longer than it was given.
+# Sweeps in each idle period. An idle client is closed at most 1/SWEEPS of the period
+# late.
 SWEEPS = 4
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What ChatServer takes as keywords; 0 turns a limit off.
+    """The limits that ChatServer accepts as keywords; 0 turns a limit off.
 
-    Each value has a smallest and a largest one, which legacy_chat.ranges lists and the
-    README's table of options states.
+    legacy_chat.ranges lists the range of each value; the README's table of options
+    shows it.
 
     Attributes:
-        max_clients: connections at a time, those who are leaving included.
+        max_clients: simultaneous connections, including sessions that are closing.
         max_per_address: the same, from one IP address.
-        send_queue: bytes that may wait for a client; one that lets more wait is closed.
+        send_queue: bytes that may be queued for a client; it is disconnected if its
+            queue still exceeds this after a turn that added to it.
         flood_bytes: bytes a second that are read from a client, 1 or more.
-        flood_messages: messages a second, 0.001 or more, and a message is what one read
-            returns.
-        flood_burst: seconds' worth of both that may come at once, 0.01 to 3600.
-        idle: seconds after which a client is closed, if no byte went either way; 0.05
-            to 86400.
-        keepalive: seconds of silence, after which TCP asks whether the client is still
-            there; when it has not answered for as long again, it is closed. TCP allows
-            32767.
+        flood_messages: messages a second, 0.001 or more; a message is the data of one
+            read.
+        flood_burst: seconds' worth of both that may arrive at once, 0.01 to 3600.
+        idle: seconds without traffic in either direction after which a client is
+            disconnected; 0.05 to 86400.
+        keepalive: idle seconds before the first TCP keepalive probe; without an answer
+            for as long again, the connection is dropped. At most 32767.
         terminator: the bytes that end a conversation.
 
     Raises:
-        ValueError: a number is outside of its range; the terminator is empty.
+        ValueError: a number is outside its range; the terminator is empty.
         TypeError: the terminator is not bytes.
     """
 
@@ -79,12 +79,12 @@ class Limits:
 
     @property
     def throttles(self) -> bool:
-        """Is there a limit to what is read?"""
+        """Return whether reads are rate-limited."""
         return bool(self.flood_bytes or self.flood_messages)
 
 
 class Places:
-    """Who may come in: so many at most, and so many from one address."""
+    """Admission control: a maximum of clients, in total and for each address."""
 
     def __init__(self, limits: Limits) -> None:
         self._most = limits.max_clients
@@ -92,7 +92,7 @@ class Places:
         self._from: Counter[str] = Counter()
 
     def refusal(self, connected: int, address: str) -> str:
-        """Why not one more, a key of REFUSED; "" if there is a place."""
+        """Return why one more client is rejected, one of REFUSED; "" to admit it."""
         if self._most and connected >= self._most:
             return "full"
         if self._most_from_one and self._from[address] >= self._most_from_one:
@@ -100,12 +100,12 @@ class Places:
         return ""
 
     def take(self, address: str) -> None:
-        """Somebody has come in."""
+        """Count a client that was admitted."""
         if self._most_from_one:
             self._from[address] += 1
 
     def give_back(self, address: str) -> None:
-        """And has gone."""
+        """Stop counting a client that has left."""
         if self._most_from_one:
             self._from[address] -= 1
             if self._from[address] <= 0:
@@ -113,11 +113,11 @@ class Places:
 
 
 class Bucket:
-    """Tokens that come at a rate, and of which only so many are kept.
+    """A token bucket that may go into debt.
 
     Args:
         rate: tokens a second; 0 for no limit.
-        size: the most that are kept. It begins full.
+        size: maximum number of tokens. The bucket is full at first.
     """
 
     __slots__ = ("_at", "_left", "rate", "size")
@@ -129,10 +129,11 @@ class Bucket:
         self._at = now
 
     def take(self, count: float, now: float) -> float:
-        """Take so many, more than there are if need be.
+        """Take *count* tokens, even if that leaves a debt.
 
         Returns:
-            seconds until there will be one again, or any part of one that is owed.
+            seconds until the bucket has one token again, or is full if its size is
+            smaller than one; 0 if it already has.
         """
         if not self.rate:
             return 0.0
@@ -142,17 +143,17 @@ class Bucket:
 
 
 class Throttle:
-    """Pauses the reads of one session, so that they are no faster than allowed.
+    """Rate limiter: pauses the reads of one session, so that they stay in the limits.
 
-    A read that is too much is still a whole one, so that messages are cut where they
-    would be anyway; the next one waits for as long as this one was too much. No read
-    asks for more than a burst, and no pause is longer than what a burst takes.
+    A read that exceeds the limit is still delivered whole, so that message boundaries
+    do not change; the next read waits until the excess is paid off. No read asks for
+    more than a burst, and no pause is longer than a burst lasts.
 
     Args:
-        paused: called with the session whenever it has to wait.
+        paused: called with the session at each pause.
 
     Attributes:
-        largest_read: the bytes that one read may ask for.
+        largest_read: maximum bytes of one read.
     """
 
     __slots__ = ("_bytes", "_messages", "_paused", "_timer", "largest_read")
@@ -171,45 +172,45 @@ class Throttle:
         self._paused = paused
 
     def data_read(self, session: ChatSession, size: int) -> None:
-        """Pause the session, if that was too much; for its ``watch_reads``."""
+        """Count a read, and pause the session if needed; for its ``watch_reads``."""
         now = time.monotonic()
         wait = max(self._bytes.take(size, now), self._messages.take(1, now))
         if wait > 0:
             self._pause(session, wait)
 
     def cancel(self) -> None:
-        """Forget the pause: the session is closed."""
+        """Cancel the timer of a pause, because the session is closed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _pause(self, session: ChatSession, seconds: float) -> None:
         if not compat.is_turned(session._map):
-            # asyncore's own loop has no timers: nobody would end the pause.
+            # asyncore's own loop has no timers: nothing would end the pause.
             return
         self.cancel()
         session.pause_reading()
         self._timer = compat.call_later(
             seconds, session.resume_reading, map=session._map
         )
-        # Last, for it may close the session.
+        # Last, because the callback may close the session.
         self._paused(session)
 
 
 class IdleSweep:
-    """Finds the clients with whom no byte has gone either way for a time.
+    """Finds the clients without traffic in either direction for a time.
 
-    Reading says so itself. Writing does not, since a message to a full room is to cost
-    nothing for each who hears it: what a client has taken is what it had in its queue
-    at the last sweep, and what was said to it since, less what it has now. What is said
-    in the turn of a sweep is in no queue yet, and counts for the next.
+    Reads are reported by ``watch_reads``. Writes are not, because a broadcast must not
+    cost anything for each member. Each sweep computes them: the queue at the last
+    sweep, plus the broadcasts since, minus the queue now. Broadcasts of the sweep's own
+    turn are not queued yet; the next sweep counts them.
 
     Args:
-        seconds: for how long.
-        clients: those who hear what is said.
-        sessions: gives all there are, those who are leaving included.
-        close: what to do with one that is idle.
-        map: the map that the sessions are in.
+        seconds: the idle timeout.
+        clients: the members of the room, which receive the broadcasts.
+        sessions: returns all sessions, including those that are closing.
+        close: called with each idle session.
+        map: the map of the sessions.
     """
 
     def __init__(
@@ -227,26 +228,26 @@ class IdleSweep:
         self._map = map
         # Sessions that were read since the last sweep.
         self._heard: set[ChatSession] = set()
-        # Since when somebody has been quiet, and how much it had in its queue.
+        # For each session: the time of the last traffic seen, and its queue in bytes.
         self._quiet: dict[ChatSession, tuple[float, int]] = {}
         self._said_then = 0
         self._wait()
 
     def watch(self, session: ChatSession) -> None:
-        """Begin to measure: *session* has just come, which counts as a read."""
+        """Start the timeout of a new session; its arrival counts as a read."""
         self._heard.add(session)
 
     def data_read(self, session: ChatSession, size: int) -> None:
-        """*session* was read; for its ``watch_reads``."""
+        """Record a read of *session*; for its ``watch_reads``."""
         self._heard.add(session)
 
     def forget(self, session: ChatSession) -> None:
-        """*session* is closed: keep nothing of it."""
+        """Drop all references to a closed session."""
         self._heard.discard(session)
         self._quiet.pop(session, None)
 
     def cancel(self) -> None:
-        """Sweep no more."""
+        """Stop sweeping."""
         self._timer.cancel()
 
     def _wait(self) -> None:

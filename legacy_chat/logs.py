@@ -1,9 +1,9 @@
-"""The log: a line for an event, for people or for programs.
+"""The log: one line for each event, as text or as JSON.
 
-Rule 1: an event is a line. Nothing that is logged can begin another one, and control
-characters are escapes; the lines of a traceback are indented.
-Rule 2: writing it stops nothing; lines that were lost are told of when there is
-somebody to tell.
+Rule 1: one event is one line. Logged data cannot begin another line, and control
+characters are escaped; the lines of a traceback are indented.
+Rule 2: a failing log stops nothing. The handler counts lost lines and reports their
+number with the next line that can be written.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from legacy_chat.output import PATIENCE, write_line
 
 __all__ = ["FORMATS", "Handler", "JsonFormatter", "TextFormatter", "configure"]
 
-# What every record has; all else is an event's own.
+# The attributes of every record; all others are the event's own fields.
 _USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-01-31 12:00:00,000 WARNING message``, a traceback indented below."""
+    """``2026-01-31 12:00:00,000 WARNING message``, with an indented traceback."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
@@ -33,17 +33,17 @@ class TextFormatter(logging.Formatter):
         return one_line(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # theirs
-        # By "\n" alone: other ends of lines are escaped.
+        # Split at "\n" only: other line separators are escaped.
         return "\n".join(
             "    " + one_line(line) for line in super().formatException(ei).split("\n")
         )
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``time`` (UTC), ``level``, ``message``, and what is told.
+    """One JSON object a line: ``time`` (UTC), ``level``, ``message``, and more fields.
 
-    An event has its own fields: ``event``, ``client``, ``reason`` and so on; an error
-    ``exception``, the traceback.
+    An event adds its own fields: ``event``, ``client``, ``reason`` and so on. An error
+    adds ``exception``, the traceback.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -59,28 +59,28 @@ class JsonFormatter(logging.Formatter):
                 told[name] = value
         if record.exc_info:
             told["exception"] = super().formatException(record.exc_info)
-        # ASCII: no character of anybody's is left to be misunderstood.
+        # json.dumps() escapes everything that is not ASCII.
         return json.dumps(told, default=str)
 
 
 class Handler(logging.Handler):
-    """To standard error, as it is at the moment.
+    """Writes to the current ``sys.stderr``.
 
     Attributes:
-        lost: lines that could not be written since the last that could.
+        lost: lines that were lost since the last one that was written.
     """
 
     lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write it, and before it how many are missing, or count it as lost."""
+        """Write *record*, after the number of lost lines; or count it as lost."""
         try:
             if self.lost:
                 write_line(sys.stderr, self.format(self._about_lost()))
                 self.lost = 0
             write_line(sys.stderr, self.format(record), PATIENCE)
         except Exception:
-            # Whatever it is, there is nobody left to tell.
+            # The log is the last place to report an error, whatever its kind.
             self.lost += 1
 
     def _about_lost(self) -> logging.LogRecord:
@@ -99,7 +99,7 @@ def configure(level: int, form: str = "text") -> None:
     """Log to standard error, unless the program has set up its own logging.
 
     Args:
-        level: as in logging.
+        level: a level of the logging module.
         form: a key of FORMATS.
     """
     handler = Handler()

@@ -1,10 +1,9 @@
-"""Lines for standard output and the log, which nobody may be reading.
+"""Lines for standard output and the log, which may have no reader.
 
-Rule 1: the room does not wait for who does not read. A pipe that is full, a terminal
-that was stopped with Ctrl-S: it gets a moment to catch up, once; what does not go in
-then is dropped.
-Rule 2: the room fails with no reader. Closed, a disk without room, an encoding without
-Chinese: likewise.
+Rule 1: the room does not wait for a reader. A full pipe, or a terminal stopped with
+Ctrl-S, gets PATIENCE seconds to catch up, once; the rest of the line is then dropped.
+Rule 2: no failure of a stream ends the room: a closed reader, a full disk, an encoding
+without Chinese.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ __all__ = ["PATIENCE", "complain", "settle", "write_line"]
 
 
 def write_line(stream: TextIO, line: str, patience: float = 0.0) -> None:
-    """Write *line* and its end, if *stream* takes it within *patience* seconds.
+    """Write *line* and a newline, if *stream* accepts them within *patience* seconds.
 
-    A stream that does not read costs the room *patience* only once, if the caller
-    passes none until something has been written.
+    A stream without a reader delays the room only once, if the caller passes 0 after a
+    failure until a line has been written.
 
     Raises:
-        BlockingIOError: it does not. The line may have been cut.
-        OSError: and ValueError: it cannot be written.
+        BlockingIOError: the stream is full. The line may have been cut.
+        OSError: and ValueError: the stream cannot be written.
     """
     fd = _descriptor(stream)
     if fd is None:
@@ -37,7 +36,7 @@ def write_line(stream: TextIO, line: str, patience: float = 0.0) -> None:
         return
     data = f"{line}\n".encode(stream.encoding or "utf-8", stream.errors or "strict")
     if is_writable(fd, patience):
-        # What the program has written before.
+        # Earlier output of the program.
         stream.flush()
         if write_some(fd, data, patience) == len(data):
             return
@@ -45,17 +44,20 @@ def write_line(stream: TextIO, line: str, patience: float = 0.0) -> None:
 
 
 def complain(program: str, message: str) -> None:
-    """Write ``program: message`` to standard error, or lose it; it never blocks."""
+    """Write ``program: message`` to standard error, or drop it; never block."""
     with suppress(AttributeError, OSError, ValueError):
         write_line(sys.stderr, f"{program}: {one_line(message)}", PATIENCE)
 
 
 def _descriptor(stream: TextIO) -> int | None:
-    """None if it has none, or if text is more than its bytes there."""
+    """Return the stream's descriptor; None without one, and on Windows.
+
+    A Windows console is written as text, not as bytes.
+    """
     if sys.platform == "win32":
         return None
     try:
         return stream.fileno()
     except (OSError, ValueError):
-        # No file, or closed: then writing says so.
+        # Not a file, or closed: the write then raises.
         return None

@@ -1,6 +1,6 @@
-"""The values that a number may have: one table for ChatServer and the command line.
+"""The ranges of numbers: one table for ChatServer and the command line.
 
-Rule 1: every value that is accepted here runs, alone and with every other one.
+Rule 1: every value in these ranges works, alone and with every other one.
 Rule 2: an error names the parameter, the rule and the value, on one line.
 """
 
@@ -12,16 +12,16 @@ from compat.values import shown
 
 __all__ = ["RANGES", "Range", "check", "described", "parse"]
 
-# Bytes, messages or clients: more than any machine has room for, and exact as a float.
+# Bytes, messages or clients: more than any machine can hold, and exact as a float.
 MOST = 10**12
 
-# A day in seconds, for everything that is waited for.
+# A day in seconds: the limit of every wait.
 DAY = 86_400
 
-# The largest value that Linux takes for TCP_KEEPIDLE, in seconds.
+# The largest TCP_KEEPIDLE of Linux, in seconds.
 LONGEST_KEEPALIVE = 32_767
 
-# listen() takes a C int, of which Linux once kept 16 bits; so does a port.
+# A port has 16 bits; so had the backlog of listen() in older Linux.
 LARGEST_UINT16 = 65_535
 
 
@@ -39,7 +39,7 @@ class Range(NamedTuple):
     or_zero: bool = False
 
     def has(self, value: object) -> bool:
-        """Return whether *value* is one of the numbers; bool is not a number here."""
+        """Return whether *value* is in the range; a bool is not a number here."""
         kinds = int if self.whole else (int, float)
         if not isinstance(value, kinds) or isinstance(value, bool):
             return False
@@ -52,7 +52,7 @@ RANGES = {
     "max_clients": Range(0, MOST, whole=True),
     "max_per_address": Range(0, MOST, whole=True),
     "send_queue": Range(0, MOST, whole=True),
-    # A client that may send less than a byte a second waits for years.
+    # Below one byte a second, a client would wait for years.
     "flood_bytes": Range(1, MOST, or_zero=True),
     "flood_messages": Range(0.001, MOST, or_zero=True),
     "flood_burst": Range(0.01, 3600),
@@ -68,7 +68,7 @@ def check(name: str, value: object, parameter: str = "") -> None:
     """Raise ValueError unless *value* is in the range of *name*.
 
     Args:
-        parameter: what the error calls it, if that is not *name*.
+        parameter: the parameter's name in the error, if that is not *name*.
     """
     if not RANGES[name].has(value):
         message = f"{parameter or name} must be {_rule(RANGES[name])}"
@@ -76,14 +76,15 @@ def check(name: str, value: object, parameter: str = "") -> None:
 
 
 def parse(name: str, text: str) -> float:
-    """Return the number that *text* spells: an int where it is whole.
+    """Return the number in *text*: an int where it is whole.
 
     Raises:
-        ValueError: *text* spells no number, or one outside of the range of *name*.
+        ValueError: *text* is not a number, or the number is outside the range of
+            *name*.
     """
     expected = RANGES[name]
     try:
-        # int() would also take signs, spaces and underscores.
+        # int() would also accept signs, spaces and underscores.
         number = int(text) if text.isdecimal() else float(text)
     except ValueError:
         number = -1

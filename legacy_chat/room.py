@@ -1,8 +1,8 @@
-"""Who is in the room, and what the room says on standard output.
+"""The sessions in the room, and the room's lines on standard output.
 
-Rule 1: joining and leaving cost the same however many are in the room.
-Rule 2: the order is the order of joining, and nobody is in it twice.
-Rule 3: what cannot be printed stops nothing: see legacy_chat.output.
+Rule 1: joining and leaving take constant time.
+Rule 2: sessions are in the order of joining, and none is in the room twice.
+Rule 3: a line that cannot be printed stops nothing: see legacy_chat.output.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ logger = logging.getLogger("legacy_chat")
 class Clients(compat.Audience):
     """The sessions in the room: the tutorial's list, without its linear searches.
 
-    It has what programs did with that list: ``append``, ``remove``, ``in``, ``len``,
-    iteration, comparison with a list, and indexing, which is the one that costs time
-    in proportion to the room. ``push(data, but=session)`` tells everybody but one.
+    Programs use that list through ``append``, ``remove``, ``in``, ``len``, iteration,
+    comparison with a list, and indexing. All work here; indexing and comparison take
+    linear time. ``push(data, but=session)`` sends to every session except one.
 
     Args:
         map: the map of the sessions; None for ``asyncore.socket_map``.
-        counters: where what is said here is counted.
+        counters: the counters of the broadcasts; None for new ones.
     """
 
     def __init__(
@@ -42,35 +42,35 @@ class Clients(compat.Audience):
         self.counters = Counters() if counters is None else counters
 
     def append(self, session: ChatSession) -> None:
-        """Let *session* in. Harmless if it is in already."""
+        """Add *session*. Nothing happens if it is in the room already."""
         self.add(session)
 
     def remove(self, session: ChatSession) -> None:
-        """Take *session* out.
+        """Remove *session*.
 
         Raises:
-            ValueError: it is not in the room, as from a list.
+            ValueError: *session* is not in the room, as with a list.
         """
         if session not in self:
             raise ValueError(f"{session!r} is not in the room")
         self.discard(session)
 
     def add(self, session: Any) -> None:
-        """As append."""
+        """Add *session*, as append does."""
         if self.counters.said:
             self.reckon()
         super().add(session)
 
     def discard(self, session: Any) -> None:
-        """As remove, and harmless if it is not in."""
+        """Remove *session*. Nothing happens if it is not in the room."""
         if self.counters.said:
             self.reckon()
         super().discard(session)
 
     def reckon(self) -> None:
         """Bring the counters up to date."""
-        # A speaker does not hear itself, but by its echo. One that was not here when it
-        # spoke is made up for by the session.
+        # A broadcast does not go to its sender, which has the echo. A sender that was
+        # not in the room adds the missing delivery with Counters.told().
         self.counters.reckon(len(self) - 1)
 
     @overload
@@ -92,7 +92,7 @@ class Clients(compat.Audience):
 
 
 class _Printed:
-    """What is printed on standard output, and whether the last line could be."""
+    """The lines on standard output, and whether the last one failed."""
 
     failed = False
 
@@ -110,9 +110,9 @@ class _Printed:
 
 
 def say(line: str) -> None:
-    """Print one of the tutorial's lines, at once, even into a pipe; or lose it.
+    """Print one of the tutorial's lines at once, also into a pipe; or drop it.
 
-    The first of those that cannot be printed is told of in the log.
+    The log reports the first of consecutive lines that cannot be printed.
     """
     _printed.say(line)
 

@@ -16,15 +16,15 @@ from typing import TextIO
 
 __all__ = ["Screen"]
 
-# Bytes that wait for the reader before the screen counts as full.
+# Unwritten bytes at which the screen counts as full.
 MOST = 65536
 
-# Bytes of one write.
+# Maximum bytes of one write.
 PIECE = 65536
 
 
 class Screen:
-    """Bytes on their way to a stream.
+    """A queue of bytes, and the thread that writes it to a stream.
 
     Args:
         stream: a terminal, a pipe or a file.
@@ -32,7 +32,7 @@ class Screen:
             failure.
 
     Attributes:
-        failure: the error that ended the writing.
+        failure: the error that ended the thread; None before.
     """
 
     failure: OSError | None = None
@@ -46,11 +46,11 @@ class Screen:
 
     @property
     def is_full(self) -> bool:
-        """Return whether more should wait until the reader has caught up."""
+        """Whether callers should wait for the reader before they write more."""
         return len(self._unwritten) >= MOST
 
     def write(self, data: bytes) -> None:
-        """Queue *data*; a full screen takes it too."""
+        """Queue *data*, even if the screen is full."""
         with self._moved:
             self._unwritten += data
             self._moved.notify_all()

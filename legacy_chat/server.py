@@ -1,16 +1,15 @@
-"""The room's door: the tutorial's server.
+"""The tutorial's server: a listener that makes a session of each accepted connection.
 
-What is kept: the parameters, their order and their spelling; the printed lines; one
-socket that listens, one session for each client, all in one map.
+Kept from the tutorial: the parameters, their order and their spelling; the printed
+lines; one listening socket and one session for each client, all in one map.
 
-What is repaired, and must stay true:
+Repaired, and must stay true:
 
-Rule 1: whatever happens to the listening socket, the server goes on: see
-legacy_chat.doors.
-Rule 2: what fails while one client is let in costs that client its connection, nobody
-else anything.
-Rule 3: a server that could not be made leaves nothing behind in the map.
-Rule 4: who is not let in is told why.
+Rule 1: no failure of the listening socket ends the server: see legacy_chat.doors.
+Rule 2: a failure while one client is accepted closes that client's connection and
+affects no other client.
+Rule 3: a server whose constructor raises leaves nothing in the map.
+Rule 4: a rejected client is sent the reason.
 """
 
 from __future__ import annotations
@@ -39,59 +38,59 @@ __all__ = ["DEFAULT_PORT", "ChatServer"]
 
 DEFAULT_PORT = 19528
 
-# What somebody is told who is not let in, in the room's way of saying things.
+# Sent to a rejected client, in the form of a room message; by reason.
 REFUSALS = {
     "full": "服务器 说:聊天室已满",
     "address": "服务器 说:同一地址的连接过多",
     "descriptors": "服务器 说:服务器繁忙",
 }
 
-# How often TCP asks a client that does not answer, before it gives the client up.
+# Unanswered TCP keepalive probes after which the kernel drops a connection.
 KEEPALIVE_PROBES = 5
 
 logger = logging.getLogger("legacy_chat")
 
 
 class _Unsaid(int):
-    """A default port, told apart from the same number said by the caller."""
+    """The default port, distinct from the same number passed by the caller."""
 
 
 class ChatServer(Listener):
-    """Listen, and make a session of each client that comes.
+    """Listen, and make a session of each accepted connection.
 
     Args:
-        list_num: the backlog: how many connections may wait to be accepted, 1 to 65535.
+        list_num: the backlog: connections that may wait to be accepted, 1 to 65535.
             The system may allow fewer.
-        host: an address or a name; a name with several addresses is listened to on
-            each that this machine has. "" is every interface.
-        post: the port, spelled as in the tutorial; 0 takes a free one.
-        port: the same, spelled as everywhere else.
+        host: an address or a name. For a name with several addresses, the server
+            listens on each one that this machine has. "" is every interface.
+        post: the port, with the tutorial's spelling; 0 for a free port.
+        port: the same, with the usual spelling.
         map: the channel map; None for ``asyncore.socket_map``.
-        session_class: what to make of a client, a ChatSession; called as that is.
-        metrics: an address and a port, where the counters are shown to Prometheus.
+        session_class: ChatSession, or a callable with the same arguments.
+        metrics: the address and port of the Prometheus endpoint; None for none.
         max_clients, max_per_address, send_queue, flood_bytes, flood_messages,
             flood_burst, idle, keepalive, terminator: see Limits.
-        tls: a server's context; clients enter when they have made their handshake.
+        tls: a server's context; a client joins after its handshake.
         tls_timeout: seconds for a handshake, 0.01 to 86400.
 
     Attributes:
-        clients: the sessions in the room, in the order of their coming.
-        port: the port that is listened to.
+        clients: the sessions in the room, in the order of joining.
+        port: the port that the server listens on.
         limits: as given.
-        counters: what has happened so far.
-        metrics: the server of the counters, or None.
-        entrance: with TLS, who makes its handshake, and how many were refused.
+        counters: totals since the server was made.
+        metrics: the MetricsServer, or None.
+        entrance: with TLS, the handshakes in progress and the failed ones; or None.
 
     Raises:
         OSError: an address is in use, or may not be bound. ``socket.gaierror``: the
             host has no address. Nothing is left in the map.
         TypeError: both *post* and *port* are given; the terminator is not bytes.
-        ssl.SSLError: *tls* is a client's.
-        ValueError: a number is outside of its range, which legacy_chat.ranges lists;
-            the terminator is empty.
+        ssl.SSLError: *tls* is a client's context.
+        ValueError: a number is outside its range, which legacy_chat.ranges lists; the
+            terminator is empty.
 
-    Under asyncore's own ``loop``, which has no timers and tells nobody when a turn is
-    over, idle clients stay, floods are read as they come, and turns are not counted.
+    asyncore's own ``loop`` has no timers and no hook at the end of a turn. Under it,
+    idle clients are not closed, input is not rate-limited, and turns are not counted.
     """
 
     def __init__(
@@ -156,21 +155,21 @@ class ChatServer(Listener):
         say("***server start***")
 
     def close(self) -> None:
-        """Stop listening. Who is in the room stays there."""
+        """Stop listening. Clients in the room stay connected."""
         self._until_closed.close()
         if self.entrance is not None:
             self.entrance.close()
         Listener.close(self)
 
     def shut_down(self, grace: float = 3.0) -> None:
-        """Stop listening, let every client have what is queued for it, and close it.
+        """Stop listening, and close each client once its queue is flushed.
 
         Args:
-            grace: seconds, 0 to 86400, after which those who have not taken it are
-                closed too. Needs a loop of compat; asyncore's own has no timers.
+            grace: seconds, 0 to 86400, after which the remaining clients are closed
+                too. Needs a loop of compat; asyncore's own has no timers.
 
         Raises:
-            ValueError: *grace* is outside of its range. The server goes on.
+            ValueError: *grace* is outside its range. The server continues.
         """
         check("grace", grace)
         self.close()
@@ -180,7 +179,7 @@ class ChatServer(Listener):
             compat.call_later(grace, self._close_sessions, map=self._map)
 
     def snapshot(self) -> list[Figure]:
-        """The counters, and what is queued at the moment."""
+        """Return the counters and the bytes that are queued now."""
         self.clients.reckon()
         return snapshot(self.counters, len(self.clients), self._sessions())
 
@@ -194,9 +193,9 @@ class ChatServer(Listener):
         )
 
     def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
-        """Make a session of an accepted connection, if there is a place for it.
+        """Make a session of an accepted connection, unless a limit rejects it.
 
-        With TLS, it enters when its handshake is over.
+        With TLS, the client joins after its handshake.
         """
         if self.entrance is not None:
             self.entrance.begin(sock, addr)
@@ -204,7 +203,7 @@ class ChatServer(Listener):
             self.let_in(sock, addr)
 
     def let_in(self, sock: Any, addr: Any) -> None:
-        """Make a session of a connection, secured if that is asked for."""
+        """Make a session of a connection whose TLS handshake, if any, is complete."""
         ip, port = addr[:2]
         reason = self._places.refusal(self.counters.connected, ip)
         if reason:
@@ -218,7 +217,7 @@ class ChatServer(Listener):
             raise
 
     def refuse(self, sock: Any, reason: str, address: str = "") -> None:
-        """Say why, and close it; without a word, where the words would be in plain."""
+        """Send the reason and close *sock*; with TLS, never send it in plain text."""
         self.counters.refused[reason] += 1
         logger.info(
             "refused %s: %s",
@@ -236,17 +235,17 @@ class ChatServer(Listener):
             sock.close()
 
     def say_farewell(self, sock: Any, words: bytes) -> None:
-        """Tell somebody whose socket is about to be closed.
+        """Send *words* to a client whose socket is about to be closed.
 
         Raises:
-            OSError: it could not be told.
+            OSError: the words could not be sent.
         """
         sock.send(words)
         sock.shutdown(socket.SHUT_WR)
         drain(sock)
 
     def handle_session_opened(self, session: ChatSession) -> None:
-        """A client is in: count it, and watch it where that is asked for."""
+        """Count a new client, and install the idle timeout and the rate limit."""
         self.counters.accepted += 1
         self._places.take(session.addr)
         on_read: list[Callable[[ChatSession, int], object]] = []
@@ -261,7 +260,7 @@ class ChatServer(Listener):
         session.watch_reads(self.clients.may_read, *on_read)
 
     def handle_session_paused(self, session: ChatSession) -> None:
-        """A client says too much, and is not read for a while."""
+        """Count and log a pause: a client has exceeded the rate limit."""
         self.counters.pauses += 1
         logger.debug(
             "%s: reading pauses",
@@ -272,7 +271,7 @@ class ChatServer(Listener):
     def handle_session_closed(
         self, session: ChatSession, reason: str, dropped: int
     ) -> None:
-        """A client's connection has ended: count it, and what it has not taken."""
+        """Count a closed client, and the bytes that were still queued for it."""
         self.counters.closed[reason] += 1
         self.counters.bytes_dropped += dropped
         self.counters.saw_backlog(dropped)
@@ -281,25 +280,25 @@ class ChatServer(Listener):
             self._idle.forget(session)
 
     def handle_close(self) -> None:
-        """Say so, and stay."""
+        """Print the tutorial's line, and keep listening."""
         say("服务器已经关闭")
         Listener.handle_close(self)
 
     def handle_error(self) -> None:
-        """Say so, log the traceback, and stay."""
+        """Print the tutorial's line, log the traceback, and keep listening."""
         say("服务器已经异常")
         logger.exception("the server goes on after an error", extra={"event": "error"})
 
     def prepare(self, sock: socket.socket) -> None:
-        """What sessions inherit: no delay, and being asked whether they live."""
-        # Without it, what a gathering room sends waits for the delayed acknowledgement
-        # of what it sent before.
+        """Set the options that sessions inherit: TCP_NODELAY and keepalive."""
+        # Without TCP_NODELAY, each coalesced write would wait for the peer's delayed
+        # acknowledgement of the write before.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.limits.keepalive:
             _keep_alive(sock, self.limits.keepalive)
 
     def _take_tls(self, context: ssl.SSLContext, timeout: float) -> None:
-        # Here, for most servers do without.
+        # Imported here, because most servers run without TLS.
         from compat.tls import over_tls
         from legacy_chat.tls import Entrance
 
@@ -307,7 +306,7 @@ class ChatServer(Listener):
         self.session_class = over_tls(self.session_class)
 
     def _begin(self, metrics: tuple[str, int] | None) -> None:
-        """What goes on for as long as it listens."""
+        """Start everything that runs until close()."""
         self._until_closed.enter_context(
             compat.on_turn(self.counters.turn, map=self._map)
         )
@@ -333,7 +332,7 @@ class ChatServer(Listener):
         sock.close()
 
     def _sessions(self) -> list[ChatSession]:
-        """Everybody whom this server let in, those who are leaving included."""
+        """Return all sessions of this server, including those that are closing."""
         return [
             channel
             for channel in list(self._map.values())
@@ -349,7 +348,7 @@ class ChatServer(Listener):
 
 
 def _keep_alive(sock: socket.socket, seconds: int) -> None:
-    """Ask after *seconds* of silence, and for as long again before giving up."""
+    """Probe after *seconds* without traffic; drop the peer after as long again."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     pause = max(1, seconds // KEEPALIVE_PROBES)
     for name, value in (
@@ -357,7 +356,7 @@ def _keep_alive(sock: socket.socket, seconds: int) -> None:
         ("TCP_KEEPINTVL", pause),
         ("TCP_KEEPCNT", KEEPALIVE_PROBES),
     ):
-        # Where a system has none of these, it has times of its own.
+        # A system without one of these options uses its own value.
         option = getattr(socket, name, None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,21 +1,21 @@
-"""One client's half of the conversation: the tutorial's session.
+"""The server's end of one client's connection: the tutorial's session.
 
-What is kept, to the byte: what a client sends comes back to it unchanged and goes to
-the others as ``用户{ip}{port} 说:{text}``; a tail that could begin the terminator
-``out`` is held back; ``out`` anywhere ends the session once what stood before it is
-delivered; what stands behind it in the same read still goes to the others.
+Kept from the tutorial, byte for byte: the session echoes a client's data unchanged and
+sends the data to the other clients as ``用户{ip}{port} 说:{text}``. A tail that could
+begin the terminator ``out`` is held back. ``out`` anywhere ends the session after the
+data before it is delivered. Data after it in the same read still goes to the others.
 
-What is repaired, and must stay true:
+Repaired, and must stay true:
 
-Rule 1: who is closed, by whom- or whatever, is no longer in ``clients``.
-Rule 2: others get whole characters; bytes that are not UTF-8 reach them as U+FFFD. The
-echo is not touched.
-Rule 3: one client's trouble costs no other client its message.
-Rule 4: every end has a reason, which is logged and counted once.
-Rule 5: who only listens to the end, with a half-closed connection, gets what is queued.
-Rule 6: nothing here depends on the length of a message: what is read is passed on, and
-never collected.
-Rule 7: a closed session has an empty queue, and nothing of ours refers to it.
+Rule 1: a closed session is not in ``clients``, whatever closed it.
+Rule 2: other clients receive whole characters; bytes that are not UTF-8 reach them as
+U+FFFD. The echo is unchanged.
+Rule 3: a failure of one client costs no other client a message.
+Rule 4: every close has one reason, which is logged and counted once.
+Rule 5: a client that has half-closed its connection still receives its queued data.
+Rule 6: nothing here depends on the length of a message: each read is passed on at once
+and never accumulated.
+Rule 7: a closed session has an empty queue, and this package keeps no reference to it.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatSession", "drain"]
 
-# An UTF-8 character has four bytes at most, so an unfinished one has three.
+# Bytes. A UTF-8 character has at most four, so an incomplete one has at most three.
 LONGEST_CUT = 3
 
-# Bytes read at a time from somebody whose words come too late, and how often at most.
+# drain(): bytes of one read, and the maximum number of reads.
 DRAIN = 65536, 16
 
-# A byte above it is part of a longer character.
+# A larger byte belongs to a multi-byte character.
 LAST_ASCII = 0x7F
 
-# Reasons that are of interest to who runs the room, and how much.
+# Log levels of the close reasons that matter to an operator; DEBUG for all others.
 LEVELS = {"slow": logging.WARNING, "idle": logging.INFO, "grace": logging.INFO}
 
-# How a session behaves whose server has no limits.
+# The limits of a session whose server has none.
 USUAL = Limits()
 
 logger = logging.getLogger("legacy_chat")
@@ -69,19 +69,20 @@ class Room(Protocol):
 
 
 class ChatSession(compat.async_chat):
-    """A client in the room, on an accepted socket.
+    """One client in the room, on an accepted socket.
 
-    It gathers: what a turn has for it is sent when the turn is over.
+    A session coalesces writes: data queued during a turn is sent when the turn ends.
 
     Args:
-        server: the dispatcher that accepted it; the session joins its map, keeps its
-            ``limits``, and calls its ``handle_session_opened(session)`` and, at the
-            end, ``handle_session_closed(session, reason, dropped)``, as far as it has
-            them; *dropped* are bytes that were queued for the client.
-        conn: the connected socket, which the session owns from here on.
+        server: the dispatcher that accepted the socket. The session joins the server's
+            map and applies its ``limits``. It calls the server's
+            ``handle_session_opened(session)`` and, after the close,
+            ``handle_session_closed(session, reason, dropped)``, where defined.
+            *dropped* is the number of bytes still queued for the client.
+        conn: the connected socket; the session owns it from now on.
         addr: the client's IP address, as text.
         port: the client's port.
-        clients: the room that it joins: a list, or the server's ``clients``.
+        clients: the room that the session joins: a list, or the server's ``clients``.
 
     Attributes:
         user: the client's name: ``用户``, the address, the port.
@@ -90,29 +91,29 @@ class ChatSession(compat.async_chat):
 
     ac_gather = True
 
-    # What one read brings, and a name before it, go out with one send.
+    # Bytes of one send: one read with the user's name before it fits.
     ac_out_buffer_size = 131_072
 
-    # Until __init__ is through, for the error that may end it.
+    # Placeholders for an error raised before __init__ has assigned both.
     user = "用户"
     clients: Room = Clients()
 
-    # The beginning of a character whose other bytes have not come yet.
+    # The first bytes of a character whose remaining bytes have not arrived.
     _cut = b""
 
-    # What begins all that it says, and the name that this is made of.
+    # Prefix cache: the value of ``user`` and the encoded prefix made from it.
     _voice: tuple[object, bytes] = (None, b"")
 
-    # Has said ``out``: nothing more is echoed, and the end is queued.
+    # The terminator was received: no more echo, and the close is queued.
     _leaving = False
 
-    # Its end has been read: it will say no more, but may still listen.
+    # EOF was read: the client sends no more data, but may still receive.
     _has_ended = False
 
-    # Why it will be closed, if that is known before.
+    # The reason of a close that is pending; "" for none.
     _reason = ""
 
-    # Where what it says is counted, and what it is read with, if not by itself.
+    # The room's counters, and the rate limiter of the reads; None for no limit.
     _counters = Counters()
     _throttle: Throttle | None = None
 
@@ -123,10 +124,10 @@ class ChatSession(compat.async_chat):
     def __init__(
         self, server: Any, conn: socket.socket, addr: str, port: int, clients: Room
     ) -> None:
-        # The tutorial never looked into its server, so it may be anything.
+        # As in the tutorial, the server may be any object, also one without a map.
         compat.async_chat.__init__(self, conn, getattr(server, "_map", None))
-        # Also if it was reset before accept() returned, as reading or sending shows.
-        # asyncore would find it writable in every turn, and never send to it.
+        # Also after a reset before accept() returned; a read or a send detects that.
+        # asyncore would poll such a channel as writable in every turn and never send.
         self.connected = True
         self.server = server
         self.addr = addr
@@ -138,20 +139,20 @@ class ChatSession(compat.async_chat):
             self._counters = clients.counters
             self.watch_reads(clients.may_read)
         self._tell_server("handle_session_opened")
-        # The server may have closed it at once.
+        # The server's hook may have closed the session.
         if self._is_open() and self not in clients:
             clients.append(self)
 
     def encode_msg(self, msg: str | bytes) -> bytes:
-        """UTF-8 of a text; bytes as they are."""
+        """Encode text as UTF-8; return bytes unchanged."""
         return msg if isinstance(msg, bytes) else msg.encode("utf8")
 
     def decode_msg(self, msg: str | bytes) -> str:
-        """The text of UTF-8, with U+FFFD for what is none; a text as it is."""
+        """Decode UTF-8, with U+FFFD for invalid bytes; return text unchanged."""
         return msg.decode("utf8", "replace") if isinstance(msg, bytes) else msg
 
     def collect_incoming_data(self, data: bytes) -> None:
-        """Echo to the client, and tell the others."""
+        """Echo *data* to the client and broadcast it to the others."""
         if not data:
             return
         counters = self._counters
@@ -169,7 +170,7 @@ class ChatSession(compat.async_chat):
             self.broadcasting(data)
 
     def broadcasting(self, msg: str | bytes) -> None:
-        """Tell every other client what this one says."""
+        """Send *msg* to every other client, after this client's name."""
         if self._voice[0] is not self.user:
             begin = f"{self.decode_msg(self.user)} 说:"
             self._voice = self.user, self.encode_msg(begin)
@@ -178,11 +179,11 @@ class ChatSession(compat.async_chat):
         self._push_to_others(self._voice[1] + msg)
 
     def found_terminator(self) -> None:
-        """The client takes its leave. A second ``out`` changes nothing."""
+        """End the session, and announce that to the others; only the first time."""
         if self._leaving:
             return
         if self._cut:
-            # It will never be whole.
+            # The character stays incomplete.
             cut, self._cut = self._cut, b""
             self.broadcasting(cut)
         say("accept close")
@@ -192,7 +193,7 @@ class ChatSession(compat.async_chat):
         self.broadcasting(self.encode_msg(farewell))
 
     def close(self) -> None:
-        """Leave the room, without a word, and close the socket."""
+        """Leave the room without a farewell, and close the socket."""
         ended = self._is_open()
         self._leave()
         compat.async_chat.close(self)
@@ -203,31 +204,31 @@ class ChatSession(compat.async_chat):
             self.discard_buffers()
 
     def close_because(self, reason: str) -> None:
-        """Close it, for a reason: one of ``counters.CLOSED``."""
+        """Close the session at once; *reason* is one of ``counters.CLOSED``."""
         self._reason = reason
         self.close()
 
     def throttle(self, throttle: Throttle) -> None:
-        """Be read no faster than *throttle* allows."""
+        """Limit the size of a read, and cancel *throttle* at the close."""
         self._throttle = throttle
         self.ac_in_buffer_size = min(self.ac_in_buffer_size, throttle.largest_read)
 
     def finish(self, reason: str) -> None:
-        """Leave the room, and close when what is queued has been taken."""
+        """Leave the room, and close when the queue is flushed."""
         self._reason = self._reason or reason
         self._leave()
         self.close_when_done()
 
     def handle_close(self) -> None:
-        """The client has closed, or the connection is broken.
+        """Handle EOF or a broken connection.
 
-        One that has only said that it will say no more gets what is queued first.
+        After a half-close, the client's queue is flushed before the close.
         """
-        # Once, for whoever asks the socket takes the error away.
+        # Called once, because reading SO_ERROR clears the error.
         broken = self._is_broken()
         if not broken and self._may_listen_on():
             self._has_ended = True
-            # Or its end would be read again in every turn.
+            # Otherwise the loop reports EOF again in every turn.
             self.pause_reading()
             if not self._reason:
                 self.finish("eof")
@@ -239,11 +240,11 @@ class ChatSession(compat.async_chat):
             self.close_because(self._reason or "eof")
 
     def handle_backlog(self) -> None:
-        """More is waiting for the client than it may leave waiting."""
+        """Disconnect the client: its queue exceeds ``ac_backlog_limit``."""
         self.close_because("slow")
 
     def handle_error(self) -> None:
-        """Log what went wrong with this client, and close it alone."""
+        """Log the exception, and close this session only."""
         logger.exception(
             "%s: closing after an error",
             self.user,
@@ -255,11 +256,11 @@ class ChatSession(compat.async_chat):
         return self._map.get(self._fileno) is self
 
     def _may_listen_on(self) -> bool:
-        """Is there something queued yet, and was its end read for the first time?"""
+        """Return whether this is the first EOF and data is still queued."""
         if isinstance(self.clients, Clients):
-            # What it was told in this turn is queued now.
+            # Queue the broadcasts of this turn.
             self.clients.catch_up(self)
-        # asynchat says that it has come to the end of its queue, a None, likewise.
+        # asynchat also calls handle_close() at the None that ends the queue.
         return (
             self.connected
             and not self._has_ended
@@ -268,20 +269,20 @@ class ChatSession(compat.async_chat):
         )
 
     def _is_broken(self) -> bool:
-        """Is it an error that ends it, of which a loop may have said no more?"""
+        """Return whether an error ends the connection, also if no loop reported one."""
         if isinstance(sys.exception(), OSError):
             return True
         if self._reason and not self.ac_backlog_size():
-            # It had come to its end.
+            # The pending close was complete.
             return False
         try:
             return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         except OSError:
-            # Closed behind its back.
+            # Other code has closed the socket.
             return self.connected
 
     def _spells_as_here(self) -> bool:
-        """Would encode_msg and decode_msg give back the ASCII that they are given?"""
+        """Return whether the codec is not overridden, so that ASCII stays unchanged."""
         kind = type(self)
         return (
             kind.encode_msg is ChatSession.encode_msg
@@ -293,13 +294,13 @@ class ChatSession(compat.async_chat):
             self.clients.remove(self)
 
     def _keep(self, limits: Limits) -> None:
-        """Take what differs from the usual; the rest is the class's."""
+        """Set only the limits that differ from the class's defaults."""
         self.set_terminator(limits.terminator)
         if limits.send_queue != USUAL.send_queue:
             self.ac_backlog_limit = limits.send_queue
 
     def _tell_why(self) -> None:
-        """Say once, to the log and to the server, that it has ended."""
+        """Report the close to the log and to the server."""
         reason, dropped = self._reason or "closed", self.ac_backlog_size()
         level = LEVELS.get(reason, logging.DEBUG)
         if logger.isEnabledFor(level):
@@ -332,7 +333,7 @@ class ChatSession(compat.async_chat):
                 counters.told(len(data))
             self.clients.push(data, but=self)
             return
-        # A copy: with a push that fails, somebody leaves in the middle of the walk.
+        # A copy, because a push that fails removes its client during the iteration.
         others: Iterable[ChatSession] = tuple(self.clients)
         for client in others:
             if client is self:
@@ -346,19 +347,19 @@ class ChatSession(compat.async_chat):
 
 
 def drain(sock: Any) -> None:
-    """Drop what a peer has said that is about to be closed.
+    """Read and discard what has arrived on a socket that is about to be closed.
 
-    Closed with something unread, a socket resets, which can cost the peer what it has
-    not read yet.
+    Closing a socket with unread data sends a reset, and the peer may lose data that it
+    has not read yet.
     """
     size, times = DRAIN
-    # Nothing more is there, or the peer is gone.
+    # Nothing more has arrived, or the peer is gone.
     with contextlib.suppress(OSError):
         while times and sock.recv(size):
             times -= 1
 
 
 def _unfinished(data: bytes) -> int:
-    """How many bytes at the end begin a UTF-8 character that is not whole yet."""
+    """Return how many bytes of an incomplete UTF-8 character end *data*."""
     tail = data[-LONGEST_CUT:]
     return len(tail) - codecs.utf_8_decode(tail, "replace")[1]
