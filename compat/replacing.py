@@ -3,7 +3,8 @@
 Rule 1: a regular file is replaced only once all of it is written. After an error the
 old file is as it was, and no other file is left behind.
 Rule 2: a symbolic link stays; its target is replaced.
-Rule 3: a device, a FIFO or a pipe is written directly: it cannot be replaced.
+Rule 3: a device, a FIFO or a pipe is written directly: it cannot be replaced. A mount
+point, or another user's file in a sticky folder, gets a copy at the end.
 Rule 4: an existing file keeps its mode, and its owner, where the system allows that.
 Rule 5: every error names the file that was asked for.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -80,7 +82,7 @@ class _Output:
             self._files.close()
             if self._part:
                 self._adopt()
-                os.replace(self._part, self._target)
+                self._replace()
 
     def abandon(self) -> None:
         """Leave the old file as it was."""
@@ -113,6 +115,15 @@ class _Output:
         # /dev/stdout may be a file that has no name any more.
         self._file.truncate()
         return False
+
+    def _replace(self) -> None:
+        try:
+            os.replace(self._part, self._target)
+        except OSError:
+            if self._old is None:
+                raise
+            shutil.copyfile(self._part, self._target)
+            os.unlink(self._part)
 
     def _adopt(self) -> None:
         """Give the new file the owner and the mode of the old one."""

@@ -51,6 +51,14 @@ LAST_LOOK = 3
 # A check waits for what is missing, in multiples of what the recording waited.
 MARGIN = 2
 
+# Why a client is not there any more.
+ABSENCES = {
+    "eof": ": the server has closed its connection",
+    "reset": ": the server has reset its connection",
+    "refused": ": its connection was refused",
+    "": "",
+}
+
 
 class Conversation:
     """A conversation with a server; each client's name is its to choose.
@@ -89,6 +97,7 @@ class Conversation:
         self._fence: Fence | None = None
         self._quiet: Quiet | None = None
         self._nobody_can_come = False
+        self._ends: dict[str, str] = {}
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Conversation:
@@ -178,6 +187,7 @@ class Conversation:
             if name in self._crowd:
                 raise RunError(f"{name} is to come, and is here already")
             if self._nobody_can_come or self._join(name) is None:
+                self._ends[name] = "refused"
                 return {name: Got(end="refused")}
             self._settle(action, expected, last)
             return {}
@@ -198,7 +208,8 @@ class Conversation:
 
     def _client(self, name: str, do: str) -> Client:
         if name not in self._crowd or name == WITNESS:
-            raise RunError(f"{name} is to {do}, and is not here")
+            why = ABSENCES[self._ends.get(name, "")]
+            raise RunError(f"{name} is to {do}, and is not here{why}")
         client = self._crowd[name]
         if client.mute and do in ("send", "half-close"):
             raise RunError(f"{name} is to {do}, and has said that it says no more")
@@ -218,6 +229,7 @@ class Conversation:
             sock = self._place.connect(self._host)
         except ConnectionRefusedError:
             return None
+        self._ends.pop(name, None)
         client = self._crowd.add(name, sock)
         self._names.bind_client(name, *client.address)
         return client
@@ -294,6 +306,7 @@ class Conversation:
         for client in self._crowd:
             client.got.clear()
             if client.end:
+                self._ends[client.name] = client.end
                 self._crowd.remove(client.name)
         if self._fence is not None:
             self._fence.forget()

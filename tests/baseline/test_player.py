@@ -106,7 +106,10 @@ def test_the_next_conversation_finds_an_empty_room(chat: Place) -> None:
         ([a("send", b"x")], "a is to send, and is not here"),
         ([a("open"), a("open")], "is here already"),
         ([a("open"), a("reset", b"x")], "is chance"),
-        ([a("open"), a("half-close"), a("send", b"x")], "is not here"),
+        (
+            [a("open"), a("half-close"), a("send", b"x")],
+            "is not here: the server has closed its connection",
+        ),
         ([Action(WITNESS, "drop")], "is not here"),
         ([Action(WITNESS, "open")], "is here already"),
     ],
@@ -236,6 +239,8 @@ def test_refused_connection_is_an_event(profile: Profile) -> None:
         place = Place(*nobody.getsockname())
         with Conversation(place, profile) as talk:
             assert talk.step(a("open")) == {"a": Got(end="refused")}
+            with pytest.raises(RunError, match="not here: its connection was refused"):
+                talk.step(a("drop"))
 
 
 def test_data_is_read_while_the_server_reads_nothing() -> None:

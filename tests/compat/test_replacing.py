@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -97,6 +98,20 @@ def test_existing_file_keeps_its_owner(tmp_path: Path) -> None:
     os.chown(path, 1234, 5678)
     write(path)
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 5678)
+
+
+def test_mount_point_gets_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*paths: str) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    path = tmp_path / "file"
+    path.write_text("old")
+    write(path)
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("exists", [True, False])
