@@ -376,7 +376,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             and type(self).initiate_send is async_chat.initiate_send
             and not ("send" in self.__dict__ or "initiate_send" in self.__dict__)
         ):
-            # The original without its queue: a fast path for the most common push, an echo.
+            # The original without its queue: the fast path of an echo, the usual push.
             is_free = False
             try:
                 with _queue_lock:
