@@ -1,10 +1,9 @@
 """The command line: ``legacy-chat serve``, ``connect``, ``baseline``, ``lesson``.
 
-Rule 1: the exit status is 0, 1 (it could not be done) or 2 (it was asked wrongly).
-Rule 2: what goes wrong outside the program is one line on standard error, never a
-traceback.
-Rule 3: standard output has the tutorial's lines and the conversation, nothing else; the
-log goes to standard error.
+Rule 1: the exit status is 0, 1 (the command failed) or 2 (the command line is wrong).
+Rule 2: a failure outside the program is one line on standard error, never a traceback.
+Rule 3: standard output has only the tutorial's lines and the conversation; the log goes
+to standard error.
 """
 
 from __future__ import annotations
@@ -46,24 +45,24 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# Connections that may wait to be accepted. With the tutorial's 20, some of a burst of a
-# few hundred wait for seconds. The system may allow fewer.
+# Default listen backlog. With the tutorial's 20, some connections of a burst of a few
+# hundred wait for seconds. The system may allow fewer.
 BACKLOG = min(1024, socket.SOMAXCONN)
 
-# select() takes no descriptor above this, whatever the system allows.
+# select() accepts only descriptors below this number, whatever the system allows.
 SELECT_LIMIT = 1024
 
-# Fewer descriptors than this are worth a warning: a room of a few thousand is usual.
+# A lower limit of descriptors is logged: a room of a few thousand clients is usual.
 MANY = 4096
 
-# What stops a server. Windows has not all of them.
+# The signals that stop a server. Windows does not have all of them.
 STOPS = [
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP")
     if hasattr(signal, name)
 ]
 
-# What makes it write its counters to the log.
+# The signal that makes a server log its counters, where the system has it.
 TELLS = [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []
 
 USUAL = Limits()
@@ -106,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     reserve_standard_descriptors()
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["baseline"]:
-        # Not above: who serves need not load it.
+        # Imported here, because a server does not need it.
         from legacy_chat.baseline.cli import main as baseline
 
         return baseline(argv[1:])
@@ -116,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         return lesson(argv[1:])
     parser = _parser()
     if not argv or (argv[0].startswith("-") and argv[0] not in _TOP):
-        # The tutorial's script took no command: it served.
+        # Without a command: serve, as the tutorial's script did.
         argv = ["serve", *argv]
     given = parser.parse_args(argv)
     configure(logging.WARNING + 10 * (given.quiet - given.verbose), given.log_format)
@@ -140,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def serve(given: argparse.Namespace) -> int:
-    """Serve until a signal says to stop."""
+    """Serve until a signal stops the server; return the exit status."""
     try:
         tls = _server_tls(given)
     except ValueError as error:
@@ -152,7 +151,7 @@ def serve(given: argparse.Namespace) -> int:
     def stop(signum: int) -> None:
         signals_seen.append(signum)
         logger.info("%s: shutting down", signal.Signals(signum).name)
-        # Who asks twice does not want to wait.
+        # A second signal ends the grace period.
         server.shut_down(given.grace if len(signals_seen) == 1 else 0.0)
 
     try:
@@ -160,7 +159,7 @@ def serve(given: argparse.Namespace) -> int:
     except OSError as error:
         return _refuse_trace(given, error)
     with ExitStack() as stack:
-        # Before anybody can know that the server runs, or a signal could still kill it.
+        # Before the port is open: a client that connects may already send a signal.
         stack.enter_context(compat.on_signals(_heeded(STOPS), stop))
         stack.enter_context(
             compat.on_signals(TELLS, lambda signum: server.log_counters())
@@ -173,7 +172,8 @@ def serve(given: argparse.Namespace) -> int:
         except (OSError, UnicodeError) as error:
             return _refuse(f"cannot listen on {given.host} port {given.port}", error)
         try:
-            # Now, for who cannot listen is to leave the file alone.
+            # After listening has succeeded: a server that cannot listen must not
+            # overwrite the trace.
             stack.enter_context(traced(given))
         except OSError as error:
             server.close()
@@ -185,7 +185,7 @@ def serve(given: argparse.Namespace) -> int:
             logger.info("%d descriptors: about %d clients", limit, limit - 16)
         compat.loop(loop=given.loop)
         if hasattr(signal, "pthread_sigmask"):
-            # Who asks again on the way out shall not make it look like a failure.
+            # A signal during the exit must not change the exit status.
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     return 0
 
@@ -193,10 +193,10 @@ def serve(given: argparse.Namespace) -> int:
 def make_server(
     given: argparse.Namespace, tls: ssl.SSLContext | None = None
 ) -> ChatServer:
-    """The server that the command line describes.
+    """Make the server that the command line describes.
 
     Raises:
-        OSError: as from ChatServer.
+        OSError: as for ChatServer.
     """
     return ChatServer(
         given.backlog,
@@ -218,14 +218,14 @@ def make_server(
 
 
 def talk(given: argparse.Namespace) -> int:
-    """Join a room from this terminal."""
+    """Join a room from this terminal; return the exit status."""
     try:
         tls = _client_tls(given)
     except ValueError as error:
         return _refuse("cannot use TLS", error)
     signals = _heeded(STOPS)
     for each in signals:
-        # connect restores this: a signal after it is not to look like a failure.
+        # connect() restores this: a signal after it must not change the exit status.
         signal.signal(each, signal.SIG_IGN)
     try:
         connect(given.host, given.port, given.loop, given.terminator, tls, signals)
@@ -239,7 +239,7 @@ def talk(given: argparse.Namespace) -> int:
 
 
 def raise_descriptor_limit(loop: str) -> int | None:
-    """Allow this process as many descriptors as the loop can take; return how many."""
+    """Set the descriptor limit to the loop's maximum; return it, or None on Windows."""
     if resource is None:
         return None
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -247,8 +247,8 @@ def raise_descriptor_limit(loop: str) -> int | None:
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if wanted != soft:
-        # For select also downwards: accept() then fails, which the server survives;
-        # select() with a descriptor too many would end it.
+        # For select, the limit may also decrease: the server survives a failing
+        # accept(), but not select() with a descriptor beyond its limit.
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if loop != "select" and wanted != resource.RLIM_INFINITY and wanted < MANY:
         logger.warning("this system allows only %d descriptors (ulimit -Hn)", wanted)
@@ -256,7 +256,7 @@ def raise_descriptor_limit(loop: str) -> int | None:
 
 
 def _heeded(signums: list[signal.Signals]) -> list[signal.Signals]:
-    """Those that are not to be ignored: nohup says so of SIGHUP."""
+    """Return *signums* without SIGHUP if that is ignored, as under nohup."""
     hangup = getattr(signal, "SIGHUP", None)
     return [
         each
@@ -276,7 +276,7 @@ def _refuse_trace(given: argparse.Namespace, error: OSError) -> int:
 
 
 def _tls_mistake(given: argparse.Namespace) -> str:
-    """What is wrong with the options for TLS, if anything is."""
+    """Return the error in the TLS options; "" for none."""
     if given.tls_key and not given.tls_cert:
         return "--tls-key is the key of a certificate: add --tls-cert FILE"
     if given.run is talk:
@@ -292,10 +292,14 @@ def _tls_mistake(given: argparse.Namespace) -> str:
 
 
 def _server_tls(given: argparse.Namespace) -> ssl.SSLContext | None:
-    """The context that the options ask for; ValueError if the files are none."""
+    """Return the context for the options; None without TLS.
+
+    Raises:
+        ValueError: a file cannot be used.
+    """
     if not given.tls_cert:
         return None
-    # Here, for ssl takes longer to import than all the rest.
+    # Imported here, because ssl takes longer to import than everything else.
     from legacy_chat import tls
 
     return tls.server_context(
@@ -510,7 +514,7 @@ def _command(
 
 
 def _number(name: str) -> Callable[[str], float]:
-    """Return what reads an option's number, which has the range of that name."""
+    """Return a parser for an option whose range in RANGES is *name*."""
 
     def read(text: str) -> float:
         try:
@@ -522,7 +526,7 @@ def _number(name: str) -> Callable[[str], float]:
 
 
 def _file(text: str) -> str:
-    # As from "$CERT" when that is not set: a server must not go on without TLS.
+    # '' is "$CERT" with an unset variable: the server must not start without TLS.
     if not text:
         raise argparse.ArgumentTypeError("must be the name of a file, got ''")
     return text
@@ -548,5 +552,5 @@ def _address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), number
 
 
-# What the top level answers itself.
+# Options of the top-level parser, which need no command.
 _TOP = ("-h", "--help", "--version")

@@ -1,18 +1,18 @@
-r"""Text that others wrote, made fit to be seen; and bytes that people have to type.
+r"""Untrusted text, escaped for a terminal; and typed escapes, parsed to bytes.
 
     >>> visible("\x1b[2J")
     '\\x1b[2J'
     >>> parse_bytes(r"/quit\r\n")
     b'/quit\r\n'
 
-Rule 1: nothing here evaluates anything.
-Rule 2: a character that a terminal does not show is an escape: control and format
-characters (bidirectional ones, tags, U+00AD, U+200B, U+FEFF), separators of lines,
+Rule 1: no text is evaluated.
+Rule 2: a character that a terminal does not show is escaped: control and format
+characters (bidirectional controls, tags, U+00AD, U+200B, U+FEFF), line separators,
 surrogates, private use, unassigned code points, fillers.
-Rule 3: two kinds stay, for text needs them. Blanks of every width. And one joiner or
-variation selector behind a character that takes it: U+200C and U+200D in the scripts
-that join letters, and in emoji; a selector behind any character that is not ASCII, or
-in a keycap.
+Rule 3: two kinds stay, because text needs them. Spaces of every width are the first.
+The second is one joiner or variation selector after a character that accepts it: U+200C
+and U+200D in scripts that join letters, and in emoji; a selector after any character
+that is not ASCII, or in a keycap.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ __all__ = ["one_line", "parse_bytes", "visible"]
 
 _JOINERS = "\u200c\u200d\u180b\u180c\u180d\u180f"
 
-# Arabic to Myanmar, Tagalog to Vedic with Khmer and Mongolian, Syloti Nagri to Meetei,
-# Arabic's presentation forms, Kharoshthi to Tamil's supplement, Adlam.
+# The scripts that join letters: Arabic to Myanmar, Tagalog to Vedic with Khmer and
+# Mongolian, Syloti Nagri to Meetei, Arabic's presentation forms, Kharoshthi to Tamil's
+# supplement, Adlam.
 _JOINED = re.compile(
     "[\u0600-\u109f\u1700-\u1cff\ua800-\uabff\ufb50-\ufdff\ufe70-\ufefc"
     "\U00010a00-\U00011fff\U0001e900-\U0001e95f]"
@@ -42,20 +43,20 @@ _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.?)", re.DOTALL)
 
 
 def visible(text: str) -> str:
-    """Return *text* with escapes for what cannot be seen, but newline and tab."""
+    """Return *text* with invisible characters escaped, except newline and tab."""
     return _escaped(text, "\n\t")
 
 
 def one_line(text: str) -> str:
-    """Return *text* with escapes for what cannot be seen: it stays one line."""
+    """Return *text* on one line, with all invisible characters escaped."""
     return _escaped(text, "")
 
 
 def parse_bytes(text: str) -> bytes:
-    r"""The UTF-8 of *text*, with ``\r \n \t \0 \\ \xHH`` for bytes.
+    r"""Return the UTF-8 of *text*, where ``\r \n \t \0 \\ \xHH`` are bytes.
 
     Raises:
-        ValueError: another escape, or nothing at all.
+        ValueError: *text* has another escape, or is empty.
     """
     parts, end = [], 0
     for found in _ESCAPE.finditer(text):
@@ -91,12 +92,12 @@ def _is_seen(each: str, before: str) -> bool:
 
 
 def _is_emoji(character: str) -> bool:
-    # Symbols, modifiers of the skin's colour, and the selector that makes an emoji.
+    # Symbols, skin tone modifiers, and the selector of the emoji style.
     return character == "\ufe0f" or unicodedata.category(character) in ("So", "Sk")
 
 
 def _utf8(text: str) -> bytes:
-    # What the command line had that is not UTF-8 comes as halves of surrogate pairs.
+    # Arguments that are not UTF-8 arrive as lone surrogates.
     return text.encode("utf8", "surrogateescape")
 
 

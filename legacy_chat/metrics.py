@@ -1,10 +1,10 @@
-"""The counters for Prometheus, over HTTP, served by the loop that turns the room.
+"""The counters for Prometheus, over HTTP, served by the loop of the room.
 
-Rule 1: a scraper does the room no harm: there are few at a time, each has little time,
-a short request and one answer.
-Rule 2: ``GET`` and ``HEAD`` of ``/metrics`` are answered, everything else with an error
-that says so.
-Rule 3: nothing of a request is logged, shown or looked up.
+Rule 1: scrapers do not disturb the room. Their number, the time of each, and the size
+of a request are limited; each connection gets one answer.
+Rule 2: ``GET`` and ``HEAD`` of ``/metrics`` succeed; every other request gets an error
+that states the reason.
+Rule 3: no part of a request is logged, returned or resolved.
 
 Source: the text format 0.0.4 of Prometheus, "Exposition formats"; RFC 9112.
 """
@@ -27,13 +27,13 @@ from legacy_chat.session import drain
 
 __all__ = ["MetricsError", "MetricsServer", "exposition"]
 
-# Scrapers at a time; one too many is closed without an answer.
+# Simultaneous scrapers; one more is closed without an answer.
 SCRAPERS = 16
 
 # Seconds for a whole scrape.
 PATIENCE = 10.0
 
-# Bytes of a request. That of Prometheus has some 300.
+# Maximum bytes of a request's head. A request of Prometheus has about 300.
 REQUEST = 8192
 
 BACKLOG = 16
@@ -48,26 +48,26 @@ logger = logging.getLogger("legacy_chat")
 
 
 class MetricsError(OSError):
-    """The metrics cannot be listened for."""
+    """The metrics server cannot listen."""
 
 
 class MetricsServer(Listener):
-    """Answers scrapers.
+    """Accept scrapers, and answer their requests.
 
     Args:
         host: an address or a name.
-        port: 0 to 65535; 0 takes a free one.
-        figures: gives the snapshot to show.
+        port: 0 to 65535; 0 for a free port.
+        figures: returns the snapshot to publish.
         map: the channel map.
 
     Attributes:
-        port: the port that is listened to.
-        clients: the scrapers of the moment.
+        port: the port that the server listens on.
+        clients: the connected scrapers.
 
     Raises:
-        MetricsError: the address is in use, or may not be bound, or there is none; the
-            host is no name that can be looked up.
-        ValueError: *port* is outside of its range.
+        MetricsError: the address is in use, or may not be bound; the host has no
+            address, or is not a valid name.
+        ValueError: *port* is outside its range.
     """
 
     def __init__(
@@ -89,25 +89,25 @@ class MetricsServer(Listener):
             raise MetricsError(errno.EINVAL, str(error)) from error
 
     def close(self) -> None:
-        """Stop listening, and close the scrapers, too."""
+        """Stop listening, and close the connected scrapers."""
         Listener.close(self)
         for scrape in tuple(self.clients):
             scrape.close()
 
     def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
-        """Wait for its request, unless there are too many already."""
+        """Wait for the scraper's request; close it if there are SCRAPERS already."""
         if len(self.clients) >= SCRAPERS:
             self.refuse(sock, "full")
         else:
             Scrape(self, sock)
 
     def handle_error(self) -> None:
-        """Log the traceback, and stay."""
+        """Log the traceback, and keep listening."""
         logger.exception("the metrics go on after an error", extra={"event": "error"})
 
 
 class Scrape(compat.async_chat):
-    """One request, and its answer."""
+    """One scraper's connection: one request and its answer."""
 
     ac_gather = True
 
@@ -139,18 +139,19 @@ class Scrape(compat.async_chat):
             self._answer(_too_long(begin), b"too long\n")
 
     def found_terminator(self) -> None:
-        """There is none: the end of a request has more than one spelling."""
+        """Never called: requests have no fixed terminator, because line ends vary."""
 
     def close(self) -> None:
-        """Make room for the next one."""
+        """Cancel the deadline, and close the connection."""
         self._deadline.cancel()
         self._server.clients.discard(self)
-        # With something unread, as a body, the socket would reset the answer.
+        # Closing with unread data, such as a body, would reset the connection before
+        # the peer has read the answer.
         drain(self.socket)
         compat.async_chat.close(self)
 
     def handle_error(self) -> None:
-        """Log what went wrong, and close it alone."""
+        """Log the exception, and close this connection only."""
         logger.exception("closing a scraper after an error", extra={"event": "error"})
         self.close()
 
@@ -176,7 +177,7 @@ class Scrape(compat.async_chat):
 
 
 def exposition(figures: Iterable[Figure]) -> bytes:
-    """The figures in the text format: three lines or more for each."""
+    """Return the figures in the text format: three lines or more for each."""
     return "".join(_entry(figure) for figure in figures).encode()
 
 
@@ -187,7 +188,7 @@ def _entry(figure: Figure) -> str:
     if figure.kind == "counter":
         name += "_total"
     if isinstance(figure.value, dict):
-        # Reasons are our own words: nothing in them is to be escaped.
+        # The reasons are constants of counters.py and need no escapes.
         values = [
             f'{name}{{reason="{reason}"}} {value}\n'
             for reason, value in figure.value.items()
@@ -199,7 +200,7 @@ def _entry(figure: Figure) -> str:
 
 
 def _too_long(begin: bytes) -> str:
-    """Return the status for a head that is longer than allowed."""
+    """Return the status for a head that exceeds REQUEST bytes."""
     if b" " in begin and b"\n" not in begin:
         return "414 URI Too Long"
     return "431 Request Header Fields Too Large"

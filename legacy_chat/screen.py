@@ -81,7 +81,7 @@ class Screen:
         try:
             return os.write(fd, piece)
         except BlockingIOError:
-            # Another process has made it non-blocking.
+            # Another process has made the stream non-blocking.
             select.select((), (fd,), ())
             return 0
 

@@ -1,13 +1,13 @@
-"""``legacy-chat connect``: a conversation between a terminal, or a pipe, and a room.
+"""``legacy-chat connect``: connects a terminal, or a pipe, to a room.
 
-Rule 1: what a peer says cannot steer a terminal: there, characters that cannot be seen
-are shown as escapes. A pipe gets the bytes as they are.
-Rule 2: a character that TCP has cut is shown whole, once it is.
-Rule 3: leaving is saying the terminator. The room writes out what is queued before it
-closes, so a pipe sees its whole echo, and the others see the farewell.
-Rule 4: standard input is read by a thread, because not every system can wait for it
-beside a socket, and standard output is written by another, because its reader may
-stall; only the loop's thread touches the conversation.
+Rule 1: data from a peer cannot control a terminal: characters that a terminal does not
+show are written as escapes there. A pipe receives the bytes unchanged.
+Rule 2: a character that TCP has split is shown once it is complete.
+Rule 3: to leave is to send the terminator. The room flushes its queue before it closes,
+so a pipe receives its whole echo, and the others receive the farewell.
+Rule 4: one thread reads standard input, because not every system can poll it together
+with a socket. Another thread writes standard output, because its reader may stall. Only
+the loop's thread uses the conversation.
 Rule 5: a signal ends the conversation within HURRY seconds, whatever the room and the
 reader of standard output do; a second signal ends it at once.
 """
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversation", "StreamError", "connect"]
 
-# Seconds of silence after which a room that was left counts as gone.
+# Seconds without data from a room after which leave() gives the room up.
 PATIENCE = 5.0
 
-# Seconds after a signal for the room to close, and for standard output to be read.
+# Seconds after a signal for the room to close and for standard output to be flushed.
 HURRY = 1.0
 
-# Pieces of input on their way at a time: a pipe is read no faster than the room takes
-# it.
+# Pieces of input that are queued at a time: a pipe is read no faster than the room
+# accepts its data.
 PIECES = 16
 
 
@@ -58,13 +58,13 @@ class Conversation(asynchat.async_chat):
     """The client's end of the connection.
 
     Args:
-        sock: connected.
-        screen: where the room's words go.
+        sock: a connected socket.
+        screen: the stream for the room's data.
         map: the channel map.
-        terminator: what ends a conversation in this room.
+        terminator: the bytes that end a conversation in this room.
 
     Attributes:
-        failure: what ended it, if that was no ordinary end.
+        failure: the exception that ended the conversation; None after a normal end.
     """
 
     failure: BaseException | None = None
@@ -86,19 +86,19 @@ class Conversation(asynchat.async_chat):
         self._screen = Screen(screen, self._screen_has_changed)
         self._decoder = codecs.getincrementaldecoder("utf8")("replace")
         self._leaving: compat.Timer | None = None
-        # The time by which a signal wants this to end.
+        # The time by which the conversation ends after a signal; None before.
         self._deadline: float | None = None
 
     def readable(self) -> bool:
-        """Return whether the screen has room, or a signal has ended the waiting."""
+        """Return whether the screen has room, or a signal has set the deadline."""
         return not self._screen.is_full or self._deadline is not None
 
     def collect_incoming_data(self, data: bytes) -> None:
-        """Show what has come."""
+        """Show the received data."""
         if self._leaving is not None:
             self._wait_for_the_end()
         if self._deadline is not None and self._screen.is_full:
-            # The end of the conversation is still to be read; nobody takes the rest.
+            # EOF must still be read; the data is dropped, because the screen is full.
             return
         if self._is_terminal:
             self._show(self._decoder.decode(data))
@@ -106,10 +106,13 @@ class Conversation(asynchat.async_chat):
             self._screen.write(data)
 
     def found_terminator(self) -> None:
-        """There is none: the protocol does not frame what the room says."""
+        """Never called: the protocol does not frame the room's data."""
 
     def leave(self) -> None:
-        """Say the terminator; the second time, or in silence, just close."""
+        """Send the terminator, and close after PATIENCE seconds without data.
+
+        The second call closes at once.
+        """
         if self._leaving is not None:
             self.close()
             return
@@ -126,18 +129,18 @@ class Conversation(asynchat.async_chat):
             self.leave()
 
     def fail(self, failure: BaseException) -> None:
-        """End because of *failure*."""
+        """Keep *failure* for the caller, and close."""
         self.failure = failure
         self.close()
 
     def close(self) -> None:
-        """Close the socket, and stop waiting for an answer."""
+        """Cancel the timer of leave(), and close the socket."""
         if self._leaving is not None:
             self._leaving.cancel()
         asynchat.async_chat.close(self)
 
     def finish(self) -> None:
-        """Wait for the reader of the screen; after a signal, not for long."""
+        """Wait until the screen is flushed; after a signal, until the deadline."""
         left = None
         if self._deadline is not None:
             left = max(0.0, self._deadline - time.monotonic())
@@ -145,13 +148,13 @@ class Conversation(asynchat.async_chat):
         self._look_at_the_screen()
 
     def handle_close(self) -> None:
-        """The room has closed: show what is left of a cut character, and end."""
+        """Close, and show an incomplete last character as U+FFFD."""
         self.close()
         if self._is_terminal:
             self._show(self._decoder.decode(b"", final=True))
 
     def handle_error(self) -> None:
-        """End; whoever turned the loop is told why."""
+        """Close, and keep the exception for the caller of the loop."""
         error = sys.exception()
         assert error is not None
         self.fail(error)
@@ -170,22 +173,23 @@ class Conversation(asynchat.async_chat):
         elif self.readable() and not self._is_in_handshake():
             self.close()
         else:
-            # Not the room is silent: it was not read, or not reached yet.
+            # The room is not silent: the full screen paused reads, or the handshake
+            # is still in progress.
             self._wait_for_the_end()
 
     def _is_in_handshake(self) -> bool:
-        # Meanwhile the map has the handshake's channel, which has a limit of its own.
+        # During a handshake, the map has the handshake's channel, which has a timeout.
         return self not in self._map.values()
 
     def _end_now(self) -> None:
         self.close()
-        # With TLS, the socket lingers in a channel of its own.
+        # With TLS, another channel keeps the socket until close_notify is sent.
         asyncore.close_all(self._map)
 
     def _show(self, text: str) -> None:
         if not text:
             return
-        # A line for each piece.
+        # One line for each piece of data.
         shown = visible(text) + ("" if text.endswith("\n") else "\n")
         self._screen.write(shown.encode(self._encoding, "backslashreplace"))
 
@@ -201,14 +205,14 @@ class Conversation(asynchat.async_chat):
 
 
 class Piece:
-    """A producer of one piece of input, which tells when it has been written."""
+    """A producer of one piece of input, which releases *written* once it is used."""
 
     def __init__(self, data: bytes, written: threading.Semaphore) -> None:
         self._data = data
         self._written = written
 
     def more(self) -> bytes:
-        """The piece, then nothing."""
+        """Return the piece, then b""."""
         data, self._data = self._data, b""
         if not data:
             self._written.release()
@@ -223,20 +227,22 @@ def connect(
     tls: ssl.SSLContext | None = None,
     signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM),
 ) -> None:
-    """Talk until the input ends, the room closes, or a signal says so.
+    """Send and receive until the input ends, the room closes, or a signal arrives.
 
     Args:
         loop: a key of ``compat.LOOPS``, or "auto".
-        terminator: what ends a conversation in this room.
-        tls: a client's context; the server has to be *host*, if that checks names.
+        terminator: the bytes that end a conversation in this room.
+        tls: a client's context; None for plain TCP. If it checks names, the server's
+            certificate must have the name *host*.
         signals: the signals that end the conversation.
 
     Raises:
-        OSError: nobody listens there; ``socket.gaierror``: there is no such host.
-        BrokenPipeError: nobody reads standard output any more.
-        StreamError: standard input cannot be read, or standard output not written.
-        KeyboardInterrupt: a signal came before or after the conversation.
-        compat.tls.HandshakeError: the server is not who it has to be, or speaks no TLS.
+        OSError: no server listens there. ``socket.gaierror``: the host has no address.
+        BrokenPipeError: the reader of standard output has closed it.
+        StreamError: standard input cannot be read, or standard output written.
+        KeyboardInterrupt: a signal arrived before or after the conversation.
+        compat.tls.HandshakeError: the server's certificate is not valid for *host*, or
+            the server does not speak TLS.
     """
     if sys.stdout is None:
         raise StreamError("standard output is closed")
@@ -258,7 +264,7 @@ def connect(
 
 @contextmanager
 def _interrupted_by(signals: Iterable[int]) -> Iterator[None]:
-    """While this lasts, each of these signals raises KeyboardInterrupt."""
+    """Let each of these signals raise KeyboardInterrupt in this block."""
     with ExitStack() as stack:
         for each in signals:
             before = signal.signal(each, signal.default_int_handler)
@@ -275,21 +281,20 @@ def _begin(
 ) -> Conversation:
     if tls is None:
         return Conversation(sock, sys.stdout, map, terminator)
-    # Here, for that imports this.
+    # Imported here, because that module imports this one.
     from legacy_chat.tls import SecureConversation
 
     return SecureConversation(sock, sys.stdout, map, terminator, tls, host)
 
 
 def _read_input(talk: Conversation, map: compat.Map) -> None:
-    """Hand standard input to the loop, piece by piece; at its end, leave."""
+    """Queue standard input in the loop's thread, piece by piece; at EOF, leave."""
     try:
         keyboard = sys.stdin.fileno()
         typed = os.isatty(keyboard)
         free = threading.Semaphore(PIECES)
         while data := _read(keyboard, typed):
-            # A line that is typed goes without its end, as the tutorial's input()
-            # sent it.
+            # A typed line is sent without its newline, as by the tutorial's input().
             data = data.rstrip(b"\r\n") if typed else data
             if data:
                 free.acquire()
@@ -307,7 +312,7 @@ def _read(keyboard: int, typed: bool) -> bytes:
         try:
             return os.read(keyboard, 65536)
         except BlockingIOError:
-            # Another process has made it non-blocking.
+            # Another process has made standard input non-blocking.
             select.select((keyboard,), (), ())
         except OSError as error:
             if typed and error.errno == errno.EIO:

@@ -1,9 +1,9 @@
-"""TLS for the room and its client: the files, the entrance, the conversation.
+"""TLS for the room and its client: certificate files, handshakes, the client's end.
 
-Rule 1: nothing here is imported, and nothing of ``ssl``, where TLS is not asked for.
-Rule 2: who has not finished its handshake is not in the room: it hears nothing, and
+Rule 1: without TLS, neither this module nor ``ssl`` is imported.
+Rule 2: a client joins the room after its handshake. Until then it receives nothing, and
 nothing is queued for it.
-Rule 3: what is wrong with a file is one sentence, which names the file.
+Rule 3: an error in a file is one sentence that names the file.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ __all__ = [
 ]
 
 
-# Bytes of a file. All authorities of a system have less than one million.
+# Maximum bytes of a file. All the authorities of a system take less than one million.
 LARGEST_FILE = 16 << 20
 
 
 class FileError(ValueError):
-    """A certificate, a key, or a list of authorities is not what it has to be."""
+    """A file without a usable certificate, key or list of authorities."""
 
 
 def server_context(
     cert: str, key: str | None = None, ca: str | None = None, require: bool = False
 ) -> ssl.SSLContext:
-    """TLS 1.2 or later, without renegotiation, for a server.
+    """Return a server's context: TLS 1.2 or later, without renegotiation.
 
     Args:
-        cert: a PEM file with the server's certificate, then those of who issued it.
-        key: a PEM file with its key; None if that is in *cert*.
+        cert: a PEM file with the server's certificate, then those of its issuers.
+        key: a PEM file with its key; None if the key is in *cert*.
         ca: a PEM file with the authorities whose client certificates are accepted.
-        require: refuse who shows none.
+        require: reject a client without a certificate.
 
     Raises:
-        FileError: one of the files is not that.
+        FileError: a file cannot be used.
         ValueError: *require* without *ca*.
     """
     if require and ca is None:
@@ -70,15 +70,17 @@ def server_context(
 def client_context(
     ca: str | None = None, cert: str | None = None, key: str | None = None
 ) -> ssl.SSLContext:
-    """TLS 1.2 or later for a client, which verifies the server and its name.
+    """Return a client's context: TLS 1.2 or later, with verification of the server.
+
+    The server's name is verified, too.
 
     Args:
         ca: a PEM file with the authorities to trust; None for the system's.
-        cert: a PEM file with the client's certificate, if it shall have one.
-        key: a PEM file with its key; None if that is in *cert*.
+        cert: a PEM file with the client's certificate; None for none.
+        key: a PEM file with its key; None if the key is in *cert*.
 
     Raises:
-        FileError: one of the files is not that.
+        FileError: a file cannot be used.
     """
     context = _secured(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     if ca is None:
@@ -91,20 +93,20 @@ def client_context(
 
 
 class Entrance:
-    """Where the clients of a server make their handshakes.
+    """The handshakes of a server's clients that are in progress.
 
     Args:
-        patience: seconds for each.
+        patience: seconds for each handshake.
 
-    One address makes as many handshakes at a time as it may have clients. Who is one
-    too many of the clients is let in by the handshake, and then told so.
+    An address may make as many handshakes at a time as it may have clients. A client
+    that exceeds a limit only after its handshake is then sent the reason.
 
     Attributes:
-        handshakes: those that go on.
-        refused: how many came to nothing, by ``HandshakeError.kind``.
+        handshakes: the handshakes in progress.
+        refused: the number of failed handshakes, by ``HandshakeError.kind``.
 
     Raises:
-        ssl.SSLError: *context* is a client's.
+        ssl.SSLError: *context* is a client's context.
     """
 
     def __init__(
@@ -116,11 +118,11 @@ class Entrance:
         self.handshakes: set[Handshake] = set()
         self._places = Places(server.limits)
         self.refused: collections.Counter[str] = collections.Counter()
-        # Better now than with the first client.
+        # Raises for a client's context now, not at the first connection.
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
 
     def begin(self, sock: socket.socket, addr: Any) -> None:
-        """Begin the handshake of an accepted socket, if there may be one more."""
+        """Begin the handshake of an accepted socket, unless a limit rejects it."""
         connected = self.server.counters.connected + len(self.handshakes)
         reason = self._places.refusal(connected, addr[0])
         if reason:
@@ -134,24 +136,24 @@ class Entrance:
             undo.pop_all()
 
     def came(self, handshake: Handshake, address: str) -> None:
-        """It has begun."""
+        """Add a handshake that has begun."""
         self.handshakes.add(handshake)
         self._places.take(address)
 
     def went(self, handshake: Handshake, address: str) -> None:
-        """It is over, one way or another."""
+        """Remove a handshake that has ended, whatever the result."""
         if handshake in self.handshakes:
             self.handshakes.remove(handshake)
             self._places.give_back(address)
 
     def close(self) -> None:
-        """Send away who has not finished."""
+        """Close the connections whose handshakes are in progress."""
         for handshake in list(self.handshakes):
             handshake.close()
 
 
 class _Entering(Handshake):
-    """The handshake of one that wants to enter."""
+    """The handshake of one accepted connection."""
 
     def __init__(self, entrance: Entrance, sock: TLSSocket, addr: Any) -> None:
         self._entrance = entrance
@@ -175,13 +177,13 @@ class _Entering(Handshake):
 
 
 class SecureConversation(TLS, Conversation):
-    """The client's end, with TLS.
+    """The client's end of a connection with TLS.
 
     Args:
-        host: who the server has to be.
+        host: the name that the server's certificate must have.
 
     Raises:
-        OSError: *host* is no name that a certificate could have.
+        OSError: no certificate can have the name *host*.
     """
 
     def __init__(
@@ -201,12 +203,12 @@ class SecureConversation(TLS, Conversation):
             raise OSError(errno.EINVAL, str(error)) from error
 
     def handle_refused(self, error: HandshakeError) -> None:
-        """End; whoever turned the loop is told why."""
+        """Close, and keep *error* for the caller of the loop."""
         self.failure = error
         self.close()
 
     def handle_close(self) -> None:
-        """End; and if the room has not said so, that is told, too."""
+        """Close; an end without ``close_notify`` is a failure."""
         super().handle_close()
         sock = self.socket
         if isinstance(sock, TLSSocket) and sock.ended not in ("", CLOSE_NOTIFY):
@@ -235,9 +237,9 @@ def _load_authorities(context: ssl.SSLContext, ca: str) -> None:
 
 
 def _check_file(path: str | None) -> None:
-    """Raise FileError for what OpenSSL would wait for, or read without end.
+    """Raise FileError for a file that OpenSSL would block on, or read without end.
 
-    OpenSSL does not say either which file it could not read.
+    OpenSSL's own errors do not name the file that cannot be read.
     """
     if path is None:
         return
@@ -254,7 +256,7 @@ def _check_file(path: str | None) -> None:
 
 
 def _refuse_locked(path: str) -> NoReturn:
-    # OpenSSL would ask for the password on the terminal, if the server has one.
+    # Without this, OpenSSL would prompt for the password on the server's terminal.
     raise FileError(f"the key in {path} is locked with a password: unlock it first")
 
 
