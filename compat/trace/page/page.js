@@ -178,6 +178,7 @@ class Page {
 
   _showChannels() {
     const { words, trace } = this;
+    if (!trace.length) return;
     const turn = trace.turnAt(trace.turnOf[this.row]);
     this.channels.show(this.row, byId("touched").checked, this.filter.channel);
     byId("as-of").textContent = words.say("as.of", { what: this._short(this.row) });

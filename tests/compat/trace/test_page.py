@@ -789,6 +789,21 @@ def test_no_trace_makes_the_page_stumble(
     press(shown, "#theme")
 
 
+def test_control_of_an_empty_page_does_nothing(another: Any, tmp_path: Path) -> None:
+    shown = show(another, tmp_path, Trace())
+    # A fault is on the console, which opened() looks at.
+    shown.evaluate(
+        """() => {
+            for (const each of document.querySelectorAll("button, [type=checkbox]"))
+                if (each.id !== "help") each.click();
+            for (const each of document.querySelectorAll("input, select"))
+                for (const name of ["input", "change"])
+                    each.dispatchEvent(new Event(name));
+        }"""
+    )
+    assert shown.is_visible("#empty")
+
+
 def test_the_number_of_elements_does_not_follow_the_number_of_events(
     another: Any, tmp_path: Path
 ) -> None:
