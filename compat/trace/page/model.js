@@ -89,11 +89,12 @@ class Trace {
   // What is asked of every row often, in columns.
   _lay(count) {
     this.kind = new Uint8Array(count);
-    this.depth = new Uint16Array(count);
+    // A damaged trace may have any number that the reader takes.
+    this.depth = new Float64Array(count);
     this.time = new Float64Array(count); // microseconds since the trace began
     this.turnOf = new Int32Array(count); // the place in turns
     this.last = new Int32Array(count); // the last row that happened in this one
-    this.about = new Int32Array(count); // the channel; 0 for none
+    this.about = new Float64Array(count); // the channel; 0 for none
     this._open = []; // rows of whose last nothing is known yet
   }
 

@@ -778,7 +778,16 @@ def threads() -> Trace:
     return trace
 
 
-@pytest.mark.parametrize("trace", [Trace, unfinished, threads])
+def numbers() -> Trace:
+    """Channels and depths beyond 16, 31, 32 and 53 bits."""
+    trace = hello()
+    for bits in (16, 31, 32, 53, 62):
+        trace.event("open", ch=1 << bits, fd=9, **{"class": "Session"})
+        trace.event("interest", ch=1 << bits, r=True, w=False, d=1 << bits)
+    return trace
+
+
+@pytest.mark.parametrize("trace", [Trace, unfinished, threads, numbers])
 def test_no_trace_makes_the_page_stumble(
     another: Any, tmp_path: Path, trace: Callable[[], Trace]
 ) -> None:
