@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncore
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from itertools import groupby
 from threading import get_ident
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
@@ -32,7 +33,8 @@ from compat.schedule import turned_here
 __all__ = ["Audience"]
 
 # Bytes. A turn stops reading once its log has this size, which takes about 50 ms to
-# send to 1,000 members. One read of 64 KiB may add three times its size and a name.
+# send to 1,000 members. One read of 64 KiB may add three times its size and a name,
+# or a name for each terminator in it.
 FULL_LOG = 65_536
 
 # Bytes: a read is short if the socket holds no more than this. A turn with a full log
@@ -367,9 +369,18 @@ def _write_part(channel: async_chat, log: bytearray, part: Part) -> bool:
     if size and size <= channel.ac_out_buffer_size and not channel._compat_fifo:
         pieces = [b"".join(pieces)]
     # Data that must be queued, or needs several sends anyway, is not copied.
-    for piece in pieces:
+    for piece in _merged(pieces):
         _write(channel, piece)
     return behind and size > 0
+
+
+def _merged(pieces: Iterable[Any]) -> Iterator[Any]:
+    """Yield the pieces, runs of small ones joined: each takes a send of its own."""
+    for is_small, run in groupby(pieces, lambda piece: len(piece) < SMALL):
+        if is_small:
+            yield b"".join(run)
+        else:
+            yield from run
 
 
 def _write(channel: async_chat, data: Any) -> bool:

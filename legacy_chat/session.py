@@ -46,6 +46,9 @@ LONGEST_CUT = 3
 # drain(): bytes of one read, and the maximum number of reads.
 DRAIN = 65536, 16
 
+# Messages that one read may contain: each goes out with its sender's name.
+MESSAGES = 16_384
+
 # A larger byte belongs to a multi-byte character.
 LAST_ASCII = 0x7F
 
@@ -296,6 +299,9 @@ class ChatSession(compat.async_chat):
     def _keep(self, limits: Limits) -> None:
         """Set only the limits that differ from the class's defaults."""
         self.set_terminator(limits.terminator)
+        largest_read = MESSAGES * (1 + len(limits.terminator))
+        if largest_read < self.ac_in_buffer_size:
+            self.ac_in_buffer_size = largest_read
         if limits.send_queue != USUAL.send_queue:
             self.ac_backlog_limit = limits.send_queue
 

@@ -631,3 +631,41 @@ def test_what_is_more_than_one_send_reaches_who_spoke_and_who_did_not(
     in_a_turn(any_loop, speak)
     expected = [before + own + after, before + b"not for the speaker" + after]
     turn_until(any_loop, lambda: heard([speaker, other]) == expected)
+
+
+def test_small_pieces_beside_a_large_log_are_sent_together(
+    loop: str, make: Make
+) -> None:
+    member, sends = make(), []
+    audience = audience_of([member])
+
+    class Counting:
+        def __init__(self, sock: socket.socket) -> None:
+            self._sock = sock
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._sock, name)
+
+        def send(self, data: Any) -> int:
+            sends.append(len(data))
+            return self._sock.send(data)
+
+    member.socket = Counting(member.socket)
+    lines = [b"%d " % number for number in range(1000)]
+
+    def speak() -> None:
+        audience.push(b"x" * member.ac_out_buffer_size)
+        for line in lines:
+            member.push(line)
+            audience.push(line, but=member)
+
+    in_a_turn(loop, speak)
+    expected = b"x" * member.ac_out_buffer_size + b"".join(lines)
+
+    def told() -> bool:
+        member.listen_to_it()
+        return len(member.got) == len(expected)
+
+    turn_until(loop, told)
+    assert member.got == expected
+    assert len(sends) < 10

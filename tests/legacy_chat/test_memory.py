@@ -114,7 +114,11 @@ def kept(sessions: Any) -> int:
 
 
 # Bytes that one turn can add to a queue.
-TURN = 512 * 1024
+TURN = 3 * 512 * 1024
+
+
+# Bytes of one read.
+READ = 65_536
 
 
 @settings(max_examples=12)
@@ -123,7 +127,7 @@ TURN = 512 * 1024
         st.tuples(
             st.integers(0, 11),
             st.sampled_from((1, 300, 5_000, 65_536)),
-            st.sampled_from(("x", "\xff", "out")),
+            st.sampled_from(("x", "\xff", "out", "xout")),
         ),
         min_size=20,
         max_size=60,
@@ -144,7 +148,7 @@ def test_queues_keep_no_more_than_clients_times_limit(
         for number, size, text in sends:
             try:
                 peers[number].sock.setblocking(False)
-                peers[number].sock.send(text.encode("latin-1") * size)
+                peers[number].sock.send((text.encode("latin-1") * size)[:READ])
             except OSError:
                 # It was closed as slow, or its server reads later.
                 continue
@@ -154,6 +158,20 @@ def test_queues_keep_no_more_than_clients_times_limit(
             assert kept(sessions) <= 12 * limit + TURN
         for peer in peers:
             peer.close()
+
+
+@pytest.mark.parametrize("terminator", [b"out", b"\n"])
+def test_read_full_of_terminators_has_few_messages(
+    loop: str, terminator: bytes
+) -> None:
+    """Each of them goes out with its sender's name."""
+    with our_room(loop, terminator=terminator, send_queue=0) as room:
+        sender, other = room.join_many(2)
+        room.peers.remove(other)
+        unit = b"\xff" + terminator
+        sender.send(unit * (READ // len(unit)))
+        room.until(lambda: room.server.counters.messages_in)
+        assert room.server.counters.messages_in <= 16_384
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
