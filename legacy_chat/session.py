@@ -46,8 +46,9 @@ LONGEST_CUT = 3
 # drain(): bytes of one read, and the maximum number of reads.
 DRAIN = 65536, 16
 
-# Messages that one read may contain: each goes out with its sender's name.
-MESSAGES = 16_384
+# After its terminator, a client may send as many more; the rest of its data is dropped.
+# Each message between two of them goes out with its sender's name.
+MOST_TERMINATORS = 100
 
 # A larger byte belongs to a multi-byte character.
 LAST_ASCII = 0x7F
@@ -110,6 +111,9 @@ class ChatSession(compat.async_chat):
     # The terminator was received: no more echo, and the close is queued.
     _leaving = False
 
+    # Terminators received since then.
+    _terminators = 0
+
     # EOF was read: the client sends no more data, but may still receive.
     _has_ended = False
 
@@ -156,7 +160,7 @@ class ChatSession(compat.async_chat):
 
     def collect_incoming_data(self, data: bytes) -> None:
         """Echo *data* to the client and broadcast it to the others."""
-        if not data:
+        if not data or self._terminators > MOST_TERMINATORS:
             return
         counters = self._counters
         counters.messages_in += 1
@@ -184,6 +188,7 @@ class ChatSession(compat.async_chat):
     def found_terminator(self) -> None:
         """End the session, and announce that to the others; only the first time."""
         if self._leaving:
+            self._terminators += 1
             return
         if self._cut:
             # The character stays incomplete.
@@ -299,9 +304,6 @@ class ChatSession(compat.async_chat):
     def _keep(self, limits: Limits) -> None:
         """Set only the limits that differ from the class's defaults."""
         self.set_terminator(limits.terminator)
-        largest_read = MESSAGES * (1 + len(limits.terminator))
-        if largest_read < self.ac_in_buffer_size:
-            self.ac_in_buffer_size = largest_read
         if limits.send_queue != USUAL.send_queue:
             self.ac_backlog_limit = limits.send_queue
 
