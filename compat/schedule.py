@@ -1,12 +1,12 @@
-"""Timers and wake-ups: what asyncore never had, on every loop.
+"""Timers and thread-safe callbacks, which asyncore lacks, on every loop.
 
-Rule 1: a schedule belongs to a map; whichever loop turns that map runs it, after the
-turn's reads, writes and exceptional conditions.
+Rule 1: a schedule belongs to a map. The loop that runs the map runs the schedule, after
+the turn's reads, writes and exceptional conditions.
 Rule 2: ``call_soon_threadsafe`` may be called from any thread and from a signal
-handler; everything else belongs to the thread that turns the map.
-Rule 3: what a callback raises is logged and ends nothing, except what leaves an
-asyncore loop too: ExitNow, KeyboardInterrupt, SystemExit.
-Rule 4: a schedule with nothing in it and no loop running is forgotten.
+handler; call everything else in the thread that runs the map's loop.
+Rule 3: a callback's exception is logged and does not end the loop. ExitNow,
+KeyboardInterrupt and SystemExit end it, as in asyncore.
+Rule 4: an empty schedule without a running loop is discarded.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ __all__ = [
     "wake_other_thread",
 ]
 
-# Cancelled timers stay in the heap until they come up, or until there are this many
-# of them and they are the greater part.
+# Cancelled timers stay in the heap until they are due, or until more than this many of
+# them make up more than half of the heap.
 FEW_CANCELLED = 64
 
 _NOTHING: dict[str, Any] = {}
 
 
 class Timer:
-    """What ``call_later`` returns: a callback that has not run yet.
+    """A scheduled callback, as ``call_later`` returns it.
 
     Attributes:
-        when: the time at which it is due, on the clock of ``time.monotonic``.
+        when: the time at which the callback is due, on the clock of ``time.monotonic``.
     """
 
     __slots__ = ("_args", "_callback", "_schedule", "when")
@@ -79,14 +79,14 @@ class Timer:
         self._args = args
 
     def cancel(self) -> None:
-        """Let it never run. Harmless when it has run or was cancelled already."""
+        """Cancel the callback. Does nothing if it has run or was cancelled already."""
         if self._callback is not None:
             self._callback, self._args = None, ()
             self._schedule._one_cancelled()
 
     @property
     def pending(self) -> bool:
-        """True until it has run or was cancelled."""
+        """True until the callback has run or was cancelled."""
         return self._callback is not None
 
     def _run(self) -> None:
@@ -97,33 +97,33 @@ class Timer:
 
 
 class Waker:
-    """Ends the wait of the thread that turns a loop, from another thread.
+    """The self-pipe of a loop: lets another thread end the loop's wait.
 
-    It is a channel that is always readable and belongs to no map of the caller's:
-    a byte written to one end of a socket pair makes the other end ready, on every
-    loop. A signal's byte arrives here too, by way of ``signal.set_wakeup_fd``.
+    A waker is a channel that always wants to read and is in no map of the caller's. A
+    byte written to one end of a socket pair makes the other end ready, on every loop.
+    ``signal.set_wakeup_fd`` writes a signal's byte to it, too.
 
-    A daemon closes every descriptor that it knows nothing of, mostly after a fork, and
-    soon the numbers are those of its log or of a client. So each end is known by its
-    file, and one that is another's by now is neither used nor closed. Only a signal's
-    byte is written to a number, from C: after a fork not before the next turn, which
-    knows; a program that closes everything without one has it written to whoever has
-    the number by then.
+    A daemon closes all descriptors that it did not open, mostly after a fork. Soon its
+    log or a client has their numbers. Therefore the waker identifies each end by its
+    open file, and never uses or closes a number that belongs to another file. The
+    exception is a signal's byte, which C code writes to a number. After a fork, that is
+    disabled until the next turn, which checks the number. If a program closes
+    everything without a fork, the byte goes to the number's new owner.
     """
 
     accepting = False
 
     _all: ClassVar[weakref.WeakSet[Waker]] = weakref.WeakSet()
 
-    # What is to be closed; nothing, if Ctrl-C came before there was a socket pair.
+    # The ends to close; empty if Ctrl-C came before the socket pair existed.
     _ends: tuple[tuple[socket.socket, OpenFile], ...] = ()
 
-    # This is a forked child, in which the program may just be closing everything.
+    # True in a forked child until the next turn: the program may be closing everything.
     _forked = False
 
     _hears_signals = False
 
-    # When the wait of this turn was over, by time.monotonic; None before.
+    # The time.monotonic() at which this turn's wait ended; None before that.
     woke_at: float | None = None
 
     def __init__(self) -> None:
@@ -135,44 +135,44 @@ class Waker:
         self.close()
 
     def fileno(self) -> int:
-        """The descriptor that becomes readable; a loop asks for it in every turn."""
+        """Return the descriptor that becomes readable; called in every turn."""
         if self._forked:
             self._forked = False
             if self.mend():
-                # What was said to the old pair.
+                # The old pair may have held a wake-up.
                 self.wake()
             elif self._hears_signals:
                 self._hear_signals()
         return self._reader.fileno()
 
     def signal_fd(self) -> int:
-        """The descriptor to write to; for ``signal.set_wakeup_fd``."""
+        """Return the descriptor to write to; for ``signal.set_wakeup_fd``."""
         return self._writer.fileno()
 
     def wake(self) -> None:
-        """End the present wait, or the next one if there is none."""
+        """End the current wait, or the next one if no wait is in progress."""
         if self._forked and not self._is_whole():
             return
         try:
             self._writer.send(b"\0")
         except BlockingIOError:
-            # Full of earlier wake-ups: the reader is ready as it is.
+            # Full of earlier wake-ups: the reader is ready already.
             return
         except OSError as error:
-            # Closed by the thread that has turned the loop: nobody waits any more.
+            # The loop's thread has closed the pair: nothing waits any more.
             if error.errno != errno.EBADF:
                 raise
 
     @property
     def left_behind(self) -> bool:
-        """Is its thread gone? A fork takes only one along."""
+        """True if the waker's thread is gone: a fork keeps only the calling thread."""
         return self._life() is None
 
     @contextmanager
     def hearing_signals(self) -> Iterator[None]:
-        """While this lasts, a signal ends the wait."""
-        # A handler in Python runs when the wait is over; the wait must be ended from C.
-        # Without this, a signal between the last look and the wait is slept through.
+        """Context manager: within it, a signal ends the wait."""
+        # A Python signal handler runs after the wait, so C code has to end the wait.
+        # Otherwise a signal just before the wait would not be handled until its end.
         before = None if self._hears_signals else self._hear_signals()
         if before is None:
             yield
@@ -185,7 +185,7 @@ class Waker:
             signal.set_wakeup_fd(before)
 
     def mend(self) -> bool:
-        """Begin a new pair if the program has closed this one. Was there need to?"""
+        """Replace a pair that the program has closed; return whether it had."""
         if self._is_whole():
             return False
         self.close()
@@ -195,7 +195,7 @@ class Waker:
         return True
 
     def close(self) -> None:
-        """Give back both descriptors, unless they are another's by now."""
+        """Close both descriptors, except for numbers that belong to another file."""
         for end, file in self._ends:
             if file_behind(end.fileno()) == file:
                 end.close()
@@ -218,7 +218,7 @@ class Waker:
         try:
             return signal.set_wakeup_fd(self.signal_fd(), warn_on_full_buffer=False)
         except ValueError:
-            # This is not the main thread. There the handler runs, and wakes this one.
+            # Not the main thread. The handler runs there, and wakes this thread.
             return None
 
     def readable(self) -> bool:
@@ -228,7 +228,7 @@ class Waker:
         return False
 
     def handle_read_event(self) -> None:
-        """Take what has come. Who wakes has left word in the schedule before."""
+        """Receive and drop the wake-ups: the schedule holds the callbacks."""
         try:
             while len(self._reader.recv(4096)) == 4096:
                 pass
@@ -236,7 +236,7 @@ class Waker:
             return
 
     def handle_write_event(self) -> None:
-        """Never asked for."""
+        """Never called, because ``writable`` returns False."""
 
     def handle_expt_event(self) -> None:
         """A socket pair has no urgent data."""
@@ -252,18 +252,18 @@ class Waker:
         for waker in list(cls._all):
             waker._forked = True
             if waker._hears_signals:
-                # The child may close everything now, and this is not looked at in C.
+                # The child may close everything now, and C code cannot check the file.
                 signal.set_wakeup_fd(-1)
             if waker._is_whole():
                 waker._renew()
 
     def _renew(self) -> None:
-        # Parent and child would read each other's wake-ups. The numbers stay: select()
-        # may be waiting for one of them.
+        # Parent and child would read each other's wake-ups. The numbers stay the same:
+        # select() may be waiting for one of them.
         try:
             pair = _socket_pair()
         except OSError:
-            # No number is free, but for these two.
+            # No descriptors are free; closing these two frees some.
             self.close()
             self._open()
             return
@@ -274,22 +274,22 @@ class Waker:
 
 
 class Writer(Protocol):
-    """What has something to write at the end of a turn."""
+    """A channel or broadcast group that flushes at the end of a turn."""
 
     def _compat_turn_ends(self) -> None:
-        """Write it. A second call finds nothing to do."""
+        """Flush. A second call does nothing."""
 
 
 class Log(Writer, Protocol):
-    """What an audience is told in a turn."""
+    """A broadcast group: it flushes its log of a turn's messages."""
 
     @property
     def _compat_has_log(self) -> bool:
-        """Has this turn begun a log that is not written yet?"""
+        """True if this turn has begun a log that is not flushed yet."""
 
 
 class Schedule:
-    """One map's timers, calls from other threads, and writers at the end of a turn."""
+    """One map's timers, thread-safe callbacks, and flushes at the end of a turn."""
 
     def __init__(self, map: Map) -> None:
         self.map = map
@@ -298,20 +298,20 @@ class Schedule:
         self._cancelled = 0
         self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._wakers: list[Waker] = []
-        # The thread that turns the map.
+        # The thread whose loop runs the map.
         self._thread = 0
-        # How many on_signals() last.
+        # The number of active on_signals().
         self._signals = 0
-        # Who wants to know how long a turn took.
+        # The callbacks of on_turn().
         self._turn_watchers: list[Callable[[float], object]] = []
-        # Who has something to write when the turn is over: channels, then audiences.
+        # To flush at the end of the turn: channels first, then broadcast groups.
         self._writers: deque[Writer] = deque()
         self._audiences: deque[Log] = deque()
 
     def call_later(
         self, seconds: float, callback: Callable[..., object], *args: Any
     ) -> Timer:
-        """See the function of that name. O(log n) in the number of timers."""
+        """See the function of the same name. O(log n) in the number of timers."""
         _check(callback)
         when = time.monotonic() + _checked_seconds(seconds)
         timer = Timer(self, when, callback, args)
@@ -320,24 +320,24 @@ class Schedule:
         return timer
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any) -> None:
-        """See the function of that name."""
+        """See the function of the same name."""
         _check(callback)
         self._soon.append((callback, args))
         self.wake()
 
     def wake(self) -> None:
-        """End the wait of the loop that turns the map, if one does."""
-        # At most one; the loop's thread may take it away between two looks.
+        """End the wait of the loop that runs the map, if there is one."""
+        # A slice, because the loop's thread may remove the waker at any moment.
         for waker in self._wakers[-1:]:
             waker.wake()
 
     @property
     def pending(self) -> bool:
-        """Is there anything that a loop would still run?"""
+        """True if a timer or a callback has yet to run."""
         return bool(self._soon) or len(self._heap) > self._cancelled
 
     def patience(self, timeout: float | None) -> float | None:
-        """How many seconds the next turn may wait: *timeout*, or less."""
+        """Return the seconds that the next turn may wait: *timeout*, or less."""
         if self._soon or self._writers:
             return 0.0
         while self._heap and not self._heap[0][2].pending:
@@ -345,22 +345,22 @@ class Schedule:
             self._cancelled -= 1
         if not self._heap:
             return timeout
-        # The product below is infinite for a time that lies too far ahead.
+        # Bounded, because the product below is infinite for a very distant time.
         left = min(self._heap[0][0] - time.monotonic(), LONGEST_WAIT)
-        # Up to whole milliseconds: asyncore's poll2 cuts the rest off with int(), and
-        # a loop that wakes half a millisecond early turns idly until the time has come.
+        # Round up to milliseconds: asyncore's poll2 rounds down with int(). A loop that
+        # wakes half a millisecond early would run idle turns until the timer is due.
         left = max(0.0, math.ceil(left * 1000) / 1000)
         return left if timeout is None else min(left, timeout)
 
     def run_due(self) -> None:
-        """Run what other threads have asked for, then the timers whose time has come.
+        """Run the callbacks of other threads, then the timers that are due.
 
-        What a callback adds waits for the next turn, so that nothing starves the
-        channels.
+        Callbacks that are added meanwhile wait for the next turn, so that they cannot
+        starve the channels.
         """
         newest, now = self._number, time.monotonic()
         for _ in range(len(self._soon)):
-            # A callback may have turned a loop of its own, which has run the rest.
+            # A callback may have run a nested loop, which has run the rest.
             if self._soon:
                 _call(*self._soon.popleft())
         while self._heap:
@@ -374,16 +374,17 @@ class Schedule:
                 self._cancelled -= 1
 
     def end_turn(self) -> None:
-        """Let everybody write what the turn has gathered.
+        """Flush all coalesced writes of the turn.
 
-        What is queued by that waits for the end of the next turn, which begins at once.
+        Data that a flush queues waits for the end of the next turn, which begins at
+        once.
         """
         for _ in range(len(self._writers)):
             self._writers.popleft()._compat_turn_ends()
         self._end_audiences()
 
     def turn_over(self, waker: Waker) -> None:
-        """Run what is due, let everybody write, and say how long the turn took."""
+        """Run due callbacks, flush, and report the turn's duration to ``on_turn``."""
         if not self._turn_watchers:
             self.run_due()
             self.end_turn()
@@ -396,12 +397,12 @@ class Schedule:
             _call(callback, (seconds,))
 
     def wait_for_turn_end(self, audience: Log) -> None:
-        """Let an audience write when the channels have."""
+        """Flush a broadcast group at the end of the turn, after the channels."""
         self._audiences.append(audience)
 
     def _end_audiences(self) -> None:
         while self._audiences:
-            # Ctrl+C may come between any two calls, so it stays here until then.
+            # Remove a group only after its flush: Ctrl+C may come between two calls.
             if self._audiences[0]._compat_has_log:
                 self._audiences[0]._compat_turn_ends()
             else:
@@ -412,7 +413,7 @@ class Schedule:
         _registry.forget_if_idle(self)
 
     def _end_last_turn(self) -> None:
-        """As end_turn; and if one of them raises, the others write all the same."""
+        """Like end_turn, but if one flush raises, the others still run."""
         with ExitStack() as stack:
             stack.callback(self._end_audiences)
             while self._writers:
@@ -420,9 +421,9 @@ class Schedule:
 
     @contextmanager
     def turned_with(self, waker: Waker) -> Iterator[None]:
-        """While this lasts, wake-ups go to *waker*."""
+        """Context manager: within it, wake-ups go to *waker*."""
         try:
-            # In here, for Ctrl+C may come when any call is over.
+            # Inside of the try: Ctrl+C may come after any call.
             self._wakers.append(waker)
             self._thread = get_ident()
             self._list_who_was_told_before()
@@ -436,9 +437,9 @@ class Schedule:
                 _registry.forget_if_idle(self)
 
     def _list_who_was_told_before(self) -> None:
-        """What is pushed between two loops belongs to the first turn of the next."""
+        """Let the first turn flush data that was pushed before the loop began."""
         for channel in list(self.map.values()):
-            # By its dict, for anything may be in a map.
+            # Through __dict__, because a map may hold any object.
             if getattr(channel, "__dict__", _NOTHING).get("_compat_added"):
                 channel._compat_listed = True
                 self._writers.append(channel)
@@ -456,18 +457,18 @@ class Schedule:
 def call_later(
     seconds: float, callback: Callable[..., object], *args: Any, map: Map | None = None
 ) -> Timer:
-    """Run ``callback(*args)`` in the loop that turns *map*, *seconds* from now.
+    """Run ``callback(*args)`` in the loop of *map*, *seconds* from now.
 
     Args:
-        seconds: 0 or more, and finite. With 0 it runs at the end of the next turn.
+        seconds: finite and >= 0. With 0, the callback runs at the end of the next turn.
         map: None for ``asyncore.socket_map``.
 
-    Call it in the thread that turns the map. The timer waits for a loop if none is
-    running yet; asyncore's own ``loop`` does not run it.
+    Call this in the thread that runs the map's loop. Without a running loop, the timer
+    waits for one. asyncore's own ``loop`` does not run timers.
 
     Raises:
-        ValueError: *seconds* is negative, no number, or no finite float.
-        TypeError: *callback* cannot be called.
+        ValueError: *seconds* is negative, not a number, or not a finite float.
+        TypeError: *callback* is not callable.
     """
     return schedule_of(map).call_later(seconds, callback, *args)
 
@@ -475,28 +476,28 @@ def call_later(
 def call_soon_threadsafe(
     callback: Callable[..., object], *args: Any, map: Map | None = None
 ) -> None:
-    """Run ``callback(*args)`` in the loop that turns *map*, and wake it if it waits.
+    """Run ``callback(*args)`` in the loop of *map*, and end the loop's wait.
 
     Args:
         map: None for ``asyncore.socket_map``.
 
-    It may be called from any thread and from a signal handler. Callbacks run in the
-    order of the calls. The call waits for a loop if none is running yet.
+    Call this from any thread or from a signal handler. Callbacks run in the order of
+    the calls. Without a running loop, the callback waits for one.
 
     Raises:
-        TypeError: *callback* cannot be called.
+        TypeError: *callback* is not callable.
     """
     with _registry.lock:
         schedule_of(map).call_soon_threadsafe(callback, *args)
 
 
 def schedule_of(map: Map | None) -> Schedule:
-    """The schedule of *map*, made if there is none."""
+    """Return the schedule of *map*; create it if necessary."""
     return _registry.schedule_of(asyncore.socket_map if map is None else map)
 
 
 def wake_other_thread(map: Map | None) -> None:
-    """End the wait of the loop that turns *map*, if that is another thread's."""
+    """End the wait of the loop of *map*, if another thread runs that loop."""
     found = _registry.find(map)
     if found is not None and found._thread != get_ident():
         with _registry.lock:
@@ -504,9 +505,10 @@ def wake_other_thread(map: Map | None) -> None:
 
 
 def at_turn_end(map: Map, writer: Writer) -> bool:
-    """Let a channel of *map* write when the turn is over; False if no loop turns it.
+    """Flush *writer*, a channel of *map*, at the end of the turn; from any thread.
 
-    It may be called from any thread.
+    Returns:
+        False if no compat loop runs *map*.
     """
     found = _schedules.get(id(map))
     if found is None or not found._wakers:
@@ -518,7 +520,7 @@ def at_turn_end(map: Map, writer: Writer) -> bool:
 
 
 def turned_here(map: Map) -> Schedule | None:
-    """The schedule of *map*, if one of our loops turns it in this thread."""
+    """Return the schedule of *map* if a compat loop runs it in this thread."""
     found = _registry.find(map)
     if found is None or not found._wakers or found._thread != get_ident():
         return None
@@ -529,20 +531,20 @@ def turned_here(map: Map) -> Schedule | None:
 def on_signals(
     signums: Iterable[int], callback: Callable[[int], object], map: Map | None = None
 ) -> Iterator[None]:
-    """While this lasts, these signals call ``callback(signum)`` in the loop of *map*.
+    """Context manager: *signums* call ``callback(signum)`` in the loop of *map*.
 
-    The callback runs between two turns, never in the middle of a handler, and a loop
-    that waits is woken at once. Enter it in the main thread, before the loop.
+    The callback runs between two turns, never in the middle of a handler. A signal ends
+    the loop's wait at once. Enter it in the main thread, before the loop.
 
-    A loop in another thread is told by Python's own handler, which runs in the main
-    thread: a signal that comes just as that one begins to wait for something, as in
-    ``Thread.join``, may not be seen before its wait is over.
+    If the loop runs in another thread, Python's signal handler in the main thread wakes
+    it. A signal just as the main thread begins to block, as in ``Thread.join``, may be
+    handled only after that call returns.
 
     Raises:
-        ValueError: one of *signums* is no signal's number; or this is not the main
+        ValueError: one of *signums* is not a signal number; or this is not the main
             thread, as from ``signal.signal``.
-        OSError: one of the signals cannot be handled, as SIGKILL.
-        TypeError: *callback* cannot be called.
+        OSError: one of the signals cannot be handled, such as SIGKILL.
+        TypeError: *callback* is not callable.
     """
 
     def handler(signum: int, frame: object) -> None:
@@ -565,18 +567,18 @@ def on_signals(
 def on_turn(
     callback: Callable[[float], object], map: Map | None = None
 ) -> Iterator[None]:
-    """While this lasts, call ``callback(seconds)`` after every turn of *map*'s loop.
+    """Context manager: call ``callback(seconds)`` after every turn of *map*'s loop.
 
     Args:
-        callback: is given the seconds from the end of the turn's wait to its own end:
-            how long the channels had nobody who listened to them.
+        callback: gets the seconds from the end of the turn's wait to the turn's end.
+            During that time the loop did not poll its channels.
         map: None for ``asyncore.socket_map``.
 
-    What the callback raises is logged, as a timer's errors are. asyncore's own ``loop``
+    Exceptions of the callback are logged, as those of a timer. asyncore's own ``loop``
     does not call it.
 
     Raises:
-        TypeError: *callback* cannot be called.
+        TypeError: *callback* is not callable.
     """
     _check(callback)
     schedule = schedule_of(map)
@@ -589,7 +591,7 @@ def on_turn(
 
 
 def is_turned(map: Map) -> bool:
-    """Does a loop of ours turn *map* now, so that its timers will run?"""
+    """Return whether a compat loop runs *map* now, so that its timers will run."""
     found = _registry.find(map)
     return found is not None and bool(found._wakers)
 
@@ -608,10 +610,10 @@ def _check(callback: Callable[..., object]) -> None:
 
 def _checked_seconds(seconds: float) -> float:
     try:
-        # Not float() alone, which reads a str, too.
+        # Not float() alone, which also accepts a str.
         finite = math.isfinite(seconds)
     except (TypeError, ValueError, OverflowError):
-        # No number; a signaling NaN of decimal's; an int that no float can hold.
+        # Not a number; a decimal's signaling NaN; an int that no float can hold.
         finite = False
     if not (finite and seconds >= 0):
         raise ValueError(f"seconds must be finite and >= 0, got {shown(seconds)}")
@@ -619,10 +621,10 @@ def _checked_seconds(seconds: float) -> float:
 
 
 def _handle(signum: int, handler: Callable[[int, FrameType | None], object]) -> Any:
-    """Let *handler* handle a signal; return the handler before.
+    """Install *handler* for a signal; return the previous handler.
 
     Raises:
-        ValueError: *signum* is no signal's number. OSError: as from ``signal.signal``.
+        ValueError: *signum* is not a signal number. OSError: as from ``signal.signal``.
     """
     known = isinstance(signum, int) and signum in signal.valid_signals()
     if not known or isinstance(signum, bool):
@@ -640,20 +642,20 @@ def _call(callback: Callable[..., object], args: tuple[Any, ...]) -> None:
 
 
 def _log(message: str, *args: object) -> None:
-    # Not above: a program may have a module of its own that is called logging.
+    # Imported here: a program may have its own module named logging.
     import logging
 
     logging.getLogger("compat").exception(message, *args, stacklevel=2)
 
 
 class _Registry:
-    """The schedules there are: one for each map that is turned, or has a timer."""
+    """All schedules: one per map with a running loop or anything scheduled."""
 
     def __init__(self) -> None:
-        # By the map's id, for a dict can be no key. The schedule holds its map, so
-        # the id is not given out again while it is here.
+        # By the map's id, because a dict cannot be a key. The schedule holds its map,
+        # so the id is not reused while the schedule is registered.
         self._schedules: dict[int, Schedule] = {}
-        # Reentrant, because a signal handler runs in the middle of anything.
+        # Reentrant, because a signal handler may interrupt its holder.
         self.lock = RLock()
 
     def find(self, map: Map | None) -> Schedule | None:
@@ -680,14 +682,14 @@ class _Registry:
 
 
 def _before_fork() -> None:
-    # What is queued would be written twice, by the parent and by the child.
+    # Otherwise both the parent and the child would send the queued data.
     for schedule in list(_registry._schedules.values()):
         if schedule._wakers and schedule._thread == get_ident():
             schedule.end_turn()
 
 
 def _after_fork_in_child() -> None:
-    # Another thread may have held it, and that thread is not here any more.
+    # A thread that does not exist in the child may have held the lock.
     _registry.lock = RLock()
     Waker._after_fork()
     for schedule in list(_registry._schedules.values()):
@@ -695,7 +697,7 @@ def _after_fork_in_child() -> None:
 
 
 class _Life:
-    """As long as a thread's. Its number says less: it is given out again."""
+    """An object that lives as long as its thread. Thread numbers are reused."""
 
 
 class _Thread(threading.local):

@@ -1,21 +1,21 @@
-"""The turns of a loop in which the kernel keeps what it watches.
+"""The selectors loop: registrations that stay in the kernel between turns.
 
-``asyncore.poll`` asks every channel in every turn, and hands every descriptor to the
-kernel. Here the cost follows activity:
+``asyncore.poll`` polls the interest of every channel in every turn, and passes every
+descriptor to the kernel. Here the cost follows activity:
 
 Rule 1: for the same ready set, the same calls in the same order as ``asyncore.poll``:
 all reads, then all writes, then all exceptional conditions, each in map order. A
-channel is called only while it and its socket are still the ones that were asked.
-Rule 2: a channel that announces (compat.chat) is asked when it has announced or was
-called. Every other object is asked in every turn, because its answer may depend on
-anything.
-Rule 3: the map is the caller's. It is compared with what is known when the loop is
-entered, when its size cannot be explained by who came last, when an object that is
-asked turns out not to be in it, and otherwise at a bounded rate, before a wait that
-could be long. What a program assigns to a channel or a class counts from its next event
-on: a channel is compared when it is ready and when it was called, and in every turn if
-there are few.
-Rule 4: nothing here outlives the loop: left, it holds no channel and no map.
+channel is dispatched only if it and its socket are the same as when it was polled.
+Rule 2: the interest of a channel that announces (compat.chat) is cached. The loop
+updates it after an announcement or a dispatch. It polls every other object in every
+turn, because that object's interest may depend on anything.
+Rule 3: the map belongs to the caller. The loop resyncs (compares the map with its
+registrations) on entry, when new channels do not explain the map's size, and when a
+polled object is not in the map. Otherwise it resyncs at a bounded rate, before a wait
+that could be long. Assignments to a channel or a class take effect from the channel's
+next event on. The loop compares a channel when it is ready and after its dispatch; with
+few channels, in every turn.
+Rule 4: nothing here outlives the loop: after its end, it holds no channel and no map.
 Rule 5: a loop that was entered as poll2 makes ``asyncore.poll2``'s calls instead: one
 channel after the other, by ``readwrite``, with hang-ups and errors.
 """
@@ -41,24 +41,24 @@ from compat.schedule import Waker
 
 __all__ = ["SelectorLoop"]
 
-# What a channel wants that has nothing to write.
+# The interest of a channel that has nothing to write.
 QUIET = IN | PRI
 
 _NOTHING: dict[str, Any] = {}
 
-# Seconds between two comparisons of everything, which find what nothing announces: a
-# channel that was put in another's place by hand, or a socket closed behind its back.
+# Seconds between two resyncs, which find unannounced changes: a channel that replaced
+# another one in the map, or a socket that was closed without its channel.
 LOOK_AGAIN = 0.1
 
-# Channels in a map that are compared in every turn, for less than asking them costs.
+# Up to this many channels are compared in every turn; that costs less than polling.
 FEW = 8
 
-# And at most this part of the time is spent on them, however many channels there are.
+# The share of time that resyncs may use, for any number of channels.
 LOOK_SHARE = 0.02
 
 
 class Known:
-    """A channel in the map, and what it wanted when it was asked."""
+    """A registration: a channel in the map, and its cached interest."""
 
     __slots__ = (
         "_loop",
@@ -78,12 +78,12 @@ class Known:
         self._loop = loop
         self.key = key
         self.channel = channel
-        # It has to be asked in every turn.
+        # True if the channel must be polled in every turn.
         self.restless = True
-        # The class and the attributes of one that announces.
+        # The class and the attributes of a channel that announces.
         self.kind = type(channel)
         self.own: dict[str, Any] = _NOTHING
-        # Its place in the map.
+        # The channel's position in the map.
         self.number = 0
         self.fd = -1
         self.interest = 0
@@ -91,40 +91,40 @@ class Known:
         self._told = False
 
     def announce(self) -> None:
-        """Ask this one in the next turn, which begins at once."""
+        """Update this channel's interest in the next turn, which begins at once."""
         if not self._told:
             self._told = True
             self._loop.news.append(self)
         self._loop.wake_other_thread()
 
     def leave(self) -> None:
-        """It leaves the map, with its socket still open."""
+        """Unregister the channel, which leaves the map with its socket still open."""
         self._loop.let_go(self)
 
     def is_still_in(self, map: Map) -> bool:
-        """Neither replaced nor reconnected since it was asked?"""
+        """Return whether channel and socket are the same as when it was polled."""
         channel = self.channel
         return map.get(self.key) is channel and _socket_of(channel) is self.socket
 
     @property
     def left_behind(self) -> bool:
-        """Has its loop's thread stayed behind in a fork?"""
+        """True if a fork has left the loop's thread in the parent."""
         waker = self._loop._waker
         return waker is not None and waker.left_behind
 
     def listen(self) -> None:
-        """What is announced from here on is news again."""
+        """Queue the next announcement again."""
         self._told = False
 
 
 class SelectorLoop:
-    """The channels of one map in one thread, and the descriptors watched for them."""
+    """The registrations of one map's channels, in one thread."""
 
     def __init__(self) -> None:
         self._descriptors = Descriptors()
-        # Between entering and leaving.
+        # True between entering and leaving.
         self.busy = False
-        # When the kernel is to be asked again whether it still has what it was told.
+        # The time from which a resync also repeats every registration in the kernel.
         self._verify_at = 0.0
         self._reset()
 
@@ -135,24 +135,25 @@ class SelectorLoop:
         self._as_poll2 = False
         self._thread = 0
         self._known: dict[Any, Known] = {}
-        # While everything is compared: what was known before, and not found yet.
+        # During a resync: the old registrations that the map has not confirmed yet.
         self._before: dict[Any, Known] = {}
+        # The channels to poll in every turn.
         self._restless: list[Known] = []
-        # The classes of the others, which must go on leaving their answers alone.
+        # The classes of the others; they must not replace readable or writable.
         self._kinds: set[type] = set()
         self._by_fd: dict[int, list[Known]] = {}
-        # Those of them that only wait to read, alone on their descriptor, and announce.
+        # The announcing channels that only want to read, alone on their descriptor.
         self._quiet: dict[int, Known] = {}
-        # Those whose key is no number, but an object that has one.
+        # The channels whose key is an object with a fileno(), not a number.
         self._by_object: list[Known] = []
-        # Who has announced since it was asked.
+        # The announcements since the last update.
         self.news: deque[Known] = deque()
         self._invalid: list[Known] = []
-        # The next newcomer's place in the map.
+        # The map position of the next new channel.
         self._number = 0
-        # What select() would say of the first key that is no descriptor.
+        # The error of select() for the first key that is not a descriptor.
         self._unwaitable: Exception | None = None
-        # Compare everything in the next turn; by the clock it is due at _look_at.
+        # Resync in the next turn; at the latest when _look_at has come.
         self._stale = True
         self._look_at = 0.0
 
@@ -160,15 +161,17 @@ class SelectorLoop:
     def entered(
         self, map: Map, waker: Waker | None, *, lasting: bool, as_poll2: bool
     ) -> Iterator[Callable[[float | None], None]]:
-        """Give the function that makes one turn; it takes the timeout in seconds.
+        """Context manager: yield the function that runs one turn.
+
+        The function's argument is the timeout in seconds.
 
         Args:
-            waker: ends the wait; with one, an empty map is waited for, too.
-            lasting: False for a turn or two, where it does not pay to let channels
-                announce: all of them are asked in each.
+            waker: ends the wait; with a waker, the loop also waits on an empty map.
+            lasting: False for a turn or two, for which cached interest does not pay:
+                every turn polls all channels.
             as_poll2: make the calls of ``asyncore.poll2``, not of ``asyncore.poll``.
 
-        A loop inside of a handler is another one, with a selector of its own.
+        A loop inside of a handler needs its own SelectorLoop.
         """
         self._map, self._waker, self._lasting = map, waker, lasting
         self._as_poll2 = as_poll2
@@ -182,18 +185,18 @@ class SelectorLoop:
             self._reset()
 
     def look_again(self) -> None:
-        """Compare everything in the next turn: another loop has turned its channels."""
+        """Resync in the next turn: another loop has dispatched to the channels."""
         self._stale = True
 
     def wake_other_thread(self) -> None:
-        """End the wait, if it is not this thread that would wait."""
+        """End the wait, if another thread runs the loop."""
         if threading.get_ident() != self._thread and self._waker is not None:
             self._waker.wake()
 
     def let_go(self, known: Known) -> None:
-        """Watch no more a channel that leaves, before its descriptor is closed.
+        """Unregister a channel that leaves, before its descriptor is closed.
 
-        Afterwards the kernel would not know any more which registration is meant.
+        Afterwards the descriptor would no longer identify the kernel's registration.
         """
         if threading.get_ident() == self._thread:
             if self._known.get(known.key) is known:
@@ -201,18 +204,18 @@ class SelectorLoop:
             self._forget(known)
 
     def close(self) -> None:
-        """Give the selector's descriptor back; another turn begins with a new one."""
+        """Close the selector; another turn would open a new one."""
         self._descriptors.close()
         self._stale = True
 
     def _turn(self, timeout: float | None) -> None:
-        """Ask the channels, wait at most *timeout* seconds, call what is ready.
+        """Update interest, wait at most *timeout* seconds, dispatch ready channels.
 
         Raises:
-            ExitNow: and KeyboardInterrupt, SystemExit: from a handler. Also whatever
-                a channel's ``readable`` or ``writable`` raises.
-            TypeError: and ValueError: a channel wants to read or write, and its key in
-                the map is no descriptor; as from select().
+            ExitNow: and KeyboardInterrupt, SystemExit: from a handler. Also all
+                exceptions of a channel's ``readable`` or ``writable``.
+            TypeError: and ValueError: a channel wants to read or write, but its key in
+                the map is not a descriptor; as from select().
 
         Source: CPython 3.11, Lib/asyncore.py, poll(). A channel whose socket was
         closed without it gets ``handle_close``, as from poll2() there.
@@ -227,13 +230,13 @@ class SelectorLoop:
         self._refuse_unwaitable()
         for known in self._by_object:
             if known.interest and not (self._as_poll2 and known.restless):
-                # Another's readable() may have closed it meanwhile; select() looks now,
-                # and poll2 has looked when it asked.
+                # Another channel's readable() may have closed it meanwhile. select()
+                # calls fileno() now; poll2 has called it when it polled the channel.
                 _descriptor(known.key)
         idle = self._waker is None and not self._by_fd and not self._invalid
         if idle and not (self._as_poll2 and self._map):
             if self._map:
-                # No channel wants anything. As asyncore.poll, which refuses None here.
+                # No channel has interest. As asyncore.poll, which rejects None here.
                 asyncore.time.sleep(timeout)
             return
         quiet, ready = self._wait(timeout, everything)
@@ -252,7 +255,7 @@ class SelectorLoop:
             self._call_ready(ready)
             self._close_invalid()
         if isinstance(self._map, WeakValueDictionary):
-            # It is to be empty when nobody else holds its channels.
+            # Hold no channel between turns: the map must empty itself.
             self._take_boards_back()
             self._known, self._restless, self._by_fd = {}, [], {}
             self._quiet.clear()
@@ -260,15 +263,15 @@ class SelectorLoop:
             self.news.clear()
             self._stale = True
 
-    # What has changed?
+    # Synchronising with the map.
 
     def _ask_who_may_have_changed(self) -> bool:
-        """Keep up with the map; True if that was to ask everybody."""
+        """Update registrations from the map; return whether this was a full resync."""
         if (
             self._stale
-            # Nobody announces: to ask all of them is to compare all of them.
+            # No channel announces: polling all of them is a resync.
             or len(self._restless) == len(self._known)
-            # Lost in a fork.
+            # A fork has dropped the back end.
             or self._descriptors.backend is None
             or time.monotonic() >= self._look_at
             or not all(map(chat.keeps_answers, self._kinds))
@@ -290,7 +293,7 @@ class SelectorLoop:
             known = self.news.popleft()
             known.listen()
             if self._known.get(known.key) is not known:
-                # It has left, and may have come again.
+                # The channel has left, and may have joined again.
                 continue
             if self._map.get(known.key) is known.channel:
                 self._ask(known)
@@ -307,7 +310,7 @@ class SelectorLoop:
         return False
 
     def _announce_for_them(self) -> None:
-        """Let the channels announce that were changed by hand from outside."""
+        """Announce for channels whose attributes were changed from outside."""
         for known in self._known.values():
             channel = known.channel
             if not known.restless and (
@@ -320,9 +323,9 @@ class SelectorLoop:
                 known.announce()
 
     def _newcomers(self) -> list[tuple[Any, Any]] | None:
-        """Who came last; None if that does not explain the size of the map.
+        """Return the channels added last; None if they do not explain the map's size.
 
-        Who comes while the others are asked is asked in the next turn.
+        Channels added while polling are polled in the next turn.
         """
         count = len(self._map) - len(self._known)
         if count == 0:
@@ -332,7 +335,7 @@ class SelectorLoop:
         try:
             newest = list(islice(reversed(self._map.items()), count))
         except RuntimeError:
-            # Without the GIL, another thread has changed the map meanwhile.
+            # On free-threaded Python, another thread has changed the map meanwhile.
             return None
         if any(key in self._known for key, _ in newest):
             return None
@@ -363,7 +366,7 @@ class SelectorLoop:
         self._before = {}
         self._keep_only_what_is_wanted()
         if began >= self._verify_at:
-            # Another open file may have been put under a number, with dup2.
+            # dup2 may have put another open file under a registered number.
             for fd in list(self._by_fd):
                 self._tell(fd, anew=True)
         now = time.monotonic()
@@ -372,7 +375,7 @@ class SelectorLoop:
             self._verify_at = self._look_at
 
     def _keep_only_what_is_wanted(self) -> None:
-        """Watch the waker, and nothing that is left from another time."""
+        """Register the waker, and drop leftover registrations."""
         wakes = -1
         if self._waker is not None:
             wakes = self._waker.fileno()
@@ -390,7 +393,7 @@ class SelectorLoop:
         known = Known(self, key, channel)
         if not isinstance(key, int):
             self._by_object.append(known)
-        # Where another loop turns the same channel, it announces to that one.
+        # A channel that another loop runs too keeps announcing to that loop.
         if self._lasting and chat.announces(channel):
             board = channel._compat_board
             if board is None or board.left_behind:
@@ -404,7 +407,7 @@ class SelectorLoop:
         if known in self._by_object:
             self._by_object.remove(known)
 
-    # What does it want?
+    # Updating interest.
 
     def _ask(self, known: Known) -> None:
         channel = known.channel
@@ -445,7 +448,7 @@ class SelectorLoop:
             self._want(known, fd, interest, sock)
 
     def _see_whether_it_announces(self, known: Known) -> None:
-        """Ask it in every turn from now on, if it no longer announces."""
+        """Poll the channel in every turn from now on, if it no longer announces."""
         if chat.announces(known.channel):
             known.kind, known.own = type(known.channel), vars(known.channel)
             self._kinds.add(known.kind)
@@ -457,13 +460,13 @@ class SelectorLoop:
         self._quiet.pop(known.fd, None)
 
     def _refuse_unwaitable(self) -> None:
-        """Raise what select() would: when everybody has been asked, not before."""
+        """Raise the error of select(), once all channels have been polled."""
         error, self._unwaitable = self._unwaitable, None
         if error is not None:
             raise error
 
     def _want(self, known: Known, fd: int, interest: int, sock: Any) -> None:
-        """Note what a channel wants, and let the kernel know."""
+        """Store a channel's interest and apply it to the kernel."""
         if known.interest:
             self._by_fd[known.fd].remove(known)
             if known.fd != fd:
@@ -474,7 +477,7 @@ class SelectorLoop:
         self._tell(fd)
 
     def _tell(self, fd: int, *, anew: bool = False) -> None:
-        """Let the kernel know what is wanted of a descriptor, by all who share it."""
+        """Apply the joint interest of all channels on a descriptor to the kernel."""
         sharing = self._by_fd.get(fd)
         if not sharing:
             self._by_fd.pop(fd, None)
@@ -494,18 +497,18 @@ class SelectorLoop:
         if not self._descriptors.watch(fd, interest, sock):
             self._invalid += [known for known in sharing if known not in self._invalid]
 
-    # Who is ready?
+    # Waiting and dispatching.
 
     def _wait(
         self, timeout: float | None, everything: bool
     ) -> tuple[list[Known], dict[int, int]]:
-        """Who can read, if they are all quiet; or else what is ready."""
+        """Return the ready channels if all are quiet, otherwise the ready events."""
         hang_ups = self._as_poll2
         if self._invalid:
             return self._descriptors.wait(0.0, {}, hang_ups)
         if not everything and timeout != 0:
-            # Something that nobody announces may have changed. Look, but not in every
-            # turn: only when there is the time, or when it is due.
+            # Something may have changed without an announcement. Resync, but not in
+            # every turn: only when the loop is idle, or when a resync is due.
             now = time.monotonic()
             pause = max(0.0, self._look_at - now)
             if timeout is None or pause < timeout:
@@ -521,7 +524,10 @@ class SelectorLoop:
         return self._descriptors.wait(timeout, self._quiet, hang_ups)
 
     def _ask_overridden(self, active: list[Known]) -> bool:
-        """Ask the channels whose answers were replaced; return whether any were."""
+        """Poll channels with a replaced ``readable`` or ``writable``; return if any.
+
+        A changed class counts as a replacement.
+        """
         replaced = [
             known
             for known in active
@@ -537,7 +543,7 @@ class SelectorLoop:
         return bool(replaced)
 
     def _active(self, ready: dict[int, int]) -> list[tuple[Known, int]]:
-        """The channels that are ready, in map order, and the events of each."""
+        """Return the ready channels in map order, with the events of each."""
         self._ask_overridden(
             [known for fd in ready for known in self._by_fd.get(fd, ())]
         )
@@ -552,9 +558,9 @@ class SelectorLoop:
         return active
 
     def _call_ready(self, ready: dict[int, int]) -> None:
-        """All reads, then all writes, then all exceptional conditions.
+        """Dispatch all reads, then all writes, then all exceptional conditions.
 
-        By asyncore's own functions, looked up each time: a program may have its own.
+        Calls asyncore's functions, looked up each time: a program may replace them.
         """
         active = self._active(ready)
         self._read([known for known, events in active if events & IN])
@@ -569,10 +575,10 @@ class SelectorLoop:
                 known.announce()
 
     def _call_as_poll2(self, ready: dict[int, int]) -> None:
-        """One channel after the other, whatever it is ready for, in map order.
+        """Dispatch all events of one channel after the other, in map order.
 
-        poll2 gives what it hears of a descriptor to the channel under that number, and
-        registers only what the last one that shares the descriptor wants.
+        poll2 passes a descriptor's events to the channel under that number. Of channels
+        that share a descriptor, it registers only the last one's interest.
 
         Source: CPython 3.11, Lib/asyncore.py, poll2().
         """
@@ -581,7 +587,7 @@ class SelectorLoop:
         self._invalid = []
         events_of: dict[int, int] = {}
         for known, events in self._active(ready):
-            # The first one has its place, and the last one its flags.
+            # The first channel determines the position, the last one the events.
             events_of[known.fd] = events
         called = [
             (self._known[fd], events)
@@ -595,7 +601,7 @@ class SelectorLoop:
                 known.announce()
 
     def _read(self, active: list[Known]) -> None:
-        """Let them read, who come in map order."""
+        """Dispatch reads to *active*, which is in map order."""
         map = self._map
         read: Callable[[Any], None] = (
             _read_as_poll2 if self._as_poll2 else asyncore.read
@@ -610,12 +616,12 @@ class SelectorLoop:
             if map.get(known.key) is not known.channel:
                 continue
             if own.get("socket") is not known.socket:
-                # It has another one by now, whose turn comes.
+                # The channel has a new socket, which the next turn registers.
                 known.announce()
                 continue
             read(channel)
-            # What a handler changes by hand, nobody announces. What is gathered in this
-            # turn is not to be watched for yet.
+            # Announce for handlers that change attributes directly. Writes that wait
+            # for the end of this turn need no registration yet.
             if (
                 (channel._compat_fifo and not channel._compat_waits)
                 or not channel.connected
@@ -626,7 +632,7 @@ class SelectorLoop:
                 known.announce()
 
     def _close_invalid(self) -> None:
-        """Tell the channels whose socket was closed behind their back.
+        """Dispatch POLLNVAL to channels whose socket was closed without them.
 
         Source: CPython 3.11, Lib/asyncore.py, readwrite(), for POLLNVAL.
         """
@@ -650,10 +656,10 @@ def _in_map_order(active: tuple[Known, int]) -> int:
 
 
 def _socket_of(channel: Any) -> Any:
-    """The socket that a channel has, if it is something to be recognised by.
+    """Return the socket in a channel's attributes, for identity comparisons.
 
-    An object that is no dispatcher may have a method or a property of that name, which
-    is another object each time.
+    An object that is not a dispatcher may have a method or property named ``socket``,
+    which is another object each time.
     """
     return getattr(channel, "__dict__", _NOTHING).get("socket")
 
@@ -664,7 +670,7 @@ def _take_board_back(known: Known) -> None:
 
 
 def _descriptor(key: Any) -> int:
-    """What select() would make of a map's key, with select()'s errors."""
+    """Return the descriptor of a map's key, with select()'s errors."""
     if isinstance(key, int):
         fd = key
     elif hasattr(key, "fileno"):
