@@ -64,7 +64,7 @@ def make() -> Iterator[Callable[..., Any]]:
 Make = Callable[..., Any]
 
 
-def test_everybody_but_one_is_told(any_loop: str, make: Make) -> None:
+def test_push_with_but_skips_that_member(any_loop: str, make: Make) -> None:
     members = [make() for _ in range(3)]
     audience = audience_of(members)
 
@@ -84,9 +84,7 @@ def test_everybody_but_one_is_told(any_loop: str, make: Make) -> None:
     turn_until(any_loop, told)
 
 
-def test_a_member_with_a_push_of_its_own_gets_every_message_by_it(
-    loop: str, make: Make
-) -> None:
+def test_overridden_push_gets_every_message(loop: str, make: Make) -> None:
     class Own(Member):
         def __init__(self) -> None:
             super().__init__()
@@ -103,7 +101,7 @@ def test_a_member_with_a_push_of_its_own_gets_every_message_by_it(
     assert own.pushed == [b"1", b"2"]
 
 
-def test_who_is_no_member_has_nothing_to_catch_up_with(loop: str, make: Make) -> None:
+def test_catch_up_of_a_non_member_changes_nothing(loop: str, make: Make) -> None:
     member, other = make(), make()
     audience = audience_of([member])
 
@@ -118,7 +116,7 @@ def test_who_is_no_member_has_nothing_to_catch_up_with(loop: str, make: Make) ->
     assert other.got == b""
 
 
-def test_a_handle_backlog_that_raises_is_that_members_error_alone(
+def test_handle_backlog_that_raises_fails_only_its_member(
     loop: str, make: Make
 ) -> None:
     class Broken(Member):
@@ -138,7 +136,7 @@ def test_a_handle_backlog_that_raises_is_that_members_error_alone(
     assert [member.errors for member in members] == [1, 1]
 
 
-def test_a_push_that_raises_is_that_members_error_alone(loop: str, make: Make) -> None:
+def test_push_that_raises_fails_only_its_member(loop: str, make: Make) -> None:
     class Broken(Member):
         errors = 0
 
@@ -157,7 +155,7 @@ def test_a_push_that_raises_is_that_members_error_alone(loop: str, make: Make) -
     assert (broken.errors, bytes(other.got)) == (1, b"all the same")
 
 
-def test_a_member_of_another_map_is_told(loop: str, make: Make) -> None:
+def test_member_of_another_map_receives_the_message(loop: str, make: Make) -> None:
     elsewhere: dict[int, Any] = {}
     member = make(map=elsewhere)
     audience = compat.Audience()
@@ -168,7 +166,7 @@ def test_a_member_of_another_map_is_told(loop: str, make: Make) -> None:
     assert member.got == b"over there"
 
 
-def test_who_gathers_is_in_one_audience_at_a_time(make: Make) -> None:
+def test_member_joins_only_one_audience_at_a_time(make: Make) -> None:
     member = make()
     one, other = compat.Audience(), compat.Audience()
     one.add(member)
@@ -179,9 +177,7 @@ def test_who_gathers_is_in_one_audience_at_a_time(make: Make) -> None:
     assert (member in one, member in other) == (False, True)
 
 
-def test_what_is_no_bytes_is_an_error_and_nobody_hears_it(
-    loop: str, make: Make
-) -> None:
+def test_push_of_text_is_an_error_and_sends_nothing(loop: str, make: Make) -> None:
     member = make()
     audience = compat.Audience()
     audience.add(member)
@@ -196,7 +192,7 @@ def test_what_is_no_bytes_is_an_error_and_nobody_hears_it(
     assert member.got == b"bytes"
 
 
-def test_a_log_that_goes_into_no_single_send_arrives(loop: str, make: Make) -> None:
+def test_log_larger_than_one_send_arrives(loop: str, make: Make) -> None:
     members = [make() for _ in range(2)]
     audience = compat.Audience()
     for member in members:
@@ -218,7 +214,7 @@ def test_a_log_that_goes_into_no_single_send_arrives(loop: str, make: Make) -> N
     turn_until(loop, everything)
 
 
-def test_who_closes_leaves(make: Make) -> None:
+def test_closed_member_leaves(make: Make) -> None:
     member = make()
     audience = compat.Audience()
     audience.add(member)
@@ -226,9 +222,7 @@ def test_who_closes_leaves(make: Make) -> None:
     assert list(audience) == []
 
 
-def test_who_takes_nothing_gets_it_later_and_in_order(
-    any_loop: str, make: Make
-) -> None:
+def test_slow_member_gets_everything_in_order(any_loop: str, make: Make) -> None:
     slow, quick = make(), make()
     slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     audience = compat.Audience()
@@ -263,9 +257,7 @@ def heard(members: list[Member]) -> list[bytes]:
     return [bytes(member.got) for member in members]
 
 
-def test_what_a_member_sends_comes_behind_what_it_was_told(
-    any_loop: str, make: Make
-) -> None:
+def test_send_of_a_member_follows_earlier_messages(any_loop: str, make: Make) -> None:
     member = make()
     audience = compat.Audience()
     audience.add(member)
@@ -274,9 +266,7 @@ def test_what_a_member_sends_comes_behind_what_it_was_told(
     assert member.got == b"told sent"
 
 
-def test_who_has_a_send_of_its_own_is_sent_everything_by_it(
-    any_loop: str, make: Make
-) -> None:
+def test_overridden_send_gets_every_message(any_loop: str, make: Make) -> None:
     class Own(Member):
         sent = b""
 
@@ -292,7 +282,7 @@ def test_who_has_a_send_of_its_own_is_sent_everything_by_it(
     assert own.sent == b"12"
 
 
-def test_who_is_gone_costs_the_others_nothing(any_loop: str, make: Make) -> None:
+def test_vanished_member_costs_the_others_nothing(any_loop: str, make: Make) -> None:
     members = [make() for _ in range(3)]
     audience = audience_of(members)
 
@@ -315,7 +305,7 @@ def test_who_is_gone_costs_the_others_nothing(any_loop: str, make: Make) -> None
     ],
     ids=["of numbers", "with steps", "of two dimensions"],
 )
-def test_whatever_a_memoryview_is_of_nobody_loses_what_follows(
+def test_message_after_any_memoryview_arrives(
     any_loop: str, make: Make, wide: memoryview
 ) -> None:
     speaker, other = make(), make()
@@ -358,7 +348,7 @@ HEARS_A_PART = pytest.mark.parametrize("says", [speaks_first, comes_late, has_se
 
 @HEARS_A_PART
 @pytest.mark.parametrize("error", [asyncore.ExitNow, KeyboardInterrupt])
-def test_who_hears_a_part_hears_it_though_the_loop_is_left(
+def test_partial_recipient_gets_its_part_if_the_loop_is_left(
     loop: str, make: Make, says: Callable[..., None], error: type[BaseException]
 ) -> None:
     members = [make() for _ in range(2)]
@@ -375,7 +365,7 @@ def test_who_hears_a_part_hears_it_though_the_loop_is_left(
 
 @HEARS_A_PART
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_who_hears_a_part_hears_it_once_though_there_is_a_fork(
+def test_partial_recipient_gets_its_part_once_after_a_fork(
     loop: str, make: Make, says: Callable[..., None]
 ) -> None:
     members = [make() for _ in range(2)]
@@ -395,7 +385,7 @@ def test_who_hears_a_part_hears_it_once_though_there_is_a_fork(
     assert heard(members) == [b"2", b"12"]
 
 
-def test_a_member_with_too_much_behind_it_is_told_when_all_have_been_written_to(
+def test_handle_backlog_is_called_after_all_members_are_flushed(
     loop: str, make: Make
 ) -> None:
     told: list[int] = []
@@ -422,9 +412,7 @@ def test_a_member_with_too_much_behind_it_is_told_when_all_have_been_written_to(
     assert 100_000 < said <= 100_000 + 3 * 30_000
 
 
-def test_what_a_member_pushes_behind_what_it_was_told_counts_at_once(
-    loop: str, make: Make
-) -> None:
+def test_own_push_counts_in_the_backlog_at_once(loop: str, make: Make) -> None:
     class Limited(Member):
         ac_backlog_limit = 100_000
         too_much = 0
@@ -476,7 +464,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("name", ["asyncore.poll", "select", "poll", "selectors"])
-def test_any_order_gives_what_pushing_to_each_would_have_given(name: str) -> None:
+def test_audience_delivers_as_a_push_to_each_member_would(name: str) -> None:
     @settings(max_examples=80)
     @given(STEPS)
     def holds(steps: list[Any]) -> None:
@@ -603,7 +591,7 @@ def conversation(
 
 
 @pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
-def test_a_plain_list_without_gathering_gives_the_same(name: str) -> None:
+def test_audience_delivers_as_a_plain_list_would(name: str) -> None:
     @settings(max_examples=60)
     @given(STEPS)
     def holds(steps: list[Any]) -> None:
@@ -613,7 +601,7 @@ def test_a_plain_list_without_gathering_gives_the_same(name: str) -> None:
     holds()
 
 
-def test_what_is_more_than_one_send_reaches_who_spoke_and_who_did_not(
+def test_log_larger_than_one_send_reaches_every_member_in_order(
     any_loop: str, make: Make
 ) -> None:
     speaker, other = make(), make()

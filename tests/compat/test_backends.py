@@ -87,7 +87,7 @@ class File(asyncore.file_dispatcher):  # type: ignore[misc, name-defined]
             self.close()
 
 
-def test_what_is_readable_and_writable_at_once_is_called_for_both(other: Any) -> None:
+def test_channel_ready_for_both_events_is_called_for_both(other: Any) -> None:
     probe = Probe()
     written: list[bool] = []
     probe.__dict__.update(
@@ -100,7 +100,7 @@ def test_what_is_readable_and_writable_at_once_is_called_for_both(other: Any) ->
 
 
 @pytest.mark.parametrize("announces", [False, True])
-def test_a_socket_closed_behind_its_channels_back_ends_in_handle_close(
+def test_socket_closed_without_its_channel_ends_in_handle_close(
     other: Any, announces: bool
 ) -> None:
     class Closed(compat.async_chat if announces else asyncore.dispatcher):  # type: ignore[misc]
@@ -137,7 +137,7 @@ def test_a_file_is_read_to_its_end(
     assert file.got == [b"all of it", b""]
 
 
-def test_what_the_selector_refuses_is_always_ready(
+def test_file_that_the_selector_refuses_is_always_ready(
     default: Callable[[Any], None],
 ) -> None:
     default(Choosy)

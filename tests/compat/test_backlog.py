@@ -251,7 +251,7 @@ class Play:
 
 
 @pytest.mark.parametrize("kind", [Plain, Secure])
-def test_a_backlog_is_told_of_whatever_adds_to_it(
+def test_handle_backlog_is_called_for_every_kind_of_growth(
     loop: str, kind: Callable[[str], Channel]
 ) -> None:
     @settings(max_examples=60)

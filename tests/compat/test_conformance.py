@@ -37,7 +37,7 @@ def test_each_test_ends_on_each_loop_as_on_the_originals(report: Report) -> None
     assert report.differences() == []
 
 
-def test_it_is_our_loop_that_ran(report: Report, loop: str) -> None:
+def test_conformance_runs_enter_our_loop(report: Report, loop: str) -> None:
     assert report.runs[loop].entered > 100
 
 
@@ -66,7 +66,7 @@ def test_a_run_that_did_not_end_is_a_difference() -> None:
     assert found == "Python 3.13.0, select: exit status 1"
 
 
-def test_a_test_that_the_originals_end_in_two_ways_may_end_in_either() -> None:
+def test_test_with_two_original_outcomes_may_have_either() -> None:
     runs = dict(zip(ORIGINALS, (ended(a="passed"), ended(a="failed")), strict=True))
     runs |= {"select": ended(a="passed"), "poll": ended(a="failed")}
     report = Report("3.14.0", runs)
@@ -74,7 +74,7 @@ def test_a_test_that_the_originals_end_in_two_ways_may_end_in_either() -> None:
     assert report.differences() == []
 
 
-def test_without_a_python_3_11_the_command_says_so(
+def test_command_without_python_3_11_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(conformance.VARIABLE, str(tmp_path))
@@ -82,7 +82,7 @@ def test_without_a_python_3_11_the_command_says_so(
     assert capsys.readouterr().err == f"{conformance.MISSING}\n"
 
 
-def test_an_interpreter_that_cannot_run_them_is_told_from_one_that_can(
+def test_interpreter_that_cannot_run_the_tests_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in conformance.TESTS:

@@ -104,7 +104,7 @@ def assert_runs(source: str, *argv: str) -> None:
         assert (program.wait(), program.out, program.err) == (0, ["untouched"], [])
 
 
-def test_a_signal_in_a_forked_child_writes_to_no_socket_of_its_own(loop: str) -> None:
+def test_signal_in_a_child_writes_to_none_of_its_sockets(loop: str) -> None:
     source = """
 low = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
 
@@ -123,7 +123,7 @@ with compat.on_signals([signal.SIGUSR1], lambda signum: end()):
 
 
 @pytest.mark.parametrize("opened", OPENED)
-def test_a_daemon_may_turn_its_loop_before_it_closes_everything(
+def test_daemon_may_run_its_loop_before_it_closes_everything(
     loop: str, opened: str
 ) -> None:
     source = """
@@ -138,7 +138,9 @@ run()
 # A selector is kept too, and nothing can tell it from another one.
 @pytest.mark.parametrize("without_selector", ["select", "poll"])
 @pytest.mark.parametrize("opened", OPENED)
-def test_so_may_a_daemon_that_does_not_fork(without_selector: str, opened: str) -> None:
+def test_daemon_that_does_not_fork_may_close_everything(
+    without_selector: str, opened: str
+) -> None:
     source = """
 run(count=1, timeout=0)
 reopen()
@@ -149,7 +151,7 @@ run()
 
 
 @pytest.mark.parametrize("opened", OPENED)
-def test_a_handler_may_fork_and_the_child_close_everything_but_its_connection(
+def test_child_forked_in_a_handler_may_close_other_descriptors(
     loop: str, opened: str
 ) -> None:
     source = """
@@ -164,7 +166,7 @@ run()
 
 
 @pytest.mark.parametrize("opened", OPENED)
-def test_a_signal_before_the_next_turn_of_such_a_child_is_written_to_nobody(
+def test_signal_before_the_childs_next_turn_is_written_nowhere(
     loop: str, opened: str
 ) -> None:
     source = """
@@ -181,7 +183,9 @@ assert signal.set_wakeup_fd(-1) == -1
 
 
 @pytest.mark.parametrize("opened", OPENED)
-def test_a_signal_still_ends_the_wait_of_such_a_child(loop: str, opened: str) -> None:
+def test_signal_ends_the_wait_of_a_child_that_closed_everything(
+    loop: str, opened: str
+) -> None:
     source = """
 def fork():
     in_a_child(reopen)

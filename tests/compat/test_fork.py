@@ -389,7 +389,9 @@ def test_parent_and_child_go_on_serving(run: str, loop: str) -> None:
 
 
 @pytest.mark.parametrize("how", LET_GO)
-def test_what_a_child_lets_go_of_stays_the_parents(how: str, loop: str) -> None:
+def test_channel_dropped_by_a_child_stays_open_in_the_parent(
+    how: str, loop: str
+) -> None:
     with server(loop, f"def let_go(channel): {LET_GO[how]}\n") as parent:
         child = parent.fork()
         assert_both_serve(parent, child)
@@ -399,7 +401,7 @@ def test_what_a_child_lets_go_of_stays_the_parents(how: str, loop: str) -> None:
 
 @pytest.mark.parametrize("how", LET_GO)
 @pytest.mark.parametrize("which", ["accepting", "connected"])
-def test_a_child_that_touches_a_single_channel_deafens_nobody(
+def test_child_that_drops_one_channel_disturbs_no_other(
     which: str, how: str, loop: str
 ) -> None:
     more = LET_GO_OF_ONE.format(which=which, how=LET_GO[how])
@@ -411,7 +413,7 @@ def test_a_child_that_touches_a_single_channel_deafens_nobody(
         assert_serves(parent)
 
 
-def test_what_a_closed_session_gets_is_not_a_newcomers(loop: str) -> None:
+def test_data_for_a_closed_session_reaches_no_new_session(loop: str) -> None:
     """Closed in the parent, it stays open in the child, and reports in both."""
     with server(loop, KEEP_OPEN + CLOSE) as parent:
         old = parent.visit(parent.program.pid)
@@ -452,7 +454,7 @@ def test_another_thread_wakes_the_loop_of_its_own_process(who: str, loop: str) -
         parent.reap(child)
 
 
-def test_a_child_has_a_waker_of_its_own_where_no_descriptor_is_free(loop: str) -> None:
+def test_child_without_free_descriptors_has_its_own_waker(loop: str) -> None:
     with server(loop, THREADS + FULL) as parent:
         child = parent.fork()
         theirs = parent.visit(child)
@@ -472,7 +474,7 @@ def test_a_child_forked_in_the_wait_is_woken(loop: str) -> None:
         parent.reap(child)
 
 
-def test_a_signal_to_the_child_is_told_to_nobody_else(loop: str) -> None:
+def test_signal_to_a_child_reaches_only_the_child(loop: str) -> None:
     """Signals are written to a number: it must be the waker's, and no session's."""
     with server(loop, KEEP_OPEN + SIGNALS) as parent:
         child = parent.fork()
@@ -491,7 +493,7 @@ def test_a_signal_to_the_child_is_told_to_nobody_else(loop: str) -> None:
 
 
 @pytest.mark.parametrize("forker", ["port", "beside"])
-def test_a_fork_while_another_thread_turns_a_loop(forker: str, loop: str) -> None:
+def test_fork_while_another_thread_runs_a_loop(forker: str, loop: str) -> None:
     """The child has the forking thread's, the parent goes on with both."""
     with server(loop, BESIDE) as parent:
         pid = parent.program.pid
@@ -508,7 +510,7 @@ def test_a_fork_while_another_thread_turns_a_loop(forker: str, loop: str) -> Non
             assert_serves(parent, door, peer)
 
 
-def test_a_thread_that_the_fork_has_left_behind_turns_nothing(loop: str) -> None:
+def test_thread_lost_in_a_fork_runs_no_loop_in_the_child(loop: str) -> None:
     with server(loop, BESIDE) as parent:
         assert parent.answer("hi", parent.visit(parent.program.pid, "beside")) == "hi"
         child = parent.fork()
@@ -518,7 +520,7 @@ def test_a_thread_that_the_fork_has_left_behind_turns_nothing(loop: str) -> None
         parent.reap(child)
 
 
-def test_a_child_turns_what_another_thread_of_the_parent_turned(loop: str) -> None:
+def test_child_runs_the_map_of_another_thread_of_its_parent(loop: str) -> None:
     """And is woken by what a channel would have announced to the loop that is gone."""
     with server(loop, BESIDE + THREADS + TAKE_OVER) as parent:
         peer = parent.visit(parent.program.pid, "beside")
@@ -538,7 +540,7 @@ def test_a_child_turns_what_another_thread_of_the_parent_turned(loop: str) -> No
     "ask",
     ["call_later(0, told)", "call_later(0.001, told)", "call_soon_threadsafe(told)"],
 )
-def test_what_is_pending_at_the_fork_runs_once_in_each(ask: str, loop: str) -> None:
+def test_callback_pending_at_a_fork_runs_once_per_process(ask: str, loop: str) -> None:
     with server(loop, PENDING.format(ask=ask)) as parent:
         child = parent.fork("!ask_and_fork")
         both = [f"told {pid}" for pid in (parent.program.pid, child)]
@@ -550,7 +552,7 @@ def test_what_is_pending_at_the_fork_runs_once_in_each(ask: str, loop: str) -> N
 
 
 @pytest.mark.parametrize("who", ["child", "parent"])
-def test_a_timer_is_cancelled_only_where_it_is(who: str, loop: str) -> None:
+def test_timer_cancelled_in_one_process_runs_in_the_other(who: str, loop: str) -> None:
     with server(loop, PENDING.format(ask="call_later(3600, told)")) as parent:
         pid, child = parent.program.pid, parent.fork("!ask_and_fork")
         ours, theirs = (pid, child) if who == "parent" else (child, pid)

@@ -130,7 +130,7 @@ def loopback() -> tuple[socket.socket, socket.socket]:
         return listener.accept()[0], peer
 
 
-def test_what_a_turn_pushes_is_one_send(loop: str, make: Make) -> None:
+def test_pushes_of_one_turn_are_one_send(loop: str, make: Make) -> None:
     seen: list[bytes] = []
 
     def push(channel: Gatherer) -> None:
@@ -158,7 +158,9 @@ def test_without_the_attribute_every_push_sends_at_once(loop: str, make: Make) -
     assert channel.sends == [4, 3]
 
 
-def test_under_another_loop_the_next_turn_writes(any_loop: str, make: Make) -> None:
+def test_push_under_any_loop_is_sent_by_the_next_turn(
+    any_loop: str, make: Make
+) -> None:
     channel = make(lambda channel: (channel.push(b"one "), channel.push(b"two")))
     channel.wake()
     turn_until(any_loop, lambda: channel.sends)
@@ -166,7 +168,7 @@ def test_under_another_loop_the_next_turn_writes(any_loop: str, make: Make) -> N
     assert channel.got() == b"one two"
 
 
-def test_what_was_pushed_before_any_loop_is_written(any_loop: str, make: Make) -> None:
+def test_push_before_any_loop_is_sent(any_loop: str, make: Make) -> None:
     channel = make()
     channel.push(b"early")
     turn_until(any_loop, lambda: channel.sends)
@@ -190,7 +192,7 @@ def test_send_first_sends_what_was_pushed(any_loop: str, make: Make) -> None:
 
 
 @more_than_a_send
-def test_close_first_sends_all_that_the_pushes_would_have_sent(
+def test_close_first_sends_more_than_one_send_of_pushes(
     any_loop: str, make: Make, what: str
 ) -> None:
     push, sent = MORE_THAN_A_SEND[what]
@@ -200,7 +202,7 @@ def test_close_first_sends_all_that_the_pushes_would_have_sent(
 
 
 @more_than_a_send
-def test_send_comes_behind_all_that_the_pushes_would_have_sent(
+def test_send_follows_more_than_one_send_of_pushes(
     any_loop: str, make: Make, what: str
 ) -> None:
     push, sent = MORE_THAN_A_SEND[what]
@@ -209,7 +211,7 @@ def test_send_comes_behind_all_that_the_pushes_would_have_sent(
     assert channel.got()[: len(sent) + 1] == sent + b"!"
 
 
-def test_send_goes_out_before_the_end_that_was_only_queued(
+def test_send_after_close_when_done_is_sent_before_the_close(
     any_loop: str, make: Make
 ) -> None:
     channel = make()
@@ -224,16 +226,16 @@ def test_send_goes_out_before_the_end_that_was_only_queued(
     assert channel.rest() == b"first second"
 
 
-def test_what_was_pushed_is_sent_before_the_buffers_are_discarded(
-    any_loop: str, make: Make
-) -> None:
+def test_discard_buffers_first_sends_earlier_pushes(any_loop: str, make: Make) -> None:
     channel = make()
     in_a_turn(any_loop, lambda: (channel.push(b"said"), channel.discard_buffers()))
     turn_once(any_loop, timeout=0)
     assert channel.got() == b"said"
 
 
-def test_producers_and_the_end_keep_their_place(any_loop: str, make: Make) -> None:
+def test_producers_and_close_when_done_keep_their_order(
+    any_loop: str, make: Make
+) -> None:
     def push(channel: Gatherer) -> None:
         channel.push(b"1 ")
         channel.push_with_producer(Producer(b"2 ", b"3 "))
@@ -247,7 +249,7 @@ def test_producers_and_the_end_keep_their_place(any_loop: str, make: Make) -> No
     assert channel.rest() == b"1 2 3 4"
 
 
-def test_what_was_pushed_may_be_changed_afterwards(loop: str, make: Make) -> None:
+def test_pushed_data_may_be_changed_afterwards(loop: str, make: Make) -> None:
     def push(channel: Gatherer) -> None:
         data = bytearray(b"before")
         channel.push(data)
@@ -260,7 +262,7 @@ def test_what_was_pushed_may_be_changed_afterwards(loop: str, make: Make) -> Non
     assert channel.got() == b"beforebe"
 
 
-def test_what_is_no_bytes_is_an_error_at_once(make: Make) -> None:
+def test_push_of_text_is_an_error_at_once(make: Make) -> None:
     with pytest.raises(TypeError, match="'text' is not bytes"):
         make().push("text")  # type: ignore[arg-type]
 
@@ -316,7 +318,7 @@ def test_a_push_behind_a_partial_send_keeps_its_place(
     assert got + channel.rest() == begun + b"later last"
 
 
-def test_what_is_pushed_before_the_connection_stands_is_sent_then(
+def test_push_while_connecting_is_sent_once_connected(
     any_loop: str,
 ) -> None:
     class Caller(Gatherer):
@@ -358,7 +360,7 @@ class Left(Gatherer):
 
 
 @pytest.mark.parametrize("goes", ["away", "away with a reset"])
-def test_who_is_gone_when_the_turn_ends_is_closed_and_nobody_else(
+def test_only_the_vanished_peer_is_closed_at_the_turns_end(
     any_loop: str, make: Make, goes: str
 ) -> None:
     first, last = make(), make()
@@ -379,7 +381,7 @@ def test_who_is_gone_when_the_turn_ends_is_closed_and_nobody_else(
     assert first.got() == last.got() == b"all the same"
 
 
-def test_who_is_found_gone_before_the_turn_ends_is_told_so_once(
+def test_peer_found_gone_during_a_turn_is_closed_once(
     any_loop: str, make: Make
 ) -> None:
     speaker = make(lambda _: gone.push(b"anybody there?"))
@@ -412,7 +414,7 @@ def test_a_send_that_raises_is_that_channels_error_alone(
     assert first.got() == last.got() == b"all the same"
 
 
-def test_what_an_error_at_the_end_of_a_turn_pushes_arrives(
+def test_push_of_handle_error_at_the_turns_end_arrives(
     any_loop: str, make: Make
 ) -> None:
     class Broken(Gatherer):
@@ -432,7 +434,7 @@ def test_what_an_error_at_the_end_of_a_turn_pushes_arrives(
 
 
 @pytest.mark.parametrize("hook", ["handle_close", "handle_error"])
-def test_what_a_hook_pushes_is_gathered(loop: str, make: Make, hook: str) -> None:
+def test_pushes_of_a_hook_are_one_send(loop: str, make: Make, hook: str) -> None:
     other = make()
 
     class Hooked(Gatherer):
@@ -461,7 +463,9 @@ def test_what_a_hook_pushes_is_gathered(loop: str, make: Make, hook: str) -> Non
     assert other.got().startswith(hook.encode() + b" was called")
 
 
-def test_an_error_of_one_costs_the_others_nothing(loop: str, make: Make) -> None:
+def test_producer_that_raises_costs_other_channels_nothing(
+    loop: str, make: Make
+) -> None:
     channels = [make() for _ in range(3)]
 
     class Broken:
@@ -481,7 +485,7 @@ def test_an_error_of_one_costs_the_others_nothing(loop: str, make: Make) -> None
 
 
 @pytest.mark.parametrize("error", [ValueError, asyncore.ExitNow, KeyboardInterrupt])
-def test_a_handler_that_pushes_to_many_and_raises_has_pushed_to_many(
+def test_pushes_before_a_handler_raises_are_sent(
     loop: str, make: Make, error: type[BaseException]
 ) -> None:
     channels = [make() for _ in range(3)]
@@ -540,7 +544,7 @@ def test_a_push_from_another_thread_does_not_wait(loop: str, make: Make) -> None
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("child", ["ends at once", "goes on with the loop"])
 @pytest.mark.parametrize("pieces", [1, 2])
-def test_a_fork_in_a_handler_doubles_nothing(
+def test_fork_in_a_handler_sends_pushes_once(
     loop: str, make: Make, child: str, pieces: int
 ) -> None:
     def push(channel: Gatherer) -> None:
@@ -589,7 +593,7 @@ class Interruption:
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 20])
-def test_a_push_from_another_thread_may_come_at_any_line_of_the_flush(
+def test_push_from_a_thread_at_any_line_of_the_flush_arrives(
     make: Make, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = WatchedLock()
@@ -690,7 +694,7 @@ def what_the_peer_gets(channel: Choppy, name: str, steps: list[Any]) -> bytes:
 
 
 @pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
-def test_gathered_or_not_a_peer_gets_the_same_bytes(name: str) -> None:
+def test_peer_gets_the_same_bytes_with_and_without_gathering(name: str) -> None:
     @settings(max_examples=50)
     @given(PUSHES, st.integers(1, 12), st.lists(st.integers(0, 5), max_size=12))
     def holds(steps: list[Any], piece: int, cuts: list[int]) -> None:
@@ -734,7 +738,7 @@ def test_a_backlog_is_what_the_peer_has_not_taken(any_loop: str, make: Make) -> 
     assert taken + channel.ac_backlog_size() == whole
 
 
-def test_a_backlog_that_grows_over_the_limit_is_told(loop: str, make: Make) -> None:
+def test_backlog_over_its_limit_calls_handle_backlog(loop: str, make: Make) -> None:
     channel = make(kind=Limited)
     assert isinstance(channel, Limited)
     channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -746,7 +750,7 @@ def test_a_backlog_that_grows_over_the_limit_is_told(loop: str, make: Make) -> N
     assert channel.too_much > 0
 
 
-def test_what_one_turn_adds_is_no_reason_to_tell_of_a_backlog(
+def test_data_of_a_single_turn_does_not_call_handle_backlog(
     loop: str, make: Make
 ) -> None:
     channel = make(kind=Limited)
@@ -767,7 +771,7 @@ def test_what_one_turn_adds_is_no_reason_to_tell_of_a_backlog(
     assert channel.too_much == 1
 
 
-def test_a_backlog_grows_although_the_peer_takes_something_in_each_turn(
+def test_backlog_grows_although_the_peer_reads_in_each_turn(
     loop: str, make: Make
 ) -> None:
     """So each turn makes an attempt before its end, after it has queued more."""
@@ -785,7 +789,7 @@ def test_a_backlog_grows_although_the_peer_takes_something_in_each_turn(
     assert channel.too_much == 1
 
 
-def test_what_one_turn_adds_in_two_parts_is_no_reason_either(
+def test_two_pushes_in_a_single_turn_do_not_call_handle_backlog(
     loop: str, make: Make
 ) -> None:
     def add(channel: Gatherer) -> None:
@@ -806,7 +810,7 @@ def test_what_one_turn_adds_in_two_parts_is_no_reason_either(
     assert channel.too_much == 1
 
 
-def test_who_closes_when_done_adds_nothing(loop: str, make: Make) -> None:
+def test_close_when_done_adds_nothing_to_the_backlog(loop: str, make: Make) -> None:
     channel = make(kind=Limited)
     assert isinstance(channel, Limited)
     in_a_turn(loop, lambda: channel.push(b"x" * 3_000_000))
@@ -815,7 +819,9 @@ def test_who_closes_when_done_adds_nothing(loop: str, make: Make) -> None:
     assert channel.too_much == 0
 
 
-def test_who_is_closed_is_not_told_of_its_backlog(loop: str, make: Make) -> None:
+def test_handle_backlog_is_not_called_on_a_closed_channel(
+    loop: str, make: Make
+) -> None:
     channel = make(kind=Limited)
     assert isinstance(channel, Limited)
     in_a_turn(loop, lambda: channel.push(b"x" * 3_000_000))
@@ -823,9 +829,7 @@ def test_who_is_closed_is_not_told_of_its_backlog(loop: str, make: Make) -> None
     assert channel.too_much == 0
 
 
-def test_what_is_pushed_between_two_loops_is_added_in_the_next_turn(
-    loop: str, make: Make
-) -> None:
+def test_push_between_two_loops_counts_in_the_next_turn(loop: str, make: Make) -> None:
     channel = make(kind=Limited)
     assert isinstance(channel, Limited)
     in_a_turn(loop, lambda: channel.push(b"x" * 3_000_000))
@@ -838,7 +842,7 @@ def test_what_is_pushed_between_two_loops_is_added_in_the_next_turn(
     assert channel.too_much == 3
 
 
-def test_what_a_producer_has_given_waits_as_well(loop: str, make: Make) -> None:
+def test_data_of_a_producer_counts_in_the_backlog(loop: str, make: Make) -> None:
     channel = make(kind=Limited)
     assert isinstance(channel, Limited)
     in_a_turn(loop, lambda: channel.push_with_producer(Producer(b"x" * 3_000_000)))
@@ -856,7 +860,9 @@ def test_a_peer_that_takes_what_comes_has_no_backlog(loop: str, make: Make) -> N
     assert channel.too_much == 0
 
 
-def test_what_is_discarded_is_no_backlog(any_loop: str, make: Make) -> None:
+def test_discarded_data_does_not_count_in_the_backlog(
+    any_loop: str, make: Make
+) -> None:
     channel = make()
     channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     in_a_turn(any_loop, lambda: channel.push(b"x" * 500_000))

@@ -133,7 +133,7 @@ def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # install and uninstall
 
 
-def test_install_puts_ours_into_the_originals_and_uninstall_takes_them_out(
+def test_uninstall_restores_the_parts_that_install_replaced(
     loop: str,
 ) -> None:
     theirs = [getattr(module, part) for module, part in PARTS]
@@ -145,7 +145,7 @@ def test_install_puts_ours_into_the_originals_and_uninstall_takes_them_out(
     assert [getattr(module, part) for module, part in PARTS] == theirs
 
 
-def test_nothing_else_of_the_modules_changes(loop: str) -> None:
+def test_install_changes_no_other_part_of_the_modules(loop: str) -> None:
     def rest(module: ModuleType) -> dict[str, int]:
         ours = {part for where, part in PARTS if where is module}
         return {name: id(it) for name, it in vars(module).items() if name not in ours}
@@ -216,7 +216,7 @@ def test_an_exception_leaves_nothing_installed(loop: str) -> None:
     assert asyncore.poll is early_poll
 
 
-def test_a_loop_that_there_is_not_installs_nothing(
+def test_unknown_or_missing_loop_installs_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(compat.UnknownLoopError):
@@ -227,7 +227,7 @@ def test_a_loop_that_there_is_not_installs_nothing(
     assert asyncore.poll is early_poll
 
 
-def test_what_auto_means_is_settled_by_install(
+def test_install_fixes_the_meaning_of_auto(
     loop: str, entered: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPAT_LOOP", loop)
@@ -248,7 +248,7 @@ def test_a_loop_that_was_imported_before_turns_ours(
     assert set(entered) == {loop}
 
 
-def test_a_poll_that_was_imported_before_is_beyond_reach(
+def test_poll_imported_before_install_stays_original(
     loop: str, entered: list[str]
 ) -> None:
     with compat.install(loop):
@@ -295,7 +295,7 @@ def test_each_thread_turns_a_map_of_its_own(loop: str) -> None:
 
 
 @each_part
-def test_uninstall_leaves_what_a_program_has_put_there(
+def test_uninstall_leaves_a_programs_replacement(
     module: ModuleType, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = SimpleNamespace()
@@ -307,7 +307,7 @@ def test_uninstall_leaves_what_a_program_has_put_there(
 
 
 @each_part
-def test_a_second_install_leaves_it_too(
+def test_second_install_leaves_a_programs_replacement(
     module: ModuleType, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = SimpleNamespace()
@@ -320,7 +320,7 @@ def test_a_second_install_leaves_it_too(
 
 
 @each_part
-def test_a_first_install_leaves_what_was_there_before(
+def test_first_install_leaves_a_programs_replacement(
     module: ModuleType, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = SimpleNamespace()
@@ -330,7 +330,7 @@ def test_a_first_install_leaves_what_was_there_before(
     assert getattr(module, part) is mine
 
 
-def test_an_original_that_a_program_has_put_back_is_replaced_anew(loop: str) -> None:
+def test_original_restored_by_a_program_is_replaced_again(loop: str) -> None:
     with compat.install(loop):
         ours, asyncore.poll = asyncore.poll, early_poll
         compat.install(loop)
@@ -348,7 +348,7 @@ def wrap_poll(patch: pytest.MonkeyPatch, turns: list[float]) -> None:
     patch.setattr(asyncore, "poll", mine)
 
 
-def test_a_poll_around_the_one_before_is_what_loop_calls(same: Same) -> None:
+def test_wrapped_poll_is_called_by_the_loop(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
         turns: list[float] = []
         wrap_poll(patch, turns)
@@ -359,7 +359,7 @@ def test_a_poll_around_the_one_before_is_what_loop_calls(same: Same) -> None:
     assert same(program) == ([7.0, 7.0], [b"a"])
 
 
-def test_a_poll_around_ours_stays_good_when_installed_again(
+def test_wrapper_of_our_poll_works_after_a_second_install(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[float] = []
@@ -371,7 +371,7 @@ def test_a_poll_around_ours_stays_good_when_installed_again(
     assert (turns, line.heard) == ([7.0, 7.0], [b"a"])
 
 
-def test_a_poll_around_ours_stays_good_when_uninstalled(
+def test_wrapper_of_our_poll_works_after_uninstall(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[float] = []
@@ -681,7 +681,7 @@ def test_a_program_may_have_a_loop_of_its_own(same: Same, name: str) -> None:
     assert (heard, turns) == ([b"a", b"b"], 3)
 
 
-def test_a_turn_of_a_program_waits_no_longer_than_it_says(same: Same) -> None:
+def test_poll_called_by_a_program_waits_no_longer_than_told(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
         ours, peer = socket.socketpair()
         channel = asyncore.dispatcher(ours)
@@ -695,7 +695,7 @@ def test_a_turn_of_a_program_waits_no_longer_than_it_says(same: Same) -> None:
     same(program)
 
 
-def test_a_turn_in_which_nobody_wants_anything_takes_its_time(same: Same) -> None:
+def test_poll_without_any_interest_waits_its_whole_timeout(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
         line = Line(b"a")
         line.readable = lambda: False
@@ -847,12 +847,16 @@ each_derived = pytest.mark.parametrize("kind", DERIVED)
 
 
 @each_derived
-def test_a_class_derived_before_works_on(same: Same, kind: Any) -> None:
+def test_class_derived_before_install_works_while_installed(
+    same: Same, kind: Any
+) -> None:
     assert same(lambda patch: converse(kind)) == ANSWER
 
 
 @each_derived
-def test_a_channel_made_before_works_on(loop: str, kind: Any) -> None:
+def test_channel_made_before_install_works_while_installed(
+    loop: str, kind: Any
+) -> None:
     ours, peer = socket.socketpair()
     session = kind(ours)
     session.set_terminator(b"\n")
@@ -864,9 +868,7 @@ def test_a_channel_made_before_works_on(loop: str, kind: Any) -> None:
 
 
 @each_derived
-def test_a_channel_made_before_is_no_instance_of_what_is_installed(
-    loop: str, kind: Any
-) -> None:
+def test_channel_made_before_is_no_instance_of_our_class(loop: str, kind: Any) -> None:
     """A known difference. A metaclass could hide it, and would quarrel with others."""
     session = kind(None)
     with compat.install(loop):
@@ -874,7 +876,7 @@ def test_a_channel_made_before_is_no_instance_of_what_is_installed(
     assert isinstance(session, asynchat.async_chat)
 
 
-def test_a_class_derived_while_installed_works_on_without(loop: str) -> None:
+def test_class_derived_while_installed_works_after_uninstall(loop: str) -> None:
     with compat.install(loop):
 
         class Session(Answers, asynchat.async_chat):

@@ -239,7 +239,7 @@ def test_the_count_shows_what_the_original_copies(counts: bool) -> None:
     assert copied > lines * lines // 2
 
 
-def test_a_class_with_a_buffer_of_its_own_reads_as_the_original_does() -> None:
+def test_class_with_its_own_buffer_reads_as_the_original() -> None:
     class Own(Recorder, compat.async_chat):  # type: ignore[misc]
         ac_in_buffer = b""
 
@@ -279,7 +279,7 @@ def listener() -> Iterator[Listener]:
     listener.close()
 
 
-def test_who_pauses_reading_reads_nothing_until_it_resumes(
+def test_paused_channel_reads_nothing_until_it_resumes(
     any_loop: str, listener: Listener
 ) -> None:
     other = Listener()
@@ -317,7 +317,7 @@ def test_reading_is_paused_from_the_next_read_on(any_loop: str) -> None:
 @pytest.mark.parametrize(
     "name", ["handle_read_event", "handle_read", "recv", "get_terminator"]
 )
-def test_what_a_handler_gives_its_channel_is_used_at_the_next_read(
+def test_method_set_by_a_handler_is_used_at_the_next_read(
     any_loop: str, listener: Listener, name: str
 ) -> None:
     used: list[str] = []

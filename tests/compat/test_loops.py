@@ -69,7 +69,7 @@ def test_a_loop_that_this_platform_lacks_is_another_error(
         compat.choose("poll")
 
 
-def test_auto_is_what_the_variable_says(
+def test_environment_variable_chooses_the_loop_of_auto(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPAT_LOOP", loop)
@@ -78,7 +78,7 @@ def test_auto_is_what_the_variable_says(
 
 
 @pytest.mark.parametrize("nothing", ["", "auto"])
-def test_a_variable_that_says_auto_says_nothing(
+def test_variable_that_is_empty_or_auto_chooses_nothing(
     nothing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPAT_LOOP", nothing)
@@ -101,7 +101,7 @@ def test_auto_takes_select_where_there_is_nothing_better(
     assert compat.choose().name == "select"
 
 
-def test_use_poll_is_answered_by_poll2_where_select_turns(
+def test_use_poll_with_the_select_loop_calls_poll2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turned_by = []
@@ -229,7 +229,7 @@ def test_importing_compat_touches_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["asyncore.poll", "select", "selectors"])
-def test_a_key_that_anothers_readable_closes_is_select_s_error(name: str) -> None:
+def test_key_closed_by_anothers_readable_is_selects_error(name: str) -> None:
     first, second = Probe(), Probe()
     # asyncore does not mind a key that is no number, but has one.
     del asyncore.socket_map[first.socket.fileno()]
@@ -245,7 +245,7 @@ def test_a_key_that_anothers_readable_closes_is_select_s_error(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["asyncore.poll", "select", "selectors"])
-def test_everybody_is_asked_before_a_key_that_is_no_descriptor_is_an_error(
+def test_all_channels_are_polled_before_an_invalid_key_fails(
     name: str,
 ) -> None:
     closed = socket.socket()

@@ -98,7 +98,7 @@ def test_reader_that_is_behind_gets_all_of_it() -> None:
     assert b"".join(got) == data
 
 
-def test_reader_that_does_not_read_costs_no_more_than_the_patience(
+def test_stalled_reader_costs_at_most_the_patience(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[float] = []

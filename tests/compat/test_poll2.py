@@ -204,7 +204,7 @@ def test_writer_without_a_reader_is_written_and_closed(
     assert pipe.calls == ["write", "close"]
 
 
-def test_closed_socket_is_told_to_its_channel_in_map_order(
+def test_closed_socket_is_reported_in_map_order(
     turn: Turn, map: dict[Any, Any]
 ) -> None:
     first, second, third = (Channel(map) for _ in range(3))
@@ -236,7 +236,7 @@ def test_hang_up_closes_a_channel_that_does_not_read(
     assert channel.calls == ["write", "close"]
 
 
-def test_channel_is_called_for_all_it_is_ready_for_before_the_next(
+def test_channel_gets_all_its_events_before_the_next_channel(
     turn: Turn, map: dict[Any, Any]
 ) -> None:
     calls: list[str] = []

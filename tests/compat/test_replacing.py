@@ -194,7 +194,7 @@ def test_path_that_cannot_be_written_is_an_error(
     not hasattr(os, "setresuid") or os.geteuid() != 0, reason="needs another user"
 )
 @pytest.mark.parametrize("locked", ["file", "folder"])
-def test_what_is_not_writable_is_an_error(tmp_path: Path, locked: str) -> None:
+def test_unwritable_target_is_an_error(tmp_path: Path, locked: str) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o777)
     path = folder / "file"

@@ -313,17 +313,19 @@ def same(both: Both) -> Same:
         "at_exit.py",
     ],
 )
-def test_the_program_sees_what_it_would_have_seen(same: Same, program: str) -> None:
+def test_program_sees_the_same_environment_as_under_python(
+    same: Same, program: str
+) -> None:
     assert same(*program.split()).returncode == 0
 
 
-def test_code_on_the_command_line_or_typed_is_a_program_too(same: Same) -> None:
+def test_code_from_the_command_line_or_stdin_runs(same: Same) -> None:
     assert "['-c', 'one']" in same("-c", FACTS, "one").stdout
     assert "['-', 'one']" in same("-", "one", typed=FACTS).stdout
 
 
 @pytest.mark.parametrize("program", ["facts.py", "folder", "packed.zip", "-m package"])
-def test_a_safe_path_stays_safe(same: Same, program: str) -> None:
+def test_safe_path_is_kept(same: Same, program: str) -> None:
     same(*program.split(), PYTHONSAFEPATH="1")
     same(*program.split(), python=("-P",))
 
@@ -351,7 +353,7 @@ def test_a_safe_path_stays_safe(same: Same, program: str) -> None:
         "-m __main__",
     ],
 )
-def test_what_goes_wrong_is_said_as_python_says_it(same: Same, program: str) -> None:
+def test_failure_is_reported_as_python_reports_it(same: Same, program: str) -> None:
     assert same(*program.split()).returncode in (1, 2)
 
 
@@ -398,7 +400,7 @@ def test_import_raises_no_warning(module: str) -> None:
 
 @pytest.mark.parametrize("place", ["elsewhere", "in its folder"])
 @pytest.mark.parametrize("loop", ["auto", "select"])
-def test_the_program_has_its_own_modules_whatever_they_are_called(
+def test_program_imports_its_own_modules_of_any_name(
     same: Same, place: str, loop: str
 ) -> None:
     cwd, script = (
@@ -427,7 +429,9 @@ def test_a_server_may_have_a_compat_of_its_own(
     assert (done.returncode, done.stderr) == (3, "")
 
 
-def test_a_program_beside_us_gets_us(both: Both, tmp_path: Path) -> None:
+def test_program_beside_our_folder_imports_our_compat(
+    both: Both, tmp_path: Path
+) -> None:
     (tmp_path / "uses.py").write_text("import compat; print(compat.__file__)")
     (tmp_path / "compat").mkdir()
     plain, ours = both("uses.py")
@@ -503,7 +507,7 @@ def test_known_difference_our_frames_stand_outside_the_programs(both: Both) -> N
     assert ours.stderr != plain.stderr
 
 
-def test_known_difference_the_recursion_limit_is_nine_calls_nearer_at_most(
+def test_known_difference_recursion_limit_is_reached_earlier(
     both: Both,
 ) -> None:
     plain, ours = (int(done.stdout) for done in both("depth.py"))
@@ -516,7 +520,7 @@ def test_known_difference_at_exit_a_script_still_has_its_file(both: Both) -> Non
     assert (plain.stdout, ours.stdout) == ("\n", f"{left}\n")
 
 
-def test_known_difference_a_nul_in_a_script_is_refused_without_its_place(
+def test_known_difference_nul_in_a_script_names_no_place(
     both: Both, tmp_path: Path
 ) -> None:
     (tmp_path / "nul.py").write_bytes(b"x = '\0'\n")
@@ -527,7 +531,7 @@ def test_known_difference_a_nul_in_a_script_is_refused_without_its_place(
     assert "null bytes" in ours.stderr
 
 
-def test_known_difference_undeclared_bytes_are_refused_in_other_words(
+def test_known_difference_undeclared_bytes_have_another_message(
     both: Both, tmp_path: Path
 ) -> None:
     (tmp_path / "latin.py").write_bytes(b"x = '\xe9'\n")
@@ -542,7 +546,7 @@ def test_known_difference_undeclared_bytes_are_refused_in_other_words(
     assert words in ours.stderr
 
 
-def test_known_difference_undeclared_bytes_in_a_comment_are_not_refused(
+def test_known_difference_undeclared_bytes_in_comments_may_pass(
     both: Both, tmp_path: Path
 ) -> None:
     (tmp_path / "latin.py").write_bytes(b"print('runs')  # \xe9\n")
@@ -553,7 +557,7 @@ def test_known_difference_undeclared_bytes_in_a_comment_are_not_refused(
     assert (ours.returncode, ours.stdout) == ((1, "") if refused else (0, "runs\n"))
 
 
-def test_known_difference_a_module_imported_before_gives_no_warning(
+def test_known_difference_preimported_module_gives_no_warning(
     both: Both, tmp_path: Path
 ) -> None:
     (tmp_path / "package" / "__init__.py").write_text("import package.other")
@@ -587,14 +591,14 @@ def test_known_difference_the_original_arguments_have_ours(both: Both) -> None:
     assert ours.stdout == "['-m', 'compat']\n"
 
 
-def test_known_difference_some_modules_are_there_before_the_program(
+def test_known_difference_some_modules_are_imported_before_main(
     both: Both,
 ) -> None:
     plain, ours = (set(done.stdout.split()) for done in both("loaded.py"))
     assert {"compat", "runpy", "threading"} <= ours - plain <= PRELOADED
 
 
-def test_known_difference_a_module_called_like_one_of_those_is_not_the_programs(
+def test_known_difference_preloaded_modules_hide_own_modules(
     both: Both, tmp_path: Path
 ) -> None:
     (tmp_path / "own" / "typing.py").write_text("print('own typing')")

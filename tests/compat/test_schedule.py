@@ -89,7 +89,9 @@ def test_a_timer_may_cancel_another_that_is_due_with_it(
     assert ran == []
 
 
-def test_what_a_timer_adds_waits_for_the_next_turn(loop: str, probe: Probe) -> None:
+def test_timer_added_by_a_timer_waits_for_the_next_turn(
+    loop: str, probe: Probe
+) -> None:
     ran: list[int] = []
 
     def again() -> None:
@@ -116,7 +118,7 @@ def test_a_callback_that_raises_is_logged_and_ends_nothing(
 
 
 @pytest.mark.parametrize("leaves", [KeyboardInterrupt, SystemExit, asyncore.ExitNow])
-def test_what_leaves_a_loop_leaves_it_from_a_callback_too(
+def test_exception_that_ends_a_loop_ends_it_from_a_callback(
     loop: str, probe: Probe, leaves: type[BaseException]
 ) -> None:
     def leave() -> None:
@@ -133,7 +135,7 @@ def test_what_leaves_a_loop_leaves_it_from_a_callback_too(
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
-def test_a_time_that_is_none_is_an_error(seconds: float) -> None:
+def test_negative_or_infinite_seconds_are_an_error(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds must be finite and >= 0, got "):
         compat.call_later(seconds, stop)
 
@@ -217,7 +219,7 @@ def test_timers_belong_to_a_map(loop: str, probe: Probe) -> None:
     theirs.close()
 
 
-def test_a_map_that_is_turned_is_known(loop: str, probe: Probe) -> None:
+def test_is_turned_is_true_while_the_loop_runs(loop: str, probe: Probe) -> None:
     seen: list[bool] = []
     assert not compat.is_turned(asyncore.socket_map)
     compat.call_later(0, lambda: seen.append(compat.is_turned(asyncore.socket_map)))
@@ -360,7 +362,7 @@ def test_signals_taken_before_one_that_cannot_be_are_given_back() -> None:
     assert schedule._registry._schedules == {}
 
 
-def test_to_wake_a_loop_that_is_just_over_is_no_error() -> None:
+def test_wake_of_a_loop_that_just_ended_is_no_error() -> None:
     pending = schedule.Schedule({})
     waker = schedule.Waker()
     with pending.turned_with(waker):
@@ -380,7 +382,7 @@ def test_no_descriptor_is_left_open(loop: str) -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_ctrl_c_before_a_waker_has_its_sockets_is_ctrl_c_and_no_more(
+def test_ctrl_c_while_a_waker_is_made_raises_only_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupted() -> None:
@@ -394,7 +396,7 @@ def test_ctrl_c_before_a_waker_has_its_sockets_is_ctrl_c_and_no_more(
     assert unraisable == []
 
 
-def test_a_turn_watcher_is_told_how_long_a_turn_took_without_its_wait(
+def test_turn_watcher_gets_the_time_of_a_turn_without_its_wait(
     loop: str, probe: Probe
 ) -> None:
     turns: list[tuple[float, float]] = []
@@ -409,7 +411,7 @@ def test_a_turn_watcher_is_told_how_long_a_turn_took_without_its_wait(
     assert turns[-1] == (seconds, told)
 
 
-def test_a_turn_watcher_is_told_of_the_time_in_the_handlers(
+def test_turn_watcher_gets_the_time_in_the_handlers(
     loop: str, probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worked: list[float] = []
@@ -440,7 +442,7 @@ def test_a_turn_watcher_that_raises_is_logged_and_ends_nothing(
     ] * 2
 
 
-def test_a_turn_watcher_that_cannot_be_called_is_an_error_at_once() -> None:
+def test_turn_watcher_that_is_not_callable_is_an_error_at_once() -> None:
     with pytest.raises(TypeError, match="callback=3 cannot be called"):
         compat.on_turn(3).__enter__()  # type: ignore[arg-type]
 

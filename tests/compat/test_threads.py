@@ -50,7 +50,7 @@ def while_it_waits(loop: str, act: Callable[[], object]) -> None:
     thread.join()
 
 
-def test_a_channel_that_another_thread_adds_is_heard(loop: str) -> None:
+def test_channel_added_by_another_thread_is_polled(loop: str) -> None:
     lines: list[Line] = []
     probe = Probe()
 
@@ -65,7 +65,7 @@ def test_a_channel_that_another_thread_adds_is_heard(loop: str) -> None:
     probe.close()
 
 
-def test_what_another_thread_pushes_is_written(loop: str) -> None:
+def test_push_from_another_thread_is_sent(loop: str) -> None:
     line = Line()
 
     def answer() -> None:

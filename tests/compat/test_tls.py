@@ -174,7 +174,7 @@ def test_our_two_sides_understand_each_other(any_loop: str, kind: Any) -> None:
     settle(any_loop)
 
 
-def test_what_comes_with_the_end_of_the_handshake_does_not_wait(any_loop: str) -> None:
+def test_data_in_the_handshakes_last_packet_is_read_at_once(any_loop: str) -> None:
     with tcp_pair(small=False) as (ours, theirs):
         session = served(KINDS["ours"], ours)
         bios = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -240,7 +240,7 @@ def test_a_small_read_leaves_nothing_waiting(any_loop: str, pair: Any) -> None:
     sipping.close()
 
 
-def test_who_stops_reading_is_not_called_and_gets_the_rest_later(
+def test_channel_that_stops_reading_gets_the_rest_later(
     any_loop: str, pair: Any
 ) -> None:
     sipping = Sipping(pair[0])
@@ -260,7 +260,7 @@ def test_who_stops_reading_is_not_called_and_gets_the_rest_later(
     assert b"".join(sipping.got) == b"abcdefghijkl"
 
 
-def test_a_held_back_end_is_told_though_the_connection_stays_open(
+def test_delayed_end_is_reported_on_an_open_connection(
     any_loop: str, pair: Any
 ) -> None:
     sipping = Sipping(pair[0])
@@ -273,9 +273,7 @@ def test_a_held_back_end_is_told_though_the_connection_stays_open(
     assert peer.ended == CLOSE_NOTIFY
 
 
-def test_after_an_error_in_a_handler_the_rest_is_delivered(
-    any_loop: str, pair: Any
-) -> None:
+def test_data_after_a_handlers_error_is_delivered(any_loop: str, pair: Any) -> None:
     class Failing(Sipping):
         errors = 0
 
@@ -337,7 +335,7 @@ def rest_of(sock: TLSSocket, peer: SecurePeer, data: bytes) -> int:
             continue
 
 
-def test_who_repeats_a_write_has_made_it_once(pair: Any) -> None:
+def test_repeated_write_sends_once(pair: Any) -> None:
     sock, peer, said = blocked(pair)
     assert rest_of(sock, peer, said) == len(said)
     assert rest_of(sock, peer, b"!") == 1
@@ -354,7 +352,7 @@ def test_a_repeated_write_may_be_longer_or_shorter(pair: Any) -> None:
     sock.close()
 
 
-def test_another_write_meanwhile_goes_behind_it_and_nothing_goes_twice(
+def test_write_after_a_blocked_write_follows_it(
     pair: Any,
 ) -> None:
     sock, peer, said = blocked(pair)
@@ -364,7 +362,7 @@ def test_another_write_meanwhile_goes_behind_it_and_nothing_goes_twice(
     sock.close()
 
 
-def test_who_gives_a_write_up_may_go_on(pair: Any) -> None:
+def test_channel_may_give_up_a_blocked_write(pair: Any) -> None:
     sock, peer, _ = blocked(pair)
     for number in range(20):
         assert rest_of(sock, peer, b"<%d>" % number)
@@ -411,9 +409,7 @@ def fill(sock: socket.socket) -> int:
     return total
 
 
-def test_a_goodbye_that_finds_no_room_is_said_when_there_is(
-    loop: str, pair: Any
-) -> None:
+def test_close_notify_waits_for_room_in_a_full_buffer(loop: str, pair: Any) -> None:
     session, peer = secured(loop, KINDS["ours"], pair, client_context(VERSIONS[0]))
     # It breaks what TLS makes of it, so the peer is looked at beneath.
     junk = fill(pair[0])
@@ -433,7 +429,7 @@ def test_a_goodbye_that_finds_no_room_is_said_when_there_is(
     settle(loop)
 
 
-def test_a_goodbye_does_not_wait_for_ever(
+def test_close_notify_waits_no_longer_than_the_linger_time(
     loop: str, pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls, "LINGER", 0.0)
@@ -444,16 +440,14 @@ def test_a_goodbye_does_not_wait_for_ever(
     assert pair[0].fileno() == -1
 
 
-def test_outside_of_a_loop_a_goodbye_is_said_once(pair: Any) -> None:
+def test_close_outside_a_loop_tries_close_notify_once(pair: Any) -> None:
     session, _ = secured("select", KINDS["ours"], pair)
     fill(pair[0])
     session.close()
     assert (asyncore.socket_map, pair[0].fileno()) == ({}, -1)
 
 
-def test_what_was_not_read_costs_the_peer_nothing_of_what_was_sent(
-    kind: Any, pair: Any
-) -> None:
+def test_close_with_unread_data_delivers_all_sent_data(kind: Any, pair: Any) -> None:
     session, peer = secured("select", kind, pair)
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * SMALL)
     # The peer has no room for so much: some of it is still in this end's kernel.
@@ -469,7 +463,7 @@ def test_what_was_not_read_costs_the_peer_nothing_of_what_was_sent(
     assert (len(peer.got), peer.ended) == (total, CLOSE_NOTIFY)
 
 
-def test_shutting_down_says_goodbye_and_reading_goes_on(
+def test_shutdown_sends_close_notify_and_reading_goes_on(
     any_loop: str, kind: Any, pair: Any
 ) -> None:
     session, peer = secured(any_loop, kind, pair)
@@ -501,7 +495,9 @@ def test_urgent_byte_is_dropped_and_the_records_stay_whole(
 # The end.
 
 
-def test_their_goodbye_is_answered(any_loop: str, kind: Any, pair: Any) -> None:
+def test_close_notify_of_the_peer_is_answered(
+    any_loop: str, kind: Any, pair: Any
+) -> None:
     session, peer = secured(any_loop, kind, pair)
     peer.send(b"I go")
     peer.says_goodbye = True
@@ -510,7 +506,7 @@ def test_their_goodbye_is_answered(any_loop: str, kind: Any, pair: Any) -> None:
     assert (session.peer_closed, peer.ended) == (1, CLOSE_NOTIFY)
 
 
-def test_a_connection_that_is_cut_is_told_apart(
+def test_cut_connection_is_told_from_a_close_notify(
     any_loop: str, kind: Any, pair: Any
 ) -> None:
     session, peer = secured(any_loop, kind, pair)
@@ -529,7 +525,7 @@ def test_a_connection_that_is_cut_is_told_apart(
         (b"hello, are you there?", "it does not speak TLS"),
     ],
 )
-def test_what_is_no_record_ends_the_channel_in_one_line(
+def test_invalid_record_closes_the_channel_with_one_log_line(
     any_loop: str,
     kind: Any,
     pair: Any,
@@ -550,7 +546,7 @@ def test_what_is_no_record_ends_the_channel_in_one_line(
     assert record.exc_info is None
 
 
-def test_half_a_record_is_waited_for(any_loop: str, pair: Any) -> None:
+def test_partial_record_is_neither_data_nor_end(any_loop: str, pair: Any) -> None:
     sipping = Sipping(pair[0])
     peer = SecurePeer(pair[1], client_context())
     until(any_loop, lambda: peer.secured and not in_handshake(), peer)
@@ -605,7 +601,7 @@ def test_garbage_is_refused_in_one_line(
     settle(any_loop)
 
 
-def test_no_reset_overtakes_the_reason(loop: str) -> None:
+def test_alert_arrives_before_any_reset(loop: str) -> None:
     with tcp_pair(small=False) as (ours, theirs):
         session = served(KINDS["ours"], ours)
         # More than is read at a time: the rest is there when the socket is closed.
@@ -628,7 +624,7 @@ def test_no_reset_overtakes_the_reason(loop: str) -> None:
 @pytest.mark.parametrize(
     "said", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00"]
 )
-def test_who_leaves_in_the_middle_is_refused(
+def test_peer_that_leaves_during_the_handshake_is_refused(
     any_loop: str, pair: Any, said: bytes
 ) -> None:
     session = served(KINDS["gathering"], pair[0])
@@ -639,7 +635,7 @@ def test_who_leaves_in_the_middle_is_refused(
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"])
-def test_who_never_finishes_is_refused_in_time_and_holds_nobody_up(
+def test_unfinished_handshake_times_out_without_delaying_others(
     any_loop: str, kind: Any, pair: Any, said: bytes
 ) -> None:
     silent = served(kind, pair[0], patience=0.02)
@@ -705,9 +701,7 @@ def refused(
     return channel.refused, peer.ended
 
 
-def test_a_client_wants_to_know_who_has_issued_the_certificate(
-    any_loop: str, pair: Any
-) -> None:
+def test_client_refuses_an_unknown_issuer(any_loop: str, pair: Any) -> None:
     error, heard = refused(
         any_loop, pair, server_context(by="others"), client_context(), "localhost"
     )
@@ -716,7 +710,9 @@ def test_a_client_wants_to_know_who_has_issued_the_certificate(
     assert heard == "TLSV1_ALERT_UNKNOWN_CA"
 
 
-def test_a_client_wants_the_name_to_be_right(any_loop: str, pair: Any) -> None:
+def test_client_refuses_a_certificate_for_another_name(
+    any_loop: str, pair: Any
+) -> None:
     error, _ = refused(
         any_loop, pair, server_context(), client_context(), "example.org"
     )
@@ -738,7 +734,7 @@ def test_a_client_without_a_context_verifies(any_loop: str, pair: Any) -> None:
 @pytest.mark.parametrize(
     ("by", "kind_of"), [("ours", ""), ("", "no certificate"), ("others", "certificate")]
 )
-def test_client_certificates(
+def test_required_client_certificate_is_verified(
     any_loop: str, pair: Any, version: ssl.TLSVersion, by: str, kind_of: str
 ) -> None:
     session = KINDS["gathering"](
@@ -775,7 +771,7 @@ def test_an_old_tls_is_refused(loop: str, pair: Any) -> None:
     settle(loop)
 
 
-def test_mistakes_are_said_before_anything_has_changed(pair: Any) -> None:
+def test_invalid_start_tls_arguments_change_nothing(pair: Any) -> None:
     channel = KINDS["ours"](pair[0])
     with pytest.raises(ValueError, match="needs a context"):
         channel.start_tls(server_side=True)
@@ -791,7 +787,9 @@ def test_mistakes_are_said_before_anything_has_changed(pair: Any) -> None:
 # Beginning in plain.
 
 
-def test_a_conversation_may_turn_to_tls(any_loop: str, kind: Any, pair: Any) -> None:
+def test_starttls_ignores_data_sent_before_the_handshake(
+    any_loop: str, kind: Any, pair: Any
+) -> None:
     class Session(kind):  # type: ignore[misc]
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data)
@@ -813,7 +811,7 @@ def test_a_conversation_may_turn_to_tls(any_loop: str, kind: Any, pair: Any) -> 
     session.close()
 
 
-def test_what_waits_in_plain_is_not_sent_encrypted(pair: Any) -> None:
+def test_start_tls_with_a_queue_in_plain_is_an_error(pair: Any) -> None:
     channel = KINDS["original"](pair[0])
     channel.push(b"x" * 1_000_000)
     with pytest.raises(RuntimeError, match="in plain"):
@@ -821,7 +819,7 @@ def test_what_waits_in_plain_is_not_sent_encrypted(pair: Any) -> None:
     channel.close()
 
 
-def test_member_of_an_audience_answers_in_plain_before_its_handshake(
+def test_audience_member_sends_in_plain_before_its_handshake(
     any_loop: str,
 ) -> None:
     audience = compat.Audience()
@@ -855,7 +853,7 @@ def test_member_of_an_audience_answers_in_plain_before_its_handshake(
         settle(any_loop)
 
 
-def test_start_tls_in_a_push_of_an_audience_sends_what_came_before(
+def test_start_tls_in_an_audience_push_first_sends_in_plain(
     any_loop: str,
 ) -> None:
     audience = compat.Audience()
@@ -919,7 +917,7 @@ def test_start_tls_while_reading_is_paused_reads_when_it_resumes(
     settle(any_loop)
 
 
-def test_start_tls_called_twice_is_an_error_and_the_first_goes_on(
+def test_second_start_tls_is_an_error_and_the_first_goes_on(
     any_loop: str, kind: Any, pair: Any
 ) -> None:
     session = kind(pair[0])
@@ -1075,7 +1073,7 @@ def test_buffer_of_dispatcher_with_send_goes_out_in_plain(
     channel.close()
 
 
-def test_full_buffer_of_dispatcher_with_send_is_not_sent_encrypted(pair: Any) -> None:
+def test_start_tls_with_a_full_dispatcher_buffer_is_an_error(pair: Any) -> None:
     channel = Buffering(pair[0])
     channel.send(b"x" * 1_000_000)
     with pytest.raises(RuntimeError, match="in plain"):
@@ -1119,7 +1117,9 @@ def s_client(
 
 @pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command")
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-def test_openssl_s_client(loop: str, version: str, tmp_path: Path) -> None:
+def test_openssl_s_client_exchanges_data_with_a_channel(
+    loop: str, version: str, tmp_path: Path
+) -> None:
     with s_client(loop, tmp_path, version) as (session, client, say):
         if version == "-tls1_3":
             # A new key, which has to be answered.
@@ -1147,7 +1147,7 @@ def test_a_new_handshake_in_tls_1_2_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command")
-def test_who_asks_for_answers_and_does_not_read_them_is_closed(
+def test_peer_that_reads_no_renegotiation_refusals_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One is enough here. It would take thousands, each a refused renegotiation.
@@ -1172,7 +1172,7 @@ def test_who_asks_for_answers_and_does_not_read_them_is_closed(
 # Announcing, and writing for many.
 
 
-def test_a_secured_channel_announces(pair: Any) -> None:
+def test_secured_channel_announces_its_interest(pair: Any) -> None:
     session, _ = secured("selectors", KINDS["gathering"], pair)
     assert announces(session)
     session.close()

@@ -393,7 +393,7 @@ def test_sendall_sends_more_than_a_record(pair: Any) -> None:
     session.close()
 
 
-def test_sendall_to_a_full_peer_raises_and_the_records_stay_whole(pair: Any) -> None:
+def test_sendall_to_a_full_peer_raises_and_keeps_records_whole(pair: Any) -> None:
     session, peer = secured("select", KINDS["ours"], pair)
     data = bytes(range(250)) * 4000
     with pytest.raises(BlockingIOError):

@@ -456,7 +456,7 @@ BIG = bytes(range(250)) * 200
 
 
 @script(ALL)
-def test_a_number_given_out_again_in_a_turn_belongs_to_its_new_channel(
+def test_fd_reused_in_a_turn_belongs_to_its_new_channel(
     stage: Stage,
 ) -> Script:
     a, spare = stage.pair(), stage.pair()
@@ -470,7 +470,7 @@ def test_a_number_given_out_again_in_a_turn_belongs_to_its_new_channel(
 
 
 @script(ALL)
-def test_a_number_given_out_again_between_turns_belongs_to_its_new_channel(
+def test_fd_reused_between_turns_belongs_to_its_new_channel(
     stage: Stage,
 ) -> Script:
     a, spare = stage.pair(), stage.pair()
@@ -503,7 +503,7 @@ def test_an_event_of_the_old_channel_is_not_given_to_the_new_one(
 
 @script(ALL)
 @pytest.mark.parametrize("when", ["in a turn", "between turns"])
-def test_a_channel_that_reconnects_under_the_same_number_is_heard(
+def test_channel_that_reconnects_on_the_same_fd_is_read(
     stage: Stage, when: str
 ) -> Script:
     a, spare = stage.pair(), stage.pair()
@@ -527,7 +527,7 @@ def test_a_channel_that_reconnects_under_the_same_number_is_heard(
 
 # select() refuses the whole map: EBADF out of the loop.
 @script(AS_POLL)
-def test_a_socket_closed_behind_the_loops_back_ends_in_handle_close(
+def test_socket_closed_without_its_channel_ends_in_handle_close(
     stage: Stage,
 ) -> Script:
     channel = stage.channel("a", stage.pair().sock)
@@ -537,7 +537,7 @@ def test_a_socket_closed_behind_the_loops_back_ends_in_handle_close(
 
 
 @script(AS_POLL)
-def test_sockets_closed_before_the_loop_begins_end_in_handle_close(
+def test_sockets_closed_before_the_loop_end_in_handle_close(
     stage: Stage,
 ) -> Script:
     # So many that their numbers go to whatever the loop itself opens.
@@ -548,7 +548,7 @@ def test_sockets_closed_before_the_loop_begins_end_in_handle_close(
 
 
 @script(ALL)
-def test_a_number_given_to_a_file_that_is_no_channel_does_not_end_the_loop(
+def test_fd_reused_by_a_plain_file_does_not_end_the_loop(
     stage: Stage,
 ) -> Script:
     channel = stage.channel("a", stage.pair().sock)
@@ -583,7 +583,7 @@ def hold(stage: Stage, sock: socket.socket, held: str) -> None:
 
 @script(ALL)
 @by_whom
-def test_a_duplicate_that_outlives_its_channel_does_not_wake_the_loop(
+def test_duplicate_of_a_closed_channel_does_not_wake_the_loop(
     stage: Stage, held: str
 ) -> Script:
     a = stage.pair()
@@ -597,7 +597,7 @@ def test_a_duplicate_that_outlives_its_channel_does_not_wake_the_loop(
 
 @script(ALL)
 @by_whom
-def test_what_a_duplicate_reports_is_not_for_the_new_owner_of_its_number(
+def test_event_of_a_duplicate_is_not_given_to_the_fds_new_owner(
     stage: Stage, held: str
 ) -> Script:
     a, spare = stage.pair(), stage.pair()
@@ -613,7 +613,7 @@ def test_what_a_duplicate_reports_is_not_for_the_new_owner_of_its_number(
 
 @script(ALL)
 @by_whom
-def test_what_a_duplicate_reports_does_not_wake_a_new_owner_that_only_writes(
+def test_event_of_a_duplicate_does_not_wake_a_writing_new_owner(
     stage: Stage, held: str
 ) -> Script:
     a, spare = stage.pair(), stage.pair()
@@ -630,7 +630,7 @@ def test_what_a_duplicate_reports_does_not_wake_a_new_owner_that_only_writes(
 
 
 @script(ALL)
-def test_another_file_put_under_a_channels_number_is_heard(stage: Stage) -> Script:
+def test_file_duplicated_onto_a_channels_fd_is_read(stage: Stage) -> Script:
     a, spare = stage.pair(), stage.pair()
     channel = stage.channel("a", a.sock)
     yield from stage.nothing_comes()
@@ -641,7 +641,7 @@ def test_another_file_put_under_a_channels_number_is_heard(stage: Stage) -> Scri
 
 
 @script(ALL)
-def test_an_object_that_opens_anew_under_the_same_number_is_heard(
+def test_object_that_reopens_on_the_same_fd_is_read(
     stage: Stage,
 ) -> Script:
     a, spare = stage.pair(), stage.pair()
@@ -680,7 +680,7 @@ def test_a_regular_file_is_always_ready(stage: Stage, tmp_path: Path) -> Script:
 
 # poll2 asks by number and by socket, and is answered in numbers.
 @script(AS_SELECT)
-def test_a_channel_under_its_number_and_its_socket_is_called_for_both(
+def test_channel_under_its_fd_and_its_socket_is_called_for_both(
     stage: Stage,
 ) -> Script:
     a = stage.pair()
@@ -711,7 +711,7 @@ def test_a_channel_under_two_numbers_is_called_for_both(stage: Stage) -> Script:
 
 
 @script(ALL)
-def test_a_channel_put_into_the_map_by_hand_is_heard(stage: Stage) -> Script:
+def test_channel_put_into_the_map_by_hand_is_read(stage: Stage) -> Script:
     elsewhere, a = Stage(), stage.pair()
     channel = elsewhere.channel("a", a.sock)
     yield from stage.nothing_comes()
@@ -725,7 +725,7 @@ def test_a_channel_put_into_the_map_by_hand_is_heard(stage: Stage) -> Script:
 
 
 @script(ALL)
-def test_a_channel_that_takes_over_anothers_socket_is_heard(stage: Stage) -> Script:
+def test_channel_that_takes_over_anothers_socket_is_read(stage: Stage) -> Script:
     a = stage.pair()
     old = stage.channel("a", a.sock)
     yield from stage.nothing_comes()
@@ -792,9 +792,7 @@ def test_a_key_that_is_no_descriptor_leaves_the_loop(
 
 @script(ALL)
 @pytest.mark.parametrize("key", [-1, None])
-def test_a_key_that_is_no_descriptor_does_no_harm_without_interest(
-    stage: Stage, key: Any
-) -> Script:
+def test_invalid_key_without_interest_is_harmless(stage: Stage, key: Any) -> Script:
     stage.map[key] = stage.channel("a", reads=False)
     yield from stage.nothing_comes()
 
@@ -980,7 +978,7 @@ def test_loop_may_be_called_from_inside_a_callback(
 
 # poll2 calls channel by channel.
 @script(AS_SELECT)
-def test_reads_come_first_then_writes_then_urgent_data_each_in_map_order(
+def test_reads_then_writes_then_urgent_data_each_in_map_order(
     stage: Stage,
 ) -> Script:
     pairs = {name: stage.tcp() for name in "abc"}
@@ -1019,7 +1017,7 @@ def test_more_than_1024_descriptors_may_be_ready_at_once(stage: Stage) -> Script
 # poll2 calls handle_close after one read.
 @script(AS_SELECT)
 @pytest.mark.parametrize("kind", ["pair", "tcp"])
-def test_all_that_came_before_a_close_is_read_before_handle_close(
+def test_data_before_a_close_is_read_before_handle_close(
     stage: Stage, kind: str
 ) -> Script:
     sock, peer = stage.tcp() if kind == "tcp" else stage.pair()
@@ -1033,7 +1031,7 @@ def test_all_that_came_before_a_close_is_read_before_handle_close(
 
 # poll2 calls handle_close after one read.
 @script(AS_SELECT)
-def test_all_that_came_before_a_reset_is_read_before_handle_close(
+def test_data_before_a_reset_is_read_before_handle_close(
     stage: Stage,
 ) -> Script:
     a = stage.tcp()
@@ -1060,7 +1058,7 @@ def test_a_reset_does_not_wake_a_channel_without_interest(stage: Stage) -> Scrip
 
 # poll2 calls handle_close as well.
 @script(AS_SELECT)
-def test_a_reset_calls_handle_write_of_a_channel_that_only_writes(
+def test_reset_calls_handle_write_of_a_write_only_channel(
     stage: Stage,
 ) -> Script:
     a = stage.tcp()
@@ -1074,7 +1072,7 @@ def test_a_reset_calls_handle_write_of_a_channel_that_only_writes(
 
 # poll2 calls handle_close instead.
 @script(AS_SELECT)
-def test_a_reader_that_vanished_calls_handle_write(stage: Stage) -> Script:
+def test_vanished_pipe_reader_calls_handle_write(stage: Stage) -> Script:
     reader, writer = os.pipe()
     channel = stage.file("a", writer, reads=False, writes=True)
     fill(channel.socket)
@@ -1087,7 +1085,7 @@ def test_a_reader_that_vanished_calls_handle_write(stage: Stage) -> Script:
 
 # poll2 calls handle_close.
 @script(AS_SELECT)
-def test_a_hang_up_does_not_wake_a_pipes_reader_that_does_not_read(
+def test_hang_up_does_not_wake_a_pipe_without_read_interest(
     stage: Stage,
 ) -> Script:
     reader, writer = os.pipe()
@@ -1138,7 +1136,7 @@ def test_urgent_data_comes_also_while_the_channel_does_not_read(
 
 # poll2 does not ask for it.
 @script(AS_SELECT)
-def test_urgent_data_may_be_all_that_a_channel_hears_of(stage: Stage) -> Script:
+def test_urgent_data_may_be_a_channels_only_event(stage: Stage) -> Script:
     a = stage.tcp()
     # What select's loop asks for a listener that is only writable.
     stage.channel("a", a.sock, reads=False, writes=True).accepting = True
@@ -1235,7 +1233,7 @@ def test_every_other_exception_goes_to_the_channels_handle_error(
 # select() refuses the whole map.
 @script(AS_POLL)
 @pytest.mark.parametrize("error", [ValueError, GeneratorExit])
-def test_so_does_what_handle_close_raises_for_a_closed_socket(
+def test_exception_of_handle_close_goes_to_handle_error(
     stage: Stage, error: type[BaseException]
 ) -> Script:
     channel = stage.channel("a", stage.pair().sock)
@@ -1394,7 +1392,7 @@ SELECTORS = tuple(name for name in OURS if name == "selectors")
 
 
 @on(SELECTORS)
-def test_loop_called_again_and_again_tells_the_kernel_nothing_new(
+def test_repeated_loop_calls_repeat_no_registration(
     turner: Turner, stage: Stage
 ) -> None:
     stage.waits.limit = 10_000

@@ -202,7 +202,7 @@ def version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_a_program_on_the_original_classes_and_ours_is_strictly_typed(
+def test_program_on_original_and_our_classes_is_strictly_typed(
     check: Check, version: str
 ) -> None:
     assert check(RIGHT, version) == ""
