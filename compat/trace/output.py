@@ -18,13 +18,13 @@ import logging
 import os
 import stat
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from compat.files import PRIVATE, OpenFile, file_behind
+from compat.locks import RLock
 from compat.nonblocking import PATIENCE, is_writable, write_some
 from compat.streams import is_coloured
 from compat.trace import LEAST
@@ -182,7 +182,7 @@ class File:
         self._absolute = os.path.abspath(path)
         self._left = limit - RESERVE
         self._over = over
-        self._lock = threading.Lock()
+        self._lock = RLock()
         # The first block, while there is no other; None once it is written.
         self._held: bytes | None = b""
         self._ended = self._warned = False
@@ -374,7 +374,7 @@ class Live:
         self._reader = Reader()
         self._file = _behind(self._stream)
         self._color = is_coloured(self._stream)
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._ended = False
         self._queue = _Queue(
             self._take_now,
