@@ -1,8 +1,9 @@
-"""The regression baseline: record a server once, hold every rewrite against it.
+"""The regression baseline: record a server once, and compare every rewrite with it.
 
-For any protocol over TCP: a transcript (format.py) says what some clients did and what
-each of them got, byte by byte. ``legacy-chat baseline`` records, checks, shows,
-compares and minimises transcripts, and looks for differences with random ones.
+For any protocol over TCP: a transcript (format.py) lists the actions of some clients
+and the bytes that each client received. ``legacy-chat baseline`` records, checks,
+shows, compares and minimises transcripts, and searches for differences with random
+conversations.
 
     >>> from pathlib import Path
     >>> from legacy_chat.baseline import Place, check, find_profile, load
@@ -10,8 +11,9 @@ compares and minimises transcripts, and looks for differences with random ones.
     >>> check(load(Path("hello.jsonl")), place, find_profile("tutorial")).outcome
     'same'
 
-``transcripts/`` holds those of the tutorial's server: ``kept`` has what every rewrite
-must do; ``repaired`` has pairs, ``original`` and ``ours``.
+``transcripts/`` holds the transcripts of the tutorial's server. ``kept`` has the
+behaviour that every rewrite must have; ``repaired`` has pairs, ``original`` and
+``ours``.
 """
 
 from __future__ import annotations

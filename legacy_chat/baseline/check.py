@@ -1,9 +1,9 @@
-"""Hold a server against a transcript: the same actions, and is it the same that comes?
+"""Check a server against a transcript: repeat the actions, and compare the answers.
 
-Rule 1: same, different, not played: an outcome is one of the three, and what could not
-be played to its end is never the same.
-Rule 2: the first difference ends a conversation, because everything after it may follow
-from it.
+Rule 1: an outcome is same, different, or not played. A conversation that was not played
+to its end is never the same.
+Rule 2: the first difference ends a conversation, because it may cause everything after
+it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["Result", "check"]
 
 
 class Result(NamedTuple):
-    """What came of one transcript on one server.
+    """The result of one transcript on one server.
 
     Attributes:
-        name: the transcript's; on: the server's, such as its loop.
-        steps: that were played; seconds: that they took.
-        difference: if the server answered otherwise.
-        error: why it could not be played; skipped: why it was not tried.
-        note: why the outcome may not be the server's fault.
+        name: the transcript's name; on: the server's, such as its loop.
+        steps: the number of steps played; seconds: their duration.
+        difference: the first difference; None for none.
+        error: why the transcript could not be played; skipped: why it was not tried.
+        note: why the server may not have caused the outcome.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Result(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """same, different, error or skipped."""
+        """Return "same", "different", "error" or "skipped"."""
         if self.difference is not None:
             return "different"
         return "error" if self.error else "skipped" if self.skipped else "same"
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the result as a JSON object."""
         found = self.difference
         return {
             "transcript": self.name,
@@ -79,8 +79,8 @@ def check(
     """Play the transcript's actions to the server at *place*, and compare.
 
     Args:
-        cut: cut every message so, whatever the transcript says; its framing must allow
-            for it.
+        cut: the cut of every message, in place of the transcript's; the framing must
+            be "stream".
         stepped: called after each step.
     """
     begin = time.monotonic()
@@ -114,7 +114,7 @@ def check(
 
 
 def _rest(steps: int, conversation: Conversation) -> Difference | None:
-    """What comes too late for the last step."""
+    """Return the difference made by data after the last step."""
     return compare(steps + 1, Action("nobody", "wait"), {}, conversation.rest())
 
 

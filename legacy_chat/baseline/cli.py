@@ -1,8 +1,8 @@
 """``legacy-chat baseline``: record, check, show, diff, minimise, fuzz.
 
-Rule 1: the exit status is 0 (the same), 1 (different) or 2 (it could not be run).
-Rule 2: what goes wrong outside of the tool is one line on standard error.
-Rule 3: standard output has what was asked for; progress goes to a terminal alone.
+Rule 1: the exit status is 0 (the same), 1 (different) or 2 (the command failed).
+Rule 2: a failure outside the tool is one line on standard error.
+Rule 3: standard output has only the requested output; progress goes to a terminal only.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ PROGRAM = "legacy-chat baseline"
 
 SAME, DIFFERENT, COULD_NOT = 0, 1, 2
 
-# The largest numbers that options take: columns, servers at a time, repetitions.
+# The largest values of options: columns, simultaneous servers, repetitions.
 WIDEST = 10_000
 MOST_JOBS = 1000
 MOST_TIMES = 1_000_000
@@ -298,7 +298,7 @@ def _show_one(transcript: Transcript, given: argparse.Namespace) -> None:
 
 
 def _pair(given: argparse.Namespace, profile: Profile) -> Pair:
-    """The reference, and the server that is held against it."""
+    """Return the reference and the server to compare with it."""
     if not given.command and not given.connect and not given.loop:
         raise RunError("which server? Say --command, --connect or --loop")
     reference = given.reference or profile.server
@@ -319,7 +319,7 @@ def _pair(given: argparse.Namespace, profile: Profile) -> Pair:
 
 
 def _targets(given: argparse.Namespace, profile: Profile) -> list[Target]:
-    """The servers that are meant: given, or this installation's."""
+    """Return the servers from the options, or the profile's reference server."""
     command = given.command or ("" if given.connect else profile.server)
     if not command and not given.connect:
         raise RunError(
@@ -370,7 +370,7 @@ def _counted(steps: Iterable[Step], progress: Progress) -> Iterator[Step]:
 
 
 def _warner(progress: Progress) -> Callable[[str], None]:
-    """A function that writes a warning to standard error."""
+    """Return a function that writes a warning to standard error."""
 
     def warn(line: str) -> None:
         progress.erase()
@@ -382,7 +382,7 @@ def _warner(progress: Progress) -> Callable[[str], None]:
 def _written(
     given: argparse.Namespace, profile: Profile, title: str, found: Played
 ) -> int:
-    """Write and show what two servers answer differently."""
+    """Write the conversation that two servers answer differently, and print it."""
     reference = given.reference or profile.server
     name = _profile_name(given) or profile.name
     header = Header(title, reference, name, profile.framing, witness=True)
@@ -400,7 +400,7 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _keep(output: Path, inputs: Iterable[Path]) -> None:
-    """Write to no file that is read."""
+    """Raise RunError if *output* is one of the *inputs*."""
     if output.exists() and any(
         each.exists() and each.samefile(output) for each in inputs
     ):
@@ -611,7 +611,7 @@ def _columns(text: str) -> int:
 
 
 def _count(text: str, most: int) -> int:
-    # A text of thousands of digits is a number to nobody.
+    # int() raises for thousands of digits.
     if (
         not text.isdecimal()
         or len(text) > len(str(MOST_TIMES))

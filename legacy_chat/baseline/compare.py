@@ -1,7 +1,7 @@
-"""What is different, and where exactly.
+"""Differences between two answers, and the first byte of each.
 
-Rule 1: what a client got in a step is compared as one string of bytes and an end: never
-packet by packet, never by time.
+Rule 1: the bytes that a client received in a step are compared as one string, with the
+end of the connection: never by packet, never by time.
 Rule 2: a difference is shown with both sides, around the first byte that differs.
 """
 
@@ -20,18 +20,17 @@ __all__ = ["Difference", "compare", "differences", "first_difference"]
 BEFORE = 24
 AFTER = 40
 
-# Clients of one step that are shown: in a full room all have missed the same.
+# Clients of one step that are shown: in a full room, all miss the same data.
 SHOWN = 3
 
 
 class Difference(NamedTuple):
-    """The answers to one action that were to be the same.
+    """Two different answers to one action.
 
     Attributes:
-        at: the step.
-        recorded: what should have come, now: what came; all clients' of the step.
-        error: why nothing is known of what came, where one server can be played to and
-            the other cannot.
+        at: the number of the step.
+        recorded: the expected data of all clients; now: the received data.
+        error: why there is no received data: the other server could not be played to.
     """
 
     at: int
@@ -41,12 +40,12 @@ class Difference(NamedTuple):
     error: str = ""
 
     def clients(self) -> list[str]:
-        """Who got something else, in the order of their coming."""
+        """Return the clients whose data differs, in the order of their appearance."""
         names = dict.fromkeys([*self.recorded, *self.now])
         return [each for each in names if self._pair(each)[0] != self._pair(each)[1]]
 
     def lines(self, left: str = "recorded", right: str = "now") -> Iterator[str]:
-        """For people: the step, and for each client concerned both sides."""
+        """Return lines of text: the step, then both sides for each such client."""
         client = self.action.client
         yield f"step {self.at}: {client} {does(self.action)}"
         if self.error:
@@ -60,7 +59,7 @@ class Difference(NamedTuple):
             yield f"  and {len(others)} clients more: {', '.join(others)}"
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the difference as a JSON object."""
         pairs = {name: self._pair(name) for name in self.clients()}
         return {
             "at": self.at,
@@ -82,12 +81,12 @@ class Difference(NamedTuple):
 
 
 def compare(at: int, action: Action, recorded: Heard, now: Heard) -> Difference | None:
-    """The difference in one step, if there is one."""
+    """Return the difference in one step; None if there is none."""
     return None if recorded == now else Difference(at, action, recorded, now)
 
 
 def differences(left: Transcript, right: Transcript) -> Iterator[Difference | str]:
-    """Where two transcripts differ: in answers, or, and there it ends, in actions."""
+    """Yield the differences in answers, up to the first difference in actions."""
     pairs = zip_longest(left.steps, right.steps)
     for at, (one, other) in enumerate(pairs, 1):
         if one is None or other is None or one.action != other.action:
@@ -99,7 +98,7 @@ def differences(left: Transcript, right: Transcript) -> Iterator[Difference | st
 
 
 def first_difference(one: bytes, other: bytes) -> int:
-    """The first byte that differs, or its character's first."""
+    """Return the index of the first different byte, or of its character's start."""
     first = next(
         (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
         min(len(one), len(other)),
@@ -138,12 +137,12 @@ def _excerpt(each: Got, start: int, first: int) -> str:
 
 
 def _start(data: bytes, first: int) -> int:
-    """Where to begin to show: a little before, and not within a character."""
+    """Return the start of the excerpt: BEFORE bytes earlier, not within a character."""
     return _whole(data, max(0, first - BEFORE))
 
 
 def _whole(data: bytes, place: int) -> int:
-    """The same place, or the beginning of the character that it is in."""
+    """Return *place*, or the start of the character that contains it."""
     start = place
     while 0 < start < len(data) and place - start < 3 and 0x80 <= data[start] < 0xC0:
         start -= 1

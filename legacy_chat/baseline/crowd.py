@@ -1,10 +1,9 @@
-"""The clients of a conversation: plain sockets, read by one selector.
+"""The client pool of a conversation: plain sockets, read through one selector.
 
-Rule 1: reading never waits for one client while another has something to say.
-Rule 2: nobody reads while a message is being sent, unless the server takes no more of
-it: a server with a backlog is another one than a server without.
-Rule 3: waiting has a limit, and reaching it is an error. It holds while data arrives,
-too.
+Rule 1: reads never wait for one client while another one is readable.
+Rule 2: no client is read while a message is being sent, unless the server accepts no
+more of it, because a server with a backlog may behave differently.
+Rule 3: each wait has a limit, also while data arrives; exceeding it is an error.
 Rule 4: one step receives a limited number of bytes, so that memory is bounded.
 """
 
@@ -19,16 +18,16 @@ from legacy_chat.baseline.errors import RunError
 
 __all__ = ["Client", "Crowd"]
 
-# Seconds in which a server takes nothing, after which it may wait for us to read.
+# Seconds without progress of a send, after which the server may be waiting for a read.
 STALL = 0.1
 
-# Seconds between two looks, from then on.
+# Seconds of each poll from then on.
 LOOK = 0.01
 
-# Bytes of one read.
+# Maximum bytes of one read.
 READ_SIZE = 1 << 18
 
-# Bytes that all clients together may receive in one step.
+# Maximum bytes that all clients together may receive in one step.
 STEP_SIZE = 1 << 26
 
 
@@ -36,8 +35,8 @@ class Client:
     """One connection.
 
     Attributes:
-        got: what has come since the last step; end: how it has ended, or nothing.
-        mute: has said that it says no more.
+        got: data received since the last step; end: how the connection ended, or "".
+        mute: whether the client has half-closed the connection.
     """
 
     def __init__(self, name: str, sock: socket.socket) -> None:
@@ -51,20 +50,20 @@ class Client:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Its IP address and port, as the server sees them."""
+        """Return the client's IP address and port, as the server sees them."""
         ip, port = self.sock.getsockname()[:2]
         return ip, port
 
     def acknowledge(self) -> None:
-        """What has come, at once: a server without TCP_NODELAY waits for that.
+        """Acknowledge received data at once, for a server without TCP_NODELAY.
 
-        The kernel would take 40 ms for it whenever we have nothing to send.
+        Such a server waits for it. Without data to send, the kernel delays it by 40 ms.
         """
         if hasattr(socket, "TCP_QUICKACK") and not self.end:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def read(self) -> None:
-        """Take what is there, or the end."""
+        """Read the available data, or the end of the connection."""
         try:
             data = self.sock.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -78,10 +77,10 @@ class Client:
 
 
 class Crowd:
-    """All clients by name, in the order of their coming.
+    """All clients by name, in the order of their arrival.
 
     Args:
-        timeout: seconds that anything which must come may take.
+        timeout: seconds to wait for anything that must arrive.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -99,32 +98,32 @@ class Crowd:
         return self._clients[name]
 
     def add(self, name: str, sock: socket.socket) -> Client:
-        """A client on a connected socket, which the crowd owns from here on."""
+        """Add a client on a connected socket, which the crowd owns from now on."""
         client = self._clients[name] = Client(name, sock)
         self._selector.register(sock, selectors.EVENT_READ, client)
         return client
 
     def remove(self, name: str) -> None:
-        """Close it. What it has not read is lost."""
+        """Close the client. Its unread data is lost."""
         client = self._clients.pop(name)
         if not client.end:
             self._selector.unregister(client.sock)
         client.sock.close()
 
     def reset(self, name: str) -> None:
-        """Close it with a reset in place of a FIN."""
+        """Close the client with a reset instead of a FIN."""
         linger = b"\1\0\0\0\0\0\0\0"
         self[name].sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.remove(name)
 
     def close(self) -> None:
-        """Close everybody, who came last first. Nothing happens the second time."""
+        """Close all clients, the last one first. A second call does nothing."""
         for client in reversed(list(self)):
             self.remove(client.name)
         self._selector.close()
 
     def send(self, client: Client, data: bytes) -> None:
-        """Send all of it; a server that has closed is found out by reading."""
+        """Send all of *data*. If the server has closed, the next read detects that."""
         left = memoryview(data)
         last = time.monotonic()
         patience = STALL
@@ -141,20 +140,20 @@ class Crowd:
                 left, last = left[sent:], time.monotonic()
 
     def shut(self, client: Client) -> None:
-        """Say that it says no more."""
+        """Half-close the connection: the client sends no more data."""
         client.mute = True
         if not client.end:
             try:
                 client.sock.shutdown(socket.SHUT_WR)
             except OSError:
-                # The server has reset it: reading tells.
+                # The server has reset the connection, as the read detects.
                 client.read()
 
     def pump(self, seconds: float) -> bool:
-        """Wait so long for anything; read all that is there; whether there was any.
+        """Poll for *seconds* and read the ready clients; return whether any was ready.
 
         Raises:
-            RunError: the step has received too many bytes.
+            RunError: the step has received more than STEP_SIZE bytes.
         """
         events = self._selector.select(max(0.0, seconds))
         for key, _ in events:
@@ -175,10 +174,10 @@ class Crowd:
         holds: Callable[[Client], bool],
         seconds: float | None = None,
     ) -> list[Client]:
-        """Read until it holds for all of them; return those for whom it does not.
+        """Read until *holds* is true for all of *waiting*; return the other clients.
 
         Args:
-            seconds: at most; None for the crowd's timeout.
+            seconds: the longest wait; None for the crowd's timeout.
         """
         end = time.monotonic() + (self.timeout if seconds is None else seconds)
         left = [client for client in waiting if not holds(client)]
@@ -198,7 +197,7 @@ class Crowd:
             return bool(selector.select(seconds))
 
     def _make_room(self, client: Client, last: float) -> None:
-        """The server may wait for us to read, before it takes more."""
+        """Read, because the server may accept no more data before that."""
         self.pump(LOOK)
         if time.monotonic() - last > self.timeout:
             raise RunError(

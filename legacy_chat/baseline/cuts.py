@@ -1,6 +1,6 @@
-"""How a message is cut into segments: "every byte", "at 3 7", "random 42", or not.
+"""Cuts of a message into segments: "every byte", "at 3 7", "random 42", or "" for none.
 
-Rule: the pieces are the message, whole and in order, and none of them is empty.
+Rule: the joined segments are the message, and no segment is empty.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ EXAMPLES = '"every byte", "at 3", "at 3 7", "random 42"'
 
 
 def cut(data: bytes, how: str) -> list[bytes]:
-    """The segments of *data*.
+    """Return the segments of *data*.
 
     Args:
-        how: "at N M …": before the Nth and the Mth byte, counted from 0; "random SEED":
-            about one cut in three bytes, the same for the same seed and data.
+        how: "at N M …" cuts before the Nth and the Mth byte, counted from 0. "random
+            SEED" makes about one cut in three bytes, the same for the same seed and
+            size.
 
     Raises:
-        ValueError: there is no such cut.
+        ValueError: *how* is not a cut.
     """
     places = [0, *_places(len(data), how), len(data)]
     pairs = itertools.pairwise(places)
@@ -29,7 +30,7 @@ def cut(data: bytes, how: str) -> list[bytes]:
 
 
 def is_cut(how: str) -> bool:
-    """Whether it is a way to cut."""
+    """Return whether *how* is a cut."""
     try:
         cut(b"", how)
     except ValueError:

@@ -1,6 +1,7 @@
-"""What can go wrong around a conversation, as opposed to in it.
+"""Errors that keep a conversation from being played or read.
 
-Rule: a difference between two servers is no error, and an error is never "the same".
+Rule: a difference between two servers is not an error, and an error is never "the
+same".
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ __all__ = [
     "RunError",
 ]
 
-# Before each line, in the message of an error, that a server has printed which failed.
+# In an error's message, the prefix of each output line of a server that failed.
 LAST_WORDS = "\n  | "
 
 
 class RunError(Exception):
-    """A conversation could not be played to its end: nothing is known of the server."""
+    """A conversation that was not played to its end: the server's answer is unknown."""
 
 
 class NeverQuietError(RunError):
-    """Data kept arriving, so a step had no end."""
+    """Data kept arriving, so that a step did not end."""
 
     def __init__(self, quiet: float, timeout: float) -> None:
         super().__init__(
@@ -31,8 +32,8 @@ class NeverQuietError(RunError):
 
 
 class ReferenceFailedError(RunError):
-    """It is the reference that a conversation could not be played to."""
+    """A conversation that could not be played to the reference server."""
 
 
 class FormatError(ValueError):
-    """A file is not what it should be; the message says which, where, and why."""
+    """An invalid file; the message has its name, the place and the reason."""

@@ -1,35 +1,37 @@
-"""When a step is over: the proof of a witness.
+"""The fence: a barrier that proves that a step is over.
 
-The witness is a client of ours that is in the room from the beginning to the end. After
-each action it says three words that nobody else says, the next one when the one before
-has come back to it. That is enough, and fewer are not:
+The witness is the tool's own client, connected during the whole conversation. After
+each action it sends three unique messages, the *words*. It sends each word when the
+previous one has come back. Three words are sufficient and necessary:
 
-- The action has reached the server's sockets when the call that did it returns, before
-  anything that the witness says afterwards (see ``on_one_cpu``).
-- The first word came back, so a turn has looked at the sockets since. It may have
-  looked at the acting client's before the action and at the witness's after it, for
-  select() looks at them one by one. The *next* turn finds the action at the latest.
-- The second word may be read in that very turn, before the action. The third is said
-  when the second has come back, so it is read in a later turn: whoever is in the room
-  gets everything that the action caused, then the third word.
-- Last words and the end after them take a read each, so two turns, and four words.
-- Whoever was thrown out, or has left, gets its end in place of the last word. So each
-  client is listened to until it has got one or the other, and the step is over.
-- A message that takes several reads takes as many turns. Each brings something to
-  somebody, so the step is over when three words in a row come and nothing else does.
-- Whoever has not got the last word may not be in the room yet: a server may let clients
-  in over several turns. So there is one more word, until everybody has got the last.
+- The action has reached the server's sockets when its system call returns, before
+  anything that the witness sends afterwards (see ``on_one_cpu``).
+- The first word came back, so a turn has polled the sockets since. select() checks them
+  one by one: the turn may have checked the acting client's socket before the action and
+  the witness's after it. The *next* turn finds the action at the latest.
+- The server may read the second word in that turn, before the action. The witness sends
+  the third one when the second has come back, so the server reads it in a later turn.
+  Each client in the room receives everything that the action caused, then this word.
+- Data and the close after it take one read each, so two turns, and four words.
+- A client that was disconnected, or has left, receives EOF or a reset instead of the
+  last word. The step is over when each client has received one of them.
+- A message that takes several reads takes as many turns. Each turn sends data to some
+  client. So the step is over when three words in a row arrive and nothing else does.
+- A client without the last word may not be in the room yet, because a server may accept
+  clients over several turns. So the witness sends more words until all clients have
+  received the last one.
 
-Rule 1: a turn calls every channel that was ready when it looked, and none again before
-it has looked again. It need not call them in any order.
-Rule 2: nobody says last words before a reset. The witness's words may be read first,
-in the same turn; sending them on then fails, and the server, the original too, closes
-the client with its last words unread. After an ordinary end the first word can still
-be sent; and a server looks at the witness, who came first, before it looks at the
-client, so it has found the client by the second.
-Rule 3: a witness that is thrown out is an event like others, and the last.
+Rule 1: a turn dispatches to every channel that was ready when polled, in any order, and
+to none twice before the next poll.
+Rule 2: no client sends data right before a reset. The server may read the witness's
+word first, in the same turn. Forwarding the word then fails, and the server, also the
+original one, closes the client with its data unread. After a normal close, the first
+word can still be sent. A server polls the witness, which connected first, before the
+client, so it has found the close by the second word.
+Rule 3: the disconnection of the witness is an event like any other, and the last one.
 
-A server with a thread for each client keeps neither rule: that one needs the quiet.
+A server with one thread for each client keeps neither of the first two rules; without a
+fence, the steps end by quiet.py.
 """
 
 from __future__ import annotations
@@ -47,10 +49,10 @@ from legacy_chat.baseline.profile import FenceWords
 
 __all__ = ["WITNESS", "Fence", "on_one_cpu"]
 
-# The witness's name; what it has heard of the others can be part of what is told.
+# The witness's name; a transcript may include the data that it received.
 WITNESS = "witness"
 
-# Bytes of a send that is read whole. The loopback's segments take 65,483.
+# Bytes of a send that one read returns whole. Segments of the loopback have 65,483.
 ONE_READ = 16384
 
 # Added to an error when the words do not arrive.
@@ -59,7 +61,7 @@ NEEDS = (
     "witness included; for any other server, leave [fence] out of the profile"
 )
 
-# Seconds after which somebody who has not got a word gets another one.
+# Seconds to wait for a word at all clients before the witness sends another one.
 GRACE = 0.1
 
 
@@ -67,8 +69,8 @@ class Fence:
     """The witness and its words.
 
     Args:
-        crowd: the clients of the conversation; the witness has just come to it.
-        address: the witness's, as the server writes it.
+        crowd: the clients of the conversation, with the witness.
+        address: the witness's address, as the server writes it.
     """
 
     def __init__(self, crowd: Crowd, words: FenceWords, address: bytes) -> None:
@@ -85,10 +87,11 @@ class Fence:
         self._last = 0
 
     def begin(self) -> None:
-        """Let the witness introduce itself, and see that it is heard.
+        """Send the witness's hello and a first word, and wait for them.
 
         Raises:
-            RunError: it is not.
+            RunError: the welcome or the word does not arrive, or the server has closed
+                the witness.
         """
         words = self._words
         self._crowd.send(self._witness, words.hello)
@@ -110,10 +113,10 @@ class Fence:
             raise RunError("the server has closed the witness, which had done nothing")
 
     def settle(self, action: Action) -> None:
-        """Return when everything that *action* causes has come.
+        """Return when everything that *action* causes has arrived.
 
         Raises:
-            RunError: the witness's words do not come back, or not to everybody.
+            RunError: the words do not arrive at the witness, or at another client.
         """
         ends = bool(action.data) and action.do != "send"
         for _ in range(self._words.last_words if ends else self._words.words):
@@ -122,19 +125,19 @@ class Fence:
         if len(action.data) > ONE_READ:
             self._until_words_come_alone()
         if self._witness.end:
-            # The server is gone; the others get their ends as well.
+            # The server is gone; wait for the ends of the other connections.
             self._crowd.until(self._crowd, lambda client: bool(client.end), GRACE)
 
     def clean(self, data: bytes) -> bytes:
-        """What was got, without the words that were said since the last step."""
+        """Return *data* without the words sent since the last step."""
         return self._any_word.sub(self._without, data)
 
     def forget(self) -> None:
-        """The step is told: what was said in it will not come any more."""
+        """End the step: none of its words can arrive any more."""
         self._first = self._last + 1
 
     def _hear_back(self) -> None:
-        """Say the next word, and wait until it has come back to the witness."""
+        """Send the next word, and wait until it has come back to the witness."""
         if not self._say_next():
             raise RunError(
                 "the witness said something, and nothing came back in "
@@ -142,7 +145,7 @@ class Fence:
             )
 
     def _say_next(self) -> bool:
-        """Send the next word; return whether the witness got it back, or its end."""
+        """Send the next word; return whether the witness received it, or its end."""
         if self._witness.end:
             return True
         self._last += 1
@@ -153,7 +156,7 @@ class Fence:
         return not self._crowd.until([self._witness], lambda c: bool(c.end) or holds(c))
 
     def _everybody_hears(self) -> None:
-        """Each client gets the last word, or its end."""
+        """Wait until each client has received the last word, or its end."""
         end = time.monotonic() + self._crowd.timeout
         while deaf := self._crowd.until(self._crowd, self._has_heard, GRACE):
             if self._witness.end:
@@ -184,11 +187,11 @@ class Fence:
         return bool(client.end) or any(each in client.got for each in self._expected())
 
     def _say(self) -> bytes:
-        """The last word, as the witness sends it."""
+        """Return the last word, as the witness sends it."""
         return self._words.say.replace(b"{n}", b"%d" % self._last)
 
     def _expected(self) -> list[bytes]:
-        """The forms in which the last word may arrive."""
+        """Return the forms in which the last word may arrive."""
         return [form.replace(b"{n}", b"%d" % self._last) for form in self._forms]
 
     def _without(self, match: re.Match[bytes]) -> bytes:
@@ -204,11 +207,11 @@ def _last_of(client: Client) -> str:
 
 @contextmanager
 def on_one_cpu() -> Iterator[None]:
-    """Let this thread send from one processor, so that nothing overtakes anything.
+    """Bind this thread to one processor, so that its segments arrive in order.
 
     On the loopback, Linux queues a segment at the sender's processor and normally
-    delivers it before send() returns. Under load it may leave it for later; a thread
-    that has moved to another processor would then overtake itself.
+    delivers it before send() returns. Under load, Linux may deliver it later. A segment
+    sent from another processor could then arrive first.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield

@@ -1,25 +1,25 @@
-"""The transcript: what was done to a server and what everybody got, a line an event.
+"""The transcript: clients' actions and the data they received, one event a line.
 
     {"format": "legacy-chat-transcript", "version": 1, "title": "K2: held back"}
     {"at": 1, "client": "a", "do": "open"}
     {"at": 2, "client": "a", "do": "send", "data": "hello"}
     {"at": 2, "client": "a", "got": "hell"}
 
-JSON Lines in UTF-8, made for a diff. A line with "do" begins a step, and the lines with
-"got" that follow say what came of it, for each client the whole of the step in one. A
-scenario is the same without "got" and, if its author likes, without "at".
+JSON Lines in UTF-8, made for a diff. A line with "do" begins a step. The lines with
+"got" after it have the data of the step, all of a client's data in one line. A scenario
+is the same file without "got"; its "at" is optional.
 
-Rule 1: what is not UTF-8 is written as ``{"base64": …}``; so is a text that is just
-``eof``, ``reset`` or ``refused``, because those are the ends of a connection.
-Rule 2: what cannot be seen is written as an escape.
-Rule 3: reading what was written, and writing what was read, change nothing.
-Rule 4: no more than a step is in memory, however long the file.
-Rule 5: ``{a}`` stands for a bound value (see names.py). Where somebody has really said
-it, it is written ``{{}a}``.
+Rule 1: data that is not UTF-8 is written as ``{"base64": …}``; so is a text that equals
+``eof``, ``reset`` or ``refused``, because those denote the end of a connection.
+Rule 2: invisible characters are written as escapes.
+Rule 3: writing and reading a transcript are exact inverses.
+Rule 4: at most one step is in memory, however long the file.
+Rule 5: ``{a}`` stands for a bound value (see names.py). The same text in real data is
+written ``{{}a}``.
 
-Beyond the design: the header's "profile" (what its words mean), "framing", "host" (come
-this way, not by the server's usual address) and "witness" (what the fence's witness got
-is in it, too); an action's "cut"; and the ends "reset" and "refused".
+Beyond the design: the header's "profile" (how the data is interpreted), "framing",
+"host" (the address for the clients, not the server's usual one) and "witness" (the data
+of the fence's witness is included); an action's "cut"; the ends "reset" and "refused".
 """
 
 from __future__ import annotations
@@ -63,34 +63,34 @@ __all__ = [
     "visible_json",
 ]
 
-# What an error calls it.
+# The name of standard output in errors.
 STDOUT = "standard output"
 
 FORMAT = {"format": "legacy-chat-transcript", "version": 1}
 
-# How a connection ends: in order, with a reset, or before it was one.
+# How a connection ends: with EOF, with a reset, or refused before it was made.
 ENDS = ("eof", "reset", "refused")
 
-# What a client can do, and whether it can say something with it.
+# The actions of a client, and whether each can send data.
 DEEDS = {"open": False, "send": True, "drop": True, "reset": True, "half-close": True}
 
-# Whether it matters how a message is cut into segments.
+# Whether the cut of a message into segments matters: yes, or no.
 FRAMINGS = ("segment", "stream")
 
-# An address or a name: a command gets it as {host}, and it is no option.
+# An address or a name. It replaces {host} in a command, and must not be an option.
 HOST = re.compile(r"[\w:][\w.:%-]*")
 
-# Bytes of a line at most: a file without lines must not fill the memory.
+# Maximum bytes of a line: a file without line ends must not fill the memory.
 LONGEST_LINE = 1 << 27
 
 # Characters of a wrong value that an error shows.
 SHOWN = 60
 
 
-# Seconds of quiet at most.
+# The maximum of quiet, in seconds.
 LONGEST_QUIET = 3600.0
 
-# What a value of the header must be, by its type.
+# The rule for a value of the header, by its type.
 RULES = {
     str: "a text",
     bool: "true or false",
@@ -99,14 +99,14 @@ RULES = {
 
 
 class Action(NamedTuple):
-    """What a client does in a step.
+    """The action of a client in a step.
 
     Attributes:
         do: "open", "send"; "drop" closes the socket, "reset" closes it with a reset,
-            "half-close" goes on listening.
-        data: what is sent; before a drop or a half-close: the last words, with nothing
-            waited for in between.
-        cut: how it is cut into segments, see cuts.py; nothing for one segment.
+            "half-close" still receives.
+        data: the data to send; with a drop or a half-close, it is sent right before,
+            without a wait in between.
+        cut: the cut of the data into segments, see cuts.py; "" for one segment.
     """
 
     client: str
@@ -116,38 +116,38 @@ class Action(NamedTuple):
 
 
 class Got(NamedTuple):
-    """What one client got in a step, and how its connection ended if it did.
+    """The data that one client received in a step, and the end of its connection.
 
     Attributes:
-        end: one of ENDS, or nothing.
+        end: one of ENDS; "" while the connection is open.
     """
 
     data: bytes = b""
     end: str = ""
 
 
-# What was got in a step, by client. Who got nothing is not in it.
+# The data of a step, by client. A client that received nothing is not in it.
 Heard = dict[str, Got]
 
 
 class Step(NamedTuple):
-    """An action, and what everybody got of it, in the order of their coming."""
+    """An action, and the data that it caused, by client in the order of arrival."""
 
     action: Action
     heard: Heard
 
 
 class Header(NamedTuple):
-    """What holds for a whole transcript.
+    """The properties of a whole transcript.
 
     Attributes:
-        profile: the name of the profile that it was recorded with.
-        framing: "segment": the same bytes cut otherwise are another conversation;
-            "stream": the cut must not matter. Nothing: as the profile says.
-        cut: how every send is cut that does not say otherwise.
-        host: the address by which the clients come, if not the server's own.
-        witness: what the witness of the fence got is in the transcript, too.
-        quiet: seconds without a byte that ended a step; 0 if a fence did.
+        profile: the name of the profile of the recording.
+        framing: "segment": the same bytes in other segments are another conversation;
+            "stream": the cut must not matter. "" for the profile's framing.
+        cut: the cut of every send without its own.
+        host: the address that the clients connect to, if not the server's own.
+        witness: whether the data of the fence's witness is included.
+        quiet: seconds without data that ended a step; 0 if a fence did.
     """
 
     title: str = ""
@@ -161,10 +161,10 @@ class Header(NamedTuple):
 
 
 class Transcript(NamedTuple):
-    """What happened, under a title.
+    """A header and the steps.
 
     Attributes:
-        steps: read anew whenever somebody walks over them.
+        steps: for a file, each iteration reads them again.
     """
 
     header: Header
@@ -172,13 +172,13 @@ class Transcript(NamedTuple):
 
 
 def load(path: Path) -> Transcript:
-    """The transcript or scenario at *path*; ``-`` is standard input.
+    """Return the transcript or scenario at *path*; ``-`` is standard input.
 
-    What is no regular file can be read once only, and is in memory as a whole.
+    A file that is not regular can be read only once, so all of it is kept in memory.
 
     Raises:
-        FormatError: its header is none. Later lines raise it when they are reached.
-        OSError: it cannot be read.
+        FormatError: the header is invalid. A later line raises it when it is reached.
+        OSError: the file cannot be read.
     """
     if str(path) == "-":
         return _standard_input(sys.stdin)
@@ -192,23 +192,23 @@ def load(path: Path) -> Transcript:
 
 
 def parse(text: str | bytes, name: str = "transcript") -> Transcript:
-    """The transcript that is written in *text*, all of it in memory.
+    """Return the transcript in *text*, all of it in memory.
 
     Raises:
-        FormatError: it is none; the line is named.
+        FormatError: *text* is not a transcript; the message names the line.
     """
     data = text.encode("utf8", "surrogatepass") if isinstance(text, str) else text
     return _whole(data.split(b"\n"), name)
 
 
 def save(path: Path, transcript: Transcript) -> int:
-    """Write it, step by step, in place of what is there; return how many steps.
+    """Write *transcript*, step by step; return the number of steps.
 
-    Nothing is replaced before the last step is there; ``-`` is standard output. A new
-    file can be read by its owner alone: it holds what people have said.
+    An existing file is replaced only after the last step; ``-`` is standard output.
+    Only the owner can read a new file, because it holds private conversations.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if str(path) == "-":
         return _write(_print_to(standard_output()), transcript)
@@ -217,12 +217,12 @@ def save(path: Path, transcript: Transcript) -> int:
 
 
 def unparse(transcript: Transcript) -> str:
-    """The lines of a transcript, each with its end."""
+    """Return the lines of a transcript as text."""
     return "".join(_all_lines(transcript))
 
 
 def text_of(data: bytes) -> str | dict[str, str]:
-    """How bytes are written in JSON."""
+    """Return the JSON value for *data*: a text, or ``{"base64": …}``."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -233,10 +233,10 @@ def text_of(data: bytes) -> str | dict[str, str]:
 
 
 def data_of(value: Any) -> bytes:
-    """The bytes that are written so.
+    """Return the bytes for a JSON value.
 
     Raises:
-        ValueError: they are not.
+        ValueError: *value* is not a text or ``{"base64": …}``.
     """
     if isinstance(value, str):
         return _utf8(value)
@@ -251,7 +251,7 @@ def data_of(value: Any) -> bytes:
 
 
 def named(value: object) -> str:
-    """A wrong value as an error shows it: on one line, and short."""
+    """Return a wrong value for an error: on one line, and short."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     if isinstance(value, str):
@@ -260,7 +260,7 @@ def named(value: object) -> str:
 
 
 class _Steps:
-    """The steps of a file, which is read again by everybody who walks over them."""
+    """The steps of a file; each iteration reads the file again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -275,7 +275,7 @@ class _Steps:
 
 @lru_cache(1)
 def _standard_input(stream: TextIO | None) -> Transcript:
-    """What can be read once only, and may be asked for again."""
+    """Return the transcript on *stream*, cached because it can be read only once."""
     if stream is None:
         raise OSError("standard input is closed")
     return _whole(_lines(stream.buffer, "standard input"), "standard input")
@@ -375,7 +375,7 @@ def _event(line: str, where: str) -> dict[str, Any]:
             f"{where}: not JSON: {error.msg} at column {error.colno}: {named(line)}"
         ) from None
     except (ValueError, RecursionError) as error:
-        # A number of thousands of digits, or lists in lists in lists.
+        # A number of thousands of digits, or too deeply nested lists.
         raise FormatError(f"{where}: not JSON: {error}: {named(line)}") from None
     if not isinstance(event, dict):
         raise FormatError(f"{where}: {named(line.strip())} is no object")
@@ -446,7 +446,7 @@ def _write(write: Callable[[str], object], transcript: Transcript) -> int:
 
 
 def _all_lines(transcript: Transcript) -> Iterator[str]:
-    """The header's line, then for each step its lines in one."""
+    """Yield the header's line, then the lines of each step as one text."""
     said = {k: v for k, v in transcript.header._asdict().items() if v or k == "title"}
     yield _visible({**FORMAT, **said})
     for at, step in enumerate(transcript.steps, 1):
@@ -473,7 +473,7 @@ def _visible(event: dict[str, Any]) -> str:
 
 
 def visible_json(text: str) -> str:
-    """The same JSON, with what cannot be seen as escapes; its lines stay lines."""
+    """Return the same JSON with invisible characters escaped, except newlines."""
     if is_printable(text):
         return text
     return "".join(
@@ -483,10 +483,10 @@ def visible_json(text: str) -> str:
 
 
 def standard_output() -> TextIO:
-    """Standard output for a file's text: in UTF-8, whatever the terminal has.
+    """Return standard output, set to UTF-8 whatever the terminal's encoding is.
 
     Raises:
-        OSError: it is closed.
+        OSError: standard output is closed.
     """
     if sys.stdout is None:
         raise OSError(f"{STDOUT} is closed")

@@ -1,10 +1,10 @@
-"""Random conversations, to find what the author of a rewrite did not think of.
+"""Random conversations, to find cases that the author of a rewrite did not consider.
 
-Rule 1: a conversation follows from its seed, its number and the reference's answers
-alone; what was found can be found again.
-Rule 2: who is thrown out says nothing more: the author listens to the reference.
-Rule 3: a difference counts when it comes again on new servers. One that does not is
-told apart, and not forgotten.
+Rule 1: a conversation depends only on its seed, its number and the reference's answers,
+so a difference can be reproduced.
+Rule 2: a client that the reference has disconnected sends nothing more.
+Rule 3: a difference counts if it occurs again on new servers. Other differences are
+reported as unsteady.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from legacy_chat.baseline.profile import Profile
 
 __all__ = ["Author", "Hunt", "Outcome", "hunt"]
 
-# How often a difference is looked for again.
+# Attempts to reproduce a difference.
 AGAIN = 3
 
-# Messages that are made up before a client that must not say any of them leaves.
+# Attempts to generate a message that the profile allows; then the client leaves.
 TRIES = 50
 
-# Of a stream's messages, how many are cut: where that must not matter.
+# The share of messages that are cut, where the framing is "stream".
 CUT = 0.2
 
 
 class Hunt(NamedTuple):
-    """How long to look.
+    """The extent of a search.
 
     Attributes:
-        seconds: at most; conversations: at most; 0 for no limit, for either.
-        first: the number of the first one.
+        seconds: the longest duration; conversations: the maximum; 0 for no limit.
+        first: the number of the first conversation.
     """
 
     seed: int = 0
@@ -48,11 +48,11 @@ class Hunt(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of it.
+    """The result of a search.
 
     Attributes:
-        number: of the conversation that differed; found: its shortest form.
-        unsteady: numbers of those that differed once only.
+        number: the conversation that differed; found: its shortest form.
+        unsteady: the numbers of conversations that differed only once.
     """
 
     conversations: int
@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
     unsteady: tuple[int, ...] = ()
 
     def summary(self) -> str:
-        """The last line."""
+        """Return the last line of the output."""
         said = (
             f"{count(self.conversations, 'conversation')}, "
             f"{count(self.steps, 'step')}, in {self.seconds:.0f} s: "
@@ -80,7 +80,7 @@ class Outcome(NamedTuple):
 
 
 class Author:
-    """Makes a conversation up: walk over it, and tell it what is heard."""
+    """Generates the actions of a conversation; ``hear()`` gets the answers."""
 
     def __init__(self, profile: Profile, seed: int, number: int) -> None:
         self._plan = profile.fuzz
@@ -95,7 +95,7 @@ class Author:
             yield self._action()
 
     def hear(self, heard: Heard) -> None:
-        """Who has got the end is not here any more."""
+        """Remove the clients whose connections have ended."""
         for client, got in heard.items():
             if got.end:
                 self._here.pop(client, None)
@@ -161,7 +161,7 @@ class Author:
         return self._long()
 
     def _long(self) -> bytes:
-        """Much of the same, with something sharp at the end, within, or in front."""
+        """Return copies of a filler with one piece after, within or before them."""
         sharp = self._random.choice(self._plan.pieces)
         fill = self._random.choice(self._plan.fill)
         room = self._random.randint(1, self._plan.longest) - len(sharp)
@@ -179,13 +179,13 @@ class Author:
 def hunt(
     plan: Hunt, pair: Pair, stepped: Callable[[], object] = lambda: None
 ) -> Outcome:
-    """Play random conversations until one is answered differently, or time is over.
+    """Play random conversations until the answers differ or a limit is reached.
 
     Args:
-        stepped: is called after each step.
+        stepped: called after each step.
 
     Raises:
-        RunError: a server cannot be spoken to, or the reference hangs.
+        RunError: a server cannot be played to, or the reference hangs.
     """
     begin = time.monotonic()
     steps = 0
@@ -216,7 +216,7 @@ def hunt(
 
 
 def _again(played: Played, pair: Pair, stepped: Callable[[], object]) -> Played | None:
-    """The shortest form of what was played, if it differs once more."""
+    """Return the shortest form of *played*; None if no attempt reproduces it."""
     actions = [step.action for step in played.steps]
     for _ in range(AGAIN):
         found = minimise(actions, pair, stepped)

@@ -1,15 +1,15 @@
-"""Runs a server under test and ends it, with everything that it has started.
+"""Runs a server under test, and terminates it with all its descendants.
 
     python -I -S guard.py COMMAND [ARGUMENT …]
 
-Standard input is the lifeline of the caller: when it closes, the server is ended, even
-if the caller was killed. Standard output carries the reason why the command cannot run,
-and is closed once it runs. Standard error is the server's output. The exit status is
-the server's, or 128 and the number of the signal that killed it.
+When standard input closes, the guard terminates the server, also if the caller was
+killed. Standard output carries the reason if the command cannot run, and is closed once
+it runs. Standard error is the server's output. The exit status is the server's, or 128
+plus the number of the signal that killed it.
 
 Rule 1: the server's process group gets SIGTERM, and after GRACE seconds SIGKILL.
-Rule 2: the server's end is the end of all its descendants. On Linux that includes those
-in another session: orphans become children of this process.
+Rule 2: no descendant survives the server. On Linux, this includes descendants in
+another session, because orphans become children of this process.
 Rule 3: if this process is killed, Linux kills the server.
 """
 
@@ -43,7 +43,7 @@ def main(command: list[str]) -> int:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             start_new_session=True,
-            # Safe, because there is no other thread yet.
+            # Safe, because no other thread runs yet.
             preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
         )
     except (OSError, ValueError) as error:
@@ -71,7 +71,7 @@ def _end_with_caller(group: int, ended: threading.Event) -> None:
 
 
 def _signal_group(group: int, signum: int) -> None:
-    # Nobody is left in it, or another user is.
+    # The group is empty, or its processes belong to another user.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signum)
 
@@ -86,10 +86,10 @@ def _kill(pid: int) -> bool:
 
 
 def _children() -> Iterator[int]:
-    """The children of this process, as Linux lists them; none on other systems."""
+    """Yield the children of this process; none on systems other than Linux."""
     own = str(os.getpid())
     for name in os.listdir("/proc") if sys.platform == "linux" else ():
-        # Not a process, or one that ends while it is looked at.
+        # Not a process, or one that ends during the read.
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
             # "PID (NAME) STATE PARENT …", where NAME may contain anything.
             fields = file.read().decode("latin1").rpartition(")")[2].split()

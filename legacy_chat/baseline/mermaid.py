@@ -11,16 +11,16 @@ from legacy_chat.baseline.text import deed, got, seen
 
 __all__ = ["diagram"]
 
-# What Mermaid takes for its own, wherever it stands in a message; written as entities.
-# Its scanner also knows "wrap:", and looks for some statements within a text.
+# Characters with a meaning for Mermaid within a message; written as entities. Its
+# scanner also interprets "wrap:", and finds some statements within a text.
 ITS_OWN = re.compile(
     r"[#;<>&{}`$\\\"]|^\s|\s$|%%|(?<=wrap):|(?<=st)y(?=le)|(?<=class)D"
 )
 
 
 def diagram(transcript: Transcript) -> Iterator[str]:
-    """The lines of the diagram."""
-    # Names of our own: a client may be called "end", or anything else.
+    """Yield the lines of the diagram."""
+    # Generated names, because a client may be named "end" or anything else.
     clients = {name: f"c{number}" for number, name in enumerate(clients_of(transcript))}
     yield "sequenceDiagram"
     for name, ours in clients.items():

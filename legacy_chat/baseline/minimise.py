@@ -1,14 +1,14 @@
 """The shortest conversation that two servers still answer differently.
 
-Everything is tried that makes it shorter: without a client, without some of its steps,
-without some of what is said in a step; again and again, until nothing helps any more.
+The search removes a client, some steps, or a part of a message. It repeats this until
+no shorter conversation differs.
 
-Rule 1: whatever is tried is played to both servers anew; nothing is guessed.
-Rule 2: what the profile says never to say is not said, unless the conversation that was
-given says it: or the search would end at a difference that everybody knows.
+Rule 1: each candidate is played to both servers; no result is assumed.
+Rule 2: no candidate matches a "never" pattern of the profile, unless the given
+conversation does: otherwise the search would end at a known difference.
 Rule 3: characters stay whole.
 
-Source: the idea of taking away halves, quarters and so on is Zeller and Hildebrandt's
+Source: the removal of halves, quarters and so on is from Zeller and Hildebrandt
 (Simplifying and Isolating Failure-Inducing Input, 2002).
 """
 
@@ -29,13 +29,13 @@ def minimise(
     pair: Pair,
     stepped: Callable[[], object] = lambda: None,
 ) -> Played | None:
-    """The shortest that still differs; None if *actions* do not.
+    """Return the shortest conversation that differs; None if *actions* do not differ.
 
     Args:
-        stepped: is called after each conversation.
+        stepped: called after each conversation.
 
     Raises:
-        ReferenceFailedError: the reference cannot be led through *actions*.
+        ReferenceFailedError: *actions* cannot be played to the reference.
     """
     found = pair.play(actions)
     if found.difference is None:
@@ -52,7 +52,7 @@ def minimise(
 
 
 def says_never(actions: Sequence[Action], never: Sequence[bytes]) -> bool:
-    """Whether a client says, all in all, what matches one of the patterns."""
+    """Return whether all the data of one client's connection matches a pattern."""
     said: dict[str, bytes] = {}
     for action in actions:
         before = b"" if action.do == "open" else said.get(action.client, b"")
@@ -65,7 +65,7 @@ def says_never(actions: Sequence[Action], never: Sequence[bytes]) -> bool:
 def _shorter(
     best: Played, pair: Pair, never: Sequence[bytes], stepped: Callable[[], object]
 ) -> Played | None:
-    """The first that is shorter and still differs."""
+    """Return the first shorter conversation that differs; None if there is none."""
     actions = [step.action for step in best.steps]
     for candidate in _candidates(actions):
         if not _is_possible(candidate) or says_never(candidate, never):
@@ -83,7 +83,7 @@ def _shorter(
 
 
 def _candidates(actions: list[Action]) -> Iterator[list[Action]]:
-    """Everything that is a little shorter, what saves most first."""
+    """Yield shorter conversations, those without a client first."""
     for client in dict.fromkeys(action.client for action in actions):
         yield [action for action in actions if action.client != client]
     for start, stop in _pieces(len(actions)):
@@ -96,7 +96,7 @@ def _candidates(actions: list[Action]) -> Iterator[list[Action]]:
 
 
 def _pieces(size: int) -> Iterator[tuple[int, int]]:
-    """Halves, quarters, … single ones: what may be taken away, from the end on."""
+    """Yield the ranges to remove: halves, quarters, … single items, from the end."""
     length = size
     while length > 1:
         length = (length + 1) // 2
@@ -116,7 +116,7 @@ def _shorter_data(data: bytes) -> Iterator[bytes]:
 
 
 def _is_possible(actions: list[Action]) -> bool:
-    """Nobody acts who has not come, or has left; somebody says something."""
+    """Return whether clients act only while connected, and each send has data."""
     here: set[str] = set()
     for client, do, data, _ in actions:
         if (do == "open") == (client in here) or (do == "send" and not data):
