@@ -163,7 +163,7 @@ LESSON = Lesson(
                     async_chat.push,
                     (
                         "# The original without its queue",
-                        "sent = self.socket.send(data)",
+                        "self._compat_push_at_once(data)",
                     ),
                     beside="collect_incoming_data",
                 ),
