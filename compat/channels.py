@@ -1,7 +1,8 @@
-"""What a loop knows of a channel, and of the map that holds it.
+"""The interfaces of a channel and of the map that holds it.
 
-Rule 1: a channel is whatever has the methods; it need not be a dispatcher.
-Rule 2: the map is the caller's: any mutable mapping, changed at any time by anybody.
+Rule 1: a channel is any object with these methods; it need not be a dispatcher.
+Rule 2: the map belongs to the caller. It is any mutable mapping, and any code may
+change it at any time.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Any, Protocol, TypeAlias
 
 __all__ = ["LEAVES", "Channel", "Map"]
 
-# What leaves a loop when a handler raises it. As in asyncore, these are the classes of
-# the import, whatever a program assigns to asyncore.ExitNow later.
+# The exceptions that end a loop when a handler raises them. As in asyncore, these are
+# the classes at import, whatever a program assigns to asyncore.ExitNow later.
 LEAVES = (asyncore.ExitNow, KeyboardInterrupt, SystemExit)
 
 
 class Channel(Protocol):
-    """The part of ``asyncore.dispatcher`` that a loop asks and calls."""
+    """The part of ``asyncore.dispatcher`` that a loop uses."""
 
     accepting: bool
 
@@ -31,5 +32,5 @@ class Channel(Protocol):
     def handle_error(self) -> None: ...
 
 
-# Keys are descriptors; asyncore also lets them be objects with a fileno().
+# Keys are descriptors; asyncore also accepts objects with a fileno().
 Map: TypeAlias = MutableMapping[Any, Any]

@@ -1,13 +1,11 @@
-"""Put our loop and our async_chat into the original modules, and take them out again.
+"""Install compat's loop and async_chat in the original modules, and uninstall them.
 
-Rule 1: into the originals' own globals, never beside them: programs assign to
+Rule 1: installation replaces globals of the original modules. Programs assign to
 ``asyncore.socket_map``, ``asyncore.poll`` or ``asyncore.select`` and expect every class
-and function to see it.
-Rule 2: what a program assigned comes first. If it has a ``poll`` of its own, ``loop``
-calls that; if it has a ``select`` or a ``time`` of its own, the original functions call
-that.
-Rule 3: ``uninstall`` takes out what is ours, and nothing that a program put in its
-place.
+and function to see the new value.
+Rule 2: a program's own assignments take precedence. ``loop`` calls the program's
+``poll``; the original functions call the program's ``select`` or ``time``.
+Rule 3: ``uninstall`` removes only compat's objects, never a program's replacements.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ __all__ = ["install", "uninstall"]
 
 
 class Installation:
-    """What ``install`` returns: a context manager that puts back what was before."""
+    """Returned by ``install``: a context manager that restores the previous state."""
 
     def __init__(self, before: str | None) -> None:
         self._before = before
@@ -48,18 +46,18 @@ class Installation:
 
 
 def install(loop: str = "auto") -> Installation:
-    """From now on ``asyncore.loop`` and its like turn the channels on our loop.
+    """Make ``asyncore.loop``, ``poll`` and ``poll2`` run compat's loop.
 
     Args:
-        loop: a key of LOOPS, or "auto"; chosen now, once.
+        loop: a key of LOOPS, or "auto"; this call makes the choice, once.
 
-    It may be called again, with another loop too; one ``uninstall`` undoes it all. As
-    a context manager it puts back what was there before. Who has imported what before
-    does not matter. A class that was derived from the original ``async_chat`` before
-    works on, and is asked in every turn.
+    Repeated calls, with another loop too, are allowed; one ``uninstall`` undoes all of
+    them. As a context manager, it restores the previous state. The order of imports
+    does not matter. A class derived from the original ``async_chat`` before continues
+    to work, and is polled in every turn.
 
     Raises:
-        UnknownLoopError: and MissingLoopError: as from ``choose``.
+        UnknownLoopError: also MissingLoopError, as from ``choose``.
     """
     name = loops.choose(loop).name
     installation = Installation(_installed.name)
@@ -71,7 +69,7 @@ def install(loop: str = "auto") -> Installation:
 
 
 def uninstall() -> None:
-    """Put the originals back. Harmless when nothing is installed."""
+    """Restore the originals. Does nothing if nothing is installed."""
     for module, part, original, ours in _PARTS:
         if getattr(module, part) is ours:
             setattr(module, part, original)
@@ -79,7 +77,7 @@ def uninstall() -> None:
 
 
 def poll(timeout: float | None = 0.0, map: Map | None = None) -> None:
-    """One turn of the installed loop, in place of ``asyncore.poll``.
+    """Run one turn of the installed loop, in place of ``asyncore.poll``.
 
     Source: CPython 3.11, Lib/asyncore.py, poll().
     """
@@ -87,7 +85,7 @@ def poll(timeout: float | None = 0.0, map: Map | None = None) -> None:
 
 
 def poll2(timeout: float | None = 0.0, map: Map | None = None) -> None:
-    """One turn of the installed loop, with the calls of ``asyncore.poll2``.
+    """Run one turn of the installed loop, with the calls of ``asyncore.poll2``.
 
     Source: CPython 3.11, Lib/asyncore.py, poll2().
     """
@@ -100,7 +98,7 @@ def loop(
     map: Map | None = None,
     count: int | None = None,
 ) -> None:
-    """Turn the channels, in place of ``asyncore.loop``.
+    """Run the installed loop, in place of ``asyncore.loop``.
 
     Source: CPython 3.11, Lib/asyncore.py, loop().
     """
@@ -133,11 +131,11 @@ def _turn(name: str, timeout: float | None, map: Map | None) -> None:
 
 
 def _uses_its_own(name: str) -> bool:
-    """Return whether the program has replaced what the original *name* waits with.
+    """Return whether the program has replaced a function that *name* waits with.
 
-    A program that patches selectors too, as gevent does, wants the installed loop.
+    A program that patches selectors too, as gevent does, gets the installed loop.
     """
-    # While a trace is written, it has taken the module's place, and hands on to it.
+    # A running trace replaces the module with a proxy, which holds the real one.
     module = getattr(asyncore.select, "_compat_real", asyncore.select)
     if module is not select or (name == "poll" and asyncore.time is not time):
         return True
@@ -147,10 +145,10 @@ def _uses_its_own(name: str) -> bool:
 
 
 def _loop_that_turns(name: str) -> str:
-    """Return the installed loop, or select where poll cannot answer as asyncore.poll.
+    """Return the installed loop, or select if poll cannot stand in for asyncore.poll.
 
-    poll may be gone, as when eventlet has patched the process. And it calls
-    ``asyncore.readwrite``, where a program may have replaced ``asyncore.read``.
+    poll may be missing, for example after eventlet has patched the process. It also
+    calls ``asyncore.readwrite``, and so bypasses a program's own ``asyncore.read``.
     """
     installed = _installed.name or "select"
     if installed != "poll" or name == "poll2":
@@ -162,7 +160,7 @@ def _loop_that_turns(name: str) -> str:
 
 
 class _Installed:
-    """The name of the loop that is installed; None if there is none."""
+    """The name of the installed loop; None if nothing is installed."""
 
     name: str | None = None
 
@@ -171,7 +169,7 @@ _installed = _Installed()
 
 _DEFAULT_SELECTOR = selectors.DefaultSelector
 
-# What the originals wait with, and dispatch with, as it is before a program patches it.
+# The functions with which the originals wait and dispatch, before a program's patches.
 _WAITS: dict[str, tuple[tuple[ModuleType, str, Any], ...]] = {
     "poll": (
         (select, "select", getattr(select, "select", None)),
@@ -184,7 +182,7 @@ _DISPATCH = {
     for part in ("read", "write", "_exception", "readwrite")
 }
 
-# What is replaced, where, by what. What a program has put there stays.
+# (module, name, original, replacement). A program's own replacement stays.
 _PARTS: tuple[tuple[ModuleType, str, Any, Any], ...] = (
     (asyncore, "poll", loops.ORIGINALS["poll"], poll),
     (asyncore, "poll2", loops.ORIGINALS["poll2"], poll2),

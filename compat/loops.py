@@ -1,11 +1,11 @@
-"""Which loop turns the channels, and why that one; then turning them.
+"""The event loops: choosing one, and running it.
 
-Rule 1: a loop asked for by name is used or is an error; only "auto" may choose.
-Rule 2: choosing changes nothing, so that it can be asked without cleaning up.
-Rule 3: the original classes are never touched. A loop is a function of a timeout and a
-map that asks each channel what it wants, waits, and calls it; that is all it is.
-Rule 4: with no timers and no other threads, ``loop`` is asyncore's ``loop``: the same
-turns, the same end.
+Rule 1: a loop that is requested by name is used, or is an error; only "auto" chooses.
+Rule 2: choosing a loop has no side effects, so callers need no cleanup.
+Rule 3: the original classes are never changed. A loop is only a function of a timeout
+and a map: it polls the channels' interest, waits, and dispatches.
+Rule 4: without timers and other threads, ``loop`` behaves as asyncore's ``loop``: the
+same turns, the same end.
 """
 
 from __future__ import annotations
@@ -34,48 +34,49 @@ __all__ = [
     "loop",
 ]
 
-# Sets what "auto" means.
+# The environment variable that overrides "auto".
 VARIABLE = "COMPAT_LOOP"
 
-# asyncore's own, which stay within reach while install() has put ours in their place.
+# asyncore's own functions, which stay available while install() replaces them.
 ORIGINALS = {"poll": asyncore.poll, "poll2": asyncore.poll2}
 
-# One turn, of at most so many seconds; None waits until something is ready.
+# Runs one turn that waits at most the given seconds; None waits without limit.
 Turn: TypeAlias = Callable[[float | None], None]
 
 
 class UnknownLoopError(ValueError):
-    """No loop has this name."""
+    """There is no loop with this name."""
 
 
 class MissingLoopError(RuntimeError):
-    """This platform does not have the loop of this name."""
+    """The platform lacks the loop with this name."""
 
 
 class Loop(NamedTuple):
-    """A row of the table: a name and what stands behind it."""
+    """A row of the table LOOPS: a loop's name and its functions."""
 
     name: str
     turned_by: str
     is_here: Callable[[], bool]
-    # Gives the turns of a map. A waker is watched beside it; lasting says that there
-    # will be more than a turn or two, as_poll2 that the calls are asyncore.poll2's.
+    # Context manager: yields the function that runs one turn of a map, and polls the
+    # waker, too. lasting: there will be more than a turn or two. as_poll2: dispatch as
+    # asyncore.poll2 does.
     entered: Callable[[Map, Waker | None, bool, bool], AbstractContextManager[Turn]]
 
 
 class Choice(NamedTuple):
-    """A loop's name, and why it was chosen, for people."""
+    """A loop's name, and the reason for the choice, for display."""
 
     name: str
     why: str
 
 
 def choose(name: str = "auto") -> Choice:
-    """Say which loop *name* stands for. "auto" asks COMPAT_LOOP, then the platform.
+    """Choose the loop for *name*. "auto" uses COMPAT_LOOP, else the platform's best.
 
     Raises:
-        UnknownLoopError: neither "auto" nor a key of LOOPS; COMPAT_LOOP likewise.
-        MissingLoopError: there is such a loop, but not on this platform.
+        UnknownLoopError: *name* or COMPAT_LOOP is neither "auto" nor a key of LOOPS.
+        MissingLoopError: this platform lacks the loop.
     """
     if name != "auto":
         return Choice(_checked(name, f"loop={name!r}"), "asked for by name")
@@ -97,24 +98,23 @@ def loop(
     loop: str = "auto",
     wait_for_timers: bool = False,
 ) -> None:
-    """Turn the channels until the map is empty, or *count* times.
+    """Run the event loop until the map is empty, or for *count* turns.
 
     Args:
-        timeout: seconds that one turn may wait; not a limit on the whole loop.
-        use_poll: as in asyncore: make the calls that ``asyncore.poll2`` makes, on any
-            loop. It hands hang-ups and errors to ``handle_close`` whether they were
-            asked for or not, and waits without end for a negative timeout. Ignored
-            where the platform has no poll.
-        map: None for ``asyncore.socket_map`` as it is at the call.
-        count: turns; None for no limit, 0 for none.
+        timeout: maximum seconds that one turn waits; not a limit on the whole loop.
+        use_poll: as in asyncore: make the calls of ``asyncore.poll2``, on any loop. It
+            passes hang-ups and errors to ``handle_close`` whatever the interest, and
+            a negative timeout waits without limit. Ignored if the platform lacks poll.
+        map: None for the current ``asyncore.socket_map``.
+        count: number of turns; None for no limit, 0 runs none.
         loop: a key of LOOPS, or "auto".
-        wait_for_timers: go on with an empty map for as long as a timer or a call
-            from another thread is pending. asyncore's loop ends with the map.
+        wait_for_timers: continue with an empty map while a timer or a callback from
+            another thread is pending. asyncore's loop ends with an empty map.
 
     Raises:
-        ExitNow: and KeyboardInterrupt, SystemExit: from a handler or a timer. Every
-            other exception went to that channel's ``handle_error``, or to the log.
-        UnknownLoopError: and MissingLoopError: as from ``choose``.
+        ExitNow: also KeyboardInterrupt and SystemExit, from a handler or a callback.
+            Any other exception goes to the channel's ``handle_error``, or to the log.
+        UnknownLoopError: also MissingLoopError, as from ``choose``.
 
     Source: CPython 3.11, Lib/asyncore.py, loop().
     """
@@ -123,7 +123,7 @@ def loop(
     name = choose(loop).name
     as_poll2 = name == "poll" or (use_poll and LOOPS["poll"].is_here())
     if timeout is not None and not use_poll:
-        # select() and poll() refuse a time that is too large for them.
+        # select() and poll() reject a time that is too large for them.
         timeout = min(timeout, LONGEST_WAIT)
     schedule = schedule_of(map)
     with (
@@ -150,9 +150,9 @@ def _checked(name: str, given: str) -> str:
 
 
 class _WithWaker:
-    """A map and the waker behind it, as asyncore.poll and poll2 look at a map.
+    """A view of a map plus the waker, for asyncore.poll and poll2.
 
-    The caller's map stays as it is: a program may count it, or close all of it.
+    The caller's map does not change: a program may count or close its channels.
     """
 
     def __init__(self, map: Map, waker: Waker) -> None:
@@ -168,7 +168,7 @@ class _WithWaker:
 
     def get(self, key: Any) -> Any:
         if self._waker.woke_at is None:
-            # The first that is looked up is the first that is ready.
+            # The first lookup is for the first ready channel: the wait has ended.
             self._waker.woke_at = time.monotonic()
         channel = self._map.get(key)
         if channel is None and key == self._waker.fileno():
@@ -177,24 +177,28 @@ class _WithWaker:
 
 
 class _Thread(threading.local):
-    """What a thread keeps from one call of loop() to the next.
+    """A thread's waker and selectors, kept between calls of loop().
 
-    So loop(count=1), called a million times from another loop, builds nothing anew.
+    A program may call loop(count=1) a million times without creating new ones.
     """
 
-    # Maps whose selectors are kept; more of them in turn are registered anew.
+    # Maps whose selectors are kept; alternating between more maps registers anew.
     FEW_MAPS = 8
 
     def __init__(self) -> None:
         self._waker: Waker | None = None
         self._depth = 0
         self._selector_loops: dict[int, SelectorLoop] = {}
-        # Those that turn at the moment, the innermost last.
+        # The running ones, the innermost last.
         self._turning: list[SelectorLoop] = []
 
     @contextmanager
     def turning(self, schedule: Schedule, *, keep: bool) -> Iterator[Waker]:
-        """Give a waker for the time of one loop(); then close, if nothing is left."""
+        """Context manager: yield the waker of one loop().
+
+        The end of the outermost loop closes waker and selectors, unless *keep* is set
+        and the map is not empty.
+        """
         self._waker = waker = self._waker_beside(schedule.map)
         self._depth += 1
         try:
@@ -207,16 +211,16 @@ class _Thread(threading.local):
 
     @contextmanager
     def selector_loop(self, map: Map) -> Iterator[SelectorLoop]:
-        """The selector of a map; of a loop inside of a handler, one of its own."""
+        """Context manager: yield the map's SelectorLoop; a nested loop has its own."""
         found = self._selector_loop(map)
         if found.busy:
             found = SelectorLoop()
         try:
-            # In here, for Ctrl+C may come when any call is over.
+            # Inside of the try: Ctrl+C may come after any call.
             self._turning.append(found)
             yield found
         except BaseException:
-            # What it was just doing may be half done.
+            # Drop it: the exception may have interrupted an update.
             kept = self._selector_loops.items()
             self._selector_loops = {
                 key: each for key, each in kept if each is not found
@@ -230,8 +234,8 @@ class _Thread(threading.local):
                 found.close()
 
     def _selector_loop(self, map: Map) -> SelectorLoop:
-        # The id is no more than a hint: a turn compares all that is watched with the
-        # map that it is given, and the wrong selector merely has more to change.
+        # The id is only a hint: each loop resyncs with the map that it is given. The
+        # wrong selector merely needs more changes.
         found = self._selector_loops.pop(id(map), None) or SelectorLoop()
         self._selector_loops[id(map)] = found
         if len(self._selector_loops) > self.FEW_MAPS:
@@ -240,7 +244,11 @@ class _Thread(threading.local):
         return found
 
     def _waker_beside(self, map: Map) -> Waker:
-        """A waker whose numbers are no keys of the map: of channels, closed by now."""
+        """Return a waker whose descriptors are not keys of the map.
+
+        The map may still hold channels whose sockets are closed; the kernel reuses
+        their numbers.
+        """
         if self._waker is not None:
             self._waker.mend()
             if self._depth:
@@ -255,7 +263,7 @@ class _Thread(threading.local):
         return waker
 
     def _close(self) -> None:
-        # Nothing that is closed is kept, even if Ctrl+C comes meanwhile.
+        # Remove before closing: Ctrl+C must not leave closed objects here.
         kept, self._selector_loops = self._selector_loops, {}
         waker, self._waker = self._waker, None
         for selector_loop in kept.values():
@@ -284,7 +292,7 @@ def _enter_selectors(
     map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
 ) -> Iterator[Turn]:
     if as_poll2 and not is_epoll_default():
-        # No other selector reports what poll2 has to know.
+        # Only epoll reports the hang-ups and errors that poll2 needs.
         with _enter_poll(map, waker, lasting, as_poll2) as turn:
             yield turn
         return

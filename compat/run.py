@@ -1,11 +1,11 @@
-"""Run an old program as Python would have run it.
+"""Run an old program as Python itself would run it.
 
-Rule 1: the program sees what it would have seen: ``__main__``, ``sys.argv``,
-``sys.path[0]``, ``__file__``; and it ends as it would have ended.
-Rule 2: a traceback begins with the program's own first line, not with ours.
+Rule 1: the program sees the same ``__main__``, ``sys.argv``, ``sys.path[0]`` and
+``__file__``, and exits in the same way.
+Rule 2: a traceback begins with the program's own first line, not with compat's.
 
-Source: what ``python SCRIPT``, ``python -m`` and ``python -c`` do; CPython 3.11,
-Modules/main.c, and Lib/runpy.py for the names of ``__main__``.
+Source: the behaviour of ``python SCRIPT``, ``python -m`` and ``python -c``; CPython
+3.11, Modules/main.c, and Lib/runpy.py for the names of ``__main__``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ __all__ = ["ProgramError", "run_code", "run_module", "run_script"]
 
 
 class ProgramError(Exception):
-    """There is no such program, and Python's exit status for that."""
+    """The program cannot be run.
+
+    Attributes:
+        status: Python's exit status for that.
+    """
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
@@ -44,15 +48,15 @@ def run_script(path: str, args: list[str]) -> None:
     """``python PATH ARGS…``: a script, "-", or a folder or zip with ``__main__.py``.
 
     Raises:
-        ProgramError: it cannot be read. Anything else comes from the program.
+        ProgramError: the program cannot be read. The program raises anything else.
     """
     _begin(path, args)
-    # What can be imported from: a folder or a zip file, and no plain file.
-    # As Python does, without making it any simpler.
+    # Only a folder or a zip file has an importer; a plain file has none. The path is
+    # not normalised, as in Python.
     whole = os.path.join(os.getcwd(), path) if path else os.getcwd()
     importer = None if path == "-" else pkgutil.get_importer(whole)
     if importer is not None:
-        # The program is in there: Python puts that first even with -P.
+        # The program is in PATH, so Python puts PATH first even with -P.
         _set_path(whole, safe=False)
         spec = importer.find_spec("__main__", None)
         if spec is None:
@@ -72,7 +76,7 @@ def run_module(name: str, args: list[str]) -> None:
     """``python -m NAME ARGS…``.
 
     Raises:
-        ProgramError: there is no such module. Anything else comes from the program.
+        ProgramError: there is no such module. The program raises anything else.
     """
     _begin("-m", args)
     if name.startswith("."):
@@ -103,16 +107,16 @@ def run_code(code: str, args: list[str]) -> None:
     if sys.version_info >= (3, 13):
         import linecache
 
-        # From here on tracebacks show the lines of a program that is in no file.
+        # Python 3.13 and later show the lines of a -c program in tracebacks.
         lines = code.splitlines(keepends=True)
         linecache.cache["<string>"] = (len(code), None, lines, "<string>")
     _run({}, lambda: compile(code, "<string>", "exec", dont_inherit=True))
 
 
 def _begin(name: str, args: list[str]) -> None:
-    """Be in the place of ``compat.__main__``: an empty module, and these arguments.
+    """Set ``sys.argv``, and replace ``compat.__main__`` by an empty ``__main__``.
 
-    The module stays: atexit, threads and pickle look there.
+    The module stays until exit: atexit functions, threads and pickle use it.
     """
     sys.argv[:] = [name, *args]
     _program.main = sys.modules["__main__"] = ModuleType("__main__")
@@ -128,7 +132,7 @@ def _find(name: str) -> ModuleSpec:
         if package:
             importlib.import_module(package)
     except ImportError as error:
-        # Missing is the package, or something that it imports?
+        # Raise if a module that the package imports is missing, not the package.
         if error.name is None or not f"{package}.".startswith(f"{error.name}."):
             raise
     try:
@@ -182,7 +186,7 @@ def _run_spec(spec: ModuleSpec) -> None:
 
 
 def _run(names: dict[str, Any], compiled: Callable[[], CodeType]) -> None:
-    """Execute as ``__main__``."""
+    """Execute the compiled code as ``__main__``."""
     namespace = vars(_program.main)
     namespace.update(names)
     if sys.version_info >= (3, 15):
@@ -192,7 +196,7 @@ def _run(names: dict[str, Any], compiled: Callable[[], CodeType]) -> None:
 
 
 def _set_path(first: str, *, safe: bool = True) -> None:
-    # With -P, or PYTHONSAFEPATH, Python puts nothing of the program's there.
+    # With -P or PYTHONSAFEPATH, Python does not add the program's folder.
     if not sys.flags.safe_path:
         sys.path[0] = first
     elif not safe:
@@ -201,14 +205,14 @@ def _set_path(first: str, *, safe: bool = True) -> None:
 
 
 def _give_way() -> None:
-    """Let a program with a ``compat`` of its own beside it import that, and not us.
+    """Let a program import its own ``compat`` module instead of this package.
 
-    Ours goes on working: its functions find each other in their globals.
+    This package continues to work: its functions find each other in their globals.
     """
     package = __name__.partition(".")[0]
     ours = os.path.realpath(sys.modules[package].__file__ or "")
     found = PathFinder.find_spec(package, sys.path[:1])
-    # A folder without __init__.py has no origin, and would come after ours.
+    # A folder without __init__.py has no origin, and this package precedes it.
     if found is None or not found.origin or os.path.realpath(found.origin) == ours:
         return
     for name in list(sys.modules):
@@ -218,10 +222,10 @@ def _give_way() -> None:
 
 @contextmanager
 def _reported_without_us() -> Iterator[None]:
-    """Let an exception that leaves be printed without our frames.
+    """Context manager: print an escaping exception without compat's frames.
 
-    It goes on through us to the interpreter, which knows what each kind of exception
-    means for the exit status; only what is printed begins further in.
+    The exception still reaches the interpreter, which derives the exit status from it.
+    Only the printed traceback begins further in.
     """
     try:
         yield
@@ -245,7 +249,7 @@ def _report_without_us() -> None:
         sys.excepthook = hook
         while traceback is not None and _is_ours(traceback):
             traceback = traceback.tb_next
-        # For post-mortem debuggers, as pdb.pm().
+        # For post-mortem debuggers, such as pdb.pm().
         sys.last_traceback = traceback
         hook(kind, error.with_traceback(traceback), traceback)
 
@@ -253,8 +257,8 @@ def _report_without_us() -> None:
 
 
 def _is_ours(traceback: TracebackType) -> bool:
-    # Down to and including _run, and what a SyntaxError passed on the way: all the
-    # frames outside the program's own.
+    # All frames outside of the program's own: those up to and including _run, and the
+    # import system's in the traceback of a SyntaxError.
     name = traceback.tb_frame.f_globals.get("__name__")
     return traceback.tb_frame.f_globals is not vars(_program.main) and (
         name in ("__main__", "runpy", "compat.__main__", "compat.cli", __name__)
@@ -263,7 +267,7 @@ def _is_ours(traceback: TracebackType) -> bool:
 
 
 class _Program:
-    """The program's ``__main__``, once it runs; before, an empty module."""
+    """The program's ``__main__``; an empty module until the program runs."""
 
     main = ModuleType("__main__")
 
