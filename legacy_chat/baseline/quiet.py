@@ -44,9 +44,11 @@ LONGEST_ROUND = 0.1
 GAPS = 4
 LONGEST_GAP = 0.5
 
-# Not bound to the processor of whoever started it.
+# Not bound to the processor of whoever started it, and silent if that was killed.
 ECHO = """\
-import os
+import os, signal
+if hasattr(signal, "SIGPIPE"):
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
 while byte := os.read(0, 1):

@@ -25,7 +25,7 @@ SCENARIO = """\
 """
 PROFILE = """\
 framing = "stream"
-quiet = 0.05
+quiet = 0.2
 [[volatile]]
 name = "token"
 pattern = "[0-9a-f]{8}"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from typing import cast
 
@@ -10,7 +14,7 @@ import pytest
 
 from legacy_chat.baseline.crowd import Crowd
 from legacy_chat.baseline.errors import NeverQuietError
-from legacy_chat.baseline.quiet import LOOK, QUIET, ROUNDS, Quiet, Yardstick
+from legacy_chat.baseline.quiet import ECHO, LOOK, QUIET, ROUNDS, Quiet, Yardstick
 
 
 class World:
@@ -117,3 +121,18 @@ def test_wait_for_fails_if_data_arrives_without_end() -> None:
     with pytest.raises(NeverQuietError, match="within 3 s"):
         world.quiet.wait_for(lambda: True)
     assert world.now <= 3.1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="no SIGPIPE here")
+def test_yardstick_of_a_killed_command_ends_silently() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", ECHO],
+        input=b"?",
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, b"")
