@@ -189,6 +189,9 @@ class ChatSession(compat.async_chat):
         """End the session, and announce that to the others; only the first time."""
         if self._leaving:
             self._terminators += 1
+            if self._terminators > MOST_TERMINATORS:
+                # Found no more, terminators cost no time either.
+                self.set_terminator(None)
             return
         if self._cut:
             # The character stays incomplete.

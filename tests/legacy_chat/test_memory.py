@@ -167,12 +167,14 @@ def test_read_full_of_terminators_has_few_messages(
     """Each of them goes out with its sender's name."""
     with our_room(loop, terminator=terminator) as room:
         sender, other = room.join_many(2)
+        session = room.session(sender)
         unit = b"\xff" + terminator
         sender.send(unit * (READ // len(unit)))
         room.until(lambda: sender.ended)
         # The first comes before its terminator, then the farewell, then the others.
         assert room.server.counters.messages_in == 102
         assert other.got.count("说:\ufffd".encode()) == 102
+        assert session._terminators == 101
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
