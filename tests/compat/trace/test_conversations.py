@@ -103,7 +103,9 @@ def agree(trace: Recording, conversation: Conversation, got: list[bytes]) -> Non
 @pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
 @settings(max_examples=12)
 @given(conversation=conversations, gathers=st.booleans())
-def test_any_conversation(name: str, conversation: Conversation, gathers: bool) -> None:
+def test_trace_of_any_conversation_has_all_bytes(
+    name: str, conversation: Conversation, gathers: bool
+) -> None:
     plain = held(name, conversation, gathers)
     with tempfile.TemporaryDirectory() as folder:
         with recorded(Path(folder), payload=1 << 16) as trace:

@@ -53,7 +53,7 @@ COLLECT, PUSH = "a.collect_incoming_data", "b.push"
 HELLO = (COLLECT, b"hello"), (PUSH, b"hello")
 
 
-def test_the_same_calls_in_other_turns_are_the_same() -> None:
+def test_equal_calls_in_other_turns_are_no_difference() -> None:
     a, b = Trace(), Trace()
     for made, apart in ((a, True), (b, False)):
         channels = [made.opens("Session", 7 + apart), made.opens("Session", 9 - apart)]
@@ -70,7 +70,7 @@ def test_the_same_calls_in_other_turns_are_the_same() -> None:
     assert diff(b, a) is None
 
 
-def test_the_order_between_channels_counts_only_strictly() -> None:
+def test_order_between_channels_counts_only_if_strict() -> None:
     a, b = trace(*HELLO), trace(*reversed(HELLO))
     assert diff(a, b) is None
     strictly = found(a, b, strict=True)
@@ -102,7 +102,7 @@ def test_a_call_that_differs_is_found(other: tuple[str, bytes], what: str) -> No
     assert (difference.a.turn, difference.a.data) == (4, b"hello")
 
 
-def test_the_first_difference_is_the_first_in_time_not_the_first_channels() -> None:
+def test_first_difference_is_the_earliest_in_time() -> None:
     a = trace((PUSH, b"1"), (COLLECT, b"2"))
     b = trace((PUSH, b"x"), (COLLECT, b"y"))
     assert found(a, b).key == ("Session", 2)
@@ -114,7 +114,7 @@ def test_a_call_that_one_of_them_does_not_have_is_found() -> None:
     assert (found(b, a).what, found(b, a).key) == ("more", ("Session", 2))
 
 
-def test_what_only_one_has_comes_first_if_it_is_first() -> None:
+def test_call_of_only_one_trace_may_be_the_first_difference() -> None:
     a = trace((COLLECT, b"1"), (COLLECT, b"2"))
     b = trace((COLLECT, b"1"), (PUSH, b"1"), (COLLECT, b"3"))
     assert found(a, b).what == "more"
@@ -122,7 +122,7 @@ def test_what_only_one_has_comes_first_if_it_is_first() -> None:
 
 
 @pytest.mark.parametrize("end", ["", "full"])
-def test_what_a_trace_that_is_cut_short_does_not_have_is_no_difference(
+def test_calls_beyond_the_end_of_a_cut_trace_are_no_difference(
     end: str,
 ) -> None:
     a, b = trace(*HELLO), trace(HELLO[0], end=end)
@@ -134,19 +134,19 @@ def told(a: int, b: int = 0) -> bytes:
     return f"用户127.0.0.1{a} 说:hello".encode() + (str(b).encode() if b else b"")
 
 
-def test_ports_that_stand_for_each_other_are_the_same() -> None:
+def test_corresponding_ports_are_equal() -> None:
     a = trace((PUSH, told(40_000, 40_001)), (PUSH, told(40_001)))
     b = trace((PUSH, told(5_000, 5_001)), (PUSH, told(5_001)), port=5_000)
     assert diff(a, b) is None
 
 
-def test_ports_that_stand_for_others_are_a_difference() -> None:
+def test_ports_that_do_not_correspond_are_a_difference() -> None:
     a = trace((PUSH, told(40_000)), (PUSH, told(40_000)))
     b = trace((PUSH, told(5_000)), (PUSH, told(5_001)), port=5_000)
     assert (found(a, b).what, found(a, b).number) == ("bytes", 2)
 
 
-def test_a_number_that_is_no_port_is_what_it_is() -> None:
+def test_number_that_is_no_port_is_compared_literally() -> None:
     a = trace((PUSH, b"costs 40000"))
     b = trace((PUSH, b"costs 7777"), port=5_000)
     assert found(a, b).what == "bytes"
@@ -164,7 +164,7 @@ def test_without_payloads_the_sizes_are_compared() -> None:
     assert found(a, trace((PUSH, b"hell"), payload=None)).what == "bytes"
 
 
-def test_what_is_raised_counts_but_not_where_in_memory() -> None:
+def test_exceptions_are_compared_without_memory_addresses() -> None:
     def failing(error: str) -> Trace:
         made = Trace()
         channel = made.opens("Session", 7)
@@ -179,7 +179,7 @@ def test_what_is_raised_counts_but_not_where_in_memory() -> None:
     assert found(one, failing("")).what == "error"
 
 
-def test_polls_second_handle_close_is_none_but_a_later_one_is() -> None:
+def test_second_handle_close_of_poll_is_no_difference() -> None:
     def closing(turns: int, times: int) -> Trace:
         made = Trace()
         channel = made.opens("Session", 7)
@@ -196,7 +196,7 @@ def test_polls_second_handle_close_is_none_but_a_later_one_is() -> None:
     assert found(closing(1, 1), closing(2, 1)).what == "more"
 
 
-def test_asyncores_own_reading_is_none_but_a_programs_is() -> None:
+def test_only_overridden_handle_read_calls_are_compared() -> None:
     def reading(times: int, own: bool) -> Trace:
         made = Trace()
         channel = made.opens("Session", 7)
@@ -227,7 +227,7 @@ def rooms(change: Callable[[Room, int], None]) -> list[Trace]:
     return traces
 
 
-def test_how_many_an_audience_has_is_a_difference_in_whose_words_it_heard() -> None:
+def test_size_of_an_audience_is_a_difference_of_its_caller() -> None:
     a, b = rooms(lambda room, who: (room.enter(), room.says(who, b"bye"))[0])
     difference = found(a, b)
     assert (difference.what, difference.key) == ("more", ("ChatServer", 1))

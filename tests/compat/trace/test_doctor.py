@@ -49,7 +49,7 @@ def test_a_busy_room_is_healthy() -> None:
     assert [each.rule for each in examine(room)] == ["full"]
 
 
-def test_a_trace_that_was_full_at_once_has_no_place_to_look_at() -> None:
+def test_report_of_a_trace_full_at_once_names_no_place() -> None:
     trace = Trace()
     trace.end("full")
     finding = only(trace)
@@ -70,7 +70,7 @@ def test_a_busy_room_without_slow_readers_is_healthy() -> None:
     assert examine(room.trace) == []
 
 
-def test_a_slow_callback_is_the_innermost_one_whose_code_is_known() -> None:
+def test_slow_callback_is_the_innermost_with_known_code() -> None:
     trace = Trace()
     channel = session(trace)
     code = trace.code(
@@ -94,17 +94,17 @@ def test_a_slow_callback_is_the_innermost_one_whose_code_is_known() -> None:
 
 
 @pytest.mark.parametrize("us", [250_000, 400_000, 800_000])
-def test_one_block_is_enough_if_people_notice_it(us: int) -> None:
+def test_one_noticeable_block_is_a_finding(us: int) -> None:
     finding = only(blocked(us))
     assert finding.rule == "slow-callback"
     assert finding.what.startswith("Session.handle_read blocks everybody: once for")
 
 
-def test_what_a_busy_machine_does_to_a_callback_is_no_block() -> None:
+def test_delay_of_a_busy_machine_is_no_slow_callback() -> None:
     assert examine(blocked(249_000, 60_000, 99_999, 240_000)) == []
 
 
-def test_a_block_is_a_delay_in_a_long_time_and_a_stall_in_a_short_one() -> None:
+def test_severity_of_a_block_depends_on_its_share_of_the_time() -> None:
     for waits, us, severity in [
         (20_000_000, 400_000, Severity.DELAYS),
         (2_000_000, 400_000, Severity.STALLS),
@@ -128,7 +128,7 @@ def test_a_delay_comes_after_a_leak_and_before_a_hidden_error() -> None:
     ]
 
 
-def test_what_is_slow_can_be_said() -> None:
+def test_threshold_of_a_slow_callback_can_be_set() -> None:
     trace = blocked(50_000)
     assert doctor.examine(*trace.read(), Limits().with_slow(0.06)) == []
     (finding,) = doctor.examine(*trace.read(), Limits().with_slow(0.05))
@@ -159,7 +159,7 @@ def test_a_handler_that_does_many_quick_things_is_slow_itself() -> None:
     assert finding.more == ["the worst one made 1,000 calls"]
 
 
-def test_the_waits_of_a_loop_in_a_handler_block_nobody() -> None:
+def test_waits_of_a_nested_loop_are_no_block() -> None:
     trace = Trace()
     channel = session(trace)
     trace.turn(read=[channel])
@@ -183,7 +183,7 @@ def test_writable_that_is_always_true_is_a_busy_writer() -> None:
     )
 
 
-def test_who_writes_in_each_turn_is_no_busy_writer() -> None:
+def test_channel_that_writes_in_each_turn_is_no_busy_writer() -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(200):
@@ -226,14 +226,14 @@ def test_a_writer_that_is_idle_for_a_moment_is_healthy(trace: Trace) -> None:
     assert examine(trace) == []
 
 
-def test_who_is_closed_between_two_turns_was_idle_in_the_first_nevertheless() -> None:
+def test_channel_closed_between_turns_counts_as_idle_before() -> None:
     trace = spinning(turns=3, calm=5)
     trace.calls("close", 1)
     trace.state(1, status="closed")
     assert only(trace).count == 3
 
 
-def test_who_closes_in_the_third_turn_is_healthy() -> None:
+def test_channel_that_closes_in_the_third_turn_is_healthy() -> None:
     trace = spinning(turns=2, calm=5)
     trace.turn(write=[1], waited=3)
     with trace.call("handle_write", 1):
@@ -241,7 +241,7 @@ def test_who_closes_in_the_third_turn_is_healthy() -> None:
     assert examine(trace) == []
 
 
-def test_several_that_spin_in_one_turn_count_once() -> None:
+def test_spinning_channels_of_one_turn_count_once() -> None:
     trace = Trace()
     channels = [session(trace) for _ in range(5)]
     for turn in range(100):
@@ -251,7 +251,7 @@ def test_several_that_spin_in_one_turn_count_once() -> None:
     assert finding.more == ["100 in a row, from that turn on", "5 channels did so"]
 
 
-def test_a_turn_that_has_waited_spins_not() -> None:
+def test_turn_that_waited_is_no_spin() -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(200):
@@ -272,7 +272,7 @@ def test_a_listener_without_descriptors_spins() -> None:
     assert (hidden.rule, hidden.count) == ("hidden-error", 80)
 
 
-def test_three_errors_of_a_listener_in_a_row_are_a_spin_in_a_short_trace() -> None:
+def test_three_listener_errors_in_a_row_are_a_spin() -> None:
     trace = Trace()
     channel = listener(trace)
     for _ in range(3):
@@ -287,7 +287,7 @@ def test_three_errors_of_a_listener_in_a_row_are_a_spin_in_a_short_trace() -> No
     ]
 
 
-def test_a_listener_whose_guests_other_processes_accept_is_healthy() -> None:
+def test_listener_shared_with_other_processes_is_healthy() -> None:
     trace = Trace()
     channel = listener(trace)
     for _ in range(40):
@@ -318,7 +318,7 @@ def test_handle_close_that_does_not_close_is_an_ignored_end() -> None:
     assert finding.what.startswith("Session.handle_close does not close: 60 turns")
 
 
-def test_who_is_ready_and_does_not_read_is_an_idle_reader() -> None:
+def test_ready_channel_that_does_not_read_is_an_idle_reader() -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(60):
@@ -327,7 +327,7 @@ def test_who_is_ready_and_does_not_read_is_an_idle_reader() -> None:
     assert only(trace).rule == "idle-reader"
 
 
-def test_who_is_ready_below_tls_and_is_not_called_is_healthy() -> None:
+def test_channel_with_a_partial_tls_record_is_healthy() -> None:
     # A record has come in part, and then some more of it.
     trace = Trace()
     channel = session(trace)
@@ -338,7 +338,7 @@ def test_who_is_ready_below_tls_and_is_not_called_is_healthy() -> None:
     assert examine(trace) == []
 
 
-def test_urgent_data_that_nobody_takes_spins() -> None:
+def test_unread_urgent_data_spins() -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(60):
@@ -380,7 +380,7 @@ def test_a_closed_channel_that_is_pushed_to_is_a_ghost() -> None:
     assert (finding.turn, finding.where) == (2, "room.py:77")
 
 
-def test_what_the_turn_of_its_closing_says_makes_no_ghost() -> None:
+def test_push_in_the_turn_of_a_close_makes_no_ghost() -> None:
     assert examine(next(ghosts(turns=0))) == []
 
 
@@ -442,7 +442,7 @@ def test_in_a_short_trace_a_backlog_that_only_grows_is_found_too() -> None:
         pytest.param([*range(2_000, 30_000, 2_000)], id="few bytes"),
     ],
 )
-def test_a_peer_that_was_behind_when_a_short_trace_ended_is_healthy(
+def test_peer_behind_at_the_end_of_a_short_trace_is_healthy(
     backlogs: list[int],
 ) -> None:
     trace = Trace()
@@ -450,7 +450,7 @@ def test_a_peer_that_was_behind_when_a_short_trace_ended_is_healthy(
     assert examine(trace) == []
 
 
-def test_a_peer_that_came_to_the_programs_limit_is_told_of() -> None:
+def test_peer_closed_at_the_limit_is_a_slow_reader() -> None:
     trace = Trace()
     channel = growing(trace, [*range(20_000, 100_000, 20_000)])
     code = trace.code("def handle_backlog(self): ...", "Session", "a.py", 8)
@@ -466,7 +466,7 @@ def test_a_peer_that_came_to_the_programs_limit_is_told_of() -> None:
     assert (finding.turn, finding.where) == (4, "a.py:8")
 
 
-def test_who_has_come_to_a_limit_has_no_backlog_that_only_grows() -> None:
+def test_channel_at_its_limit_has_no_growing_backlog() -> None:
     trace = Trace()
     channel = growing(trace, [*range(20_000, 900_000, 20_000)])
     with trace.call("handle_backlog", channel):
@@ -475,7 +475,7 @@ def test_who_has_come_to_a_limit_has_no_backlog_that_only_grows() -> None:
     assert only(trace).rule == "slow-reader"
 
 
-def test_a_limit_that_only_stops_what_feeds_it_has_lost_nothing() -> None:
+def test_limit_that_closes_no_channel_lost_nothing() -> None:
     trace = Trace()
     channel = growing(trace, [100_000])
     trace.calls("handle_backlog", channel)
@@ -483,7 +483,7 @@ def test_a_limit_that_only_stops_what_feeds_it_has_lost_nothing() -> None:
     assert only(trace).what.endswith("came to the limit of what may be queued")
 
 
-def test_a_slow_reader_that_is_closed_is_healthy_but_not_after_many_megabytes() -> None:
+def test_closed_slow_reader_is_healthy_below_many_megabytes() -> None:
     for step, rules in ((10_000, []), (1_000_000, ["growing-backlog"])):
         trace = Trace()
         channel = growing(trace, [*range(step, 100 * step, step)])
@@ -492,7 +492,7 @@ def test_a_slow_reader_that_is_closed_is_healthy_but_not_after_many_megabytes() 
         assert [each.rule for each in examine(trace)] == rules
 
 
-def test_a_program_that_closes_everybody_at_its_end_has_not_been_well() -> None:
+def test_backlog_closed_only_at_the_programs_end_is_found() -> None:
     trace = Trace()
     channel = growing(trace, [*range(10_000, 1_000_000, 10_000)])
     trace.state(channel, status="closed")
@@ -500,7 +500,7 @@ def test_a_program_that_closes_everybody_at_its_end_has_not_been_well() -> None:
     assert only(trace).rule == "growing-backlog"
 
 
-def test_an_error_that_is_swallowed_ten_thousand_times_is_one_finding() -> None:
+def test_error_that_is_swallowed_repeatedly_is_one_finding() -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(1_000):
@@ -523,7 +523,7 @@ def test_a_timers_error_is_hidden_in_the_log() -> None:
     assert only(trace).what == "KeyError: 3: once, swallowed by the log"
 
 
-def test_asking_that_costs_more_than_the_work_is_found() -> None:
+def test_interest_that_costs_more_than_the_work_is_found() -> None:
     trace = Trace()
     channel = session(trace)
     for asked in range(500, 700, 5):
@@ -535,7 +535,7 @@ def test_asking_that_costs_more_than_the_work_is_found() -> None:
     assert finding.more[1] == "in the map then: 1 Session"
 
 
-def test_asking_a_few_hundred_idle_channels_is_healthy() -> None:
+def test_interest_of_a_few_hundred_idle_channels_is_healthy() -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(40):
@@ -545,7 +545,9 @@ def test_asking_a_few_hundred_idle_channels_is_healthy() -> None:
 
 
 @pytest.mark.parametrize(("others", "name"), [(0, "Session#1"), (1, "")])
-def test_who_was_alone_in_its_map_is_named_as_costly(others: int, name: str) -> None:
+def test_costly_interest_names_the_only_channel_of_a_map(
+    others: int, name: str
+) -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(others):
@@ -556,7 +558,7 @@ def test_who_was_alone_in_its_map_is_named_as_costly(others: int, name: str) -> 
     assert only(trace).channel.partition(" ")[0] == name
 
 
-def test_asking_that_is_a_small_part_of_the_time_is_healthy() -> None:
+def test_interest_that_takes_little_of_the_time_is_healthy() -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(40):
@@ -565,7 +567,7 @@ def test_asking_that_is_a_small_part_of_the_time_is_healthy() -> None:
     assert examine(trace) == []
 
 
-def test_asking_that_was_interrupted_once_is_healthy() -> None:
+def test_interest_update_interrupted_once_is_healthy() -> None:
     trace = Trace()
     channel = session(trace)
     for turn in range(40):
@@ -574,7 +576,7 @@ def test_asking_that_was_interrupted_once_is_healthy() -> None:
     assert examine(trace) == []
 
 
-def test_selects_limit_is_told_of_before_it_is_reached() -> None:
+def test_descriptor_limit_of_select_is_reported_early() -> None:
     for by, rules in (("select", ["selects-limit"]), ("poll", [])):
         trace = Trace()
         trace.turn(by=by)
@@ -608,14 +610,16 @@ def test_an_exception_that_left_the_loop_is_worst() -> None:
         ("ValueError: no", "KeyboardInterrupt: "),
     ],
 )
-def test_who_ends_the_loop_on_purpose_is_not_accused(error: str, then: str) -> None:
+def test_exception_that_ends_the_loop_on_purpose_is_no_finding(
+    error: str, then: str
+) -> None:
     trace = list(ghosts(turns=0))[-1]
     failing(trace, error, then)
     trace.end()
     assert [each.rule for each in examine(trace)] == []
 
 
-def test_an_error_of_handle_error_that_did_not_end_the_loop_is_hidden() -> None:
+def test_error_of_handle_error_that_ends_no_loop_is_hidden() -> None:
     trace = list(ghosts(turns=0))[-1]
     failing(trace, "ValueError: no", then="NameError: log")
     trace.turn()

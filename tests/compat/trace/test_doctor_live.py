@@ -142,7 +142,7 @@ class Asks(Quiet):
         (Urgent, None, "urgent-spin"),
     ],
 )
-def test_who_spins_is_found(
+def test_spinning_channel_is_found(
     any_loop: str, patient: Patient, kind: type, says: bytes | None, rule: str
 ) -> None:
     with traced(patient, kind) as (_, peer):
@@ -167,7 +167,7 @@ def test_handle_close_that_does_not_close_is_found(
     )
 
 
-def test_who_reads_past_the_trace_is_not_accused(
+def test_channel_that_reads_past_the_trace_is_healthy(
     any_loop: str, patient: Patient
 ) -> None:
     with traced(patient, PastTheTrace) as (_, peer):
@@ -199,7 +199,7 @@ def test_handle_error_that_raises_is_worst(any_loop: str, patient: Patient) -> N
     assert left.what.startswith("NameError: there is no log left the loop")
 
 
-def test_a_callback_that_reckons_is_slow(any_loop: str, patient: Patient) -> None:
+def test_callback_that_computes_is_slow(any_loop: str, patient: Patient) -> None:
     with traced(patient, Slow) as (_, peer):
         peer.send(b"x" * TURNS)
         turn(any_loop)
@@ -208,7 +208,7 @@ def test_a_callback_that_reckons_is_slow(any_loop: str, patient: Patient) -> Non
     assert Path(finding.where.rpartition(":")[0]).name == Path(__file__).name
 
 
-def test_readable_that_reckons_is_costly(any_loop: str, patient: Patient) -> None:
+def test_readable_that_computes_is_costly(any_loop: str, patient: Patient) -> None:
     with traced(patient, Asks) as (_, peer):
         peer.send(b"x" * 2 * TURNS)
         turn(any_loop, 2 * TURNS)
@@ -303,7 +303,7 @@ def test_the_tutorials_room_is_healthy_while_nobody_drops(
     assert patient.findings() == []
 
 
-def test_one_turn_that_is_slow_may_be_another_process(patient: Patient) -> None:
+def test_single_slow_turn_is_no_finding(patient: Patient) -> None:
     with traced(patient, Slow) as (_, peer):
         peer.send(b"xx")
         turn_until("select", lambda: patient.path.read_bytes().count(b"handle_read"))

@@ -202,7 +202,7 @@ def spins(turns: int) -> Trace:
     return trace
 
 
-def test_what_is_wrong_between_gaps_is_found() -> None:
+def test_fault_between_gaps_is_found() -> None:
     trace = spins(200)
     assert finding(trace, (10, 20), (500, 520)) == ["busy-writer"]
 

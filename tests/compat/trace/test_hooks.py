@@ -61,7 +61,7 @@ def nothing_of_a_trace_left_behind(nothing_left_behind: None) -> Iterator[None]:
             assert os.path.basename(code.co_filename) != "hooks.py", (place, name)
 
 
-def test_a_trace_within_a_handler(any_loop: str, tmp_path: Path) -> None:
+def test_trace_may_begin_and_end_within_handlers(any_loop: str, tmp_path: Path) -> None:
     begun: list[Any] = []
 
     def begin() -> None:
@@ -82,7 +82,7 @@ def test_a_trace_within_a_handler(any_loop: str, tmp_path: Path) -> None:
     assert text.endswith('"why":"closed"}\n')
 
 
-def test_a_trace_that_is_full_in_a_call(any_loop: str, tmp_path: Path) -> None:
+def test_trace_may_become_full_during_a_call(any_loop: str, tmp_path: Path) -> None:
     class Makes(Line):
         """Makes new classes in its handler, while the trace gets full there."""
 
@@ -122,7 +122,7 @@ def test_a_trace_that_another_thread_ends(loop: str, tmp_path: Path) -> None:
     assert line.peer.got == b"over"
 
 
-def test_what_the_program_puts_in_place_meanwhile_stays(tmp_path: Path) -> None:
+def test_method_set_while_tracing_stays(tmp_path: Path) -> None:
     class Changed(Line):
         def handle_connect(self) -> None:
             """Is replaced."""
@@ -136,7 +136,7 @@ def test_what_the_program_puts_in_place_meanwhile_stays(tmp_path: Path) -> None:
     assert vars(Changed)["handle_connect"] is mine
 
 
-def test_a_class_that_takes_a_method_of_another_gets_the_original(
+def test_method_borrowed_from_a_traced_class_is_the_original(
     tmp_path: Path,
 ) -> None:
     with recorded(tmp_path) as trace:
@@ -151,7 +151,7 @@ def test_a_class_that_takes_a_method_of_another_gets_the_original(
     assert len(trace.calls("handle_connect")) == 1
 
 
-def test_a_class_that_does_not_want_to_be_changed(tmp_path: Path) -> None:
+def test_class_that_rejects_attributes_is_traced_by_its_base(tmp_path: Path) -> None:
     class Frozen(type):
         def __setattr__(cls, name: str, value: Any) -> None:
             raise RuntimeError("this class is finished")
@@ -174,7 +174,7 @@ class Odd:
         return lambda *args: "from a descriptor"
 
 
-def test_what_is_no_plain_function_stays_as_it_is(tmp_path: Path) -> None:
+def test_attributes_that_are_no_functions_stay_unchanged(tmp_path: Path) -> None:
     class Strange(Line):
         handle_accept = staticmethod(lambda: "static")
         handle_expt = classmethod(lambda cls: cls)
@@ -192,7 +192,7 @@ def test_what_is_no_plain_function_stays_as_it_is(tmp_path: Path) -> None:
         line.close()
 
 
-def test_what_callbacks_return_comes_back(tmp_path: Path) -> None:
+def test_return_values_of_callbacks_are_passed_on(tmp_path: Path) -> None:
     class Answers(Line):
         def handle_connect(self) -> Any:
             return self
@@ -242,7 +242,7 @@ def test_a_map_dies_when_it_would_have(any_loop: str, tmp_path: Path) -> None:
         assert gone() is None
 
 
-def test_a_select_of_the_programs_own(
+def test_select_of_a_program_is_traced_and_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
@@ -269,7 +269,7 @@ def test_a_select_of_the_programs_own(
     assert asyncore.select is Own
 
 
-def test_what_asyncore_calls_select_serves_others_too(tmp_path: Path) -> None:
+def test_select_proxy_serves_other_callers(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with recorded(tmp_path) as trace, ours, theirs:
         theirs.send(b"x")
@@ -282,7 +282,7 @@ def test_what_asyncore_calls_select_serves_others_too(tmp_path: Path) -> None:
     assert not any(turn.number for turn in trace.turns)
 
 
-def test_a_loop_of_the_programs_own_is_seen_by_its_calls(tmp_path: Path) -> None:
+def test_loop_of_a_program_is_traced_by_its_calls(tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         line = Line()
         line.peer.send(b"x")
@@ -295,7 +295,7 @@ def test_a_loop_of_the_programs_own_is_seen_by_its_calls(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["select", "poll", "selectors"])
-def test_installed_or_not(name: str, tmp_path: Path) -> None:
+def test_installed_loop_is_traced_under_its_own_name(name: str, tmp_path: Path) -> None:
     with recorded(tmp_path) as trace, compat.install(name):
         line = Line()
         line.peer.send(b"x")
@@ -310,7 +310,7 @@ def test_installed_or_not(name: str, tmp_path: Path) -> None:
     assert all(turn.channels == 1 for turn in trace.turns if turn.number)
 
 
-def test_what_is_mixed_in_and_serves_others_is_no_channel(tmp_path: Path) -> None:
+def test_mixin_used_outside_a_channel_is_no_channel(tmp_path: Path) -> None:
     class Parser:
         __slots__ = ("got",)
 
@@ -341,7 +341,7 @@ def test_what_is_mixed_in_and_serves_others_is_no_channel(tmp_path: Path) -> Non
     assert [call.channel and call.channel.number for call in trace.calls()] == [1]
 
 
-def test_a_thread_leaves_what_it_has_done_last(tmp_path: Path) -> None:
+def test_last_calls_of_each_thread_are_recorded(tmp_path: Path) -> None:
     done, end = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -369,7 +369,7 @@ def test_a_thread_leaves_what_it_has_done_last(tmp_path: Path) -> None:
     assert sorted(map(str, said)) == sorted(map(str, [b"a", b"b", b"c"] * 2))
 
 
-def test_a_program_that_is_called_while_lines_are_written(tmp_path: Path) -> None:
+def test_calls_made_while_a_line_is_written_are_recorded(tmp_path: Path) -> None:
     def look(frame: FrameType, event: str, argument: object) -> None:
         # As a __del__, or a signal's handler: in the middle of anything.
         if event in LOOKS:

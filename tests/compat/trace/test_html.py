@@ -79,9 +79,7 @@ def with_data(data: bytes) -> Trace:
     return trace
 
 
-def test_a_turn_is_followed_by_what_happened_in_it_in_the_order_of_its_beginning() -> (
-    None
-):
+def test_rows_of_a_turn_follow_it_in_order_of_their_beginning() -> None:
     room = Room()
     anna = room.enter()
     room.says(anna, b"hello")
@@ -99,7 +97,7 @@ def test_a_turn_is_followed_by_what_happened_in_it_in_the_order_of_its_beginning
     ]
 
 
-def test_what_became_of_a_channel_stands_in_the_call_that_did_it() -> None:
+def test_channel_state_stands_in_the_call_that_changed_it() -> None:
     room = Room()
     anna = room.enter()
     room.says(anna, b"hello")
@@ -139,7 +137,7 @@ def test_no_text_of_a_trace_ends_the_script_or_becomes_markup(where: str) -> Non
     assert evil in json.loads(evil_page.of("script")[1])["strings"]
 
 
-def test_only_this_script_and_this_style_may_be_used_and_nothing_fetched() -> None:
+def test_page_allows_only_its_own_script_and_style() -> None:
     source, _ = shown(hello())
     parts = Parts(source)
     (policy,) = (
@@ -187,7 +185,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_can_be_read_on_what_it_is_written_on(theme: str) -> None:
+def test_text_has_enough_contrast(theme: str) -> None:
     block = re.findall(r":root[^{]*\{(.*?)\}", _part("page.css"), re.DOTALL)
     names = dict(
         re.findall(r"--([\w-]+): (#\w+)", block[["light", "dark"].index(theme)])
@@ -221,7 +219,7 @@ def test_both_languages_have_the_same_words() -> None:
         assert holes[0] == holes[1] or key == "flame.text", key
 
 
-def test_every_word_that_the_frame_and_the_script_name_is_there() -> None:
+def test_every_word_of_the_page_and_its_scripts_is_defined() -> None:
     words = json.loads(_part("words.json"))["en"]
     frame = _part("page.html")
     named = set(re.findall(r'data-(?:word|label|hint)="([^"]+)"', frame))
@@ -230,12 +228,12 @@ def test_every_word_that_the_frame_and_the_script_name_is_there() -> None:
     assert named <= set(words)
 
 
-def test_the_language_it_begins_with_is_said() -> None:
+def test_page_declares_its_initial_language() -> None:
     source, _ = shown(hello(), lang="zh")
     assert Parts(source).all("html")[0]["lang"] == "zh"
 
 
-def test_a_language_that_is_not_known_is_an_error_that_names_those_that_are() -> None:
+def test_unknown_language_is_an_error_that_names_the_known() -> None:
     with pytest.raises(ValueError, match=r"lang='fr'.*en, zh"):
         page([], Reader(), lang="fr")
 
@@ -260,14 +258,14 @@ def test_a_trace_that_was_cut_off_shows_what_stood_before() -> None:
     assert 0 < len(data["rows"]) < len(whole)
 
 
-def test_a_wait_that_was_not_over_has_no_waking() -> None:
+def test_unfinished_wait_has_no_wake_up_row() -> None:
     trace = Trace()
     trace.waits(channels=1)
     _, data = shown(trace)
     assert [row[0] for row in data["rows"]] == [0]
 
 
-def test_what_happened_in_a_call_that_did_not_end_is_shown_without_it() -> None:
+def test_calls_inside_an_unfinished_call_are_shown() -> None:
     trace = Trace()
     trace.turn()
     with trace.call("handle_read"), trace.call("collect_incoming_data"):
@@ -279,7 +277,7 @@ def test_what_happened_in_a_call_that_did_not_end_is_shown_without_it() -> None:
     ]
 
 
-def test_the_turns_of_several_threads_stand_in_the_order_of_their_beginning() -> None:
+def test_turns_of_threads_stand_in_order_of_their_beginning() -> None:
     trace = Trace()
     trace.waits()
     for _ in range(2):
@@ -293,7 +291,7 @@ def test_the_turns_of_several_threads_stand_in_the_order_of_their_beginning() ->
     assert turns == [(1, 1), (2, 1), (2, 2), (1, 2)]
 
 
-def test_calls_of_no_channel_and_events_of_a_later_version_do_no_harm() -> None:
+def test_unknown_events_and_channelless_calls_are_harmless() -> None:
     trace = Trace()
     trace.turn()
     trace.event("weather", sky="grey")

@@ -57,7 +57,7 @@ def drawn(trace: Trace, limit: int = 200, choice: Choice | None = None) -> list[
     return diagram(chosen(turns, choice or Choice()), reader, limit=limit).splitlines()
 
 
-def test_a_message_that_loses_its_end() -> None:
+def test_diagram_of_a_message_that_loses_its_end() -> None:
     room = Room()
     anna, _bert = room.enter(), room.enter()
     room.says(anna, b"hello")
@@ -121,7 +121,7 @@ def test_whatever_is_in_a_trace_is_text_and_never_syntax(
         assert STATEMENT.fullmatch(statement), statement
 
 
-def test_mermaid_reads_what_was_meant() -> None:
+def test_mermaid_parses_the_texts_that_were_meant() -> None:
     folder, node = os.environ.get("MERMAID", ""), shutil.which("node")
     if not folder or node is None:
         pytest.skip("MERMAID names no folder with mermaid and jsdom")

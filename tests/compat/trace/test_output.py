@@ -48,13 +48,13 @@ def test_a_full_trace_is_whole_and_the_program_goes_on(
     assert "it is full" in caplog.text
 
 
-def test_the_end_of_a_trace_says_so(tmp_path: Path) -> None:
+def test_closed_trace_says_that_it_is_closed(tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         Line().close()
     assert trace.reader.ended == "closed"
 
 
-def test_another_trace_may_follow_and_not_meanwhile(tmp_path: Path) -> None:
+def test_second_trace_may_follow_but_not_overlap(tmp_path: Path) -> None:
     for word in (b"a", b"b"):
         with recorded(tmp_path) as trace:
             with (
@@ -126,7 +126,7 @@ def test_a_file_that_was_removed_is_written_all_the_same(tmp_path: Path) -> None
     assert line.heard == [b"x"]
 
 
-def test_a_trace_that_cannot_begin_leaves_nothing_behind(
+def test_trace_that_cannot_begin_leaves_no_hooks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def raises(hooks: Hooks) -> None:
@@ -158,7 +158,7 @@ def test_a_reader_that_goes_away_ends_the_trace(
     assert "Broken pipe" in caplog.text
 
 
-def test_what_has_the_number_of_the_file_by_now_is_left_alone(
+def test_reused_descriptor_of_the_trace_file_is_left_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, theirs = socket.socketpair()
@@ -186,7 +186,7 @@ def terminal(tmp_path: Path) -> Iterator[io.TextIOWrapper]:
         yield stream
 
 
-def test_what_is_printed_live_goes_to_nobody_else(
+def test_live_output_never_goes_to_a_reused_descriptor(
     terminal: io.TextIOWrapper, caplog: pytest.LogCaptureFixture
 ) -> None:
     over = []
@@ -246,7 +246,7 @@ compat.loop(loop="{loop}")
 """
 
 
-def test_a_crash_leaves_whole_lines_and_who_was_ready(
+def test_crash_leaves_whole_lines_and_the_ready_channels(
     loop: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.trace"
@@ -329,7 +329,7 @@ def test_a_script_with_a_compat_of_its_own_is_printed_live(tmp_path: Path) -> No
         assert not any("Traceback" in line for line in server.err)
 
 
-def test_a_room_is_traced(tmp_path: Path) -> None:
+def test_trace_of_a_room_has_its_calls(tmp_path: Path) -> None:
     path = tmp_path / "a.trace"
     with room("selectors", "--trace", str(path), "--trace-payload", "2") as (
         server,
@@ -388,7 +388,7 @@ def test_blocks_of_many_threads_are_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["compat", "legacy_chat"])
 @pytest.mark.parametrize("option", [("--trace-payload", "none"), ("--trace-max", "1M")])
-def test_limits_of_a_trace_that_nobody_asked_for_are_a_mistake(
+def test_trace_limits_without_a_trace_are_an_error(
     module: str, option: tuple[str, str]
 ) -> None:
     command = (sys.executable, "-m", module, *option)
@@ -398,7 +398,7 @@ def test_limits_of_a_trace_that_nobody_asked_for_are_a_mistake(
     assert program.err[-1].endswith(f"error: {why}")
 
 
-def test_modules_that_a_program_has_brought_along_are_traced(tmp_path: Path) -> None:
+def test_modules_shipped_with_a_program_are_traced(tmp_path: Path) -> None:
     for module in (asyncore, asynchat):
         shutil.copy(str(module.__file__), tmp_path / f"{module.__name__}.py")
     shutil.copytree(Path(compat.__file__).parent, tmp_path / "compat")
@@ -433,7 +433,7 @@ def test_a_program_that_cannot_begin_leaves_the_last_trace_alone(
 
 
 @pytest.mark.parametrize("left", [SystemExit, None])
-def test_a_program_in_which_nothing_happens_has_a_trace_that_says_so(
+def test_trace_of_an_idle_program_is_whole(
     left: type[BaseException] | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.trace"

@@ -169,7 +169,7 @@ def test_one_turn_back_from_a_call_is_its_own_turn(shown: Any) -> None:
     assert selected(shown) == "Turn 3"
 
 
-def test_hello_is_passed_on_as_hell_and_its_o_is_held_back(shown: Any) -> None:
+def test_fate_of_bytes_shows_passed_on_and_held_back_parts(shown: Any) -> None:
     go_to(shown, 3)
     press(shown, "#call-on")
     told, held = (shown.locator(f".fate .{what}") for what in ("told", "held"))
@@ -224,7 +224,7 @@ def test_a_turn_is_shown_as_five_phases(shown: Any) -> None:
     assert shown.get_attribute(".phase.called button", "aria-current") == "step"
 
 
-def test_the_source_of_a_callback_is_there_with_its_definition_set_off(
+def test_source_of_a_callback_highlights_its_definition(
     shown: Any,
 ) -> None:
     go_to(shown, 3)
@@ -243,7 +243,7 @@ def test_an_error_is_said_where_it_was_raised(shown: Any) -> None:
     assert "self.push(data)" in shown.inner_text(".source .raised")
 
 
-def test_filtered_by_a_channel_only_what_concerns_it_is_stepped_through(
+def test_channel_filter_limits_the_steps_to_its_events(
     shown: Any,
 ) -> None:
     shown.select_option("#channel", label="ChatSession#4")
@@ -261,7 +261,7 @@ def test_filtered_by_a_channel_only_what_concerns_it_is_stepped_through(
     )
 
 
-def test_what_is_looked_for_is_found(shown: Any) -> None:
+def test_search_finds_matching_events(shown: Any) -> None:
     shown.fill("#text", "SHOUT")
     texts = shown.locator("#events .event:not(.turn)").all_inner_texts()
     assert len(texts) == 1
@@ -346,9 +346,7 @@ def turn_is_in_view(shown: Any) -> bool:
     )
 
 
-def test_zoomed_in_turns_of_microseconds_can_be_told_apart(
-    another: Any, tmp_path: Path
-) -> None:
+def test_zoom_separates_turns_of_microseconds(another: Any, tmp_path: Path) -> None:
     shown = show(another, tmp_path, minutes())
     press(shown, "#by")
     assert part(shown) == "all 360 s"
@@ -472,7 +470,7 @@ def test_the_wheel_with_control_zooms_about_the_pointer(shown: Any) -> None:
     assert now != part(shown) == everything
 
 
-def test_what_is_typed_into_a_field_zooms_nothing(shown: Any) -> None:
+def test_typing_into_a_field_does_not_zoom(shown: Any) -> None:
     before = part(shown)
     shown.focus("#text")
     for key in "+-0z":
@@ -534,9 +532,7 @@ def test_every_word_is_said_in_the_language_that_is_chosen(shown: Any) -> None:
     assert "held back" in shown.inner_text(".fate")
 
 
-def test_the_theme_is_the_systems_until_who_looks_decides(
-    another: Any, file: Path
-) -> None:
+def test_theme_follows_the_system_until_one_is_chosen(another: Any, file: Path) -> None:
     shown = visit(another, file)
     papers = set()
     for theme in ("dark", "light"):
@@ -559,7 +555,7 @@ def test_each_step_is_announced(shown: Any) -> None:
     assert shown.get_attribute("#said", "aria-live") == "polite"
 
 
-def test_everything_has_a_name_for_who_cannot_see_it(shown: Any) -> None:
+def test_every_control_has_an_accessible_name(shown: Any) -> None:
     nameless = shown.evaluate(
         """() => {
             const kinds = "button, input, select, canvas, section, nav, [role]";
@@ -577,7 +573,7 @@ def test_everything_has_a_name_for_who_cannot_see_it(shown: Any) -> None:
     assert shown.get_attribute(f"#{here}", "aria-setsize") == "131"
 
 
-def test_the_keys_are_told_in_a_dialog(shown: Any) -> None:
+def test_dialog_lists_the_keys(shown: Any) -> None:
     press(shown, "#help")
     assert shown.is_visible("#keys")
     keys = shown.locator("#keys kbd").all_inner_texts()
@@ -621,7 +617,7 @@ def test_bytes_that_cannot_be_seen_are_shown_as_escapes(
         ),
     ],
 )
-def test_before_the_first_turn_no_word_is_of_a_turn(
+def test_page_before_the_first_turn_mentions_no_turn(
     another: Any,
     file: Path,
     lang: str,
@@ -723,9 +719,7 @@ def test_the_subtitle_says_that_this_is_a_part(another: Any, tmp_path: Path) -> 
     assert lacks.inner_text() == "只有所选的内容：跟踪记录的一部分"
 
 
-def test_a_part_makes_up_nothing_of_what_was_before(
-    another: Any, tmp_path: Path
-) -> None:
+def test_page_of_a_part_invents_no_earlier_state(another: Any, tmp_path: Path) -> None:
     trace = Trace()
     old = trace.opens("Session", 7)
     trace.turn(read=[old])
@@ -788,7 +782,7 @@ def numbers() -> Trace:
 
 
 @pytest.mark.parametrize("trace", [Trace, unfinished, threads, numbers])
-def test_no_trace_makes_the_page_stumble(
+def test_page_survives_unfinished_and_threaded_traces(
     another: Any, tmp_path: Path, trace: Callable[[], Trace]
 ) -> None:
     shown = show(another, tmp_path, trace())
@@ -813,7 +807,7 @@ def test_control_of_an_empty_page_does_nothing(another: Any, tmp_path: Path) -> 
     assert shown.is_visible("#empty")
 
 
-def test_the_number_of_elements_does_not_follow_the_number_of_events(
+def test_number_of_elements_is_bounded_for_many_events(
     another: Any, tmp_path: Path
 ) -> None:
     shown = show(another, tmp_path, large(3000, clients=100))
@@ -827,7 +821,7 @@ def test_the_number_of_elements_does_not_follow_the_number_of_events(
     assert selected(shown) == "the end: the file had reached its limit"
 
 
-def test_nothing_is_wider_than_the_window(shown: Any) -> None:
+def test_page_is_never_wider_than_the_window(shown: Any) -> None:
     for width in (320, 800, 1440):
         shown.set_viewport_size({"width": width, "height": 900})
         assert shown.evaluate("document.documentElement.scrollWidth") <= width
@@ -910,7 +904,7 @@ NOT_FOUND = """() => {
 }"""
 
 
-def test_all_that_is_shown_of_an_event_is_found(another: Any, tmp_path: Path) -> None:
+def test_search_finds_all_text_of_an_event(another: Any, tmp_path: Path) -> None:
     room = Room()
     anna = room.enter()
     room.says(anna, b"hello")
@@ -933,7 +927,7 @@ def test_all_that_is_shown_of_an_event_is_found(another: Any, tmp_path: Path) ->
         *("def broadcasting", "is put into a queue", "self.entrance is not None"),
     ],
 )
-def test_whatever_is_shown_can_be_looked_for(shown: Any, text: str) -> None:
+def test_search_finds_every_kind_of_shown_text(shown: Any, text: str) -> None:
     shown.fill("#text", text)
     is_there = text not in ("no limit", "def broadcasting")
     if text == "is put into a queue":
@@ -941,9 +935,7 @@ def test_whatever_is_shown_can_be_looked_for(shown: Any, text: str) -> None:
     assert shown.is_visible("#nothing") != is_there
 
 
-def test_what_is_looked_for_is_found_in_the_language_of_the_page(
-    another: Any, tmp_path: Path
-) -> None:
+def test_search_uses_the_language_of_the_page(another: Any, tmp_path: Path) -> None:
     shown = show(another, tmp_path, hello())
     shown.fill("#text", "held back")
     assert not shown.is_visible("#nothing")
@@ -953,7 +945,7 @@ def test_what_is_looked_for_is_found_in_the_language_of_the_page(
     assert not shown.is_visible("#nothing")
 
 
-def test_only_what_says_it_is_found_before_explanations(shown: Any) -> None:
+def test_search_prefers_events_to_explanations(shown: Any) -> None:
     shown.fill("#text", "broadcasting")
     in_source = shown.locator("#events .event.call").count()
     assert in_source

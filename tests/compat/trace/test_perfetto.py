@@ -47,7 +47,7 @@ def check_nesting(found: Events) -> None:
             ends.append(end)
 
 
-def test_a_turn_has_its_asking_its_wait_and_its_calls() -> None:
+def test_turn_has_slices_for_interest_wait_and_calls() -> None:
     room = Room()
     room.says(room.enter(), b"hello")
     names = [
@@ -87,7 +87,7 @@ def test_queues_and_what_is_held_back_are_counters() -> None:
     ]
 
 
-def test_the_tracks_have_names_and_opening_and_closing_are_instants() -> None:
+def test_tracks_have_names_and_open_and_close_are_instants() -> None:
     found = events(hello().bytes())
     assert [each["args"]["name"] for each in found if each["ph"] == "M"] == [
         "room.py 19528",
@@ -98,7 +98,7 @@ def test_the_tracks_have_names_and_opening_and_closing_are_instants() -> None:
     assert "ChatSession#2 is closed" in instants
 
 
-def test_what_was_rounded_apart_nests_all_the_same() -> None:
+def test_slices_nest_despite_rounding() -> None:
     trace = Trace()
     for t, us, d in ((10, 5, 2), (14, 9, 1), (9, 13, 0), (21, 7, 0)):
         line = {"e": "call", "t": t, "us": us, "do": "f"}
@@ -107,7 +107,7 @@ def test_what_was_rounded_apart_nests_all_the_same() -> None:
     check_nesting(events(trace.bytes()))
 
 
-def test_a_conversation_nests() -> None:
+def test_slices_of_a_conversation_nest() -> None:
     check_nesting(events(hello().bytes()))
 
 

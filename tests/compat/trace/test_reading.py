@@ -85,7 +85,7 @@ def test_a_state_knows_what_its_channel_waited_for_then() -> None:
     assert [each.terminator for each in states(trace)] == ["out", "out", 10]
 
 
-def test_what_is_held_back_is_the_end_of_what_was_read() -> None:
+def test_held_back_bytes_are_the_end_of_the_read_data() -> None:
     trace = Trace()
     anna = trace.opens("Session", 6)
     for data in (b"a\r", b"\n", b"b"):
@@ -94,7 +94,7 @@ def test_what_is_held_back_is_the_end_of_what_was_read() -> None:
     assert [each.holds for each in states(trace)] == [b"a\r", b"\r\n", b"\nb"]
 
 
-def test_what_is_held_back_of_a_read_that_was_cut_is_not_known() -> None:
+def test_held_back_bytes_of_a_truncated_read_are_unknown() -> None:
     trace = Trace(payload=2)
     anna = trace.opens("Session", 6)
     for data in (b"ho", b"hello"):

@@ -23,7 +23,7 @@ from tests.compat.trace.recording import Line, recorded
 from tests.support import turn_once, turn_until
 
 
-def test_what_is_read_and_what_is_held_back(any_loop: str, tmp_path: Path) -> None:
+def test_read_and_held_back_bytes_are_recorded(any_loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         line = Line()
         line.hears(any_loop, b"hello")
@@ -62,7 +62,7 @@ def test_a_callback_names_its_code(any_loop: str, tmp_path: Path) -> None:
     assert read.code is None
 
 
-def test_who_is_let_go_of_as_it_closes_has_closed(
+def test_channel_freed_by_its_close_is_recorded_as_closed(
     any_loop: str, tmp_path: Path
 ) -> None:
     class Closes(Line):
@@ -79,7 +79,7 @@ def test_who_is_let_go_of_as_it_closes_has_closed(
     assert trace.changes(trace.number("Line"), "is") == ["connected", "closed"]
 
 
-def test_who_comes_and_goes_in_one_call_has_closed(
+def test_channel_made_and_closed_in_one_call_is_closed(
     any_loop: str, tmp_path: Path
 ) -> None:
     class Turns(Line):
@@ -98,7 +98,7 @@ def test_who_comes_and_goes_in_one_call_has_closed(
     assert trace.changes(trace.number("dispatcher"), "is") == ["closed"]
 
 
-def test_who_has_closed_closes_no_second_time(any_loop: str, tmp_path: Path) -> None:
+def test_channel_is_recorded_as_closed_only_once(any_loop: str, tmp_path: Path) -> None:
     class LetsGo(Line):
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data)
@@ -112,7 +112,9 @@ def test_who_has_closed_closes_no_second_time(any_loop: str, tmp_path: Path) -> 
     assert trace.changes(trace.number("Line"), "is") == ["connected", "closed"]
 
 
-def test_who_is_ready_and_who_wants_what(any_loop: str, tmp_path: Path) -> None:
+def test_ready_channels_and_interest_are_recorded(
+    any_loop: str, tmp_path: Path
+) -> None:
     with recorded(tmp_path) as trace:
         quiet, line = Line(), Line()
         line.hears(any_loop, b"x")
@@ -140,7 +142,9 @@ def test_who_is_ready_and_who_wants_what(any_loop: str, tmp_path: Path) -> None:
     assert trace.turns[-1].timeout == 0
 
 
-def test_a_channel_from_before_is_met(any_loop: str, tmp_path: Path) -> None:
+def test_channel_made_before_the_trace_is_recorded(
+    any_loop: str, tmp_path: Path
+) -> None:
     line = Line()
     with recorded(tmp_path) as trace:
         line.hears(any_loop, b"x")
@@ -151,7 +155,7 @@ def test_a_channel_from_before_is_met(any_loop: str, tmp_path: Path) -> None:
     assert event.fields["module"] == Line.__module__
 
 
-def test_the_life_of_a_channel(any_loop: str, tmp_path: Path) -> None:
+def test_states_of_a_channel_are_recorded(any_loop: str, tmp_path: Path) -> None:
     class Door(asyncore.dispatcher):
         def handle_accepted(self, sock: socket.socket, address: Any) -> None:
             asyncore.dispatcher(sock)
@@ -186,9 +190,7 @@ def test_the_life_of_a_channel(any_loop: str, tmp_path: Path) -> None:
     assert listening.local == f"127.0.0.1:{address[1]}"
 
 
-def test_a_descriptor_that_comes_back_is_another_channel(
-    any_loop: str, tmp_path: Path
-) -> None:
+def test_reused_descriptor_is_another_channel(any_loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         fds = []
         for said in (b"a", b"b"):
@@ -228,7 +230,7 @@ def test_an_error_and_where_it_was_raised(any_loop: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", [asyncore.ExitNow, KeyboardInterrupt, SystemExit])
-def test_what_ends_the_loop_is_an_error(
+def test_exception_that_ends_the_loop_is_recorded(
     any_loop: str, tmp_path: Path, kind: type[BaseException]
 ) -> None:
     class Ends(Line):
@@ -354,7 +356,7 @@ def test_bytes_that_are_no_text_are_kept(tmp_path: Path) -> None:
     assert read.data == every
 
 
-def test_a_timer_that_runs_and_one_that_does_not(loop: str, tmp_path: Path) -> None:
+def test_timers_and_their_cancellation_are_recorded(loop: str, tmp_path: Path) -> None:
     ran: list[str] = []
 
     def remind(what: str) -> None:
@@ -408,7 +410,7 @@ def test_another_thread_wakes_the_loop(loop: str, tmp_path: Path) -> None:
     assert [turn.why for turn in trace.turns if turn.number][-1] == "wake-up"
 
 
-def test_what_is_gathered_is_written_when_the_turn_ends(
+def test_gathered_data_is_recorded_at_the_end_of_the_turn(
     loop: str, tmp_path: Path
 ) -> None:
     class Gathers(Line):
@@ -432,7 +434,7 @@ def test_what_is_gathered_is_written_when_the_turn_ends(
     assert end.channel is pushes[0].channel
 
 
-def test_a_message_to_an_audience_is_written_once_and_sent_to_all(
+def test_audience_message_is_recorded_once_with_all_sends(
     loop: str, tmp_path: Path
 ) -> None:
     class Guest(Line):
@@ -461,7 +463,7 @@ def test_a_message_to_an_audience_is_written_once_and_sent_to_all(
     assert [(send.given, send.data) for send in sends] == [(2, b"hi")] * 2
 
 
-def test_bytes_are_counted_once_however_recv_and_send_are_overridden(
+def test_bytes_of_overridden_recv_and_send_are_counted_once(
     any_loop: str, tmp_path: Path
 ) -> None:
     class Counted(Line):
@@ -493,7 +495,9 @@ def test_bytes_are_counted_once_however_recv_and_send_are_overridden(
         (b"", 0),
     ],
 )
-def test_what_is_pushed_may_be_any_bytes(data: Any, size: int, tmp_path: Path) -> None:
+def test_push_of_any_bytes_like_object_is_recorded(
+    data: Any, size: int, tmp_path: Path
+) -> None:
     with recorded(tmp_path) as trace:
         line = Line()
         line.push(data)
@@ -506,7 +510,9 @@ def test_what_is_pushed_may_be_any_bytes(data: Any, size: int, tmp_path: Path) -
     assert (second.size, second.data) == (5, b"named")
 
 
-def test_a_datagram_is_read_as_it_was(any_loop: str, tmp_path: Path) -> None:
+def test_datagrams_of_a_traced_channel_are_unchanged(
+    any_loop: str, tmp_path: Path
+) -> None:
     class Datagrams(asyncore.dispatcher):
         got: Any = None
 
@@ -535,7 +541,7 @@ def test_a_datagram_is_read_as_it_was(any_loop: str, tmp_path: Path) -> None:
     assert trace.calls("send")
 
 
-def test_a_push_of_something_else_is_the_programs_error(tmp_path: Path) -> None:
+def test_push_of_no_bytes_raises_the_same_error_when_traced(tmp_path: Path) -> None:
     odd: list[Any] = [None, "\ud800", 3, object()]
 
     def errors() -> list[str]:
@@ -553,7 +559,7 @@ def test_a_push_of_something_else_is_the_programs_error(tmp_path: Path) -> None:
         assert errors() == plain
 
 
-def test_a_channel_of_a_map_of_its_own_is_met(any_loop: str, tmp_path: Path) -> None:
+def test_channel_of_another_map_is_recorded(any_loop: str, tmp_path: Path) -> None:
     map: dict[Any, Any] = {}
     line = Line(map)
     with recorded(tmp_path) as trace:
@@ -564,7 +570,7 @@ def test_a_channel_of_a_map_of_its_own_is_met(any_loop: str, tmp_path: Path) -> 
     assert trace.turns[-1].channels == 1
 
 
-def test_an_object_that_is_no_dispatcher(any_loop: str, tmp_path: Path) -> None:
+def test_object_that_is_no_dispatcher_is_traced(any_loop: str, tmp_path: Path) -> None:
     class Plain:
         """All that a loop needs."""
 
@@ -611,7 +617,7 @@ def test_an_object_that_is_no_dispatcher(any_loop: str, tmp_path: Path) -> None:
     assert read.code.kind == "Plain"
 
 
-def test_maps_that_take_turns_keep_what_their_channels_want(
+def test_interest_is_recorded_once_for_alternating_maps(
     any_loop: str, tmp_path: Path
 ) -> None:
     maps: list[dict[Any, Any]] = [{}, {}]
@@ -654,7 +660,7 @@ def test_a_key_may_be_an_object_and_is_not_kept_alive(
     assert reads == [number] * 3
 
 
-def test_odd_terminators(tmp_path: Path) -> None:
+def test_odd_terminators_do_not_break_the_trace(tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         line = Line()
         for terminator in (1 << 80, "text \ud800", True, None, 0, b"\xff"):
@@ -663,7 +669,7 @@ def test_odd_terminators(tmp_path: Path) -> None:
     assert trace.reader.channels[trace.number("Line")].status == "closed"
 
 
-def test_odd_errors(tmp_path: Path) -> None:
+def test_odd_exceptions_are_recorded_as_text(tmp_path: Path) -> None:
     class OddError(Exception):
         def __str__(self) -> str:
             raise ValueError
@@ -751,7 +757,7 @@ def test_a_timer_that_calls_a_method_names_that_method(
     ]
 
 
-def test_equal_functions_of_two_files_are_two(tmp_path: Path) -> None:
+def test_equal_functions_of_two_files_are_told_apart(tmp_path: Path) -> None:
     source = "class Twin(Line):\n    def handle_connect(self): self.ends += 1\n"
     twins: list[Any] = []
     for folder in ("a", "b"):
@@ -804,7 +810,7 @@ def test_the_whole_of_a_function_is_its_source(tmp_path: Path) -> None:
     ]
 
 
-def test_an_error_where_the_folder_is_gone(
+def test_error_is_recorded_in_a_removed_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Fails(Line):
@@ -845,7 +851,7 @@ def test_an_odd_timeout_is_the_programs_error(
         assert turned() == plain
 
 
-def test_as_deep_as_it_goes(tmp_path: Path) -> None:
+def test_recursion_error_leaves_the_depth_right(tmp_path: Path) -> None:
     class Deep(Line):
         depth = 0
 
@@ -868,7 +874,7 @@ def test_as_deep_as_it_goes(tmp_path: Path) -> None:
     assert push.depth == 0
 
 
-def test_two_loops_in_two_threads(loop: str, tmp_path: Path) -> None:
+def test_calls_of_two_threads_are_kept_apart(loop: str, tmp_path: Path) -> None:
     maps: list[dict[Any, Any]] = [{}, {}]
     lines = [Line(map) for map in maps]
 
@@ -896,9 +902,7 @@ def test_two_loops_in_two_threads(loop: str, tmp_path: Path) -> None:
         assert len({call.channel.number for call in collected if call.channel}) == 1
 
 
-def test_what_waits_for_a_slow_peer_grows_in_the_trace(
-    loop: str, tmp_path: Path
-) -> None:
+def test_backlog_of_a_slow_peer_is_recorded(loop: str, tmp_path: Path) -> None:
     class Slow(Line):
         ac_gather = True
 
@@ -923,7 +927,9 @@ def test_what_waits_for_a_slow_peer_grows_in_the_trace(
     assert set(backlogs) <= set(seen)
 
 
-def test_a_loop_inside_of_a_handler(any_loop: str, tmp_path: Path) -> None:
+def test_loop_inside_a_handler_is_recorded_in_its_call(
+    any_loop: str, tmp_path: Path
+) -> None:
     class Impatient(Line):
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data)
@@ -943,7 +949,7 @@ def test_a_loop_inside_of_a_handler(any_loop: str, tmp_path: Path) -> None:
     assert inner in list(outer.calls())
 
 
-def test_a_client_that_comes_back_is_no_longer_closed(tmp_path: Path) -> None:
+def test_reopened_channel_is_recorded_as_new(tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         client = asyncore.dispatcher()
         client.create_socket()

@@ -106,7 +106,7 @@ def test_stalled_reader_loses_lines_and_the_trace_says_where(
     assert lost == [250, 250]
 
 
-def test_what_is_behind_a_gap_waits_until_half_is_free(fifo: Path) -> None:
+def test_lines_after_a_gap_wait_until_half_the_queue_is_free(fifo: Path) -> None:
     with reading(fifo) as fd:
         sink = File(str(fifo), 1 << 30, never)
         sink.write(HEADER, 0)
@@ -209,7 +209,7 @@ def test_gap_is_said_in_the_log_once(
     assert caplog.text.count("lines are dropped") == 1
 
 
-def test_log_that_would_stall_is_not_told(
+def test_stalled_log_does_not_block_the_trace(
     fifo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, writer = os.pipe()

@@ -49,7 +49,7 @@ def hell() -> Trace:
     return trace
 
 
-def test_why_hello_arrives_as_hell_can_be_seen() -> None:
+def test_text_shows_why_hello_arrives_as_hell() -> None:
     assert shown(hell(), columns=76) == [
         "before the first turn",
         "  ChatSession#1 is opened: descriptor 6, room.ChatSession",
@@ -68,7 +68,7 @@ def test_why_hello_arrives_as_hell_can_be_seen() -> None:
     ]
 
 
-def test_the_same_can_be_seen_in_chinese() -> None:
+def test_chinese_text_shows_why_hello_arrives_as_hell() -> None:
     assert shown(hell(), columns=76, lang="zh") == [
         "第一轮之前",
         "  ChatSession#1 已打开：描述符 6，room.ChatSession",
@@ -87,7 +87,7 @@ def test_the_same_can_be_seen_in_chinese() -> None:
     ]
 
 
-def test_every_phrase_is_there_in_every_language_with_the_same_blanks() -> None:
+def test_phrases_have_the_same_placeholders_in_each_language() -> None:
     for name, phrase in PHRASES.items():
         english, chinese = (sorted(re.findall("{.*?}", each)) for each in phrase)
         assert english == chinese, name
@@ -100,7 +100,7 @@ def test_a_language_that_is_not_known_is_an_error() -> None:
         shown(hello(), lang="fr")
 
 
-def test_what_is_held_back_is_said_with_the_terminator_of_that_moment() -> None:
+def test_held_back_bytes_are_shown_with_their_terminator() -> None:
     room = Room()
     anna = room.enter()
     room.says(anna, b"hello")
@@ -110,7 +110,7 @@ def test_what_is_held_back_is_said_with_the_terminator_of_that_moment() -> None:
     assert "waits for 12 bytes" in told
 
 
-def test_what_an_error_has_left_unread_is_not_taken_for_a_terminator() -> None:
+def test_bytes_left_by_an_error_are_no_partial_terminator() -> None:
     trace = Trace()
     anna = trace.opens("Session", 6)
     trace.state(anna, terminator=b"out")
@@ -152,7 +152,7 @@ def test_a_wait_without_a_limit_says_so() -> None:
     assert shown(trace)[-2].endswith("may wait without limit")
 
 
-def test_of_many_who_are_ready_some_are_named() -> None:
+def test_only_some_of_many_ready_channels_are_named() -> None:
     trace = Trace()
     for fd in range(40):
         trace.opens("Session", fd)
@@ -173,7 +173,7 @@ def test_deep_calls_stay_within_the_line() -> None:
     assert max(map(width, told)) <= 60
 
 
-def test_in_narrow_lines_a_name_goes_before_its_place() -> None:
+def test_narrow_lines_keep_the_name_and_drop_the_place() -> None:
     trace = Trace()
     anna = trace.opens("ChatSession", 6)
     code = trace.code("def collect_incoming_data(self, data):", "ChatSession", line=40)
@@ -189,7 +189,7 @@ def test_in_narrow_lines_a_name_goes_before_its_place() -> None:
     assert "room.py:40" in shown(trace, columns=60)[3]
 
 
-def test_what_is_cut_twice_has_one_sign_for_it() -> None:
+def test_text_that_is_clipped_twice_has_one_ellipsis() -> None:
     assert clip("hello…, 6 bytes", 7) == "hello…"
     assert clip("hello, world", 7) == "hello,…"
 
@@ -214,7 +214,7 @@ def test_whatever_is_in_a_trace_its_lines_are_lines(
 
 
 @given(files(), st.integers(0, 2), st.frozensets(st.integers(1, 4), max_size=2))
-def test_a_choice_leaves_calls_where_they_stood(
+def test_filter_keeps_the_line_of_each_call(
     file: bytes, first: int, channels: frozenset[int]
 ) -> None:
     choice = Choice(first, None, channels, calls_only=True)
@@ -230,7 +230,7 @@ def test_a_choice_leaves_calls_where_they_stood(
             )
 
 
-def test_what_has_to_do_with_a_channel_is_shown_with_the_calls_around_it() -> None:
+def test_channel_filter_keeps_the_enclosing_calls() -> None:
     turns, reader = hello().read()
     (turn,) = chosen(turns, Choice(3, 3, frozenset({3})))
     told = "\n".join(lines(turn, reader))

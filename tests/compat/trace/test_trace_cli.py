@@ -43,7 +43,7 @@ def test_a_trace_is_shown_without_colour_where_no_terminal_is(
     assert said.err == ""
 
 
-def test_colour_is_had_for_the_asking(trace: Path, capsys: Capture) -> None:
+def test_color_always_colours_the_text(trace: Path, capsys: Capture) -> None:
     assert run("text", "--color", "always", trace) == 0
     assert "\x1b[1;33m" in capsys.readouterr().out
 
@@ -80,7 +80,7 @@ def test_the_text_is_english_or_chinese(trace: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto", "doctor"])
-def test_what_is_no_trace_is_one_line_and_status_2(
+def test_file_that_is_no_trace_gives_one_line_and_status_2(
     tmp_path: Path, capsys: Capture, view: str
 ) -> None:
     other = tmp_path / "other"
@@ -110,7 +110,7 @@ def test_what_is_no_trace_is_one_line_and_status_2(
         [],
     ],
 )
-def test_what_is_asked_wrongly_is_status_2(
+def test_invalid_arguments_give_status_2(
     wrong: list[str], trace: Path, capsys: Capture
 ) -> None:
     assert run("text", *(wrong or ["--follow"]), *([trace] if wrong else [])) == 2
@@ -121,7 +121,7 @@ def test_what_is_asked_wrongly_is_status_2(
 
 @pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto"])
 @pytest.mark.parametrize("choice", [("--turns", "900-"), ("--channel", "99")])
-def test_what_is_not_in_the_trace_is_said_and_writes_nothing(
+def test_empty_selection_is_an_error_and_writes_nothing(
     choice: tuple[str, str], trace: Path, tmp_path: Path, capsys: Capture, view: str
 ) -> None:
     assert run(view, *choice, trace) == 2
@@ -134,7 +134,7 @@ def test_what_is_not_in_the_trace_is_said_and_writes_nothing(
         assert not (tmp_path / "new").exists()
 
 
-def test_an_empty_trace_is_no_wrong_choice(tmp_path: Path, capsys: Capture) -> None:
+def test_empty_trace_is_no_error(tmp_path: Path, capsys: Capture) -> None:
     empty = Trace().save(tmp_path / "empty.trace")
     assert run("text", empty) == 0
     assert capsys.readouterr().out == ""
@@ -166,7 +166,7 @@ def test_a_trace_that_was_cut_off_is_shown_as_far_as_it_goes(
     assert said.err == f"python -m compat.trace: {trace}: {why}\n"
 
 
-def test_a_trace_without_an_end_and_a_full_one_are_said(
+def test_unfinished_and_full_traces_are_reported(
     tmp_path: Path, capsys: Capture
 ) -> None:
     room = Room()
@@ -181,7 +181,7 @@ def test_a_trace_without_an_end_and_a_full_one_are_said(
     assert "it is full; there was more" in capsys.readouterr().err
 
 
-def test_what_a_diagram_leaves_unread_is_not_missed(
+def test_limited_diagram_does_not_report_a_cut_trace(
     trace: Path, capsys: Capture
 ) -> None:
     assert run("mermaid", "--limit", "3", trace) == 0
@@ -228,7 +228,7 @@ def test_a_document_does_not_take_the_place_of_its_trace(
     assert trace.read_bytes() == before
 
 
-def test_what_cannot_be_made_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+def test_failed_view_keeps_the_old_file(tmp_path: Path) -> None:
     other, page = tmp_path / "other", tmp_path / "page"
     other.write_text("no trace")
     page.write_text("as it was")
@@ -301,7 +301,7 @@ def test_ctrl_c_ends_following_and_shows_the_turn_that_it_is_in(
     )
 
 
-def test_what_is_followed_is_shown_at_once_and_a_pipe_may_close(trace: Path) -> None:
+def test_followed_lines_are_shown_at_once_until_the_pipe_closes(trace: Path) -> None:
     whole = trace.read_bytes()
     middle = whole.index(b'"n":5')
     begun = whole[: whole.rindex(b"\n", 0, middle) + 1]
@@ -361,7 +361,7 @@ def test_a_trace_may_come_from_standard_input(trace: Path) -> None:
     assert done.stderr == b""
 
 
-def test_the_doctor_has_found_nothing_in_a_short_talk(
+def test_doctor_finds_nothing_in_a_short_conversation(
     tmp_path: Path, capsys: Capture
 ) -> None:
     room = Room()
@@ -381,7 +381,7 @@ def test_the_doctors_status_says_that_something_was_found(
     assert said.err == ""
 
 
-def test_the_doctor_is_told_what_is_slow(tmp_path: Path, capsys: Capture) -> None:
+def test_doctor_takes_the_threshold_of_slow(tmp_path: Path, capsys: Capture) -> None:
     room = Room()
     room.says(room.enter(), b"hello")
     room.trace.end()
@@ -391,7 +391,9 @@ def test_the_doctor_is_told_what_is_slow(tmp_path: Path, capsys: Capture) -> Non
 
 
 @pytest.mark.parametrize("slow", ["0", "-1", "soon", "nan", "inf"])
-def test_what_is_no_time_is_refused(trace: Path, capsys: Capture, slow: str) -> None:
+def test_invalid_slow_threshold_is_an_error(
+    trace: Path, capsys: Capture, slow: str
+) -> None:
     assert run("doctor", f"--slow={slow}", trace) == 2
     said = capsys.readouterr()
     assert f"'{slow}' is no number of seconds above 0" in said.err
@@ -423,7 +425,7 @@ def test_a_difference_is_shown_and_is_the_status(
     assert "ChatSession 1, call 1: other bytes" in capsys.readouterr().out
 
 
-def test_the_one_of_two_that_is_no_trace_is_named(
+def test_diff_names_the_file_that_is_no_trace(
     tmp_path: Path, trace: Path, capsys: Capture
 ) -> None:
     other = tmp_path / "other"
