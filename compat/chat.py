@@ -29,6 +29,7 @@ import errno
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
@@ -166,6 +167,16 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
     if not TYPE_CHECKING:
         incoming = Lazy(list)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Keep a mixin's names, and the queue that a subclass defines."""
+        super().__init_subclass__(**options)
+        for name in _ADDED:
+            places = [kind for kind in cls.__mro__ if name in vars(kind)]
+            if places[0] is async_chat and len(places) > 1:
+                setattr(cls, name, vars(places[1])[name])
+        if cls.producer_fifo is not _FIFO:
+            cls._compat_fifo = _OWN_FIFO  # type: ignore[assignment]
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         # Not in __init__: a subclass may call the original's __init__ instead.
@@ -310,17 +321,19 @@ class async_chat(Original):  # noqa: N801  # the original's name
     @property
     def producer_fifo(self) -> deque[Any]:
         """The queue: bytes, producers, and None for the end."""
-        fifo = self._compat_fifo
+        # Not self._compat_fifo: in a subclass it may call this.
+        queues = vars(self)
+        fifo: deque[Any] | None = queues.get("_compat_fifo")
         if fifo is None:
             with _queue_lock:
-                fifo = self._compat_fifo
+                fifo = queues.get("_compat_fifo")
                 if fifo is None:
-                    fifo = self._compat_fifo = deque()
+                    fifo = queues["_compat_fifo"] = deque()
         return fifo
 
     @producer_fifo.setter
     def producer_fifo(self, fifo: deque[Any]) -> None:
-        self._compat_fifo = fifo
+        vars(self)["_compat_fifo"] = fifo
 
     def ac_backlog_size(self) -> int:
         """Return the number of bytes that are queued for the peer and not yet sent.
@@ -370,9 +383,13 @@ class async_chat(Original):  # noqa: N801  # the original's name
         elif (
             type(data) is bytes
             and 0 < len(data) <= self.ac_out_buffer_size
-            and not self._compat_fifo
+            and (
+                (fifo := self._compat_fifo) is None
+                or (not fifo and type(fifo) is deque)
+            )
             and self.connected
             and type(self).send is _SEND
+            and super(async_chat, type(self)).send is _SEND_BENEATH
             and type(self).initiate_send is async_chat.initiate_send
             and not ("send" in self.__dict__ or "initiate_send" in self.__dict__)
         ):
@@ -397,7 +414,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             if (
                 isinstance(data, bytes | bytearray | memoryview)
                 and len(data) > size
-                and isinstance(fifo, deque)
+                and type(fifo) is deque
             ):
                 # As the original, but atomic, because another thread may push.
                 fifo.extend([data[at : at + size] for at in range(0, len(data), size)])
@@ -433,6 +450,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
             return Original.send(self, data)
         if self.ac_gather is True and self._compat_sender <= _process:
             _write_now(self)
+        if super(async_chat, type(self)).send is not _SEND_BENEATH:
+            return super().send(data)
         try:
             return self.socket.send(data)
         except OSError as error:
@@ -483,18 +502,18 @@ class async_chat(Original):  # noqa: N801  # the original's name
     # Connecting, registering and closing.
 
     def connect(self, address: Any) -> None:
-        Original.connect(self, address)
+        _beneath(self, "connect")(address)
         announce(self)
 
     def add_channel(self, map: Any = None) -> None:
-        Original.add_channel(self, map)
+        _beneath(self, "add_channel")(map)
         announce(self)
 
     def del_channel(self, map: Any = None) -> None:
         board: Board | None = getattr(self, "_compat_board", None)
         if board is not None:
             board.leave()
-        Original.del_channel(self, map)
+        _beneath(self, "del_channel")(map)
         announce(self)
 
     def close(self) -> None:
@@ -502,7 +521,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             if getattr(self, "ac_gather", False) is True:
                 self._compat_take_leave()
         finally:
-            Original.close(self)
+            _beneath(self, "close")()
             announce(self)
 
     # Coalesced writes.
@@ -603,7 +622,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 # Another thread has discarded the entry.
                 return
             if sent == len(first):
-                fifo.popleft()
+                del fifo[0]
             elif sent:
                 fifo[0] = first[sent:]
 
@@ -657,12 +676,31 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
 
 _BUFFER = async_chat.ac_in_buffer
+_FIFO = async_chat.producer_fifo
+
+# In a subclass that defines producer_fifo: every use reads its queue.
+_OWN_FIFO = property(lambda channel: channel.producer_fifo, lambda channel, fifo: None)
+
+# Names that the original lacks. A mixin after this class keeps its own.
+_ADDED = (
+    "ac_backlog_limit",
+    "ac_backlog_size",
+    "ac_gather",
+    "announce",
+    "handle_backlog",
+    "pause_reading",
+    "resume_reading",
+    "watch_reads",
+)
 
 # Before a program replaces them.
 _READABLE, _WRITABLE = async_chat.readable, async_chat.writable
 
 # Before a trace replaces it: a trace has to see every send, so the fast path is off.
 _SEND = async_chat.send
+
+# The original inherits it; a mixin or a patch of the dispatcher replaces it.
+_SEND_BENEATH = Original.send
 
 
 def announce(channel: Any) -> None:
@@ -696,10 +734,11 @@ def announces(channel: Any) -> bool:
 
 
 def keeps_answers(kind: type[async_chat]) -> bool:
-    """Return whether a class inherits ``readable``, ``writable`` and ``connected``."""
+    """Return whether a class inherits all that ``announces`` relies on."""
     return (
         kind.readable is _READABLE
         and kind.writable is _WRITABLE
+        and kind.producer_fifo is _FIFO
         and kind.connected is False
         and kind.__getattribute__ is object.__getattribute__
     )
@@ -722,6 +761,14 @@ def _backlog_size(channel: async_chat) -> int:
         for entry in tuple(channel._compat_fifo or ())
         if isinstance(entry, bytes | bytearray | memoryview)
     )
+
+
+def _beneath(channel: Any, name: str) -> Callable[..., Any]:
+    """Return a method that the original inherits, perhaps from a mixin."""
+    if isinstance(channel, async_chat):
+        method: Callable[..., Any] = getattr(super(async_chat, channel), name)
+        return method
+    return partial(getattr(Original, name), channel)
 
 
 def _catch_up(channel: Any) -> None:

@@ -296,7 +296,10 @@ class TLSSocket:
         self._check(flags)
         if size < 0:
             raise ValueError(f"size must be >= 0, got {size}")
-        if not self.look():
+        if size == 0:
+            # An empty read must not report the end.
+            return b""
+        if not self.look() and not self.ended:
             raise BlockingIOError(errno.EWOULDBLOCK, "no whole record has come yet")
         self.taken += 1
         if self._plain:

@@ -469,6 +469,24 @@ def test_socket_blocks_until_the_handshake_is_over(state: Any, way: Any) -> None
         assert sock.makefile("rb", 0).read(60) is None
 
 
+ENDED = [after_their_goodbye, after_both_goodbyes]
+
+
+@pytest.mark.parametrize("state", ENDED, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("way", [recv, read, recv_into])
+def test_end_is_received_each_time(state: Any, way: Any) -> None:
+    with in_state(state) as (sock, _):
+        assert [way(sock) for _ in range(3)] == [b""] * 3
+
+
+def test_empty_read_does_not_take_the_end() -> None:
+    with in_state(after_reading_was_shut_down) as (sock, _):
+        assert sock.look()
+        assert sock.recv(0) == b""
+        assert sock.recv_into(bytearray()) == 0
+        assert sock.waiting
+
+
 @pytest.mark.parametrize("state", [after_close, after_close_while_a_goodbye_waits])
 @pytest.mark.parametrize("way", [send, sendall, write, write_file, recv, read])
 def test_closed_socket_is_a_bad_descriptor(state: Any, way: Any) -> None:
