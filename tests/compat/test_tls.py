@@ -1218,7 +1218,6 @@ def test_closed_channel_is_freed_at_once(
 ) -> None:
     kind = KINDS["gathering"] if end == "reset" else Pausing
     session, peer = secured(loop, kind, pair)
-    gc.collect()
     gc.disable()
     try:
         if end == "reset":

@@ -32,7 +32,6 @@ LIMITS: dict[str, dict[str, float]] = {
 @pytest.fixture
 def no_collector() -> Iterator[None]:
     """Only what nothing refers to is freed."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

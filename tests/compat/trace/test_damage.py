@@ -53,8 +53,9 @@ NAMES = ("version", "format", "program", "payload", "max", "began")
 @pytest.mark.parametrize("view", VIEWS)
 def test_view_of_a_wrong_header_is_a_result_or_a_line(view: str) -> None:
     header, *rest = hello().bytes().splitlines(True)
-    for name in NAMES:
-        for value in RAW:
+    for number, name in enumerate(NAMES):
+        # All views read the header alike: one tries every value, the others a share.
+        for value in RAW if view == "text" else RAW[number :: len(NAMES)]:
             # A name that is there twice has its last value.
             line = header[:-2] + f',"{name}":{value}}}\n'.encode()
             assert wrong(view, line + b"".join(rest[:3])) == [], (name, value[:50])
