@@ -161,10 +161,7 @@ LESSON = Lesson(
                 Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
                 Excerpt(
                     async_chat.push,
-                    (
-                        "# The original without its queue",
-                        "self._compat_push_at_once(data)",
-                    ),
+                    "self._compat_push_at_once(data)",
                     beside="collect_incoming_data",
                 ),
             ),
@@ -230,7 +227,7 @@ LESSON = Lesson(
             (
                 Excerpt(
                     audience.Audience._push_to,
-                    ("for member in tuple(members)", "member.push(data)"),
+                    ("for member in list(members)", "member.push(data)"),
                     beside="push",
                 ),
             ),
@@ -258,8 +255,8 @@ LESSON = Lesson(
             (
                 Excerpt(
                     audience.Audience._compat_turn_ends,
-                    "for channel, part in parts.items():",
-                    "for channel, reads_log in self._members.items()",
+                    "for channel, part in list(parts.items()):",
+                    "for channel, reads_log in list(self._members.items())",
                     "sent = channel.socket.send(log)",
                     beside="turn ends",
                 ),
