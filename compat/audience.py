@@ -296,7 +296,8 @@ class Audience(Collection[Any]):
             if _write_part(channel, log, part):
                 behind.append(channel)
         size, directly = len(log), _send is _SEND
-        for channel, reads_log in list(self._members.items()) if size else ():
+        members = list(self._members.items()) if size else []
+        for channel, reads_log in members:
             if not reads_log or channel in parts:
                 continue
             if (

@@ -256,7 +256,7 @@ LESSON = Lesson(
                 Excerpt(
                     audience.Audience._compat_turn_ends,
                     "for channel, part in list(parts.items()):",
-                    "for channel, reads_log in list(self._members.items())",
+                    "for channel, reads_log in members:",
                     "sent = channel.socket.send(log)",
                     beside="turn ends",
                 ),
