@@ -11,7 +11,7 @@ from legacy_chat import ChatSession, session
 from tests.fuzz import differs, main, make
 
 
-def test_whatever_is_read_everybody_hears_what_the_model_says(
+def test_any_input_is_delivered_as_the_model_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     status = main(["--inputs", "2000"])
@@ -64,7 +64,7 @@ def test_an_input_follows_from_its_seed_and_number() -> None:
     assert make(3, 14) != make(4, 14) != make(4, 15)
 
 
-def test_what_cannot_be_a_number_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_number_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--inputs", "-1"])
     assert "'-1' is no number from 0 on" in capsys.readouterr().err

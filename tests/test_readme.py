@@ -167,7 +167,7 @@ def test_the_tables_have_the_same_rows_with_the_same_figures() -> None:
         ]
 
 
-def test_what_is_named_and_linked_is_the_same() -> None:
+def test_names_and_links_are_the_same() -> None:
     for english, chinese in pairs():
         for pattern in (CODE, LINK):
             said = {*pattern.findall(english.prose)} - {CHINESE}
@@ -214,7 +214,7 @@ def test_the_files_take_an_hour(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_the_life_of_a_message_leads_through_functions_that_exist(name: str) -> None:
+def test_life_of_a_message_names_functions_that_exist(name: str) -> None:
     section = sections(name)[READ_IT]
     links = [link for link in LINK.findall(section.prose) if "test" not in link]
     modules = [module(link) for link in links]
@@ -226,7 +226,7 @@ def test_the_life_of_a_message_leads_through_functions_that_exist(name: str) -> 
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_what_is_to_be_changed_is_there_and_so_is_who_notices(name: str) -> None:
+def test_suggested_changes_and_their_tests_exist(name: str) -> None:
     _, changes = sections(name)[READ_IT].tables()
     for row in changes:
         _, where, old, new, _, notices, _ = row.split("|")

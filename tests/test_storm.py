@@ -10,7 +10,7 @@ from tests.storm import A_WORD, storm
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it needs many loopback addresses")
-def test_who_opens_and_vanishes_costs_the_others_nothing(loop: str) -> None:
+def test_vanishing_clients_cost_the_others_nothing(loop: str) -> None:
     result = storm(loop, connections=600)
     assert result.opened == 600
     assert result.words == 600 // A_WORD

@@ -64,7 +64,7 @@ def test_every_scenario_can_be_run(name: str, tmp_path: Path) -> None:
 
 
 @linux
-def test_what_cannot_be_run_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmark_that_cannot_run_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     served = ("pyasyncore select",)
     assert main(["--scenario", "idle-5000", *_servers(served), *SHORT]) == 0
     assert "no: more than select can watch" in capsys.readouterr().out
@@ -99,7 +99,7 @@ def test_a_row_is_of_medians_and_a_failure_is_shown() -> None:
     assert "error: an echo has not come back" in table(scenario("room-6-2"), of)
 
 
-def test_who_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_of_a_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     needs = (("no_such_module", "no-such-package"),)
     monkeypatch.setitem(SERVERS, "other", Server("other", needs=needs))
     assert why_not("other", scenario("churn")) == "missing: pip install no-such-package"

@@ -83,7 +83,7 @@ def test_a_signal_ends_the_server_after_what_is_queued(
         assert "Traceback" not in "\n".join(server.err)
 
 
-def test_a_second_signal_does_not_wait_for_a_peer_that_does_not_read() -> None:
+def test_second_signal_does_not_wait_for_a_stalled_peer() -> None:
     with room("auto", "--grace", "3600", "--send-queue", "0") as (server, address):
         deaf, b = Peer(address), Peer(address)
         deaf.send("in.")
@@ -103,7 +103,7 @@ def test_a_second_signal_does_not_wait_for_a_peer_that_does_not_read() -> None:
         server.wait_for("closing 1 clients that took too long", err=True)
 
 
-def test_a_server_that_shuts_down_accepts_nobody(loop: str) -> None:
+def test_server_that_shuts_down_accepts_no_client(loop: str) -> None:
     with room(loop) as (server, address):
         os.kill(server.pid, signal.SIGTERM)
         assert server.wait() == 0
@@ -170,7 +170,7 @@ def test_a_refused_connection_is_one_line_and_status_1() -> None:
         ("listen", "invalid choice: 'listen'"),
     ],
 )
-def test_what_is_asked_wrongly_is_status_2(argv: str, said: str) -> None:
+def test_invalid_arguments_give_status_2(argv: str, said: str) -> None:
     with (
         pytest.raises(SystemExit) as ended,
         contextlib.redirect_stderr(io.StringIO()) as shown,
@@ -190,7 +190,7 @@ def test_what_is_asked_wrongly_is_status_2(argv: str, said: str) -> None:
         ["no such\ncommand"],
     ],
 )
-def test_command_line_mistake_is_one_line_behind_the_usage(argv: list[str]) -> None:
+def test_command_line_error_is_one_line_after_the_usage(argv: list[str]) -> None:
     done = run(*argv)
     assert done.returncode == 2
     usage, _, error = done.stderr.partition(": error: ")
@@ -271,7 +271,7 @@ def test_the_tutorials_backlog_stays_the_default_of_the_server() -> None:
     )
 
 
-def test_the_clients_terminator_is_the_rooms() -> None:
+def test_client_and_room_share_a_custom_terminator() -> None:
     terminator = ("--terminator", r"/quit\r\n")
     with room("auto", *terminator) as (server, address):
         b = Peer(address)
@@ -322,7 +322,7 @@ def test_verbose_names_the_loop_and_quiet_says_nothing() -> None:
         assert server.err == []
 
 
-def test_a_pipe_is_sent_echoed_and_ended() -> None:
+def test_piped_input_is_sent_echoed_and_ends_the_client() -> None:
     with room("auto") as (_, address):
         b = Peer(address)
         b.send("b is in.")
@@ -376,7 +376,7 @@ def test_a_peers_control_characters_do_not_reach_the_terminal() -> None:
             client.wait()
 
 
-def test_a_pipe_gets_a_peers_bytes_as_they_are() -> None:
+def test_piped_output_has_the_raw_bytes() -> None:
     said = CONTROLS.encode() + b"\xff\xfe end"
     with room("auto") as (_, address):
         client = subprocess.Popen(
@@ -434,7 +434,7 @@ def test_a_signal_lets_the_client_leave_the_room(number: signal.Signals) -> None
         b.close()
 
 
-def test_ctrl_d_on_a_terminal_leaves_and_a_line_is_sent_without_its_end() -> None:
+def test_ctrl_d_leaves_and_lines_are_sent_without_newline() -> None:
     with room("auto") as (server, address):
         b = Peer(address)
         b.send("b is in.")
@@ -474,7 +474,7 @@ def test_a_reader_that_goes_ends_the_client_without_a_traceback() -> None:
         client.stderr.close()
 
 
-def test_a_low_limit_of_descriptors_is_said() -> None:
+def test_low_descriptor_limit_is_logged() -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 256));"
         "from legacy_chat.cli import raise_descriptor_limit;"
@@ -487,7 +487,7 @@ def test_a_low_limit_of_descriptors_is_said() -> None:
         limited.wait_for("allows only 256 descriptors", err=True)
 
 
-def test_select_never_gets_a_descriptor_that_it_cannot_take() -> None:
+def test_descriptor_limit_for_select_is_at_most_1024() -> None:
     script = (
         "from legacy_chat.cli import raise_descriptor_limit;"
         "print(raise_descriptor_limit('select'))"

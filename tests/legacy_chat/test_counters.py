@@ -30,7 +30,7 @@ def figures(room: Room) -> dict[str, float]:
 # What is counted.
 
 
-def test_what_goes_in_and_out_is_counted_to_the_byte(any_loop: str) -> None:
+def test_bytes_and_messages_in_and_out_are_counted_exactly(any_loop: str) -> None:
     with our_room(any_loop) as room:
         a, b, c = room.join_many(3)
         a.send("大家好!")
@@ -67,7 +67,7 @@ def test_what_goes_in_and_out_is_counted_to_the_byte(any_loop: str) -> None:
         max_size=12,
     )
 )
-def test_the_counters_are_what_the_peers_have_got(acts: list[Any]) -> None:
+def test_counters_equal_what_the_peers_received(acts: list[Any]) -> None:
     with our_room("selectors") as room:
         everybody = [room.join()]
         present = list(everybody)
@@ -104,7 +104,7 @@ def test_the_counters_are_what_the_peers_have_got(acts: list[Any]) -> None:
         assert counted["accepted"] == len(everybody)
 
 
-def test_every_end_has_its_reason_once(loop: str) -> None:
+def test_each_closed_session_counts_once_with_its_reason(loop: str) -> None:
     with our_room(loop) as room:
         said_out, closed, reset, broken, by_program, stays = room.join_many(6)
         sessions = [room.session(peer) for peer in (broken, by_program)]

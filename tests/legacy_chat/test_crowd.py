@@ -62,7 +62,7 @@ def receive_all(peers: list[Peer], sizes: list[int]) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_everybody_in_a_full_room_gets_every_message(loop: str) -> None:
+def test_every_client_of_a_full_room_gets_every_message(loop: str) -> None:
     crowd = CROWD[loop]
     allow(crowd)
     with (
@@ -87,7 +87,7 @@ def test_everybody_in_a_full_room_gets_every_message(loop: str) -> None:
         assert all(peer.got.decode() == expected[peer] for peer in peers)
 
 
-def test_a_client_too_many_for_select_is_told_so_and_the_others_go_on() -> None:
+def test_client_beyond_the_limit_of_select_is_refused() -> None:
     allow(1100)
     with (
         room("select", "--backlog", "4096") as (server, address),
@@ -111,7 +111,7 @@ def test_a_client_too_many_for_select_is_told_so_and_the_others_go_on() -> None:
         late.close()
 
 
-def test_a_peer_is_a_plain_socket() -> None:
+def test_peer_reads_from_a_plain_socket() -> None:
     ours, theirs = socket.socketpair()
     peer = Peer(ours)
     theirs.send(b"hi!")

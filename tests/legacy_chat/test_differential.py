@@ -103,7 +103,7 @@ def hold(answer: Transcript, place: Place) -> None:
 
 
 @pytest.mark.timeout(PATIENCE)
-def test_ours_says_what_the_original_says(
+def test_our_room_sends_what_the_original_sends(
     loop: str, rooms: Servers, answers: list[Transcript]
 ) -> None:
     for answer in answers:
@@ -111,12 +111,14 @@ def test_ours_says_what_the_original_says(
 
 
 @pytest.mark.timeout(PATIENCE)
-def test_the_original_says_the_same_twice(answers: list[Transcript]) -> None:
+def test_original_gives_the_same_answers_twice(answers: list[Transcript]) -> None:
     for (_, place), answer in zip(with_originals(), answers, strict=True):
         hold(answer, place)
 
 
-def test_the_conversations_have_what_they_are_for(answers: list[Transcript]) -> None:
+def test_generated_conversations_cover_actions_and_edge_cases(
+    answers: list[Transcript],
+) -> None:
     written = [step.action for answer in answers[:60] for step in answer.steps]
     data = [action.data for action in written]
     assert {action.do for action in written} == {

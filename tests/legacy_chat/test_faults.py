@@ -45,7 +45,7 @@ def still_chats(room: Room, speaker: Peer, *listeners: Peer) -> None:
 # Clients.
 
 
-def test_resets_in_the_middle_of_a_broadcast_cost_the_others_nothing(
+def test_resets_during_a_broadcast_cost_other_clients_nothing(
     loop: str,
 ) -> None:
     with our_room(loop) as room:
@@ -79,7 +79,7 @@ def test_resets_in_the_middle_of_a_broadcast_cost_the_others_nothing(
         assert closed["error"] == 0
 
 
-def test_who_only_listens_any_more_gets_what_is_queued(loop: str) -> None:
+def test_half_closed_client_gets_its_queue(loop: str) -> None:
     queued = bytes(range(ord("a"), ord("k"))) * 800_000
     with our_room(loop, send_queue=0) as room:
         a, b = room.join_many(2)
@@ -96,7 +96,7 @@ def test_who_only_listens_any_more_gets_what_is_queued(loop: str) -> None:
         assert room.server.counters.closed["eof"] == 1
 
 
-def test_who_has_said_out_and_closes_its_half_gets_what_is_queued(loop: str) -> None:
+def test_half_closed_client_that_sent_out_gets_its_queue(loop: str) -> None:
     queued = bytes(range(ord("a"), ord("k"))) * 800_000
     with our_room(loop, send_queue=0) as room:
         a, _ = room.join_many(2)
@@ -112,7 +112,7 @@ def test_who_has_said_out_and_closes_its_half_gets_what_is_queued(loop: str) -> 
         assert room.server.counters.closed["out"] == 1
 
 
-def test_who_goes_altogether_while_something_is_queued_is_gone(loop: str) -> None:
+def test_client_that_vanishes_with_a_queue_is_closed(loop: str) -> None:
     with our_room(loop, send_queue=0) as room:
         a, b = room.join_many(2)
         room.peers.remove(a)
@@ -124,7 +124,7 @@ def test_who_goes_altogether_while_something_is_queued_is_gone(loop: str) -> Non
         assert room.server.counters.bytes_dropped > 0
 
 
-def test_a_hundred_readers_that_stop_for_good_are_closed_one_by_one(
+def test_hundred_stalled_readers_are_disconnected(
     loop: str,
 ) -> None:
     with our_room(loop, send_queue=20_000) as room:
@@ -166,7 +166,7 @@ class Failing:
 @pytest.mark.parametrize(
     "number", [errno.ENOBUFS, errno.ENOMEM, errno.EPIPE, errno.ENETDOWN]
 )
-def test_a_send_that_fails_closes_its_client_alone(loop: str, number: int) -> None:
+def test_failed_send_closes_only_its_client(loop: str, number: int) -> None:
     """Injected: the loopback has memory for as long as the test has."""
     with our_room(loop) as room:
         a, b, c = room.join_many(3)
@@ -179,7 +179,7 @@ def test_a_send_that_fails_closes_its_client_alone(loop: str, number: int) -> No
         assert session not in room.server.clients
 
 
-def test_a_pipe_that_is_broken_for_good_closes_its_client_alone(loop: str) -> None:
+def test_broken_pipe_closes_only_its_client(loop: str) -> None:
     with our_room(loop) as room:
         a, b, c = room.join_many(3)
         session = room.session(b)
@@ -361,7 +361,7 @@ def test_listener_whose_port_is_taken_says_so_until_it_is_free(
         room.until(lambda: len(room.server.clients) == 2)
 
 
-def test_the_reserve_gives_up_no_descriptor_that_is_anothers(
+def test_reserve_closes_no_reused_descriptor(
     out_of_descriptors: Callable[[], None],
 ) -> None:
     with our_room("select") as room:
@@ -376,7 +376,7 @@ def test_the_reserve_gives_up_no_descriptor_that_is_anothers(
         os.close(other)
 
 
-def test_who_waits_while_no_descriptor_is_free_is_told_and_the_rest_chats(
+def test_client_without_a_free_descriptor_is_refused(
     loop: str, out_of_descriptors: Callable[[], None]
 ) -> None:
     with our_room(loop) as room:
@@ -491,7 +491,7 @@ def test_an_output_that_nobody_reads_does_not_stop_the_room(
 # Signals.
 
 
-def test_nohup_is_obeyed() -> None:
+def test_server_under_nohup_ignores_sighup() -> None:
     command = (*SERVE, "-v", "--port", "0")
     with process("nohup", *command) as server:
         port = int(server.wait_for(r"port (\d+), loop", err=True)[1])
@@ -504,7 +504,7 @@ def test_nohup_is_obeyed() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_in_the_middle_of_traffic_lets_what_is_queued_arrive(
+def test_signal_during_traffic_delivers_what_is_queued(
     loop: str, number: signal.Signals
 ) -> None:
     with room(loop) as (server, address):

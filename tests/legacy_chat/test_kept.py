@@ -109,7 +109,7 @@ def test_every_name_of_the_original_is_still_there() -> None:
             assert hasattr(our_class, name), name
 
 
-def test_the_parameters_are_the_originals_in_name_order_and_default() -> None:
+def test_parameters_equal_the_originals_in_order_and_default() -> None:
     theirs = original()
     for their_class, our_class in (
         (theirs.ChatServer, ChatServer),

@@ -58,7 +58,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Scene
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_what_a_lesson_claims_is_so(number: int, loop: str, played: Any) -> None:
+def test_claims_of_a_lesson_hold(number: int, loop: str, played: Any) -> None:
     for scene in played(number, loop):
         claims = scene.claims()
         assert claims
@@ -78,7 +78,7 @@ def test_code_is_shown_beside_a_call_that_was_made(
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_the_text_of_a_lesson_names_the_same_things_in_both_languages(
+def test_lesson_texts_name_the_same_code_in_both_languages(
     number: int,
 ) -> None:
     for text in texts_of(LESSONS[number - 1]):
@@ -113,7 +113,7 @@ def test_a_lesson_fits_into_the_columns_that_there_are(
     assert max(map(width, lines)) <= columns
 
 
-def test_what_happened_stands_beside_the_code_that_made_it_happen(
+def test_events_are_shown_beside_the_code_that_caused_them(
     loop: str, played: Any
 ) -> None:
     lines = [
@@ -146,7 +146,7 @@ def test_the_log_names_people_as_the_lesson_does(played: Any) -> None:
     assert "日志：用户{甲}: closing after an error" in told
 
 
-def test_what_the_scenario_makes_for_the_next_step_is_not_in_this_one(
+def test_scene_shows_no_setup_of_the_next_step(
     played: Any,
 ) -> None:
     first, second, *_ = played(8, "select")
@@ -154,7 +154,7 @@ def test_what_the_scenario_makes_for_the_next_step_is_not_in_this_one(
     assert "ChatServer" in "".join(Show("en", 80).scene(second))
 
 
-def test_three_people_are_listed_as_people_are(played: Any) -> None:
+def test_actors_are_listed_with_commas_and_a_conjunction(played: Any) -> None:
     assert "(Cid, Dan and Eve in the room)" in Show("en", 80).scene(
         played(9, "select")[-1]
     )
@@ -179,7 +179,7 @@ CHANGES: dict[str, tuple[int, Any, str, Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_claim_fails_when_the_code_does_otherwise(
+def test_claim_fails_when_the_code_differs(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number, where, name, what = CHANGES[change]
@@ -268,7 +268,7 @@ CHANGES_OF_ONE_TURN: dict[str, tuple[type, str, Any, list[str]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES_OF_ONE_TURN)
-def test_a_claim_about_one_turn_fails_when_the_code_does_otherwise(
+def test_claim_about_a_turn_fails_when_the_code_differs(
     change: str, loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where, name, what, begin = CHANGES_OF_ONE_TURN[change]
@@ -303,7 +303,7 @@ def test_the_tutorials_way_with_one_message_more_is_found_out(
     assert is_found_out(2, loop, tmp_path / "trace")
 
 
-def test_what_is_not_true_is_said_and_fails_the_command(
+def test_false_claim_is_reported_and_fails_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = Claim(Text("Pigs fly.", "猪会飞。"), lambda seen: False)
@@ -366,7 +366,7 @@ def test_two_peers_never_have_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
         assert stage.session(bob).server is stage.room
 
 
-def test_who_waits_in_vain_is_told_of(loop: str) -> None:
+def test_wait_that_times_out_names_the_actor(loop: str) -> None:
     with Stage(loop) as stage:
         stage.open_room()
         ann = stage.enter("ann")
@@ -410,7 +410,7 @@ def test_a_stop_stays_with_the_code_before_it() -> None:
     ]
 
 
-def test_what_somebody_says_is_broken_only_if_it_is_too_long() -> None:
+def test_quoted_message_is_wrapped_only_if_it_is_too_long() -> None:
     assert list(folded(['  乙：send "用户{甲} 退出聊天"'], 28)) == [
         "  乙：send",
         '      "用户{甲} 退出聊天"',
@@ -423,7 +423,7 @@ def test_what_somebody_says_is_broken_only_if_it_is_too_long() -> None:
 
 
 @given(st.text('ab `"（，。“”(.，甲乙', max_size=60), st.integers(2, 30))
-def test_whatever_a_text_is_it_fits_and_is_whole(text: str, columns: int) -> None:
+def test_any_text_fits_its_columns_and_stays_whole(text: str, columns: int) -> None:
     lines = filled(text, columns)
     assert "".join("".join(lines).split()) == "".join(text.split())
     assert all(width(line) <= columns for line in lines)
@@ -606,7 +606,7 @@ def test_all_of_a_lesson_fits_into_the_terminal(
 @pytest.mark.parametrize(
     ("number", "begins", "next_begins"), [(5, "turn 3", "turn "), (9, "turn 2", "  ")]
 )
-def test_the_trace_begins_with_the_first_step_and_ends_with_a_whole_turn_if_it_can(
+def test_shown_trace_begins_at_the_step_and_ends_with_a_turn(
     number: int,
     begins: str,
     next_begins: str,
@@ -636,7 +636,7 @@ def test_the_trace_begins_with_the_first_step_and_ends_with_a_whole_turn_if_it_c
     assert re.match("… [0-9]+ more lines: ", note)
 
 
-def test_a_trace_says_whose_its_channels_are(
+def test_trace_names_the_actors_of_its_channels(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "110")
@@ -648,7 +648,7 @@ def test_a_trace_says_whose_its_channels_are(
     assert told.startswith("甲是 ChatSession#2\n第一轮之前\n  ChatServer#1 已打开")
 
 
-def test_in_colours_it_says_so_too(
+def test_coloured_trace_names_the_actors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cli, "is_coloured", lambda _: True)
@@ -688,7 +688,7 @@ def test_the_trace_of_a_lesson_is_a_page(
         (["2", "--trace", "a", "--html", "./a"], "are both ./a: name two files"),
     ],
 )
-def test_what_was_asked_wrongly_is_one_line(
+def test_invalid_arguments_give_one_line(
     argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -745,7 +745,7 @@ def test_without_a_standard_output_a_lesson_says_so(
     )
 
 
-def test_a_system_without_limits_says_why_it_cannot_play(
+def test_lesson_without_resource_limits_says_why_it_cannot_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(no_descriptor, "resource", None)

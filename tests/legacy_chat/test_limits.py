@@ -62,7 +62,7 @@ def sip(peer: Peer, session: ChatSession, queued: int) -> bool:
 # The slow.
 
 
-def test_who_lets_too_much_wait_is_closed_and_the_others_hear_all(
+def test_slow_client_is_disconnected(
     loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with our_room(loop, send_queue=50_000) as room:
@@ -82,7 +82,7 @@ def test_who_lets_too_much_wait_is_closed_and_the_others_hear_all(
         deaf.close()
 
 
-def test_without_a_limit_the_slow_stay(loop: str) -> None:
+def test_slow_client_stays_without_a_send_queue_limit(loop: str) -> None:
     with our_room(loop, send_queue=0) as room:
         speaker, deaf = room.join_many(2)
         session = deafen(room, deaf)
@@ -106,7 +106,7 @@ def test_a_sessions_class_may_have_a_limit_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("end", ["says out", "closes its half", "the server stops"])
-def test_what_one_turn_has_queued_arrives_at_the_end(loop: str, end: str) -> None:
+def test_data_queued_in_one_turn_arrives_before_the_close(loop: str, end: str) -> None:
     with our_room(loop, send_queue=50_000) as room:
         slow = room.join()
         session = room.session(slow)
@@ -126,7 +126,7 @@ def test_what_one_turn_has_queued_arrives_at_the_end(loop: str, end: str) -> Non
         assert room.server.counters.closed["slow"] == 0
 
 
-def test_who_takes_all_of_it_is_not_slow_however_much_a_turn_says(loop: str) -> None:
+def test_client_that_reads_everything_is_never_slow(loop: str) -> None:
     """More in each turn than one send, and once more than the kernel keeps."""
     with our_room(loop, send_queue=100_000) as room:
         quick = room.join()
@@ -151,7 +151,7 @@ def test_who_takes_all_of_it_is_not_slow_however_much_a_turn_says(loop: str) -> 
         assert session in room.server.clients
 
 
-def test_who_listens_to_the_end_gets_what_the_turn_of_its_end_says(loop: str) -> None:
+def test_half_closed_client_gets_the_data_of_its_last_turn(loop: str) -> None:
     with our_room(loop) as room:
         speakers = room.join_many(6)
         half = knock_narrowly(room)
@@ -168,7 +168,7 @@ def test_who_listens_to_the_end_gets_what_the_turn_of_its_end_says(loop: str) ->
         assert half.got.count(b"x") == 60_000
 
 
-def test_who_was_not_read_gets_what_is_queued_when_the_server_stops(loop: str) -> None:
+def test_paused_client_gets_its_queue_when_the_server_stops(loop: str) -> None:
     """A socket that is closed with something unread drops what it was to send."""
     options: dict[str, Any] = {"flood_messages": 0.001, "flood_burst": 1000.0}
     with our_room(loop, **options) as room:
@@ -190,7 +190,7 @@ def test_who_was_not_read_gets_what_is_queued_when_the_server_stops(loop: str) -
 # The loud.
 
 
-def test_who_says_too_much_is_read_later_and_loses_nothing(loop: str) -> None:
+def test_flooding_client_is_delayed_and_loses_nothing(loop: str) -> None:
     said = bytes(range(ord("a"), ord("n"))) * 500
     with our_room(loop, flood_bytes=100_000, flood_burst=0.01) as room:
         a, b = room.join_many(2)
@@ -201,7 +201,7 @@ def test_who_says_too_much_is_read_later_and_loses_nothing(loop: str) -> None:
         assert room.server.counters.pauses > 0
 
 
-def test_while_one_is_not_read_the_others_talk(loop: str) -> None:
+def test_other_clients_go_on_while_one_is_paused(loop: str) -> None:
     with our_room(loop, flood_messages=0.001, flood_burst=2000.0) as room:
         loud, b, c = room.join_many(3)
         for text in ("one.", "two."):
@@ -242,7 +242,7 @@ def test_under_asyncores_own_loop_floods_are_read_as_they_come() -> None:
     burst=st.floats(0.1, 100),
     reads=st.lists(st.tuples(st.integers(1, 70_000), st.floats(0, 10)), min_size=1),
 )
-def test_a_bucket_lets_no_more_through_than_its_rate_and_one_read(
+def test_bucket_passes_at_most_its_rate_plus_one_read(
     rate: float, burst: float, reads: list[tuple[int, float]]
 ) -> None:
     bucket = Bucket(rate, rate * burst, 0.0)
@@ -259,7 +259,7 @@ def test_a_bucket_lets_no_more_through_than_its_rate_and_one_read(
 # Too many.
 
 
-def test_one_client_too_many_is_told_so_and_closed(any_loop: str) -> None:
+def test_client_beyond_the_limit_is_refused(any_loop: str) -> None:
     with our_room(any_loop, max_clients=2) as room:
         a, _ = room.join_many(2)
         late = knock(room)
@@ -272,7 +272,7 @@ def test_one_client_too_many_is_told_so_and_closed(any_loop: str) -> None:
         room.join()
 
 
-def test_who_is_leaving_has_a_place_still(loop: str) -> None:
+def test_leaving_client_still_counts_against_the_limit(loop: str) -> None:
     with our_room(loop, max_clients=1, send_queue=0) as room:
         deaf = room.join()
         room.peers.remove(deaf)
@@ -288,7 +288,7 @@ def test_who_is_leaving_has_a_place_still(loop: str) -> None:
         room.join()
 
 
-def test_too_many_from_one_address_are_told_so_and_others_are_let_in(
+def test_clients_beyond_the_address_limit_are_refused(
     any_loop: str,
 ) -> None:
     with our_room(any_loop, max_per_address=2) as room:
@@ -373,7 +373,7 @@ def test_a_silent_client_is_closed(loop: str, caplog: pytest.LogCaptureFixture) 
         assert f"{name}: closed: idle" in caplog.text
 
 
-def test_who_speaks_or_takes_what_is_said_is_not_idle(loop: str, clock: Clock) -> None:
+def test_client_that_sends_or_reads_is_not_idle(loop: str, clock: Clock) -> None:
     with our_room(loop, idle=3600.0) as room:
         speaker, listener = room.join_many(2)
         for number in range(5):
@@ -386,9 +386,7 @@ def test_who_speaks_or_takes_what_is_said_is_not_idle(loop: str, clock: Clock) -
         room.until(lambda: speaker.ended and listener.ended)
 
 
-def test_who_takes_nothing_is_idle_though_much_is_said_to_it(
-    loop: str, clock: Clock
-) -> None:
+def test_client_that_reads_nothing_is_idle(loop: str, clock: Clock) -> None:
     with our_room(loop, idle=3600.0, send_queue=0) as room:
         speaker, deaf = room.join_many(2)
         session = deafen(room, deaf)
@@ -403,9 +401,7 @@ def test_who_takes_nothing_is_idle_though_much_is_said_to_it(
         deaf.close()
 
 
-def test_who_has_left_and_takes_nothing_is_idle_though_the_others_talk(
-    loop: str, clock: Clock
-) -> None:
+def test_leaving_client_that_reads_nothing_is_idle(loop: str, clock: Clock) -> None:
     with our_room(loop, idle=3600.0, send_queue=0) as room:
         a, b, deaf = room.join_many(3)
         session = deafen(room, deaf)
@@ -423,7 +419,7 @@ def test_who_has_left_and_takes_nothing_is_idle_though_the_others_talk(
         deaf.close()
 
 
-def test_who_takes_nothing_is_idle_though_somebody_speaks_in_that_very_turn(
+def test_client_is_idle_despite_a_broadcast_in_the_sweeps_turn(
     loop: str, clock: Clock
 ) -> None:
     with our_room(loop, idle=3600.0, send_queue=0) as room:
@@ -460,7 +456,7 @@ def test_a_slow_reader_is_not_idle_though_its_queue_grows(
         slow.close()
 
 
-def test_listeners_are_asked_whether_they_live(any_loop: str) -> None:
+def test_keepalive_is_set_on_accepted_sockets(any_loop: str) -> None:
     with our_room(any_loop, keepalive=77) as room:
         sock = room.session(room.join()).socket
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -489,7 +485,7 @@ def test_another_terminator_is_found_however_it_is_cut(loop: str, cut: int) -> N
         assert b.got.decode() == f"{name} 说:get out!{name} 说:{name}退出聊天"
 
 
-def test_a_message_that_never_ends_is_passed_on_and_not_kept(loop: str) -> None:
+def test_endless_message_is_forwarded_and_not_buffered(loop: str) -> None:
     piece = ("没有尽头" * 5000).encode()
     with our_room(loop) as room:
         a, b = room.join_many(2)
@@ -540,7 +536,7 @@ def test_a_message_that_never_ends_is_passed_on_and_not_kept(loop: str) -> None:
         ({"terminator": b""}, "terminator=b'' would be everywhere"),
     ],
 )
-def test_a_limit_that_makes_no_sense_is_an_error_that_says_so(
+def test_invalid_limit_is_an_error_with_its_range(
     options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
@@ -548,7 +544,7 @@ def test_a_limit_that_makes_no_sense_is_an_error_that_says_so(
     assert not asyncore.socket_map
 
 
-def test_grace_that_makes_no_sense_leaves_the_server_running() -> None:
+def test_invalid_grace_leaves_the_server_running() -> None:
     with our_room("select") as room:
         with pytest.raises(
             ValueError, match=r"grace must be a number from 0 .*, got -1"
@@ -562,7 +558,7 @@ def test_a_terminator_is_bytes() -> None:
         ChatServer(host="127.0.0.1", port=0, terminator="out")  # type: ignore[arg-type]
 
 
-def test_time_is_not_what_the_system_says_it_is(
+def test_limits_ignore_changes_of_the_system_clock(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody sets the clock back by an hour, whenever anybody looks."""

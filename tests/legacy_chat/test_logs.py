@@ -35,7 +35,7 @@ def record(message: str, *args: Any, error: BaseException | None = None) -> Any:
 # One event, one line.
 
 
-def test_nothing_that_is_logged_begins_another_line() -> None:
+def test_logged_text_begins_no_other_line() -> None:
     text = TextFormatter().format(record("%s: hello", FORGED))
     assert text.isprintable()
     assert text.endswith(
@@ -106,7 +106,7 @@ class Broken(io.StringIO):
         return super().write(text)
 
 
-def test_lost_lines_are_told_of_when_there_is_somebody_to_tell(
+def test_lost_lines_are_reported_once_the_log_works_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stream = Broken()
@@ -126,7 +126,7 @@ def test_lost_lines_are_told_of_when_there_is_somebody_to_tell(
     ]
 
 
-def test_a_record_that_cannot_be_formatted_is_lost_and_no_traceback(
+def test_unformattable_record_is_counted_as_lost(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     handler = Handler()
@@ -147,7 +147,7 @@ def test_a_line_is_not_written_where_it_would_have_to_wait() -> None:
         write_line(stream, "x" * 20_000)
 
 
-def test_who_is_behind_with_reading_misses_nothing_and_who_does_not_read_costs_once(
+def test_stalled_output_is_waited_for_once_until_it_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[float] = []
@@ -173,7 +173,7 @@ def test_who_is_behind_with_reading_misses_nothing_and_who_does_not_read_costs_o
         assert reader.read(1 << 20).splitlines() == [b"again", b"and again"]
 
 
-def test_what_is_left_at_the_end_is_no_failure() -> None:
+def test_unwritable_output_at_exit_keeps_status_0() -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     script = (
@@ -188,7 +188,7 @@ def test_what_is_left_at_the_end_is_no_failure() -> None:
         assert python.err == []
 
 
-def test_settling_harms_no_stream_that_works(
+def test_settle_keeps_the_output_of_a_working_stream(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print("hi!", end="")
@@ -203,7 +203,7 @@ UNSEEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 
 
 @given(st.text())
-def test_escapes_leave_nothing_that_cannot_be_seen(text: str) -> None:
+def test_escapes_leave_no_invisible_characters(text: str) -> None:
     for each in (one_line(text), *re.split("[\n\t]", visible(text))):
         left = {c for c in each if unicodedata.category(c) in UNSEEN}
         assert left <= {"\u200c", "\u200d"}

@@ -388,7 +388,7 @@ def open_descriptors() -> int:
 
 
 @pytest.mark.timeout(120 + 2 * EXAMPLES)
-def test_whoever_behaves_hears_what_the_model_says(loop: str) -> None:
+def test_state_machine_agrees_with_the_model(loop: str) -> None:
     # What an earlier test has left open is closed now, and not while they are counted.
     gc.collect()
     options: dict[str, Any] = {"derandomize": True, "phases": [Phase.generate]}

@@ -39,7 +39,7 @@ def room(request: pytest.FixtureRequest, any_loop: str) -> Iterator[Room]:
         yield room
 
 
-def test_r1_who_drops_without_out_leaves_clients(room: Room) -> None:
+def test_r1_client_dropped_without_out_leaves_clients(room: Room) -> None:
     a, b = room.join_many(2)
     ghost = room.session(a)
     a.close()
@@ -61,7 +61,7 @@ def test_r2_a_character_cut_by_tcp_reaches_the_others_whole(room: Room) -> None:
     assert b.got.decode() == f"用户{a.name} 说:你用户{a.name} 说:😀"
 
 
-def test_r3_bytes_that_are_not_utf8_reach_the_others_as_replacements(
+def test_r3_invalid_utf8_reaches_the_others_as_replacements(
     room: Room,
 ) -> None:
     a, b = room.join_many(2)
@@ -134,7 +134,7 @@ def test_r5_out_of_descriptors_the_server_does_not_spin(
     assert 1 <= failures < 10
 
 
-def test_r6_a_client_that_disappears_in_a_broadcast_costs_no_message(
+def test_r6_client_lost_during_a_broadcast_costs_no_message(
     room: Room,
 ) -> None:
     a, b, c, d = room.join_many(4)

@@ -30,7 +30,7 @@ def test_port_is_accepted_in_place_of_post() -> None:
         assert room.server.port == room.server.socket.getsockname()[1]
 
 
-def test_port_and_post_together_are_an_error_even_with_the_default_number() -> None:
+def test_port_and_post_together_are_an_error() -> None:
     with pytest.raises(TypeError, match="post=19528 and port=0 mean the same"):
         ChatServer(20, "127.0.0.1", 19528, port=0)
 
@@ -107,7 +107,7 @@ def test_a_room_may_be_a_plain_list_as_in_the_tutorial() -> None:
     assert room == []
 
 
-def test_out_of_descriptors_is_said_once_and_ends_by_itself(
+def test_out_of_descriptors_is_logged_once_and_recovers(
     loop: str,
     out_of_descriptors: Callable[[], None],
     caplog: pytest.LogCaptureFixture,
@@ -197,7 +197,7 @@ def test_shutting_down_delivers_what_is_queued(loop: str) -> None:
         assert not asyncore.socket_map
 
 
-def test_shutting_down_does_not_wait_for_ever_for_a_peer_that_does_not_read(
+def test_shut_down_waits_for_a_stalled_peer_only_for_its_grace(
     loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with our_room(loop, send_queue=0) as room:
@@ -256,7 +256,7 @@ def test_a_line_that_cannot_be_printed_stops_nothing(
     assert "could not print a line" in caplog.text
 
 
-def test_turn_until_gives_up_on_what_does_not_come(
+def test_turn_until_fails_after_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tests.support.DEADLINE", 0.0)
@@ -264,7 +264,7 @@ def test_turn_until_gives_up_on_what_does_not_come(
         turn_until("select", lambda: False, {}, 0)
 
 
-def test_those_who_wait_come_in_together_but_not_without_end(
+def test_one_turn_accepts_a_bounded_number_of_clients(
     any_loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("legacy_chat.doors.ACCEPTS_A_TURN", 3)
@@ -282,7 +282,7 @@ def test_those_who_wait_come_in_together_but_not_without_end(
                 sock.close()
 
 
-def test_what_is_sent_to_a_session_is_not_held_back(any_loop: str) -> None:
+def test_accepted_socket_has_tcp_nodelay(any_loop: str) -> None:
     with our_room(any_loop) as room:
         room.join()
         (session,) = room.server.clients

@@ -83,7 +83,7 @@ def test_the_room_chats_over_tls(any_loop: str) -> None:
         until(any_loop, lambda: b.got.endswith("退出聊天".encode()), b)
 
 
-def test_what_many_say_in_a_turn_is_one_send_for_each(loop: str) -> None:
+def test_messages_of_one_turn_are_one_send_per_client(loop: str) -> None:
     with secure_room(loop) as (room, join):
         peers = [join() for _ in range(6)]
         quiet = peers[-1]
@@ -100,7 +100,7 @@ def test_what_many_say_in_a_turn_is_one_send_for_each(loop: str) -> None:
         assert sends == [1] * 6
 
 
-def test_who_has_not_finished_its_handshake_is_not_in_the_room(any_loop: str) -> None:
+def test_client_in_its_handshake_is_not_in_the_room(any_loop: str) -> None:
     with secure_room(any_loop) as (room, join):
         with socket.create_connection(room.server.socket.getsockname()) as silent:
             room.until(lambda: room.server.entrance.handshakes)
@@ -115,7 +115,7 @@ def test_who_has_not_finished_its_handshake_is_not_in_the_room(any_loop: str) ->
         assert len(room.server.clients) == 1
 
 
-def test_who_takes_all_of_it_is_not_slow_however_much_a_turn_says(loop: str) -> None:
+def test_client_that_reads_everything_is_never_slow(loop: str) -> None:
     """More in each turn than one send."""
     with secure_room(loop, send_queue=400_000) as (room, join):
         quick = join()
@@ -128,7 +128,7 @@ def test_who_takes_all_of_it_is_not_slow_however_much_a_turn_says(loop: str) -> 
         until(loop, lambda: len(quick.got) == 2_400_000, quick)
 
 
-def test_one_too_many_is_told_so_over_tls(any_loop: str) -> None:
+def test_client_beyond_the_address_limit_is_refused_over_tls(any_loop: str) -> None:
     with secure_room(any_loop, max_per_address=1) as (room, join):
         join()
         peer = SecurePeer.of(room.server.socket.getsockname())
@@ -139,7 +139,7 @@ def test_one_too_many_is_told_so_over_tls(any_loop: str) -> None:
         assert room.server.counters.refused["address"] == 1
 
 
-def test_who_makes_its_handshake_counts_and_nothing_is_said_in_plain(
+def test_client_in_its_handshake_counts_against_the_limit(
     any_loop: str,
 ) -> None:
     with secure_room(any_loop, max_clients=1) as (room, _):
@@ -153,7 +153,7 @@ def test_who_makes_its_handshake_counts_and_nothing_is_said_in_plain(
         room.until(lambda: not room.server.entrance.handshakes)
 
 
-def test_one_address_makes_no_more_handshakes_than_it_may_have_clients(
+def test_handshakes_count_against_the_address_limit(
     any_loop: str,
 ) -> None:
     with secure_room(any_loop, max_per_address=2) as (room, join):
@@ -169,7 +169,7 @@ def test_one_address_makes_no_more_handshakes_than_it_may_have_clients(
         join()
 
 
-def test_who_was_refused_takes_few_descriptors(
+def test_refused_clients_keep_few_descriptors(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("compat.tls.MOST_LINGERING", 2)
@@ -186,7 +186,7 @@ def test_who_was_refused_takes_few_descriptors(
         room.until(lambda: len(asyncore.socket_map) == channels)
 
 
-def test_refused_handshakes_are_counted_by_reason_and_logged_in_a_line(
+def test_refused_handshakes_are_counted_and_logged_by_reason(
     any_loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with secure_room(any_loop, tls_timeout=0.02) as (room, _):
@@ -204,7 +204,7 @@ def test_refused_handshakes_are_counted_by_reason_and_logged_in_a_line(
     assert not any(each.exc_info for each in caplog.records)
 
 
-def test_a_server_that_closes_sends_away_who_has_not_entered(any_loop: str) -> None:
+def test_shut_down_closes_unfinished_handshakes(any_loop: str) -> None:
     with secure_room(any_loop) as (room, join):
         peer = join()
         with socket.create_connection(room.server.socket.getsockname()) as silent:
@@ -238,7 +238,7 @@ def test_a_session_that_cannot_be_made_costs_only_its_client(
     assert [str(each.exc_info[1]) for each in caplog.records if each.exc_info] == ["no"]
 
 
-def test_a_session_that_reads_little_at_a_time_leaves_nothing_waiting(
+def test_session_with_small_reads_leaves_nothing_waiting(
     any_loop: str,
 ) -> None:
     class Sipping(ChatSession):
@@ -259,7 +259,7 @@ def test_a_session_knows_its_clients_certificate(loop: str) -> None:
         assert names == (("email", "client@localhost"),)
 
 
-def test_a_clients_context_is_no_servers() -> None:
+def test_server_rejects_a_client_context() -> None:
     with pytest.raises(ssl.SSLError, match="PROTOCOL_TLS_CLIENT"):
         ChatServer(host="127.0.0.1", port=0, tls=secure.client_context())
     assert asyncore.socket_map == {}
@@ -301,7 +301,7 @@ def test_contexts_are_strict(files: dict[str, str]) -> None:
         ("cert", None, "cert.pem has no key in PEM form: give a key"),
     ],
 )
-def test_what_is_wrong_with_the_files_is_a_sentence(
+def test_invalid_tls_file_is_an_error_of_one_line(
     files: dict[str, str], tmp_path: Path, cert: str, key: str | None, said: str
 ) -> None:
     def path(name: str) -> str:
@@ -367,7 +367,7 @@ def link_to_itself(path: Path) -> None:
         (link_to_itself, "Too many levels of symbolic links"),
     ],
 )
-def test_file_that_would_never_be_read_is_refused_at_once(
+def test_special_or_huge_tls_file_is_refused_at_once(
     files: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -393,7 +393,9 @@ def test_a_certificate_and_its_key_may_be_in_one_file(
     server_context(str(both))
 
 
-def test_authorities_that_are_none_are_a_sentence(files: dict[str, str]) -> None:
+def test_authority_file_without_a_certificate_is_an_error(
+    files: dict[str, str],
+) -> None:
     with pytest.raises(FileError, match=r"key\.pem has no certificate in PEM form"):
         client_context(files["key"])
 
@@ -532,7 +534,7 @@ def test_the_client_says_that_a_connection_was_cut(files: dict[str, str]) -> Non
         ("connect --tls --tls-ca missing.pem", 1, "missing.pem: No such file"),
     ],
 )
-def test_what_is_wrong_with_the_options_is_a_line(
+def test_invalid_tls_options_are_an_error_of_one_line(
     argv: str, status: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
@@ -543,7 +545,7 @@ def test_what_is_wrong_with_the_options_is_a_line(
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_host_that_no_certificate_could_have_is_an_error_of_the_system() -> None:
+def test_empty_server_hostname_is_an_oserror() -> None:
     ours, theirs = socket.socketpair()
     with theirs, pytest.raises(OSError, match="server_hostname is needed"):
         SecureConversation(ours, sys.stdout, {}, b"out", secure.client_context(), "")

@@ -88,7 +88,7 @@ def test_any_bytes_in_any_cuts_are_decoded_as_one_stream(
 
 
 @given(st.text(alphabet="outhe 你"), cuts)
-def test_what_stands_before_out_is_delivered_however_the_bytes_arrive(
+def test_text_before_out_is_delivered_for_any_segmentation(
     text: str, lengths: list[int]
 ) -> None:
     a, b = room()

@@ -13,7 +13,7 @@ VOICE = b"speaker says:"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it needs epoll and /proc")
-def test_nothing_is_lost_among_clients_of_all_tempers() -> None:
+def test_soak_run_loses_no_message() -> None:
     from tests.soak.run import FAULTS, Plan, soak
 
     messages = 4 * len(FAULTS)
