@@ -91,7 +91,7 @@ class Counters:
 
     @property
     def bytes_said_ever(self) -> int:
-        """Bytes of all broadcasts: the sum that a member from the start received."""
+        """Bytes of all broadcasts since the server was made."""
         return self._bytes_said_before + self.bytes_said
 
     def reckon(self, hearers: int) -> None:

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IdleSweep", "Limits", "Places", "Throttle"]
 
-# Sweeps in each idle period. An idle client is closed at most 1/SWEEPS of the period
-# late.
+# Sweeps in each idle period: an idle client is closed at most period / SWEEPS late.
 SWEEPS = 4
 
 

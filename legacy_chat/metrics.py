@@ -123,7 +123,7 @@ class Scrape(compat.async_chat):
         server.clients.add(self)
 
     def collect_incoming_data(self, data: bytes) -> None:
-        """Answer the request once it is complete; what comes after it goes nowhere."""
+        """Answer the request once its head is complete; drop all data after it."""
         if self._answered:
             return
         self._request += data

@@ -44,7 +44,7 @@ def write_line(stream: TextIO, line: str, patience: float = 0.0) -> None:
 
 
 def complain(program: str, message: str) -> None:
-    """Write ``program: message`` to standard error, or drop it; never block."""
+    """Write ``program: message`` to standard error, or drop it after PATIENCE s."""
     with suppress(AttributeError, OSError, ValueError):
         write_line(sys.stderr, f"{program}: {one_line(message)}", PATIENCE)
 

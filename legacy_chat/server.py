@@ -253,7 +253,7 @@ class ChatServer(Listener):
             self._idle.watch(session)
             on_read.append(self._idle.data_read)
         if self.limits.throttles:
-            # Last, for handle_session_paused may close the session.
+            # Last, because handle_session_paused may close the session.
             throttle = Throttle(self.limits, self.handle_session_paused)
             session.throttle(throttle)
             on_read.append(throttle.data_read)

@@ -46,8 +46,8 @@ LONGEST_CUT = 3
 # drain(): bytes of one read, and the maximum number of reads.
 DRAIN = 65536, 16
 
-# After its terminator, a client may send as many more; the rest of its data is dropped.
-# Each message between two of them goes out with its sender's name.
+# Maximum terminators after the first one; data after them is dropped. Each message
+# between two of them is broadcast with the sender's name, which multiplies its size.
 MOST_TERMINATORS = 100
 
 # A larger byte belongs to a multi-byte character.
@@ -111,7 +111,7 @@ class ChatSession(compat.async_chat):
     # The terminator was received: no more echo, and the close is queued.
     _leaving = False
 
-    # Terminators received since then.
+    # Terminators received after the first one.
     _terminators = 0
 
     # EOF was read: the client sends no more data, but may still receive.
@@ -186,7 +186,7 @@ class ChatSession(compat.async_chat):
         self._push_to_others(self._voice[1] + msg)
 
     def found_terminator(self) -> None:
-        """End the session, and announce that to the others; only the first time."""
+        """End the session, with a farewell to the others; later calls are counted."""
         if self._leaving:
             self._terminators += 1
             if self._terminators > MOST_TERMINATORS:
@@ -305,7 +305,7 @@ class ChatSession(compat.async_chat):
             self.clients.remove(self)
 
     def _keep(self, limits: Limits) -> None:
-        """Set only the limits that differ from the class's defaults."""
+        """Set the terminator, and a limit that differs from the class's default."""
         self.set_terminator(limits.terminator)
         if limits.send_queue != USUAL.send_queue:
             self.ac_backlog_limit = limits.send_queue

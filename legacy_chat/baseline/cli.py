@@ -343,12 +343,12 @@ def _profile(given: argparse.Namespace, transcript: Transcript) -> Profile:
 
 
 def _profile_name(given: argparse.Namespace) -> str:
-    """What a recording calls the profile that was given: no path of this machine."""
+    """Return the profile's file name for a recording, without this machine's path."""
     return Path(given.profile).name if given.profile else ""
 
 
 def _called(target: Target, profile: Profile) -> str:
-    """What a recording says where it is from, if nobody says it better."""
+    """Return the default of --recorded-from."""
     if not target.command and target.address is not None:
         return f"a server at port {target.address[1]}"
     if target.command == profile.server:

@@ -1,14 +1,14 @@
-"""Names in the place of what is another value in every run: ``用户{a} 说:hi``.
+"""Names that replace values which differ in every run: ``用户{a} 说:hi``.
 
-A profile says by patterns where such values stand. A value that no pattern finds, or
-that is found and belongs to nobody, stays as it is: it is a difference.
+A profile has patterns for such values. A value that no pattern matches, or an address
+of no client, stays unchanged and counts as a difference.
 
-Rule 1: within a conversation a name means one value and a value has one name, so that a
-server which mixes up two of them is found out.
-Rule 2: binding can be undone. Text that only looks like a name, ``{a}`` said by a
-client, is written ``{{}a}``, and so is ``{{}``.
-Rule 3: names also stand in what is sent: a token that the server has given can be sent
-back as ``{token1}``.
+Rule 1: within a conversation, a name denotes one value and a value has one name, so a
+server that confuses two values is detected.
+Rule 2: binding is reversible. Text that only looks like a name, such as ``{a}`` sent by
+a client, is written ``{{}a}``; so is ``{{}``.
+Rule 3: names are also replaced in sent data: a token from the server can be sent back
+as ``{token1}``.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import NamedTuple
 
 __all__ = ["Names", "Volatile", "joined"]
 
-# What may be a name, or the escape of a brace; and its beginning.
+# A possible name, or the escape of a brace; and the opening brace of either.
 BRACED = re.compile(rb"\{(\{|[^{}]+)\}")
 BEGINNING = re.compile(rb"\{(?=(\{|[^{}]+)\})")
 
 
 class Volatile(NamedTuple):
-    """A value that changes from run to run.
+    """A kind of value that differs in every run.
 
     Attributes:
-        name: what stands for it.
-        pattern: where it stands; its group ``value`` if it has one, else all of it.
-        bind: "each": every other value gets another number, ``{id1}``, ``{id2}``;
-            "any": all are ``{time}``, because whether two agree is chance;
-            "address": the name of the client whose *address* it is.
+        name: the name that replaces the value.
+        pattern: matches the value, as the group ``value`` if the pattern has one.
+        bind: "each": different values get different numbers, ``{id1}``, ``{id2}``.
+            "any": all are ``{time}``, because two are equal only by chance.
+            "address": the value is replaced by the name of the client with the address.
         address: how the server writes an address, with ``{ip}`` and ``{port}``.
     """
 
@@ -44,7 +44,7 @@ class Volatile(NamedTuple):
 
 
 class Names:
-    """The values that are bound in one conversation."""
+    """The bound values of one conversation."""
 
     def __init__(self, volatile: Sequence[Volatile]) -> None:
         self._volatile = volatile
@@ -54,7 +54,7 @@ class Names:
         self._counts: Counter[str] = Counter()
 
     def copy(self) -> Names:
-        """The same values; what is bound later is bound in one of them only."""
+        """Return an independent copy."""
         other = Names(self._volatile)
         other._values.update(self._values)
         other._names.update(self._names)
@@ -62,21 +62,21 @@ class Names:
         return other
 
     def bind_client(self, client: str, ip: str, port: int) -> None:
-        """From here on its address is *client*'s name."""
+        """Bind the address to the name *client* from now on."""
         for each in self._volatile:
             if each.bind == "address":
                 written = each.address.replace("{ip}", ip).replace("{port}", str(port))
                 self._bind(each, written.encode(), client)
 
     def written(self, client: str) -> bytes:
-        """The client's address as the server writes it, or nothing if nobody knows."""
+        """Return the client's address as the server writes it; b"" if unknown."""
         return self._values.get(client.encode(), b"")
 
     def hear(self, data: bytes, *, new: bool = True) -> bytes:
-        """What was got, with names for values.
+        """Return received data with names in place of values.
 
         Args:
-            new: give names to values that have none.
+            new: bind names to values that have none.
         """
         if self._pattern is None:
             return self._escaped(data)
@@ -92,7 +92,7 @@ class Names:
         return b"".join([*pieces, self._escaped(data[end:])])
 
     def say(self, data: bytes) -> bytes:
-        """What is to be sent, with values for names."""
+        """Return data to send, with values in place of names."""
         return BRACED.sub(self._value, data) if b"{" in data else data
 
     def _name(self, volatile: Volatile, value: bytes, new: bool) -> str | None:
@@ -122,9 +122,9 @@ class Names:
 
 
 def joined(volatile: Sequence[Volatile]) -> bytes:
-    """One pattern for all, so that nothing is bound twice; the first that fits wins.
+    """Return one pattern for all, so that no value is bound twice; the first one wins.
 
-    ``lastgroup`` tells which it was: the outermost group is the last to be closed.
+    ``lastgroup`` identifies the pattern, because the outermost group closes last.
     """
     return b"|".join(
         b"(?P<v%d>%s)" % (i, each.pattern.replace(b"(?P<value>", b"(?P<value%d>" % i))

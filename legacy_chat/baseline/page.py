@@ -1,4 +1,4 @@
-"""A conversation as one page of HTML that needs nothing else, and no network."""
+"""A conversation as one self-contained HTML page, which needs no network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ p { margin: .15rem 0; padding: .2rem .5rem; border-radius: .4rem }
 
 
 def page(transcript: Transcript, clients: Sequence[str]) -> Iterator[str]:
-    """The page, a row for each step and a column for each client, in pieces."""
+    """Yield the page in pieces: a row for each step, a column for each client."""
     header = transcript.header
     heads = "".join(f"<th>{escape(seen(name))}</th>" for name in clients)
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'

@@ -1,11 +1,11 @@
-"""Two servers to which the same is played, step by step: the reference and another.
+"""Two servers in lockstep, the reference and the target: each step is played to both.
 
-Rule 1: the reference is asked first, and what it answers is what is waited for. Where
-no fence proves that it has answered, and the other says more, the reference is waited
-for as well: which of the two is slow makes no difference.
-Rule 2: a conversation that the reference cannot be led through is none. One that only
-the other cannot be led through, because it hangs, is a difference.
-Rule 3: after a difference both servers are new ones.
+Rule 1: each step is played to the reference first; the target then gets time for the
+same answer. Without a fence, if the target sends more, the reference gets time for that
+too, so the result does not depend on which server is slower.
+Rule 2: a conversation that cannot be played to the reference does not count. If only
+the target cannot be played to, for example because it hangs, that is a difference.
+Rule 3: after a difference, both servers are replaced by new ones.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["Pair", "Played"]
 
 
 class Played(NamedTuple):
-    """What was played.
+    """A conversation that was played.
 
     Attributes:
-        steps: with the reference's answers, up to the first difference.
+        steps: the steps with the reference's answers, up to the first difference.
     """
 
     steps: list[Step]
@@ -39,10 +39,10 @@ class Played(NamedTuple):
 
 
 class Pair:
-    """The two servers; both are started when they are needed.
+    """The two servers; both are started on demand.
 
     Args:
-        timeout: seconds after which a server hangs.
+        timeout: seconds without an answer after which a server counts as hung.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Pair:
         self.renew()
 
     def renew(self) -> None:
-        """End both; the next conversation is with new ones."""
+        """Terminate both servers; the next conversation starts new ones."""
         for server in self._servers:
             server.close()
 
@@ -77,15 +77,16 @@ class Pair:
         """Play until the answers differ.
 
         Args:
-            told: is called after each step with what was the same; the next action is
-                asked for after that.
+            told: called after each step with the common answer, before the next action
+                is taken from *actions*.
 
         Raises:
             ReferenceFailedError: the reference cannot be played to.
-            RunError: the other cannot even be spoken to.
+            RunError: a server cannot be started, or the target fails before a step.
         """
         pairs = zip(self._servers, self._targets, strict=True)
-        # Before a conversation binds this thread to a processor, and whom it starts.
+        # First: a conversation binds this thread, and processes that it starts, to one
+        # processor.
         places = [server.place(target) for server, target in pairs]
         try:
             played = self._play(places, actions, told)
@@ -136,7 +137,7 @@ def _in_lockstep(
     told: Callable[[Heard], object],
     steps: list[Step],
 ) -> Difference | None:
-    """Play until the answers differ; *steps* gets what the reference answers."""
+    """Play until the answers differ; add the reference's answers to *steps*."""
     for action in actions:
         with _reference():
             recorded = theirs.step(action)
@@ -156,7 +157,7 @@ def _in_lockstep(
 
 @contextmanager
 def _reference() -> Iterator[None]:
-    """What fails in this block is the reference's failure."""
+    """Raise ReferenceFailedError for a RunError in this block."""
     try:
         yield
     except RunError as error:
@@ -164,7 +165,7 @@ def _reference() -> Iterator[None]:
 
 
 def _missing(recorded: Heard, now: Heard) -> Heard:
-    """What *recorded* lacks to be *now*; nothing if more would not make it so."""
+    """Return the data that *recorded* lacks to equal *now*; {} if that cannot be."""
     late: Heard = {}
     for name in {**recorded, **now}:
         before, after = recorded.get(name, Got()), now.get(name, Got())

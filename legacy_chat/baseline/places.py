@@ -1,10 +1,10 @@
-"""Where a server listens, and how one is started there.
+"""The address of a server, and the start of a server there.
 
-Rule 1: a server that we start is told its port, and is not spoken to before it listens
-there: the first client waits for that, so that the server sees no visitor but clients.
-Rule 2: whoever we start, we end, with everything that it has started. A process of its
-own does so (guard.py), and also if we are killed.
-Rule 3: a server that ends by itself is an error with its own last words.
+Rule 1: a started server gets its port as an argument. The first client retries its
+connect until the server listens, so the server sees no connections but the clients'.
+Rule 2: every started server is terminated with all its descendants. A separate process
+(guard.py) does that, also if this one is killed.
+Rule 3: a server that exits before it listens is an error with the server's last output.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from legacy_chat.baseline.errors import LAST_WORDS, RunError
 
 __all__ = ["Place", "parse_address", "started"]
 
-# Ports that Linux gives to nobody by itself: no connection of somebody else takes one
-# between our look and the server's bind.
+# Ports that Linux does not assign by itself: no other connection takes one between the
+# check here and the server's bind.
 PORTS = range(20000, 32000)
 PORT_TRIES = 100
 
-# Seconds between two looks whether a server that was started listens by now.
+# Seconds between two attempts to connect to a server that was started.
 LOOK = 0.005
 
 GUARD = Path(__file__).with_name("guard.py")
 
-# Lines of its output that are shown of a server which failed.
+# Lines of output that are shown of a server that failed.
 LAST_LINES = 8
 
-# Ports that are given out now, by whatever thread.
+# Ports in use by servers of this process; all threads share the set.
 _taken: set[int] = set()
 _lock = threading.Lock()
 
 
 class Place:
-    """Where a server listens.
+    """The address of a server.
 
     Args:
-        timeout: seconds that a connection may take.
+        timeout: seconds to wait for a connection.
     """
 
     def __init__(self, host: str, port: int, timeout: float = 20.0) -> None:
@@ -58,11 +58,11 @@ class Place:
         self.timeout = timeout
 
     def connect(self, host: str = "") -> socket.socket:
-        """A connected socket; by another address of the server if *host* is given.
+        """Return a connected socket; *host* is another address of the server.
 
         Raises:
-            ConnectionRefusedError: nobody listens there.
-            RunError: it cannot be reached.
+            ConnectionRefusedError: no server listens there.
+            RunError: the server cannot be reached.
         """
         where = (host or self.host, self.port)
         try:
@@ -72,20 +72,20 @@ class Place:
         except (OSError, UnicodeError) as error:
             raise RunError(f"cannot connect to {_shown(*where)}: {error}") from error
         if sock.getsockname() == sock.getpeername():
-            # Nobody listens: TCP has connected the socket with itself, by chance.
+            # No server listens: TCP has connected the socket to itself by chance.
             sock.close()
             raise ConnectionRefusedError(f"nobody listens at {_shown(*where)}")
         return sock
 
     def end(self) -> None:
-        """End the server if it was started here; may be called from any thread.
+        """Terminate the server if it was started here; safe from any thread.
 
-        A server that runs anyway is left alone.
+        A server that was not started here keeps running.
         """
 
 
 class _Started(Place):
-    """A server in a process of its own."""
+    """A server that was started in a separate process."""
 
     def __init__(
         self, command: list[str], host: str, port: int, timeout: float, log: IO[bytes]
@@ -125,7 +125,7 @@ class _Started(Place):
             self._guard.stdin.close()
 
     def stop(self) -> None:
-        """End it and everything that it has started; wait until that is done."""
+        """Terminate the server and its descendants, and wait for that."""
         with self._guard:
             self.end()
 
@@ -133,14 +133,14 @@ class _Started(Place):
         """Return when the command runs.
 
         Raises:
-            RunError: it cannot run.
+            RunError: the command cannot run.
         """
         why = self._guard.stdout.read() if self._guard.stdout is not None else b""
         if why:
             raise RunError(f"cannot run {self._command}: {why.decode('utf8')}")
 
     def _status(self, seconds: float) -> int | None:
-        """Its exit status, if it ends in so many seconds."""
+        """Return the exit status, or None if the server still runs after *seconds*."""
         try:
             return self._guard.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -174,16 +174,17 @@ def started(
     host: str = "127.0.0.1",
     timeout: float = 20.0,
 ) -> Iterator[Place]:
-    """Start a server by its command; end it at the end.
+    """Start a server by its command, and terminate it at the end of the block.
 
     Args:
-        command: words as in a shell, without one. ``{port}``, ``{host}``, ``{loop}``
-            and ``{python}`` (this interpreter) are replaced.
-        address: where it listens; None for a free port, which the command must take.
-        timeout: seconds until it listens.
+        command: words, split as by a shell but run without one. ``{port}``,
+            ``{host}``, ``{loop}`` and ``{python}`` (this interpreter) are replaced.
+        address: the address that the server listens on; None for a free port, which
+            the command gets as ``{port}``.
+        timeout: seconds until the server listens.
 
     Raises:
-        RunError: it cannot be started, or the command takes no port.
+        RunError: the server cannot be started, or the command lacks ``{port}``.
     """
     if address is None and "{port}" not in command:
         raise RunError(
@@ -207,10 +208,10 @@ def started(
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """The address that is written ``HOST:PORT``, ``[::1]:PORT``, ``:PORT`` or ``PORT``.
+    """Parse ``HOST:PORT``, ``[::1]:PORT``, ``:PORT`` or ``PORT``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: *text* has another form.
     """
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
@@ -227,7 +228,7 @@ def _words(command: str) -> list[str]:
 
 @contextmanager
 def _port(host: str) -> Iterator[int]:
-    """A port of *host* that is free, and nobody else's here until the end."""
+    """Yield a free port of *host*, reserved in this process until the end."""
     for _ in range(PORT_TRIES):
         port = random.choice(PORTS)
         with _lock:

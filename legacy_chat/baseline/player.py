@@ -1,14 +1,14 @@
-"""Plays a conversation to a server, step by step, and tells what every client got.
+"""Plays a conversation to a server, step by step, and returns each client's data.
 
-A step is one action of one client. It is over by evidence: a witness proves it where
-the profile names a fence (fence.py); otherwise all is quiet (quiet.py).
+A step is one action of one client. Evidence ends a step: the proof of a witness where
+the profile has a fence (fence.py), otherwise quiet (quiet.py).
 
-Rule 1: an action is one segment, or those into which it asks to be cut, and the server
-has dealt with each before the next one.
-Rule 2: what is known to come is waited for longer: a slow server is slow, not wrong.
-Rule 3: what must come and does not is an error, not an answer.
-Rule 4: at the end everybody takes leave, where the profile knows how, and sees the
-connection end: the next conversation finds an empty room.
+Rule 1: an action is one segment, or the segments of its cut; the server has processed
+each segment before the next one is sent.
+Rule 2: data that is expected is waited for longer, because a slow server is not wrong.
+Rule 3: if data that must arrive is missing, that is an error, not an answer.
+Rule 4: at the end, each client sends the profile's "leave", if there is one, and waits
+for its connection to end, so the next conversation starts in an empty room.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ __all__ = [
     "quiet_of",
 ]
 
-# Seconds that anything which must come may take.
+# Seconds to wait for anything that must arrive.
 TIMEOUT = 20.0
 
-# Seconds of patience with what is missing after a fence: nothing that a server with
-# turns says comes then, but a server with threads may not be through.
+# Seconds to wait for missing data after a fence. A server with a loop sends nothing
+# more then, but a server with threads may not have finished.
 AFTER_A_FENCE = 0.2
 
-# Times the quiet that a recording waits after its last step: for what comes late.
+# After the last step, a recording waits this multiple of the quiet for late data.
 LAST_LOOK = 3
 
-# A check waits for what is missing, in multiples of what the recording waited.
+# A check waits for missing data this multiple of the recording's wait.
 MARGIN = 2
 
-# Why a client is not there any more.
+# In errors: why a client is no longer connected, by the end of its connection.
 ABSENCES = {
     "eof": ": the server has closed its connection",
     "reset": ": the server has reset its connection",
@@ -61,16 +61,16 @@ ABSENCES = {
 
 
 class Conversation:
-    """A conversation with a server; each client's name is its to choose.
+    """A conversation with a server.
 
     Args:
-        place: where the server listens.
-        timeout: seconds that anything which must come may take.
-        witness: tell what the witness got, too.
-        host: by which address the clients come, if not by the place's own.
-        cut: how every message is cut that does not say otherwise.
-        quiet: seconds without a byte that end a step of which nothing is expected.
-        recorded_quiet: the same of the recording that is expected; 0 if unknown.
+        place: the address of the server.
+        timeout: seconds to wait for anything that must arrive.
+        witness: whether to return the witness's data, too.
+        host: the address that the clients connect to, if not the place's own.
+        cut: the cut of every message without its own.
+        quiet: seconds without data that end a step without an expected answer.
+        recorded_quiet: the quiet of the recording that is checked; 0 if unknown.
     """
 
     def __init__(
@@ -121,14 +121,14 @@ class Conversation:
     def step(
         self, action: Action, expected: Heard | None = None, *, last: bool = False
     ) -> Heard:
-        """Do it; return what everybody got of it.
+        """Perform *action*; return the data that each client received.
 
         Args:
-            expected: what should come, and so is waited for a while.
-            last: the recording waited longer after this step.
+            expected: the expected data; missing data is waited for.
+            last: whether this is the last step, where the recording waited longer.
 
         Raises:
-            RunError: it cannot be done, or something that must come did not.
+            RunError: the action is impossible, or data that must arrive did not.
         """
         refused = self._do(action, expected, last)
         heard = {**self._heard(self._names), **refused}
@@ -136,11 +136,12 @@ class Conversation:
         return heard
 
     def rest(self, expected: Heard | None = None) -> Heard:
-        """What comes although nobody does anything any more, where no fence proves
-        that nothing does.
+        """Return late data, received without another action.
+
+        With a fence, there is no wait: the fence has proved that nothing is late.
 
         Args:
-            expected: what should come, and so is waited for a while.
+            expected: the expected data; missing data is waited for.
         """
         if self._fence is None and self._is_somebody_there():
             if expected is None:
@@ -152,16 +153,16 @@ class Conversation:
         return heard
 
     def look_longer(self) -> Heard:
-        """As rest, after the last step of a recording."""
+        """Return late data after the last step of a recording, with a longer wait."""
         self._seconds *= LAST_LOOK
         return self.rest()
 
     def break_off(self) -> None:
-        """Go without taking leave, from a server that has lost its way."""
+        """Close all clients without "leave", because the server's state is unknown."""
         self._crowd.close()
 
     def gone(self) -> bool:
-        """Whether the server has closed the witness: nothing can be said any more."""
+        """Return whether the server has closed the witness, which ends the steps."""
         return self._fence is not None and WITNESS not in self._crowd
 
     def _begin(self) -> None:
@@ -179,7 +180,7 @@ class Conversation:
         self._fence.forget()
 
     def _do(self, action: Action, expected: Heard | None, last: bool) -> Heard:
-        """Do it and wait until it is over; return who was refused."""
+        """Perform *action* and wait for its end; return a client that was refused."""
         if self.gone():
             raise RunError("the server has closed the witness, or is gone")
         name, do, data, how = action
@@ -224,7 +225,7 @@ class Conversation:
             self._crowd.shut(client)
 
     def _join(self, name: str) -> Client | None:
-        """A new client, or None if it is refused."""
+        """Connect a new client; return None if the connection is refused."""
         try:
             sock = self._place.connect(self._host)
         except ConnectionRefusedError:
@@ -235,7 +236,7 @@ class Conversation:
         return client
 
     def _settle(self, action: Action, expected: Heard | None, last: bool) -> None:
-        """Wait until it is over, and longer while something expected is missing."""
+        """Wait until the step is over, and longer while expected data is missing."""
         if self._fence is not None:
             self._fence.settle(action)
             if expected is not None and self._misses(expected):
@@ -246,15 +247,15 @@ class Conversation:
         elif self._is_somebody_there():
             self._silence().settle(self._seconds)
         else:
-            # The server, which sends nothing to nobody, has to notice it all the same.
+            # No client is left to receive data, but the server must process the action.
             self._silence().settle(LOOK)
 
     def _wait_for(self, expected: Heard, patience: float) -> None:
         self._silence().wait_for(lambda: not self._misses(expected), patience)
 
     def _misses(self, expected: Heard) -> bool:
-        """Whether what is expected has not come, and still may."""
-        # What is half there must not bind a name to half of a value.
+        """Return whether expected data is missing, and may still arrive."""
+        # A copy, so that an incomplete value does not get a name.
         heard = self._heard(self._names.copy())
         return heard != expected and all(
             name in expected and self._may_become(got, expected[name])
@@ -267,7 +268,7 @@ class Conversation:
         if not self._profile.volatile:
             return expected.data.startswith(got.data)
         same = first_difference(got.data, expected.data)
-        # Half of a value may read differently once all of it has come.
+        # An incomplete value may match a pattern once all of it has arrived.
         opens = expected.data.rfind(b"{", 0, same + 1)
         is_in_name = opens > expected.data.rfind(b"}", 0, same)
         return is_in_name or b"\n" not in got.data[same:]
@@ -276,13 +277,13 @@ class Conversation:
         return any(not client.end for client in self._crowd)
 
     def _settle_between(self, client: Client, piece: bytes) -> None:
-        """Wait until a piece of a message has become a segment of its own."""
+        """Wait until the server has read a piece of a message as a separate segment."""
         if self._fence is not None:
             self._fence.settle(Action(client.name, "send", piece))
         elif self._profile.framing == "stream":
             self._silence().wait_for(lambda: True)
         else:
-            # Nobody knows how much of what is expected answers this piece.
+            # The recording does not show which part of the answer belongs to a piece.
             self._silence().settle(max(self._seconds, self._recorded_seconds))
 
     def _silence(self) -> Quiet:
@@ -291,7 +292,7 @@ class Conversation:
         return self._quiet
 
     def _heard(self, names: Names) -> Heard:
-        """What everybody has got since the last step."""
+        """Return the data of all clients since the last step."""
         heard: Heard = {}
         for client in self._crowd:
             data = bytes(client.got)
@@ -312,7 +313,7 @@ class Conversation:
             self._fence.forget()
 
     def _take_leave(self) -> None:
-        """Everybody; the witness came first and goes last."""
+        """Send "leave" from each client; the witness, which came first, leaves last."""
         for client in reversed(list(self._crowd)):
             if not client.mute:
                 self._crowd.send(client, self._profile.leave)
@@ -329,10 +330,10 @@ class Conversation:
 
 
 def quiet_of(profile: Profile, quiet: float = 0.0) -> float:
-    """Seconds of quiet that a recording waits for; 0 if a fence ends its steps.
+    """Return the seconds of quiet for a recording; 0 if a fence ends its steps.
 
     Args:
-        quiet: as asked for; 0 for the profile's, or else QUIET.
+        quiet: the requested seconds; 0 for the profile's, or else QUIET.
     """
     return 0.0 if profile.fence else quiet or profile.quiet or QUIET
 
@@ -346,7 +347,7 @@ def play(
     host: str | None = None,
     quiet: float = 0.0,
 ) -> Iterator[Step]:
-    """The transcript's actions, each with what everybody gets of it now.
+    """Yield the transcript's actions, each with the data that clients receive now.
 
     Args:
         quiet: seconds, see quiet_of.
@@ -375,7 +376,7 @@ def play(
 
 
 def numbered(steps: Iterable[Step]) -> Iterator[tuple[int, bool, Step]]:
-    """The steps with their numbers, and whether each is the last."""
+    """Yield each step with its number and whether it is the last."""
     at, before = 0, None
     for step in steps:
         if before is not None:
@@ -386,7 +387,7 @@ def numbered(steps: Iterable[Step]) -> Iterator[tuple[int, bool, Step]]:
 
 
 def joined(heard: Heard, late: Heard) -> Heard:
-    """What has come of a step, and what came later."""
+    """Return the data of a step with the late data added."""
     result = dict(heard)
     for name, got in late.items():
         data, end = result.get(name, Got())

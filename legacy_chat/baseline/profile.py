@@ -1,23 +1,22 @@
-"""What the tool must know of a protocol: a TOML file of a few lines.
+"""The profile: the description of a protocol, a TOML file of a few lines.
 
     name = "shout"
-    framing = "stream"                       # how bytes are cut must not matter
-    leave = "QUIT\\r\\n"                       # said at the end of a conversation
+    framing = "stream"                       # the cut into segments must not matter
+    leave = "QUIT\\r\\n"                       # sent at the end of a conversation
     server = "python shout.py --port {port}" # the reference, for minimise and fuzz
 
     [fence]                                  # proves that a step is over
-    say = "fence {n}\\r\\n"                    # the witness says it …
-    heard = ["witness: fence {n}\\r\\n"]       # … and so everybody hears it
+    say = "fence {n}\\r\\n"                    # the witness sends this …
+    heard = ["witness: fence {n}\\r\\n"]       # … and each client receives this
 
     [[volatile]]
     name = "id"
     pattern = "id=(?P<value>[0-9a-f]+)"
 
-Every key may be missing. Without a fence a step is over when nothing has arrived for
-``quiet`` seconds, a number for which 3 is the default; ``tutorial``
-and ``lines`` are shipped, and show everything.
+Every key is optional. Without a fence, a step is over after ``quiet`` seconds without
+data (default: 3). The shipped profiles ``tutorial`` and ``lines`` show every key.
 
-Rule: a profile is complete and right, or reading it is an error that says what is not.
+Rule: reading an invalid profile raises an error that names the fault.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ T = TypeVar("T")
 
 BINDINGS = ("each", "any", "address")
 
-# How often a client does what, and of what a message is made, if nobody knows better.
+# Default weights of a client's actions, and of the kinds of messages.
 ACTIONS = {
     "open": 15.0,
     "send": 85.0,
@@ -57,24 +56,24 @@ ACTIONS = {
 MESSAGES = {"pieces": 4.0, "words": 5.0, "long": 1.0}
 
 
-# Words of a fence after an action at most.
+# Maximum words of a fence after an action.
 MOST_WORDS = 1000
 
-# The largest numbers of a plan, and the largest weight in it.
+# The largest values of a fuzz plan, and its largest weight.
 MOST = {"clients": 1000, "steps": 1_000_000, "longest": 1 << 26, "fresh": 1_000_000_000}
 HEAVIEST = 1e9
 
 
 class FenceWords(NamedTuple):
-    """What the witness says, and what everybody hears of it.
+    """The words of a fence: messages that the witness sends and each client receives.
 
     Attributes:
-        say: with ``{n}`` for a number that is said once only.
-        heard: the forms in which it may arrive, the longest first, with ``{n}`` and,
-            for the witness's address as the server writes it, ``{witness}``.
-        words: how often it is said after an action.
-        last_words: after one that says something and ends the connection.
-        hello: what the witness says first; welcome: the pattern that answers it.
+        say: a word as the witness sends it, with ``{n}`` for a unique number.
+        heard: the forms in which a word may arrive, the longest first, with ``{n}``
+            and ``{witness}``, the witness's address as the server writes it.
+        words: the number of words after an action.
+        last_words: the same after an action that sends data and closes.
+        hello: the first data of the witness; welcome: the pattern of the answer.
     """
 
     say: bytes
@@ -86,17 +85,18 @@ class FenceWords(NamedTuple):
 
 
 class FuzzPlan(NamedTuple):
-    """What random conversations are made of.
+    """The parameters of random conversations.
 
     Attributes:
-        clients: in the room at a time, at most; steps: of a conversation.
-        longest: bytes of a message.
-        actions: weights of open, send, drop, reset, half-close, and "last words", which
-            are a drop or a half-close that says something.
-        messages: weights of "pieces" (joined), "words" (joined, with a space or not)
-            and "long" (much of one, with a piece somewhere in it).
-        never: patterns that nothing matches which a client has said, taken together:
-            what the servers may answer differently.
+        clients: maximum simultaneous clients; steps: the steps of a conversation.
+        longest: maximum bytes of a long message.
+        fresh: conversations after which both servers are replaced by new ones.
+        actions: weights of open, send, drop, reset, half-close, and "last words", a
+            drop or a half-close that sends data.
+        messages: weights of "pieces" (joined), "words" (joined, with or without spaces)
+            and "long" (copies of a *fill*, with a piece among them).
+        never: patterns that the joined data of a client never matches, because the
+            servers may answer such data differently.
     """
 
     clients: int = 4
@@ -115,12 +115,12 @@ class Profile(NamedTuple):
     """A protocol; see the module's example.
 
     Attributes:
-        leave: what everybody says at the end; the server then closes the connection.
-        quiet: seconds without a byte that end a step, where no fence does. 0: 3 seconds
-            for record, and as the machine suggests for fuzz and minimise.
-        patience: seconds that an answer which is known to come is waited for, at least,
-            where no fence proves that it does not.
-        server: the command of the reference server; places.py says what is replaced.
+        leave: data that each client sends at the end; the server then closes the
+            connection.
+        quiet: seconds without data that end a step without a fence. 0 means 3 seconds
+            for record, and a measured time for fuzz and minimise.
+        patience: minimum seconds to wait for an expected answer without a fence.
+        server: the command of the reference server; places.py lists the replacements.
     """
 
     name: str = "plain"
@@ -135,13 +135,14 @@ class Profile(NamedTuple):
 
 
 def find_profile(name: str) -> Profile:
-    """The profile that a user asks for: a shipped one's name, or a path.
+    """Return the profile that the user named: a shipped one, or a file.
 
     Args:
-        name: a path ends in .toml; nothing is the plain profile.
+        name: a shipped profile's name, or a path that ends in .toml; "" for the plain
+            profile.
 
     Raises:
-        FormatError: there is none, or it is wrong.
+        FormatError: the profile does not exist, or is invalid.
     """
     if name.endswith(".toml"):
         return read_profile(Path(name))
@@ -149,13 +150,13 @@ def find_profile(name: str) -> Profile:
 
 
 def profile_named(name: str) -> Profile:
-    """The profile that a transcript names, which has to be a shipped one.
+    """Return the profile that a transcript names, which must be a shipped one.
 
-    A profile has the command of a server: a file that somebody has sent must not
-    choose which one is run.
+    A profile has the command of a server, and an untrusted transcript must not select
+    the command to run.
 
     Raises:
-        FormatError: it is none.
+        FormatError: *name* is not a shipped profile.
     """
     return _shipped(name, "only --profile FILE.toml reads another one")
 
@@ -173,10 +174,10 @@ def _shipped(name: str, otherwise: str) -> Profile:
 
 
 def read_profile(path: Path) -> Profile:
-    """The profile at *path*.
+    """Return the profile at *path*.
 
     Raises:
-        FormatError: it cannot be read, or something in it is wrong.
+        FormatError: the file cannot be read, or is invalid.
     """
     try:
         table = tomllib.loads(path.read_text("utf8"))
@@ -191,7 +192,7 @@ def _profile(table: dict[str, Any], stem: str) -> Profile:
     if framing not in FRAMINGS:
         raise ValueError(f"framing {named(framing)} is none of {', '.join(FRAMINGS)}")
     volatile = tuple(_volatile(each) for each in table.get("volatile", []))
-    # Together they are one pattern, which may be wrong where none of them is.
+    # The joined pattern may be invalid although each pattern is valid.
     _compiles(joined(volatile))
     return Profile(
         _text(table, "name", stem),
@@ -283,7 +284,7 @@ def _text(table: dict[str, Any], key: str, default: str = "") -> str:
 def _number(
     table: dict[str, Any], key: str, default: float, least: float, most: float
 ) -> float:
-    """A number; a whole one if the default is."""
+    """Return a number from *least* to *most*, a whole one if the default is an int."""
     value = table.get(key, default)
     kinds = (int,) if type(default) is int else (int, float)
     if type(value) not in kinds or not least <= value <= most:

@@ -1,6 +1,6 @@
-"""How far it is, on a terminal: steps done, how fast, how long still.
+"""Progress on a terminal: the steps done, their rate, and the time left.
 
-Rule: into a pipe or a file not a byte is written.
+Rule: nothing is written to a pipe or a file.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from types import TracebackType
 
 __all__ = ["Progress"]
 
-# Seconds between two pictures.
+# Minimum seconds between two updates.
 INTERVAL = 0.1
 
 ERASE = "\r\x1b[K"
 
 
 class Progress:
-    """A line on standard error that is written anew all the time.
+    """A line on standard error that is updated in place.
 
     Args:
-        seconds: how long it takes, if that is known.
+        seconds: the total duration; 0 if unknown.
     """
 
     def __init__(self, what: str, seconds: float = 0.0) -> None:
@@ -46,11 +46,11 @@ class Progress:
         self.erase()
 
     def expect(self, total: int) -> None:
-        """So many steps there will be."""
+        """Set the total number of steps."""
         self._total = total
 
     def step(self, note: str = "") -> None:
-        """One more is done."""
+        """Count a finished step, and update the line if it is due."""
         with self._lock:
             self._done += 1
             now = time.monotonic()
@@ -60,13 +60,13 @@ class Progress:
                 sys.stderr.flush()
 
     def erase(self) -> None:
-        """Make place for a line that stays."""
+        """Erase the line, to make room for other output."""
         if self.shows:
             sys.stderr.write(ERASE)
             sys.stderr.flush()
 
     def line(self, seconds: float, note: str = "") -> str:
-        """What is shown after so many seconds."""
+        """Return the line's text after *seconds*."""
         rate = self._done / seconds if seconds > 0 else 0.0
         total = f" of {self._total:,}" if self._total else ""
         parts = [f"{self._what}: {self._done:,}{total} steps", f"{rate:,.0f}/s"]

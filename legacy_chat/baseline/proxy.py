@@ -1,10 +1,10 @@
-"""Sits between real clients and a server, and writes down what passes.
+"""A proxy between real clients and a server, which records the traffic.
 
-Rule 1: what a client does is one step, and the next client is heard when all is quiet
-again: nobody's answer is taken for an answer to somebody else.
-Rule 2: what the server says goes on at once.
-Rule 3: the clients are called a, b, c … in the order of their coming.
-Rule 4: whatever ends the recording, the steps until then are kept.
+Rule 1: each action of a client is one step. The proxy reads the next action after the
+server is quiet, so no answer is assigned to the wrong action.
+Rule 2: data from the server is forwarded at once.
+Rule 3: the clients are named a, b, c … in the order of their arrival.
+Rule 4: however the recording ends, the steps so far are kept.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from legacy_chat.baseline.signals import handled
 
 __all__ = ["Proxy", "listen"]
 
-# Bytes of one step at most.
+# Maximum bytes that a client sends in one step.
 READ_SIZE = 1 << 16
 
 BACKLOG = 128
 
-# Seconds in which what the server still sends is read, when the recording ends.
+# Seconds to read late data from the server when the recording ends.
 LAST_LOOK = 0.3
 
 
 class _StoppedError(Exception):
-    """The recording has been stopped while something was waited for."""
+    """The recording was stopped during a wait."""
 
 
 class _Event(NamedTuple):
-    """What a client has done: come, said something, or gone (no data)."""
+    """A client's action: it connects, sends data, or ends its connection (no data)."""
 
     client: str
     data: bytes = b""
@@ -53,13 +53,13 @@ class _Event(NamedTuple):
 
 
 class _Relay(Crowd):
-    """The connections to the server. What is read on one goes on to its client.
+    """The connections to the server. Data read on one is forwarded to its client.
 
     Args:
-        stopped: has something to read when the recording is to end.
+        stopped: readable when the recording must end.
 
     Attributes:
-        lost: clients whose connection was found reset when something went on to them.
+        lost: clients whose connection failed when data was forwarded to them.
     """
 
     def __init__(self, timeout: float, stopped: socket.socket) -> None:
@@ -75,10 +75,10 @@ class _Relay(Crowd):
         self.add(name, server)
 
     def pump(self, seconds: float) -> bool:
-        """As Crowd.pump, and send on what was read.
+        """Poll and read as Crowd.pump does, and forward the data.
 
         Raises:
-            _StoppedError: the recording is to end.
+            _StoppedError: the recording must end.
         """
         came = super().pump(seconds)
         for each in self if came else ():
@@ -91,7 +91,7 @@ class _Relay(Crowd):
         return came
 
     def take(self, name: str) -> bytes:
-        """What has come for a client since the last time."""
+        """Return the data received for a client since the last call."""
         client = self[name]
         data = bytes(client.got)
         client.got.clear()
@@ -107,7 +107,7 @@ class _Relay(Crowd):
             if end:
                 outlet.shutdown(socket.SHUT_WR)
         except OSError:
-            # Its connection tells of the reset once only, and that was here.
+            # A socket reports a reset only once, which was here.
             self.lost.add(name)
 
     def _send_to(self, outlet: socket.socket, data: bytes) -> None:
@@ -125,11 +125,11 @@ class _Relay(Crowd):
 
 
 class Proxy:
-    """Between the clients that come to its address, and a server.
+    """Accepts clients, and connects each of them to a server.
 
     Attributes:
-        address: where the clients come.
-        error: why the recording has ended, if nobody has stopped it.
+        address: the address that the clients connect to.
+        error: why the recording ended; "" if it was stopped.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Proxy:
         self._relay = _Relay(timeout, self._stopped)
         self._quiet = Quiet(self._relay)
         self._count = 0
-        # Something has come since the step was quiet.
+        # Whether data has arrived since the step was quiet.
         self._is_late = False
         self._names = Names(profile.volatile)
         self._clients: dict[str, socket.socket] = {}
@@ -167,7 +167,7 @@ class Proxy:
         self._stop.setblocking(False)
 
     def header(self, title: str) -> Header:
-        """What the transcript begins with."""
+        """Return the transcript's header."""
         return Header(
             title,
             f"port {self._place.port}, through a proxy",
@@ -177,7 +177,7 @@ class Proxy:
         )
 
     def steps(self) -> Iterator[Step]:
-        """What passes, until it is stopped or fails; `error` then says why."""
+        """Yield the steps until the recording is stopped, or fails and sets `error`."""
         action: Action | None = None
         try:
             while (event := self._next()) is not None:
@@ -187,7 +187,7 @@ class Proxy:
                     yield self._over(action)
                     action = None
                 if event.do != "open" and event.client not in self._clients:
-                    # The server had ended it before, and what it did reaches nobody.
+                    # The server had closed the client before; the action has no effect.
                     continue
                 action = self._as_action(event)
                 if self._do(event):
@@ -204,14 +204,14 @@ class Proxy:
             yield self._over(action)
 
     def stop(self) -> None:
-        """Let steps() come to its end; may be called from anywhere."""
+        """Let steps() end; safe from any thread."""
         self._stop.send(b"!")
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
         """Let signals stop it in this block, which the main thread must enter."""
-        # Their byte is written from C. A handler in Python would stop nothing until
-        # the wait is over, if the signal came right before it.
+        # The wakeup byte is written in C. After a signal right before a wait, a Python
+        # handler would run only when the wait is over.
         before = signal.set_wakeup_fd(self._stop.fileno())
         try:
             with handled(lambda *_: None):
@@ -230,7 +230,7 @@ class Proxy:
         self._stop.close()
 
     def _next(self) -> _Event | None:
-        """What a client does next; None to stop. What the server says goes on."""
+        """Return a client's next action, or None to stop; forward the server's data."""
         while True:
             ready = [key.fileobj for key, _ in self._selector.select()]
             if self._stopped in ready:
@@ -253,12 +253,12 @@ class Proxy:
         return _Event(name, data, "send" if data else "half-close")
 
     def _as_action(self, event: _Event) -> Action:
-        """The event as it is written down."""
+        """Return the event as an action of the transcript."""
         name, data, do = event
         return Action(name, do, self._names.hear(data, new=False))
 
     def _do(self, event: _Event) -> bool:
-        """Pass it on; return False if the server has refused the client."""
+        """Perform the event on the server; return False if it refused the client."""
         name, data, do = event
         if do == "open":
             return self._let_in(name)
@@ -292,7 +292,7 @@ class Proxy:
         return True
 
     def _settle(self) -> None:
-        """Wait until the server is quiet, or has not been for the whole timeout."""
+        """Wait until the server is quiet; warn if it is not within the timeout."""
         self._is_late = False
         try:
             self._quiet.settle(self._seconds)
@@ -300,7 +300,7 @@ class Proxy:
             self._warn(f"step {self._count + 1} was cut: {error}")
 
     def _look_again(self) -> None:
-        """Read what still comes, for a moment. It does not go on to the clients."""
+        """Read late data for LAST_LOOK seconds, without forwarding it."""
         end = time.monotonic() + LAST_LOOK
         try:
             while (left := end - time.monotonic()) > 0:
@@ -309,7 +309,7 @@ class Proxy:
             self.error = str(error)
 
     def _over(self, action: Action) -> Step:
-        """The step, with what everybody has got since it began."""
+        """Return the step with the data that all clients received since it began."""
         self._let_go()
         self._count += 1
         heard: Heard = {}
@@ -323,7 +323,7 @@ class Proxy:
         return Step(action, heard)
 
     def _let_go(self) -> None:
-        """Whom the server has closed is not waited for any more."""
+        """Stop polling the connections that the server has closed."""
         for client in self._relay:
             if client.end and client.sock in self._selector.get_map():
                 self._selector.unregister(client.sock)
@@ -344,14 +344,14 @@ def listen(
     quiet: float,
     warn: Callable[[str], object],
 ) -> Iterator[Proxy]:
-    """A proxy that listens at *address*.
+    """Yield a proxy that listens at *address*.
 
     Args:
-        quiet: seconds without a byte after which a step is over.
-        warn: is called with what makes the recording doubtful.
+        quiet: seconds without data after which a step is over.
+        warn: called with each reason to doubt the recording.
 
     Raises:
-        RunError: it cannot.
+        RunError: the proxy cannot listen.
     """
     with ExitStack() as stack:
         try:

@@ -1,16 +1,16 @@
-"""When a step is over, where no fence proves it.
+"""Quiet: the evidence that a step is over, where no fence proves it.
 
-A recording does not know what will come: a step is over after seconds without a byte.
-A check knows: a step is over when everything that was recorded has come, and a short
-look has found nothing more. So it waits only for what is missing.
+A recording does not know the answer: a step is over after some seconds without data. A
+check knows it: a step is over when all the recorded data has arrived and a short poll
+has found nothing more. So a check waits only for missing data.
 
-A busy machine or a slow server needs longer than any fixed time. So each wait is
-measured in two ways, and both must say that it is over:
+A busy machine or a slow server needs longer than any fixed time. So each wait has two
+measures, and both must be reached:
 
-- in seconds, and at least as a multiple of the longest gap after which this server
-  still had something to send.
-- in round trips through another process, the yardstick. It waits for a processor as the
-  server does; where that takes long, quiet takes long.
+- seconds, at least a multiple of the longest gap after which this server still sent
+  data.
+- round trips through another process, the yardstick. It waits for a processor as the
+  server does, so the quiet is longer where that wait is long.
 
 Rule: a server that is never quiet is an error.
 """
@@ -27,24 +27,24 @@ from legacy_chat.baseline.errors import NeverQuietError, RunError
 
 __all__ = ["LOOK", "QUIET", "Quiet", "Yardstick"]
 
-# Seconds without a byte after which a step is over, where nothing is known to come.
+# Seconds without data after which a step is over, where no answer is expected.
 QUIET = 3.0
 
-# Seconds of the look for more, when all has come that is known to come.
+# Seconds to poll for more, when all the expected data has arrived.
 LOOK = 0.03
 
-# Round trips during a look.
+# Minimum round trips without data before a wait may end.
 ROUNDS = 10
 
-# Seconds of one round at most, so that whoever stops a wait is noticed.
+# Maximum seconds of one round, so that a request to stop is noticed.
 LONGEST_ROUND = 0.1
 
-# Times the longest gap that was no end; a gap longer than so many seconds is the
-# server's mood, not its habit.
+# Missing data is given up after at least GAPS times the longest gap between data. At
+# most LONGEST_GAP seconds of a gap count, because longer ones are exceptions.
 GAPS = 4
 LONGEST_GAP = 0.5
 
-# Not bound to the processor of whoever started it, and silent if that was killed.
+# Not bound to the processor of its parent, and silent if the parent was killed.
 ECHO = """\
 import os, signal
 if hasattr(signal, "SIGPIPE"):
@@ -57,7 +57,7 @@ while byte := os.read(0, 1):
 
 
 class Yardstick:
-    """A process that answers: so long a machine takes for anything."""
+    """An echo process, whose round trips measure the load of the machine."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -65,16 +65,16 @@ class Yardstick:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            # The terminal's Ctrl-C is not for it.
+            # So that the terminal's Ctrl-C does not reach it.
             start_new_session=True,
         )
         self.round_trip()
 
     def round_trip(self) -> None:
-        """Ask it, and wait for its answer.
+        """Send a byte, and wait for its echo.
 
         Raises:
-            RunError: it has ended.
+            RunError: the process has ended.
         """
         asks, answers = self._process.stdin, self._process.stdout
         try:
@@ -85,17 +85,17 @@ class Yardstick:
         raise RunError("the yardstick process has ended: was it killed?")
 
     def close(self) -> None:
-        """End it."""
+        """Terminate the process."""
         with self._process:
             if self._process.stdin is not None:
                 self._process.stdin.close()
 
 
 class Quiet:
-    """The quiet of one conversation.
+    """Detects the quiet of one conversation.
 
     Args:
-        yardstick: a process to measure with; None to start one.
+        yardstick: the process for the round trips; None to start one.
         clock: returns seconds.
     """
 
@@ -111,18 +111,18 @@ class Quiet:
         self._longest = 0.0
 
     def settle(self, seconds: float) -> None:
-        """Return after *seconds* without a byte.
+        """Return after *seconds* without data.
 
         Raises:
-            NeverQuietError: that does not happen within the crowd's timeout.
+            NeverQuietError: data keeps arriving for the crowd's timeout.
         """
         self._wait(seconds, lambda: False, seconds)
 
     def wait_for(self, complete: Callable[[], bool], patience: float = LOOK) -> None:
-        """Return when *complete* holds and a look finds no more.
+        """Return when *complete* is true and LOOK seconds bring no more data.
 
         Args:
-            patience: seconds without a byte after which what is missing is given up.
+            patience: seconds without data after which missing data is given up.
 
         Raises:
             NeverQuietError: data keeps arriving for the crowd's timeout.
@@ -130,13 +130,13 @@ class Quiet:
         self._wait(LOOK, complete, max(LOOK, min(patience, self._crowd.timeout)))
 
     def close(self) -> None:
-        """End the yardstick."""
+        """Terminate the yardstick."""
         self._yardstick.close()
 
     def _wait(self, look: float, complete: Callable[[], bool], patience: float) -> None:
         begin = last = self._clock()
         rounds = 0
-        # Asked once after the last byte, because the answer needs all that has come.
+        # The result of complete() for the data so far; None after new data.
         done: bool | None = None
         while True:
             came = self._crowd.pump(min(look / ROUNDS, LONGEST_ROUND))

@@ -1,4 +1,4 @@
-"""Results, for people, for programs, and for a CI server."""
+"""Reports of results: text, JSON, and JUnit's XML for a CI server."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["as_json", "lines", "status", "summary", "write_junit"]
 
 
 def lines(result: Result) -> Iterator[str]:
-    """What is worth saying of one, as *seen*: nothing, if it is the same."""
+    """Yield the lines about a result, escaped by *seen*; none if it is the same."""
     return map(seen_error, _lines(result))
 
 
 def summary(results: Sequence[Result], seconds: float) -> str:
-    """The last line: ``117 conversations: 117 the same, in 2.1 s``."""
+    """Return the last line: ``117 conversations: 117 the same, in 2.1 s``."""
     names = {"same": "the same", "error": "could not be played"}
     counts = Counter(result.outcome for result in results)
     said = [
@@ -37,9 +37,10 @@ def summary(results: Sequence[Result], seconds: float) -> str:
 
 
 def status(results: Sequence[Result]) -> int:
-    """The exit status: 0 all the same, 1 something different, 2 could not be played.
+    """Return the exit status: 0 for all the same, 1 for a difference, 2 for an error.
 
-    What could not be played weighs more: of it nothing is known.
+    An error outweighs a difference, because the server's answer is unknown. The status
+    is 2 also if nothing was played.
     """
     outcomes = {result.outcome for result in results}
     if "error" in outcomes or not outcomes - {"skipped"}:
@@ -48,7 +49,7 @@ def status(results: Sequence[Result]) -> int:
 
 
 def as_json(results: Sequence[Result], seconds: float) -> str:
-    """One JSON object."""
+    """Return the results as one JSON object."""
     counts = Counter(result.outcome for result in results)
     text = json.dumps(
         {
@@ -64,7 +65,7 @@ def as_json(results: Sequence[Result], seconds: float) -> str:
 
 
 def write_junit(path: Path, results: Sequence[Result], seconds: float) -> None:
-    """The results as JUnit's XML: a test case for each transcript and server."""
+    """Write JUnit's XML with a test case for each transcript and server."""
     counts = Counter(result.outcome for result in results)
     suite = ElementTree.Element(
         "testsuite",
@@ -87,7 +88,7 @@ def _case(suite: ElementTree.Element, result: Result) -> None:
     case = ElementTree.SubElement(
         suite,
         "testcase",
-        # Escaped: XML has no way to write some characters.
+        # Escaped, because XML cannot represent some characters.
         classname=seen(f"baseline.{result.on or 'server'}"),
         name=seen(result.name),
         time=f"{result.seconds:.3f}",

@@ -1,9 +1,9 @@
-"""Many transcripts, on several servers, by several workers.
+"""Runs of many transcripts, on several servers, by several workers.
 
-Rule 1: a server hears one conversation at a time.
-Rule 2: it hears the next one only if it has been left as it was found: everybody has
-taken leave. Otherwise a new one is started.
-Rule 3: results are told as they come; what they say does not depend on the order.
+Rule 1: a server has one conversation at a time.
+Rule 2: a server gets another conversation only if the last one was the same and all its
+clients have left the room. Otherwise a new server is started.
+Rule 3: results are reported as they arrive and do not depend on the order.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = ["Plan", "Server", "Target", "count_steps", "run"]
 
 Address = tuple[str, int]
 
-# Seconds that a server has at least until it listens: a short timeout is meant for its
-# answers, and an interpreter on a busy machine takes its time to start.
+# Minimum seconds for a server to listen: a short timeout is meant for its answers, and
+# an interpreter starts slowly on a busy machine.
 STARTING = 20.0
 
 
 class Target(NamedTuple):
-    """A server, running or to be started.
+    """A server that runs, or that a command starts.
 
     Attributes:
-        command: how it is started; nothing if it runs.
-        address: where it is; None for a free port.
-        loop: what ``{loop}`` in the command means.
+        command: the command that starts the server; "" if it runs.
+        address: the address of the server; None for a free port.
+        loop: the replacement of ``{loop}`` in the command.
     """
 
     command: str = ""
@@ -47,12 +47,12 @@ class Target(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is to be checked, and how.
+    """The transcripts and servers to check, with the options.
 
     Attributes:
-        profile: for every transcript; None for the one that each names.
-        profile_file: its file's name, by which a recording may know it.
-        cuts: how messages are cut; "" for as they are recorded.
+        profile: the profile of every transcript; None for the one that each names.
+        profile_file: the name of the profile's file, which a recording may have stored.
+        cuts: the cuts of messages; "" for the recorded ones.
     """
 
     paths: Sequence[Path]
@@ -72,7 +72,7 @@ class Task(NamedTuple):
 
 
 class Server:
-    """One worker's server: started when it is needed, and anew when it is spoilt."""
+    """One worker's server, started on demand, and again after close()."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
@@ -82,10 +82,10 @@ class Server:
         self._aborted = False
 
     def place(self, target: Target, host: str = "") -> Place:
-        """Where *target* listens now.
+        """Return the address of *target*, which is started if needed.
 
         Raises:
-            RunError: it cannot be started.
+            RunError: the server cannot be started, or the run was aborted.
         """
         if self._place is None or self._key != (target, host):
             self.close()
@@ -96,16 +96,16 @@ class Server:
         return self._place
 
     def abort(self) -> None:
-        """End a server that was started; may be called from another thread.
+        """Terminate a server that was started; safe from any thread.
 
-        The conversation with it fails, and place() starts no other one.
+        The conversation with the server fails, and place() raises from now on.
         """
         self._aborted = True
         if self._place is not None:
             self._place.end()
 
     def close(self) -> None:
-        """End it; the next conversation gets another."""
+        """Terminate the server; the next conversation starts another one."""
         self._place = None
         stack, self._stack = self._stack, ExitStack()
         stack.close()
@@ -132,8 +132,8 @@ def run(
     """Check everything; return the results, in the plan's order.
 
     Args:
-        tell: is called with each result as soon as it is there.
-        stepped: after every step, from any thread.
+        tell: called with each result as soon as it is available.
+        stepped: called after every step, from any thread.
     """
     tasks = [
         Task(target, path, cut)
@@ -170,7 +170,7 @@ def run(
             try:
                 list(workers.map(work, range(plan.jobs)))
             except BaseException:
-                # Nobody waits for conversations that have no result any more.
+                # Abort the conversations in progress, whose results are not needed.
                 stop.set()
                 for server in servers:
                     server.abort()
@@ -179,7 +179,7 @@ def run(
 
 
 def count_steps(plan: Plan) -> int:
-    """How many steps the plan has."""
+    """Return the number of steps of the plan."""
     files = [path for path in plan.paths if path.is_file()]
     steps = 0
     for path in files:
@@ -222,7 +222,7 @@ def _check(
 
 
 def _other_profile(header: Header, plan: Plan) -> str:
-    """Say so if the transcript was recorded with another profile than the plan's."""
+    """Return a note if the transcript was recorded with another profile; else ""."""
     if plan.profile is None or not header.recorded_from:
         return ""
     recorded = header.profile or Profile().name
@@ -235,7 +235,7 @@ def _other_profile(header: Header, plan: Plan) -> str:
 
 
 def _out_of_reach(host: str, target: Target) -> str:
-    """Why clients cannot come by *host*, or nothing if they can."""
+    """Return why clients cannot connect through *host*; "" if they can."""
     if not host:
         return ""
     if "{host}" not in target.command:

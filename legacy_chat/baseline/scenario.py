@@ -1,6 +1,7 @@
-"""A scenario: what clients are to do, for a recording.
+"""A scenario: the actions of clients, for a recording.
 
-Rule: all of it is read before a server is started: a mistake costs no recording.
+Rule: the whole file is read before a server is started, so that an error in it does not
+interrupt a recording.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ Ctrl-C or SIGTERM.
 
 
 def load_scenario(path: Path) -> Transcript:
-    """The scenario at *path*; ``-`` is standard input.
+    """Return the scenario at *path*; ``-`` is standard input.
 
     Raises:
-        FormatError: it is none; the message shows one.
-        OSError: it cannot be read.
+        FormatError: the file is not a scenario; the message has an example.
+        OSError: the file cannot be read.
     """
     try:
         scenario = load(path)

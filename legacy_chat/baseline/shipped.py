@@ -1,4 +1,4 @@
-"""The transcripts of the tutorial's server, by their names."""
+"""The shipped transcripts of the tutorial's server, by name."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["EXPECTED", "TRANSCRIPTS", "find_transcripts", "name_of"]
 
 TRANSCRIPTS = Path(str(files("legacy_chat.baseline") / "transcripts"))
 
-# What this installation's server, and every rewrite of the room, is held against.
+# The default of check: the expected behaviour of this installation and every rewrite.
 EXPECTED = ("kept", "repaired/ours")
 
 
 def find_transcripts(name: str) -> list[Path]:
-    """The files that *name* means: a path, a folder's, or shipped ones.
+    """Return the files for *name*: a path, the files of a folder, or shipped ones.
 
     Args:
         name: ``talk.jsonl``, ``folder``, ``kept``, ``repaired/original``,
             ``k2-held-back`` …; ``-`` is standard input.
 
     Raises:
-        FormatError: it means none.
+        FormatError: no file has the name.
     """
     if name == "-":
         return [Path(name)]
@@ -36,7 +36,7 @@ def find_transcripts(name: str) -> list[Path]:
             if found:
                 return found
     shipped = sorted(TRANSCRIPTS.rglob("*.jsonl"))
-    # Not by rglob, which raises for an absolute path and for some patterns.
+    # Not with rglob(name), which raises for an absolute path and for some patterns.
     found = [each for each in shipped if fnmatchcase(f"/{name_of(each)}", f"*/{name}")]
     if not found:
         raise FormatError(
@@ -47,7 +47,7 @@ def find_transcripts(name: str) -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-    """What people call it: the shipped ones by their names, others by their paths."""
+    """Return the name of a shipped transcript, or the path of another one."""
     if path.is_relative_to(TRANSCRIPTS):
         return path.relative_to(TRANSCRIPTS).with_suffix("").as_posix()
     return str(path)

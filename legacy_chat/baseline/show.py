@@ -1,6 +1,6 @@
-"""A conversation as people read it, on a terminal.
+"""A conversation as text for a terminal.
 
-Rule 1: what cannot be seen is shown as an escape: a transcript cannot steer a terminal.
+Rule 1: invisible characters are escaped, so a transcript cannot control a terminal.
 Rule 2: a step is shown as soon as it is read, however long the file.
 """
 
@@ -13,16 +13,16 @@ from legacy_chat.baseline.text import deed, fitted, got, seen, width, wrapped
 
 __all__ = ["as_columns", "as_lines", "clients_of"]
 
-# A narrower column is no column any more.
+# The minimum width of a column; below it, as_columns() returns None.
 LEAST_COLUMN = 14
 
-# One for each client, in turn: what is easy to read on black and on white.
+# The colours of the clients, in turn; all are readable on black and on white.
 COLOURS = (36, 33, 32, 35, 34, 31)
 BOLD, FAINT = 1, 2
 
 
 def clients_of(transcript: Transcript) -> list[str]:
-    """Everybody, in the order of their coming."""
+    """Return all clients, in the order of their appearance."""
     names: dict[str, None] = {}
     for step in transcript.steps:
         names.setdefault(step.action.client)
@@ -33,7 +33,7 @@ def clients_of(transcript: Transcript) -> list[str]:
 def as_columns(
     transcript: Transcript, clients: Sequence[str], columns: int, colour: bool
 ) -> Iterator[str] | None:
-    """A column for each client; None if there is no room for them."""
+    """Return lines with a column for each client; None if the width is too small."""
     gutter = 5
     each = (columns - gutter) // max(1, len(clients)) - 2
     if each < LEAST_COLUMN:
@@ -42,7 +42,7 @@ def as_columns(
 
 
 def as_lines(transcript: Transcript, colour: bool) -> Iterator[str]:
-    """From top to bottom: what is done, and below it what comes of it."""
+    """Yield lines without columns: each action, then the data that it caused."""
     yield from _title(transcript.header, colour)
     clients: list[str] = []
     for at, (action, heard) in enumerate(transcript.steps, 1):

@@ -1,7 +1,7 @@
-"""The signals that end a command in order: servers, clients and unfinished files too.
+"""The signals that end a command with cleanup of servers, clients and unfinished files.
 
 Rule 1: the first signal raises; later ones are ignored, because they would interrupt
-the cleanup that the first one has begun.
+the cleanup.
 Rule 2: a signal that was ignored before (as under nohup) stays ignored.
 """
 
@@ -15,7 +15,7 @@ from types import FrameType
 
 __all__ = ["Ended", "ended_by_signals", "handled"]
 
-# Windows has not all of them.
+# Windows does not have all of them.
 SIGNALS = [
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
@@ -24,7 +24,7 @@ SIGNALS = [
 
 
 class Ended(KeyboardInterrupt):
-    """A signal has ended the command; the argument is its name."""
+    """A signal ended the command; the argument is the signal's name."""
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Raise Ended at the first signal. In another thread than the main one: nothing."""
+    """Raise Ended at the first signal; do nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

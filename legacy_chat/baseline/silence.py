@@ -1,6 +1,6 @@
-"""Steps of a recording in which nothing arrived: perhaps the answer came too late.
+"""Warnings for steps of a recording without data: the answer may have been late.
 
-Rule: only a step after which a client is still connected is worth a warning.
+Rule: only a step that leaves a client connected causes a warning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["watched"]
 def watched(
     steps: Iterable[Step], quiet: float, warn: Callable[[str], object]
 ) -> Iterator[Step]:
-    """The steps; call *warn* with a line for each in which nothing arrived.
+    """Yield the steps, and call *warn* with a line for each one without data.
 
     Args:
         quiet: seconds that the recording waited for an answer.

@@ -1,4 +1,4 @@
-"""Bytes for people: text as text, the rest escaped; and how wide that is."""
+"""Bytes and actions as text for people, with escapes; and the width of a text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
     "wrapped",
 ]
 
-# What a client does, apart from sending.
+# The words for a client's actions other than send.
 DEEDS = {
     "open": "comes",
     "drop": "drops",
@@ -31,14 +31,14 @@ ENDS = {"eof": "the end", "reset": "a reset", "refused": "refused", "": ""}
 
 
 def readable(data: bytes) -> str:
-    """*data* as text; what is not UTF-8 or cannot be seen as ``\\xff``, ``\\n``."""
+    """Return *data* as text; invalid and invisible bytes as ``\\xff``, ``\\n``."""
     return seen(data.decode("utf8", "surrogateescape"))
 
 
 def seen(text: str) -> str:
-    """*text* on one line: what cannot be seen, or steers a terminal, as an escape.
+    """Return *text* on one line, with invisible and control characters escaped.
 
-    Everything goes through here that comes from a file, a server or a command line.
+    All printed text from a file, a server or a command line passes through here.
     """
     if is_printable(text):
         return text
@@ -46,12 +46,12 @@ def seen(text: str) -> str:
 
 
 def seen_error(message: str) -> str:
-    """As seen, but the last words of a server stay on lines of their own."""
+    """Escape as *seen* does, but keep a server's last output on separate lines."""
     return LAST_WORDS.join(map(seen, message.split(LAST_WORDS)))
 
 
 def deed(action: Action) -> str:
-    """What a client does, in a few words: ``"hello"``, ``"bye" and drops``."""
+    """Return a short text for an action: ``"hello"``, ``"bye" and drops``."""
     said = f'"{readable(action.data)}"' if action.data else ""
     if action.cut:
         said += f" (cut: {action.cut})"
@@ -60,18 +60,18 @@ def deed(action: Action) -> str:
 
 
 def does(action: Action) -> str:
-    """As deed, with a verb: ``sends "hello"``, ``sends "bye" and drops``."""
+    """Return the same with a verb: ``sends "hello"``, ``sends "bye" and drops``."""
     return f"{'sends ' if action.data else ''}{deed(action)}"
 
 
 def got(got: Got) -> str:
-    """What a client got: ``"hell"``, ``"bye", the end``."""
+    """Return a short text for received data: ``"hell"``, ``"bye", the end``."""
     said = f'"{readable(got.data)}"' if got.data else ""
     return ", ".join(filter(None, (said, ENDS[got.end]))) or "nothing"
 
 
 def wrapped(text: str, columns: int) -> list[str]:
-    """*text* in lines of so many columns at most, two at least."""
+    """Split *text* into lines of at most *columns* columns; the minimum is two."""
     if text.isascii():
         step = max(columns, 2)
         return [text[at : at + step] for at in range(0, len(text), step)] or [""]
@@ -86,7 +86,7 @@ def wrapped(text: str, columns: int) -> list[str]:
 
 
 def fitted(text: str, columns: int) -> str:
-    """*text* with spaces up to so many columns."""
+    """Pad *text* with spaces to *columns* columns."""
     return text + " " * (columns - width(text))
 
 
