@@ -31,6 +31,8 @@ Rule 4: there is no traceback for what a peer does.
 Rule 5: from ``start_tls`` on, no byte passes a channel's ``socket`` in plain, in either
 direction: before the handshake is over, after it, and after ``close``. A method that
 could do so is missing.
+Rule 6: one thread at a time uses OpenSSL and the records that wait. Another thread gets
+BlockingIOError, so a channel queues its data and the loop sends it.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ import socket
 import ssl
 import time
 import weakref
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compat.channels import Map
@@ -236,6 +239,8 @@ class TLSSocket:
         self._unsent = b""
         # What was encrypted and not counted, because the kernel had not taken it.
         self._promised: list[bytes] = []
+        # The thread that uses the connection, by the process that it is in.
+        self._users: dict[int, int] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name in OF_SOCKET:
@@ -280,8 +285,14 @@ class TLSSocket:
 
     def look(self) -> bool:
         """Take once what has come from the wire; is there anything for ``recv``?"""
-        if not self.waiting and self._secured and not self._closed:
-            self._fill()
+        if self.waiting or self._closed or not self._secured:
+            return self.waiting
+        # If another thread is sending, the loop calls again.
+        if self._claim():
+            try:
+                self._fill()
+            finally:
+                self._release()
         return self.waiting
 
     def recv(self, size: int = 1024, flags: int = 0) -> bytes:
@@ -426,8 +437,13 @@ class TLSSocket:
         """
         self._check()
         if how != socket.SHUT_RD:
-            self._unsent += self._last_words()
-            self._flush()
+            if not self._claim():
+                raise BlockingIOError(errno.EWOULDBLOCK, "another thread uses it")
+            try:
+                self._unsent += self._last_words()
+                self._flush()
+            finally:
+                self._release()
         self._sock.shutdown(how)
 
     def drop_urgent_data(self) -> None:
@@ -449,7 +465,12 @@ class TLSSocket:
             self._handshake.close()
         if self._closed:
             return
-        words = self._last_words()
+        words = b""
+        if self._claim():
+            try:
+                words = self._last_words()
+            finally:
+                self._release()
         if words:
             # Or the kernel answers what nobody has read with a reset, and forgets what
             # the peer has not had.
@@ -527,7 +548,27 @@ class TLSSocket:
             reason = _why(error)[1]
             raise ConnectionAbortedError(errno.ECONNABORTED, reason) from error
 
+    def _claim(self) -> bool:
+        """Return whether this thread may use OpenSSL, which serves one at a time.
+
+        It is refused rather than blocked. A fork leaves the claims of other threads
+        behind, and an interrupted claim is good for the next one of its thread.
+        """
+        thread = get_ident()
+        return self._users.setdefault(os.getpid(), thread) == thread
+
+    def _release(self) -> None:
+        self._users.clear()
+
     def _send_piece(self, piece: bytes | memoryview) -> int:
+        if not self._claim():
+            raise BlockingIOError(errno.EWOULDBLOCK, "another thread uses it")
+        try:
+            return self._send_alone(piece)
+        finally:
+            self._release()
+
+    def _send_alone(self, piece: bytes | memoryview) -> int:
         self._flush()
         if self._unsent:
             raise BlockingIOError(errno.EWOULDBLOCK, "the last record is not sent yet")

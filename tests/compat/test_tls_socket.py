@@ -14,6 +14,7 @@ import io
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -467,6 +468,39 @@ def test_socket_blocks_until_the_handshake_is_over(state: Any, way: Any) -> None
             way(sock, *given)
         assert sock.makefile("wb", 0).write(SECRET) is None
         assert sock.makefile("rb", 0).read(60) is None
+
+
+def test_threads_that_meet_in_a_socket_keep_records_whole(pair: Any) -> None:
+    session, peer = secured("select", KINDS["ours"], pair)
+    sock, refused = session.socket, []
+    beneath = sock._sock
+
+    class Meeting:
+        """As the socket, and another thread comes while it sends."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(beneath, name)
+
+        def send(self, data: bytes) -> int:
+            thread = threading.Thread(target=meet)
+            thread.start()
+            thread.join()
+            return int(beneath.send(data))
+
+    def meet() -> None:
+        sock._sock = beneath
+        for use in (lambda: sock.send(b"second"), sock.recv):
+            try:
+                use()
+            except BlockingIOError:
+                refused.append(use)
+
+    sock._sock = Meeting()
+    assert sock.send(b"first,") == 6
+    assert len(refused) == 2
+    assert sock.send(b"last") == 4
+    until_got(peer, b"first,last")
+    session.close()
 
 
 ENDED = [after_their_goodbye, after_both_goodbyes]
