@@ -5,34 +5,33 @@
     ...         super().__init__(sock)
     ...         self.start_tls(context, server_side=True)
 
-Three parts. ``TLSSocket`` is what a channel then has as its ``socket``. ``Handshake``
-is a channel, which stands in the map in the place of the one that waits for it.
-``TLS`` is the mixin, which begins the handshake and delivers what is decrypted.
+Three parts. ``TLSSocket`` replaces the channel's ``socket``. ``Handshake`` is a channel
+that takes the place of the waiting channel in the map. ``TLS`` is the mixin: it begins
+the handshake and delivers decrypted data.
 
-It is ``ssl.SSLObject`` between two ``MemoryBIO``, and not ``ssl.SSLSocket``, because
+It uses ``ssl.SSLObject`` between two ``MemoryBIO``, not ``ssl.SSLSocket``, because
 
-- OpenSSL then never reads or writes, so nothing that it wants can block: "reading needs
-  a write" is some bytes more to send, "writing needs a read" a handshake not finished;
-- a turn's gathered writes are one send. SSLSocket makes one for every 16 KiB, and two
-  reads for every record, however short;
-- a write that the kernel did not take must be repeated to an SSLSocket with the same
-  bytes, or the connection is lost. Here another order is an order, no more.
+- OpenSSL then does no I/O and cannot block. "Reading needs a write" means some more
+  bytes to send, "writing needs a read" an unfinished handshake;
+- a turn's coalesced writes are one send. SSLSocket makes one send for every 16 KiB, and
+  two reads for every record, however short;
+- an SSLSocket loses the connection unless a write that the kernel did not accept is
+  repeated with the same bytes. Here, other bytes may come first.
 
-Rule 1: ``send`` counts what the kernel has taken, and nothing before it has all of its
-record. So whatever asyncore builds on that count stays right: the original's
-``writable``, ``close_when_done``, a limit on the backlog. A channel that announces goes
-on doing so, and an audience's log is written to it as to a plain one.
-Rule 2: what is decrypted waits for no packet, and is delivered to nobody who is not
-``readable``.
-Rule 3: who has not finished its handshake costs nobody else a turn. It is in the map
-as a Handshake: the channel itself is asked and called for nothing, and what it pushes
-waits.
-Rule 4: there is no traceback for what a peer does.
+Rule 1: ``send`` counts bytes only when the kernel has accepted their whole record. So
+all that asyncore derives from that count stays right: the original's ``writable``,
+``close_when_done``, a limit on the backlog. The channel keeps its cached interest, and
+a broadcast group sends its log to it as to a plain channel.
+Rule 2: decrypted data is delivered without waiting for another packet, but only while
+the channel is ``readable``.
+Rule 3: an unfinished handshake costs other channels no turn. The map holds a Handshake;
+the loop neither polls nor dispatches to the channel itself, whose pushes wait.
+Rule 4: a peer cannot cause a traceback.
 Rule 5: from ``start_tls`` on, no byte passes a channel's ``socket`` in plain, in either
-direction: before the handshake is over, after it, and after ``close``. A method that
-could do so is missing.
-Rule 6: one thread at a time uses OpenSSL and the records that wait. Another thread gets
-BlockingIOError, so a channel queues its data and the loop sends it.
+direction: before the handshake is over, after it, and after ``close``. Methods that
+could bypass TLS are missing.
+Rule 6: one thread at a time uses OpenSSL and the unsent records. Another thread gets
+BlockingIOError, so its channel queues the data and the loop sends it.
 """
 
 from __future__ import annotations
@@ -71,30 +70,30 @@ __all__ = [
 # Seconds for a handshake: several round trips to the far side of the world, lost once.
 PATIENCE = 10.0
 
-# Seconds for a peer to take the last words that are said to it.
+# Seconds of a lingering close: the peer's time to receive the last bytes and to close.
 LINGER = 2.0
 
-# So many peers are waited for at most, and the sockets of more are closed at once. Who
-# was refused is in nobody's count, and would have a descriptor for all that time.
+# Maximum number of lingering closes; further sockets are closed at once. No limit on
+# connections counts a rejected peer, which would hold a descriptor all that time.
 MOST_LINGERING = 64
 
-# Bytes taken from the wire, or encrypted, at a time: what asynchat reads and writes.
-# Four records of TLS, which are 16 KiB at most.
+# Bytes received or encrypted at a time, the same as asynchat's buffers: four TLS
+# records of at most 16 KiB.
 SIZE = 65536
 
-# Writes that were refused and may be repeated. More than one are the work of a program
-# that sends past its own queue; who never repeats any shall not cost memory.
+# Maximum number of pending retries: encrypted writes that send() did not count. Only a
+# program that bypasses its own queue has more than one. The limit bounds their memory.
 FEW_PROMISES = 4
 
-# Bytes of records that the kernel has not taken. A write is less; what is beyond are
-# answers that a peer asks for, and does not read: that there is no new handshake.
+# Maximum bytes of unsent records. A write needs less. A peer causes the rest: it
+# requests answers (that no new handshake is allowed) without reading them.
 MOST_UNSENT = 2 * SIZE
 
-# Why nothing more can be read: the peer has said so, or it has only stopped.
+# The reasons for the end of the input: with and without the peer's close_notify.
 CLOSE_NOTIFY = "close_notify"
 CUT = "the connection was cut off, without a close_notify"
 
-# Attributes of the socket beneath that a TLSSocket passes on: none moves a byte.
+# Attributes of the underlying socket that a TLSSocket exposes: none moves a byte.
 OF_SOCKET = {
     "family",
     "get_inheritable",
@@ -111,7 +110,7 @@ OF_SOCKET = {
     "type",
 }
 
-# Attributes of the SSLObject that a TLSSocket passes on.
+# Attributes of the SSLObject that a TLSSocket exposes.
 OF_TLS = {
     "cipher",
     "compression",
@@ -131,11 +130,11 @@ OF_TLS = {
     "version",
 }
 
-# What OpenSSL calls it, what a counter calls it, what a person is told.
+# OpenSSL's reason: (the kind, for counters; the message, for people).
 REASONS = {
     "HTTP_REQUEST": ("no TLS", "it speaks HTTP without TLS"),
     "WRONG_VERSION_NUMBER": ("no TLS", "it does not speak TLS"),
-    # So does a room without TLS: it echoes.
+    # A plain chat room causes this, too, because it echoes.
     "UNEXPECTED_MESSAGE": ("protocol", "what it says is no handshake of TLS"),
     "UNSUPPORTED_PROTOCOL": ("version", "its TLS is too old"),
     "TLSV1_ALERT_PROTOCOL_VERSION": ("version", "it wants another version of TLS"),
@@ -167,12 +166,12 @@ logger = logging.getLogger("compat")
 
 
 class HandshakeError(ConnectionAbortedError):
-    """A handshake did not come to its end.
+    """A handshake failed.
 
     Attributes:
-        kind: why, for counting: "timeout", "closed", "no TLS", "version", "cipher",
-            "no certificate", "certificate", "distrusted", "protocol".
-        strerror: the same, for people; also what ``str`` gives.
+        kind: the reason, for counters: "timeout", "closed", "no TLS", "version",
+            "cipher", "no certificate", "certificate", "distrusted", "protocol".
+        strerror: the reason, for people; ``str`` returns it, too.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -184,26 +183,26 @@ class HandshakeError(ConnectionAbortedError):
 
 
 class TLSSocket:
-    """TLS on a connected socket, as asyncore's classes use a socket; never blocking.
+    """TLS on a connected socket, for asyncore's classes; never blocks.
 
     Args:
-        sock: connected; it belongs to this object from now on.
-        server_hostname: who the peer has to be; needed by a client's context, unless
-            that has ``check_hostname`` off.
+        sock: a connected socket, which this object owns from now on.
+        server_hostname: the expected name of the server; a client's context needs it
+            unless its ``check_hostname`` is off.
 
-    It sends and receives as an ``ssl.SSLSocket`` that does not block. It passes on the
-    attributes in OF_SOCKET (``getpeername``, ``setsockopt``) and in OF_TLS
-    (``getpeercert``, ``version``). It has no other attribute of a socket: ``sendmsg``
-    or ``dup`` would bypass TLS.
+    It sends and receives as a non-blocking ``ssl.SSLSocket``. It exposes the attributes
+    in OF_SOCKET (``getpeername``, ``setsockopt``) and in OF_TLS (``getpeercert``,
+    ``version``). It has no other attribute of a socket: ``sendmsg`` or ``dup`` would
+    bypass TLS.
 
     Attributes:
-        ended: why nothing more can be read: CLOSE_NOTIFY, CUT, or what went wrong.
-            Empty while it can.
-        taken: how many calls of ``recv`` have had an answer.
+        ended: the reason for the end of the input: CLOSE_NOTIFY, CUT, or an error.
+            Empty before the end.
+        taken: the number of ``recv`` calls that gave data, the end or an error.
 
     Raises:
-        ValueError: *server_hostname* is missing, or none; ``ssl.SSLError``: the context
-            is for the other side.
+        ValueError: *server_hostname* is missing or invalid; ``ssl.SSLError``: the
+            context is for the other side.
     """
 
     def __init__(
@@ -215,7 +214,7 @@ class TLSSocket:
         server_hostname: str | None = None,
     ) -> None:
         if context.check_hostname and not server_side and not server_hostname:
-            # SSLSocket says so itself; SSLObject would take anybody.
+            # SSLSocket checks this itself; SSLObject would accept any server.
             raise ValueError(
                 "server_hostname is needed: the context checks it (check_hostname)"
             )
@@ -229,17 +228,18 @@ class TLSSocket:
         self._secured = False
         self._said_goodbye = False
         self._closed = False
-        # What is decrypted, and how much of that recv has given away.
+        # Decrypted data, and the number of its bytes that recv has returned.
         self._plain, self._gone = b"", 0
-        # Has the end, or what went wrong, been told to recv's caller?
+        # True once recv has reported the end or the error.
         self._told = False
-        # The arguments of the error, which would keep the frames that it has been in.
+        # The arguments of the error: an exception object would keep its frames alive.
         self._error: tuple[Any, ...] = ()
-        # Records, or the rest of them, that the kernel has not taken.
+        # Records, or their rest, that the kernel has not accepted.
         self._unsent = b""
-        # What was encrypted and not counted, because the kernel had not taken it.
+        # Pending retries: encrypted data that send() did not count, because the kernel
+        # had not accepted all of its record.
         self._promised: list[bytes] = []
-        # The thread that uses the connection, by the process that it is in.
+        # {process id: number of the thread that uses the connection}.
         self._users: dict[int, int] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -255,21 +255,21 @@ class TLSSocket:
         return f"<TLSSocket on {self._sock!r}>"
 
     def fileno(self) -> int:
-        """The descriptor to wait for; -1 when it is closed."""
+        """Return the socket's descriptor; -1 when closed."""
         return -1 if self._closed else self._sock.fileno()
 
     def setblocking(self, flag: bool) -> None:
-        """It never blocks.
+        """Accept only False: a TLSSocket never blocks.
 
         Raises:
-            ValueError: it is asked to.
+            ValueError: *flag* is true.
         """
         if flag:
             raise ValueError("a TLSSocket never blocks")
         self._sock.setblocking(False)
 
     def settimeout(self, seconds: float | None) -> None:
-        """It never blocks, so 0 is the only timeout.
+        """Accept only 0: a TLSSocket never blocks.
 
         Raises:
             ValueError: *seconds* is not 0.
@@ -278,13 +278,13 @@ class TLSSocket:
 
     @property
     def waiting(self) -> bool:
-        """Is there anything for ``recv``, whatever comes from the wire?"""
+        """True if ``recv`` would return or fail without receiving from the network."""
         if self._closed:
             return False
         return bool(self._plain or (self.ended and not self._told))
 
     def look(self) -> bool:
-        """Take once what has come from the wire; is there anything for ``recv``?"""
+        """Receive once from the network; return whether ``recv`` has a result."""
         if self.waiting or self._closed or not self._secured:
             return self.waiting
         # If another thread is sending, the loop calls again.
@@ -296,11 +296,11 @@ class TLSSocket:
         return self.waiting
 
     def recv(self, size: int = 1024, flags: int = 0) -> bytes:
-        """At most *size* decrypted bytes; none at the end.
+        """Return at most *size* decrypted bytes; empty at the end.
 
         Raises:
-            BlockingIOError: there is no whole record yet.
-            ConnectionAbortedError: what came is no TLS, or not what was sent.
+            BlockingIOError: no whole record has arrived yet.
+            ConnectionAbortedError: the data is not TLS, or was changed on the way.
             OSError: as from a socket.
             ValueError: *size* is negative; *flags* are not 0.
         """
@@ -323,10 +323,10 @@ class TLSSocket:
     def recv_into(
         self, buffer: WriteableBuffer, nbytes: int | None = None, flags: int = 0
     ) -> int:
-        """As ``recv``, into *buffer*; return the number of bytes.
+        """Like ``recv``, but into *buffer*; return the number of bytes.
 
         Args:
-            nbytes: at most that many; 0 and None stand for the size of the buffer.
+            nbytes: maximum number of bytes; 0 and None mean the size of the buffer.
 
         Raises:
             TypeError: *buffer* is read-only.
@@ -340,25 +340,25 @@ class TLSSocket:
         return len(data)
 
     def read(self, size: int = 1024, buffer: WriteableBuffer | None = None) -> Any:
-        """As ``recv``; with a *buffer*, as ``recv_into``."""
+        """Like ``recv``; with a *buffer*, like ``recv_into``."""
         if buffer is None:
             return self.recv(size)
         return self.recv_into(buffer, size)
 
     def pending(self) -> int:
-        """Bytes that are decrypted and not received yet."""
+        """Return the number of decrypted bytes that ``recv`` has not returned yet."""
         return len(self._plain) - self._gone
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
-        """Encrypt and send; return how many bytes the kernel has taken.
+        """Encrypt and send; return the number of bytes that the kernel has accepted.
 
-        It takes all or none of each 64 KiB. Who is told that some were not taken offers
-        the same bytes again, as asyncore's classes do: more may follow them, and they
-        may be cut elsewhere. They have been encrypted, so they go first whatever is
-        offered next, and count when they are offered.
+        Each 64 KiB counts as a whole or not at all. The caller must offer uncounted
+        bytes again, as asyncore's classes do; more bytes may follow them, and they may
+        be cut elsewhere. They are already encrypted, so they go out first, whatever
+        the caller offers next, and count once they are offered again.
 
         Raises:
-            BlockingIOError: nothing was taken, or the handshake is not over.
+            BlockingIOError: nothing was accepted, or the handshake is not over.
             OSError: as from a socket.
             ValueError: *flags* are not 0.
         """
@@ -371,7 +371,7 @@ class TLSSocket:
             try:
                 taken = self._send_piece(whole[sent : sent + SIZE])
             except OSError:
-                # Full, or gone, which the next one who sends is told.
+                # Full or disconnected; the next send reports it.
                 break
             sent += taken
         return sent
@@ -380,8 +380,8 @@ class TLSSocket:
         """Encrypt and send all of *data*.
 
         Raises:
-            BlockingIOError: the kernel has not taken all of it. How much it has taken
-                is unknown, as with any socket that does not block.
+            BlockingIOError: the kernel has not accepted all of *data*. The accepted
+                amount is unknown, as with any non-blocking socket.
             OSError: and ValueError: as from ``send``.
         """
         with memoryview(data).cast("B") as rest:
@@ -390,7 +390,7 @@ class TLSSocket:
                 sent += self.send(rest[sent:])
 
     def write(self, data: ReadableBuffer) -> int:
-        """As ``send``."""
+        """Like ``send``."""
         return self.send(data)
 
     def makefile(
@@ -402,13 +402,14 @@ class TLSSocket:
         errors: str | None = None,
         newline: str | None = None,
     ) -> Any:
-        """A file that encrypts and decrypts.
+        """Return a file object that encrypts and decrypts.
 
-        As with a pipe that does not block, its methods return None or raise
-        BlockingIOError where others would wait. Closing it leaves the socket open.
+        As with a non-blocking pipe, its methods return None or raise BlockingIOError
+        instead of blocking. Closing the file leaves the socket open.
 
         Raises:
-            ValueError: *mode* is not made of r, w and b; a text file has no buffer.
+            ValueError: *mode* has letters other than r, w and b; or *buffering* is 0
+                for a text file.
         """
         if not set(mode) <= set("rwb"):
             raise ValueError(f"mode must be of r, w and b, got {mode!r}")
@@ -430,7 +431,7 @@ class TLSSocket:
         return io.TextIOWrapper(file, encoding, errors, newline)
 
     def shutdown(self, how: int) -> None:
-        """Say that nothing more will be sent, in TLS and beneath.
+        """Send the close_notify, except for SHUT_RD, and shut down the socket.
 
         Raises:
             OSError: as from a socket.
@@ -450,16 +451,16 @@ class TLSSocket:
         """Receive an urgent byte, which TLS does not protect, and drop it.
 
         Raises:
-            OSError: there is none; as from a socket.
+            OSError: there is no urgent byte; as from a socket.
         """
         self._sock.recv(1, socket.MSG_OOB)
 
     def close(self) -> None:
-        """Say goodbye, once and without waiting, and close the socket.
+        """Send the close_notify once, without waiting, and close the socket.
 
-        A peer that has been sent only part of a record is not told that this was all.
-        One that cannot be told at once may be told for two seconds more, by a channel
-        in the map, where a loop of ours turns that.
+        If part of a record is unsent, no close_notify follows. If the send buffer is
+        full and a compat loop runs the map, a lingering close sends the close_notify
+        within the next two seconds.
         """
         if self._handshake is not None:
             self._handshake.close()
@@ -472,14 +473,14 @@ class TLSSocket:
             finally:
                 self._release()
         if words:
-            # Or the kernel answers what nobody has read with a reset, and forgets what
-            # the peer has not had.
+            # The kernel would reset a connection with unread input, and discard data
+            # that the peer has not received.
             with contextlib.suppress(OSError):
                 self._sock.recv(SIZE)
         self._let_go(words, linger=False)
 
     def _check(self, flags: int = 0) -> None:
-        """Refuse what would reach the socket beneath: a goodbye may still be on it."""
+        """Reject flags, and use after close: a lingering close may need the socket."""
         if flags:
             raise ValueError(f"flags must be 0 over TLS, got {flags}")
         if self._closed:
@@ -494,10 +495,10 @@ class TLSSocket:
 
     def _fill(self) -> None:
         try:
-            # What has come of a record is in the other: the sum is bounded.
+            # An incomplete record waits in _in: the sum of both is bounded.
             data = self._sock.recv(SIZE - self._in.pending)
         except BlockingIOError:
-            # There may be something that came with the end of the handshake.
+            # Data may have arrived with the end of the handshake.
             self._decrypt(None)
         except OSError as error:
             self.ended, self._error = f"{error.strerror or error}", error.args
@@ -505,7 +506,7 @@ class TLSSocket:
             self._decrypt(data)
 
     def _decrypt(self, data: bytes | None) -> None:
-        """Decrypt what is whole; with *data* more, or with none the end."""
+        """Add *data* (b"" at the end, None for none) and decrypt whole records."""
         if data:
             self._in.write(data)
         elif data is not None:
@@ -519,15 +520,15 @@ class TLSSocket:
                     break
                 pieces.append(piece)
         except ssl.SSLWantReadError:
-            # The rest is no whole record.
+            # The rest is not a whole record.
             pass
         except ssl.SSLEOFError:
             self.ended = CUT
         except ssl.SSLError as error:
             self._fail(_why(error)[1])
         self._plain = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        # An answer to a new handshake, or the alert. If it is not taken, sending tells
-        # why; and a record that waits goes with the next.
+        # Send the answer to a new handshake, or the alert. A later send reports errors
+        # and flushes a record that waits.
         with contextlib.suppress(OSError):
             self._flush()
         if len(self._unsent) > MOST_UNSENT:
@@ -542,17 +543,17 @@ class TLSSocket:
         try:
             self._ssl.write(data)
         except ssl.SSLWantReadError:
-            # A new handshake, by somebody's context that allows one.
+            # A renegotiation, if the caller's context allows it.
             raise BlockingIOError(errno.EWOULDBLOCK, "a handshake goes on") from None
         except ssl.SSLError as error:
             reason = _why(error)[1]
             raise ConnectionAbortedError(errno.ECONNABORTED, reason) from error
 
     def _claim(self) -> bool:
-        """Return whether this thread may use OpenSSL, which serves one at a time.
+        """Claim OpenSSL for this thread; return False if another thread uses it.
 
-        It is refused rather than blocked. A fork leaves the claims of other threads
-        behind, and an interrupted claim is good for the next one of its thread.
+        A thread is rejected rather than blocked. After a fork, claims of the parent do
+        not count. After an interruption, the same thread may claim again.
         """
         thread = get_ident()
         return self._users.setdefault(os.getpid(), thread) == thread
@@ -585,7 +586,7 @@ class TLSSocket:
         return len(piece)
 
     def _flush(self) -> None:
-        """Send what is encrypted, as far as the kernel takes it."""
+        """Send encrypted data, as much as the kernel accepts."""
         if self._out.pending:
             self._unsent += self._out.read()
         if self._unsent:
@@ -593,7 +594,7 @@ class TLSSocket:
                 self._unsent = self._unsent[self._sock.send(self._unsent) :]
 
     def _keep_promise(self, data: bytes) -> int:
-        """How much of *data* has been sent already, and was not counted."""
+        """Return how many bytes of *data* were encrypted before and not counted."""
         for place, promised in enumerate(self._promised):
             if data.startswith(promised):
                 del self._promised[place]
@@ -604,21 +605,24 @@ class TLSSocket:
         return 0
 
     def _last_words(self) -> bytes:
-        """The close_notify; nothing if it would not be true, or is said already."""
+        """Return the close_notify, once.
+
+        Empty before the handshake is over, after an error, and behind unsent data.
+        """
         if self._said_goodbye or not self._secured or self._unsent or self._error:
             return b""
         self._said_goodbye = True
-        # It does not wait for the peer's, which is what the error says.
+        # unwrap() raises because the peer's close_notify has not arrived.
         with contextlib.suppress(ssl.SSLError):
             self._ssl.unwrap()
         return self._out.read()
 
     def _let_go(self, words: bytes, *, linger: bool) -> None:
-        """Close the socket, after *words*; *linger* until the peer has closed."""
+        """Send *words* and close the socket; *linger* until the peer has closed."""
         self._closed = True
         sent = 0
         if words:
-            # It may be gone as well.
+            # The peer may be gone already.
             with contextlib.suppress(OSError):
                 sent = self._sock.send(words)
         left = words[sent:]
@@ -634,7 +638,7 @@ class TLSSocket:
 
 
 class _File(io.RawIOBase):
-    """What ``makefile`` gives, without a buffer."""
+    """The unbuffered file of ``makefile``."""
 
     def __init__(self, sock: TLSSocket, mode: str) -> None:
         self._sock = sock
@@ -663,16 +667,16 @@ class _File(io.RawIOBase):
 
 
 class Handshake(async_chat):
-    """The channel in which a handshake is made, on the socket beneath a TLSSocket.
+    """The channel that performs a handshake, on the socket beneath a TLSSocket.
 
     Args:
-        sock: whose handshake it is.
+        sock: the TLSSocket.
         map: the channel map; None for ``asyncore.socket_map``.
-        patience: seconds, after which the peer is refused. Under asyncore's own loop,
-            which has no timers, by the first turn that begins later: something has to
-            happen, or the loop's timeout (30 s, if it is given none) to end a turn.
+        patience: seconds after which the peer is rejected. asyncore's own loop has no
+            timers. There, the first turn that begins later rejects the peer: after some
+            event, or after the loop's timeout (30 s by default).
 
-    It begins at once, and ends in one of the two hooks, or in ``close``.
+    The handshake begins at once, and ends in one of the two hooks, or in ``close``.
     """
 
     handle_expt = drop_urgent_data
@@ -687,36 +691,37 @@ class Handshake(async_chat):
         sock._handshake, sock._map = self, self._map
         self._timer = call_later(patience, self._look_at_the_clock, map=self._map)
         if not is_turned(self._map):
-            # Perhaps asyncore's own loop will. That asks, and this is asked.
+            # asyncore's own loop may run the map. It has no timers, but it calls
+            # writable() in every turn.
             self.writable = self._wants_the_clock  # type: ignore[method-assign]
         self._advance()
 
     def handle_secured(self, sock: TLSSocket) -> None:
         """The handshake is over; this channel has left the map.
 
-        Make a channel of *sock* here. If it is a ``TLS``, it is called for what has
-        come already.
+        Create a channel for *sock* here. If that is a ``TLS``, data that has already
+        arrived is delivered to it at once.
         """
 
     def handle_refused(self, error: HandshakeError) -> None:
-        """There is no TLS with this peer; the socket is closed. Log it."""
+        """The handshake has failed, and the socket is closed. Log the error."""
         logger.warning("%s: no TLS: %s", self.peer, error)
 
     @property
     def peer(self) -> str:
-        """The peer's address and port, for people."""
+        """The peer's address and port, for display."""
         return _name(self.addr)
 
     def collect_incoming_data(self, data: bytes) -> None:
-        """Hand it to OpenSSL."""
+        """Pass received data to OpenSSL."""
         self._tls._in.write(data)
         self._advance()
 
     def found_terminator(self) -> None:
-        """There is none: the records say themselves how long they are."""
+        """Never called: there is no terminator, because records carry their length."""
 
     def handle_write(self) -> None:
-        """Send what OpenSSL has said."""
+        """Send OpenSSL's output."""
         super().handle_write()
         self._look_at_the_clock()
 
@@ -726,16 +731,16 @@ class Handshake(async_chat):
             super().handle_expt_event()
 
     def handle_close(self) -> None:
-        """The peer has gone."""
+        """Reject the peer, which has disconnected."""
         self._refuse(HandshakeError("closed", "it left in the middle of the handshake"))
 
     def handle_error(self) -> None:
-        """A hook has raised."""
+        """Handle an exception of a hook: close the socket."""
         super().handle_error()
         self._tls.close()
 
     def close(self) -> None:
-        """Give up; no hook is called."""
+        """Abandon the handshake without calling a hook."""
         if self._leave():
             self._tls._let_go(b"", linger=False)
 
@@ -752,7 +757,7 @@ class Handshake(async_chat):
             refused = HandshakeError(*_why(error))
         words = self._tls._out.read()
         if words and not self._over:
-            # The peer may turn out to be gone by that.
+            # The push may find that the peer is gone.
             self.push(words)
         if refused is not None:
             self._refuse(refused)
@@ -772,18 +777,18 @@ class Handshake(async_chat):
 
     def _refuse(self, error: HandshakeError) -> None:
         if self._leave():
-            # The alert is of use only if no reset overtakes it.
+            # Linger, so that no reset overtakes the alert.
             alert = b"".join(self.producer_fifo)
             self._tls._let_go(alert, linger=error.kind not in ("closed", "timeout"))
             self.handle_refused(error)
 
     def _leave(self) -> bool:
-        """Leave the map, and the socket to the other; False if that is done."""
+        """Leave the map and hand over the socket; False if that was done already."""
         if self._over:
             return False
         self._over = True
         self._timer.cancel()
-        # It would refer to itself.
+        # A bound method in the instance is a reference cycle.
         vars(self).pop("writable", None)
         self.del_channel()
         self.socket, self.connected = None, False
@@ -791,7 +796,7 @@ class Handshake(async_chat):
         return True
 
     def _look_at_the_clock(self) -> bool:
-        """Refuse who is too late; is this over?"""
+        """Reject a peer that is too late; return whether the handshake is over."""
         if not self._over and time.monotonic() >= self._timer.when:
             self._refuse(HandshakeError("timeout", "it took too long"))
         return self._over
@@ -801,16 +806,16 @@ class Handshake(async_chat):
 
 
 class TLS(asyncore.dispatcher):
-    """A mixin: TLS for a dispatcher or an async_chat, ours or the original's.
+    """A mixin: TLS for a dispatcher or an async_chat, compat's or the original.
 
     Call ``start_tls`` once, when the socket is connected: on an accepted socket in
-    ``__init__``, as a client in ``handle_connect``. From then on the channel is out of
-    the map until the handshake is over; what it pushes meanwhile is sent afterwards.
+    ``__init__``, as a client in ``handle_connect``. From then on, the channel is not in
+    the map until the handshake is over; its pushes are sent afterwards.
 
-    A ``readable`` or ``writable`` of its own has to be its class's, not the instance's.
+    A subclass may define its own ``readable`` or ``writable``, an instance may not.
     """
 
-    # Something is decrypted that it did not want to read yet.
+    # True if decrypted data waits for the channel to become readable.
     _tls_held = False
 
     def start_tls(
@@ -824,21 +829,21 @@ class TLS(asyncore.dispatcher):
         """Begin the handshake.
 
         Args:
-            context: None for a client's: ``ssl.create_default_context()``, which
-                verifies the server's certificate, and its name.
-            server_hostname: who the server has to be, for a client.
+            context: None for a client's default: ``ssl.create_default_context()``,
+                which verifies the server's certificate, and its name.
+            server_hostname: the expected name of the server, for a client.
             patience: seconds for the handshake; see ``Handshake``.
 
-        What was pushed in a connection goes out as it is; what has come in it, and was
-        not collected, is dropped: somebody on the way may have put it there. What was
-        pushed before there was a connection (``handle_connect``) is encrypted. If the
-        peer turns out to have left, ``handle_close`` is called and no handshake begins.
+        Data pushed after the connection was made is first sent in plain. Uncollected
+        input is dropped: an attacker may have inserted it. Data pushed before the
+        connection was made (``handle_connect``) is encrypted. If the peer has already
+        disconnected, ``handle_close`` is called and no handshake begins.
 
         Raises:
-            ValueError: *server_hostname* is needed, or *context* is.
+            ValueError: *server_hostname* or *context* is needed.
             ssl.SSLError: *context* is for the other side.
-            RuntimeError: what was pushed before has not been taken yet; the channel is
-                about to close; ``start_tls`` was called before.
+            RuntimeError: plain data is still unsent; the channel is about to close;
+                ``start_tls`` was called before.
             OSError: the socket is closed, not connected yet, or listening.
         """
         if context is None:
@@ -861,15 +866,15 @@ class TLS(asyncore.dispatcher):
         _Upgrade(self, sock, patience)
 
     def handle_secured(self) -> None:
-        """The handshake is over. ``self.socket`` tells with whom: ``getpeercert()``."""
+        """The handshake is over; ``self.socket.getpeercert()`` identifies the peer."""
 
     def handle_refused(self, error: HandshakeError) -> None:
-        """There is no TLS with this peer. Log it, and close."""
+        """The handshake has failed. Log the error, and close."""
         logger.warning("%s: no TLS: %s", _name(self.addr), error)
         self.handle_close()
 
     def handle_read_event(self) -> None:
-        """Call ``handle_read`` as long as there is something, and it is wanted."""
+        """Call ``handle_read`` while data is available and the channel is readable."""
         sock = self.socket
         if not isinstance(sock, TLSSocket):
             self._tls_read_plain()
@@ -882,14 +887,14 @@ class TLS(asyncore.dispatcher):
             while more:
                 taken = sock.taken
                 super().handle_read_event()
-                # Who does not read is called in the next turn, as by any loop.
+                # A channel that did not read is called again in the next turn.
                 more = sock.waiting and sock.taken != taken and bool(self.readable())
         finally:
             if sock.waiting:
                 self._tls_hold()
 
     def handle_write_event(self) -> None:
-        """Deliver what waits, where writing had to be asked for to be called."""
+        """Deliver held data, for which ``_tls_writable`` returned True; then write."""
         if self._tls_held:
             self._tls_deliver()
             if not type(self).writable(self):
@@ -897,7 +902,7 @@ class TLS(asyncore.dispatcher):
         super().handle_write_event()
 
     def close(self) -> None:
-        """Close it; afterwards it does not refer to itself."""
+        """Close the channel, and remove its reference cycle."""
         try:
             super().close()
         finally:
@@ -911,7 +916,7 @@ class TLS(asyncore.dispatcher):
             super().handle_expt()
 
     def _tls_check_connection(self) -> None:
-        """Refuse to begin a handshake that could never end."""
+        """Raise unless the socket is open, connected, and without TLS."""
         sock = self.socket
         if sock is None or sock.fileno() < 0:
             raise OSError(errno.EBADF, "start_tls needs an open socket")
@@ -920,7 +925,7 @@ class TLS(asyncore.dispatcher):
         try:
             sock.getpeername()
         except OSError as error:
-            # A connection that its peer has reset is the handshake's to refuse.
+            # If the peer has reset the connection, the handshake fails instead.
             if not (
                 self.connected or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             ):
@@ -928,14 +933,14 @@ class TLS(asyncore.dispatcher):
                 raise OSError(errno.ENOTCONN, reason) from error
 
     def _tls_end_plain(self: Any) -> None:
-        """Send what was queued in plain, and drop what came in plain."""
+        """Send the queued plain data, and drop the received plain data."""
         queued: Any = ()
         if isinstance(self, Original):
             queued = self.producer_fifo
             if None in queued:
                 raise RuntimeError("start_tls must not follow close_when_done")
             if isinstance(self, async_chat):
-                # Its send makes the attempts that wait for the end of the turn.
+                # send() first flushes the writes that wait for the end of the turn.
                 async_chat.send(self, b"")
             for _ in range(len(queued)):
                 self.initiate_send()
@@ -956,7 +961,7 @@ class TLS(asyncore.dispatcher):
         super().handle_read_event()
 
     def _tls_deliver(self) -> None:
-        """As if the loop had found it readable."""
+        """Dispatch a read if the channel is readable; hold the data otherwise."""
         sock = self.socket
         if not isinstance(sock, TLSSocket) or sock.fileno() < 0:
             return
@@ -965,8 +970,9 @@ class TLS(asyncore.dispatcher):
         else:
             self._tls_hold()
 
-    # No loop tells a channel that it has become readable by what it says itself. While
-    # something is held back, it listens to its own answers.
+    # A loop does not notice that a channel with held data has become readable: the
+    # socket reports nothing. While data is held, the channel overrides its own readable
+    # and writable to notice that itself.
 
     def _tls_hold(self) -> None:
         self._tls_held = True
@@ -986,14 +992,15 @@ class TLS(asyncore.dispatcher):
         return wants
 
     def _tls_writable(self) -> object:
-        # A loop without calls can be made to call by this: there is nearly always room.
+        # A loop without thread-safe callbacks dispatches a write instead: the send
+        # buffer nearly always has space.
         return type(self).writable(self) or (
             not is_turned(self._map) and type(self).readable(self)
         )
 
 
 class _Upgrade(Handshake):
-    """The handshake of a channel that has begun in plain."""
+    """The handshake of a channel that called ``start_tls``."""
 
     def __init__(self, channel: TLS, sock: TLSSocket, patience: float) -> None:
         self._channel = channel
@@ -1015,10 +1022,10 @@ class _Upgrade(Handshake):
 
 
 class _Goodbye(async_chat):
-    """The last words to a peer, and the wait until it has closed; two seconds at most.
+    """A lingering close: send the last bytes, wait up to two seconds for the peer's.
 
-    Without the wait, something that it still sends would be answered with a reset,
-    which may overtake the words.
+    Without the wait, the kernel would answer later data of the peer with a reset, which
+    may overtake the last bytes.
     """
 
     lingering: ClassVar[weakref.WeakSet[_Goodbye]] = weakref.WeakSet()
@@ -1035,10 +1042,10 @@ class _Goodbye(async_chat):
         self._end_when_written()
 
     def collect_incoming_data(self, data: bytes) -> None:
-        """It comes too late."""
+        """Drop data that arrives too late."""
 
     def found_terminator(self) -> None:
-        """There is none."""
+        """Never called: there is no terminator."""
 
     def handle_write(self) -> None:
         super().handle_write()
@@ -1058,19 +1065,22 @@ class _Goodbye(async_chat):
             try:
                 self.socket.shutdown(socket.SHUT_WR)
             except OSError:
-                # It has gone meanwhile.
+                # The peer has disconnected meanwhile.
                 self.close()
 
 
 def over_tls(kind: Any) -> Any:
-    """A class like *kind*, with the mixin; what is no class, or has it, as it is."""
+    """Return a class like *kind* with the mixin.
+
+    Anything else, and a class that has the mixin already, is returned unchanged.
+    """
     if not isinstance(kind, type) or issubclass(kind, TLS):
         return kind
     return type(kind.__name__, (TLS, kind), {"__module__": kind.__module__})
 
 
 def _why(error: ssl.SSLError) -> tuple[str, str]:
-    """What a counter calls it, and what a person is told."""
+    """Return the kind of an error, for counters, and its message, for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = str(error.verify_message).rstrip(".")
         return "certificate", f"its certificate is not to be trusted: {reason}"
@@ -1086,7 +1096,7 @@ def _peer(sock: socket.socket) -> str:
 
 
 def _name(address: Any) -> str:
-    """An address for people: host and port, if it has these."""
+    """Return an address for display: host and port, if it has these."""
     if isinstance(address, tuple) and len(address) >= 2:
         return f"{address[0]} port {address[1]}"
     return str(address or "a peer")
