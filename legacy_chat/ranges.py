@@ -84,8 +84,11 @@ def parse(name: str, text: str) -> float:
     """
     expected = RANGES[name]
     try:
-        # int() would also accept signs, spaces and underscores.
+        # int() would also accept signs, spaces, underscores and the digits of any
+        # script.
         number = int(text) if text.isdecimal() else float(text)
+        if not text.isascii():
+            number = -1
     except ValueError:
         number = -1
     if isinstance(number, float) and number.is_integer() and not expected.whole:

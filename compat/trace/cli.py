@@ -476,7 +476,8 @@ def _choice(given: argparse.Namespace) -> Choice:
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= 9
+    if not is_number or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
 

@@ -112,4 +112,5 @@ def _size(text: str) -> int:
 
 def _whole_number(text: str) -> int:
     """Return the number; -1 for what is none, or is longer than any that is allowed."""
-    return int(text) if text.isdecimal() and len(text) <= DIGITS else -1
+    is_number = text.isascii() and text.isdecimal() and len(text) <= DIGITS
+    return int(text) if is_number else -1

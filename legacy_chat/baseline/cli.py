@@ -613,7 +613,7 @@ def _columns(text: str) -> int:
 def _count(text: str, most: int) -> int:
     # int() raises for thousands of digits.
     if (
-        not text.isdecimal()
+        not (text.isascii() and text.isdecimal())
         or len(text) > len(str(MOST_TIMES))
         or (not 1 <= int(text) <= most)
     ):

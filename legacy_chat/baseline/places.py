@@ -214,7 +214,8 @@ def parse_address(text: str) -> tuple[str, int]:
         ValueError: *text* has another form.
     """
     host, _, port = text.rpartition(":")
-    if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
+    is_number = port.isascii() and port.isdecimal() and len(port) <= 5
+    if not is_number or int(port) > 65535:
         raise ValueError(f"{text[:60]!r} is no HOST:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
 

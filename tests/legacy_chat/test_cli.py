@@ -143,6 +143,8 @@ def test_a_refused_connection_is_one_line_and_status_1() -> None:
         ("serve --port 65536", "a whole number from 0 to 65535, got '65536'"),
         ("serve --port x", "a whole number from 0 to 65535, got 'x'"),
         ("connect --port 6_5", "a whole number from 0 to 65535, got '6_5'"),
+        ("serve --port ٣", "a whole number from 0 to 65535, got '٣'"),
+        ("serve --grace ３", "a number from 0 to 86400, got '３'"),
         ("serve --backlog 0", "a whole number from 1 to 65535, got '0'"),
         ("serve --grace never", "a number from 0 to 86400, got 'never'"),
         ("serve --grace 86401", "a number from 0 to 86400, got '86401'"),
