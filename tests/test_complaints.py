@@ -79,7 +79,7 @@ def test_error_of_a_command_is_one_printable_line(
 
 
 @given(text=st.text())
-def test_one_line_is_printable_and_leaves_what_is(text: str) -> None:
+def test_one_line_is_printable_and_keeps_printable_text(text: str) -> None:
     assert one_line(text).isprintable()
     if text.isascii() and text.isprintable():
         assert one_line(text) == text

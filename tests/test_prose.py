@@ -17,7 +17,17 @@ FILES = sorted((ROOT / "tests").rglob("test_*.py"))
 LONGEST = 60
 
 # Words at the beginning of a name that do not name its unit.
-NO_UNIT = {"it", "nobody", "nothing", "so", "what", "who", "whoever"}
+NO_UNIT = {
+    "however",
+    "it",
+    "nobody",
+    "nothing",
+    "so",
+    "what",
+    "whatever",
+    "who",
+    "whoever",
+}
 
 # A test of a known difference, by the beginning of the rest of its name.
 DIFFERENCE = re.compile(r"`(\w+)…`")

@@ -190,7 +190,7 @@ def test_there_is_something_to_run_soon() -> None:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_the_files_to_read_have_what_is_to_be_read_in_them(name: str) -> None:
+def test_files_to_read_define_the_names_listed_for_them(name: str) -> None:
     section = sections(name)[READ_IT]
     files, _ = section.tables()
     described = [*files, *section.items()]

@@ -171,7 +171,7 @@ def test_the_callers_map_is_never_touched(loop: str) -> None:
     probe.close()
 
 
-def test_however_many_loops_are_nested_each_keeps_its_selector() -> None:
+def test_nested_loops_each_keep_their_selector() -> None:
     maps: list[dict[int, Any]] = [{} for _ in range(loops._Thread.FEW_MAPS + 2)]
     probes = [Probe(map) for map in maps]
     kept: list[bool] = []

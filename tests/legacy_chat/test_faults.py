@@ -223,7 +223,7 @@ def be_odd() -> None:
         (be_odd, "Odd"),
     ],
 )
-def test_whatever_a_handler_raises_closes_its_client_alone(
+def test_exception_of_a_handler_closes_only_its_client(
     any_loop: str,
     what: Callable[[], None],
     error: str,
@@ -467,9 +467,7 @@ def test_an_output_that_is_closed_or_full_does_not_stop_the_room(
 
 
 @pytest.mark.parametrize("reader", ["gone", "asleep"])
-def test_an_output_that_nobody_reads_does_not_stop_the_room(
-    loop: str, reader: str
-) -> None:
+def test_unread_output_does_not_stop_the_room(loop: str, reader: str) -> None:
     """A pipe without a reader; and one that is full, whose reader does nothing."""
     reading, writing = os.pipe()
     fill(writing)

@@ -452,7 +452,7 @@ def test_a_name_in_code_is_broken_only_if_it_is_too_long(columns: int) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 116])
-def test_code_is_whole_beside_what_happened_or_below(columns: int, played: Any) -> None:
+def test_code_beside_or_below_its_events_is_whole(columns: int, played: Any) -> None:
     for number in NUMBERS:
         for scene in played(number, "select"):
             told = list(Show("en", columns).scene(scene))

@@ -26,7 +26,7 @@ def test_soak_run_loses_no_message() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_the_model_knows_what_is_due_however_it_arrives(size: int) -> None:
+def test_model_accepts_a_right_transcript_in_any_segmentation(size: int) -> None:
     room = Transcript([VOICE])
     speaker, listener = Hearer(room, 0), Hearer(room)
     said = [room.say(0) for _ in range(3)]
@@ -53,7 +53,9 @@ def test_the_model_knows_what_is_due_however_it_arrives(size: int) -> None:
         ([0, 1], Tally(1, 0, 0, 0)),
     ],
 )
-def test_the_model_sees_what_is_wrong(order: list[int], wrong: Tally) -> None:
+def test_model_counts_lost_repeated_and_reordered_messages(
+    order: list[int], wrong: Tally
+) -> None:
     room = Transcript([VOICE])
     listener = Hearer(room)
     room.add(b"".join(VOICE + room.say(0) for _ in range(3)))
@@ -61,7 +63,7 @@ def test_the_model_sees_what_is_wrong(order: list[int], wrong: Tally) -> None:
     assert listener.tally()[1] == wrong
 
 
-def test_the_observer_misses_what_nobody_got() -> None:
+def test_observer_counts_lost_and_damaged_messages() -> None:
     room = Transcript([VOICE])
     said = [room.say(0) for _ in range(3)]
     room.add(VOICE + said[0] + VOICE + said[2].replace(b" ", b"_"))

@@ -110,9 +110,7 @@ def test_a_trace_without_calls_is_a_diagram_too() -> None:
 
 
 @given(files(), st.integers(1, 50))
-def test_whatever_is_in_a_trace_is_text_and_never_syntax(
-    file: bytes, limit: int
-) -> None:
+def test_diagram_of_any_trace_has_valid_statements(file: bytes, limit: int) -> None:
     reader = Reader()
     turns = list(read_lines(io.BytesIO(file), reader))
     first, *statements = diagram(turns, reader, limit=limit).splitlines()

@@ -236,7 +236,7 @@ def test_source_of_a_callback_highlights_its_definition(
     assert shown.locator(".source .line").count() == 6
 
 
-def test_an_error_is_said_where_it_was_raised(shown: Any) -> None:
+def test_error_is_shown_at_the_line_that_raised_it(shown: Any) -> None:
     shown.select_option("#what", "errors")
     press(shown, "#events .failed")
     assert "UnicodeDecodeError" in shown.inner_text("#detail .error")
@@ -520,7 +520,7 @@ def test_a_step_to_a_turn_shows_its_calls_too(
         assert is_in_view(shown, first_call_after(shown))
 
 
-def test_every_word_is_said_in_the_language_that_is_chosen(shown: Any) -> None:
+def test_page_is_shown_in_the_chosen_language(shown: Any) -> None:
     go_to(shown, 3)
     shown.keyboard.press("ArrowRight")
     press(shown, "#language")

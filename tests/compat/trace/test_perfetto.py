@@ -68,7 +68,7 @@ def test_turn_has_slices_for_interest_wait_and_calls() -> None:
     ]
 
 
-def test_queues_and_what_is_held_back_are_counters() -> None:
+def test_queues_and_held_back_bytes_are_counters() -> None:
     trace = Trace()
     anna = trace.opens("Session", 6)
     trace.state(anna, backlog=4, queued=1)
@@ -112,7 +112,7 @@ def test_slices_of_a_conversation_nest() -> None:
 
 
 @given(files())
-def test_whatever_is_in_a_trace_slices_nest_and_times_go_on(file: bytes) -> None:
+def test_slices_of_any_trace_nest_in_order_of_time(file: bytes) -> None:
     found = events(file)
     check_nesting(found)
     times: dict[int, int] = {}

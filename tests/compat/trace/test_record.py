@@ -297,7 +297,7 @@ def test_payload_is_cut_at_a_limit_or_left_out(
 
 
 @pytest.mark.parametrize("payload", [None, 0])
-def test_without_payloads_an_error_does_not_say_what_was_said(
+def test_error_has_no_payload_if_payloads_are_left_out(
     payload: int | None, any_loop: str, tmp_path: Path
 ) -> None:
     class Blabbing(Line):

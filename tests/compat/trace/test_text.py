@@ -202,7 +202,7 @@ def test_colours_are_the_only_escapes_and_change_nothing_else() -> None:
 
 
 @given(files(), st.integers(0, 120), st.sampled_from(LANGUAGES))
-def test_whatever_is_in_a_trace_its_lines_are_lines(
+def test_text_of_any_trace_is_printable_and_narrow(
     file: bytes, columns: int, lang: str
 ) -> None:
     reader = Reader()

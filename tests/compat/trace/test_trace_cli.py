@@ -141,7 +141,7 @@ def test_empty_trace_is_no_error(tmp_path: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("view", ["mermaid", "html", "perfetto"])
-def test_a_full_disk_is_said_with_the_name_of_the_file(
+def test_full_disk_is_reported_with_the_files_name(
     trace: Path, capsys: Capture, view: str
 ) -> None:
     if not Path("/dev/full").exists():
@@ -190,7 +190,7 @@ def test_limited_diagram_does_not_report_a_cut_trace(
     assert said.err == ""
 
 
-def test_documents_are_written_where_they_are_asked_for(
+def test_documents_are_written_to_the_named_file(
     trace: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     page = tmp_path / "out"
@@ -247,7 +247,7 @@ def growing(path: Path, pieces: list[bytes]) -> Callable[[], None]:
     return grow
 
 
-def test_a_file_is_followed_in_whatever_pieces_it_is_written(tmp_path: Path) -> None:
+def test_file_is_followed_in_any_segmentation(tmp_path: Path) -> None:
     path = tmp_path / "room.trace"
     whole = hello().bytes()
     pieces = [whole[at : at + 53] for at in range(0, len(whole), 53)]
