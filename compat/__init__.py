@@ -1,13 +1,13 @@
-"""Any asyncore or asynchat program, on any loop.
+"""Run any asyncore or asynchat program on any loop.
 
-The classes stay the original ones: ``asyncore.dispatcher`` and
-``asynchat.async_chat``, from the standard library on Python 3.11, from pyasyncore and
-pyasynchat after that. What this package exchanges is what turns them.
+The classes stay the originals: ``asyncore.dispatcher`` and ``asynchat.async_chat``.
+They come from the standard library on Python 3.11, and from pyasyncore and pyasynchat
+on later versions. This package replaces only the loop.
 
     >>> import compat
     >>> compat.loop(loop="selectors")  # in place of asyncore.loop()
 
-Rule: importing this package touches nothing of asyncore and asynchat.
+Rule: importing this package does not change asyncore or asynchat.
 """
 
 from __future__ import annotations

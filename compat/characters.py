@@ -1,4 +1,4 @@
-"""Which characters a terminal shows.
+"""The characters that a terminal shows.
 
 ``str.isprintable`` is False for control and format characters, separators, surrogates,
 private use and unassigned code points. It is True for some characters that a terminal
@@ -11,7 +11,8 @@ import re
 
 __all__ = ["escaped", "is_printable"]
 
-# Unicode's Default_Ignorable_Code_Point, as far as str.isprintable is True for it.
+# The characters of Unicode's Default_Ignorable_Code_Point for which str.isprintable is
+# True.
 _IGNORABLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"

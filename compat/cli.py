@@ -1,7 +1,7 @@
-"""``python -m compat``: run an old program on another loop, or say which it would be.
+"""``python -m compat``: run an old program on another loop, or print the loop's name.
 
-Rule 1: what ``--which`` prints is what a program would get in this very environment.
-Rule 2: everything behind the program's name belongs to the program.
+Rule 1: ``--which`` prints the loop that a program would get in this environment.
+Rule 2: all arguments after the program's name belong to the program.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ examples:
   COMPAT_LOOP=select python -m compat --which    what "auto" means, and why
 """
 
-# Our options that take a value.
+# Compat's options that take a value.
 _VALUED = ("--loop", "--trace", "--trace-payload", "--trace-max")
 
-# What takes the rest of the command line with it.
+# Options that take the rest of the command line.
 PROGRAMS: dict[str, Callable[[str, list[str]], None]] = {
     "-m": run_module,
     "-c": run_code,
@@ -49,7 +49,7 @@ PROGRAMS: dict[str, Callable[[str, list[str]], None]] = {
 
 
 class Given:
-    """Our options as they are when none is given."""
+    """The defaults of compat's options."""
 
     loop = "auto"
     which = False
@@ -59,9 +59,9 @@ class Given:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line *argv* (None: the program's own); return the exit status.
+    """Run the command line *argv* (None: ``sys.argv``); return the exit status.
 
-    What a program raises passes through, SystemExit included.
+    The program's exceptions pass through, SystemExit included.
     """
     argv = sys.argv[1:] if argv is None else argv
     options, program = _split(argv)
@@ -106,12 +106,12 @@ def _begin_trace(stack: ExitStack, given: Given, program: list[str]) -> bool:
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Our options; then ["-m" or "-c" or "script", its name, its arguments …]."""
+    """Return (compat's options, ["-m" or "-c" or "script", name, arguments …])."""
     place = 0
     while place < len(argv):
         word = argv[place]
         if word[:2] in PROGRAMS:
-            # Python takes -mname as well as -m name.
+            # Python accepts -mname as well as -m name.
             glued = [word[2:]] if word[2:] else []
             return argv[:place], [word[:2], *glued, *argv[place + 1 :]]
         if word == "-" or not word.startswith("-"):
@@ -131,8 +131,8 @@ def _parse(options: list[str], given: Given) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    # Not above: half of the standard library comes with it, and a program that is run
-    # without options of ours may have a module of its own that is called argparse.
+    # Imported here: argparse imports half of the standard library. A program that runs
+    # without compat's options may have its own module named argparse.
     import argparse
 
     from compat.complaints import Parser

@@ -1,7 +1,7 @@
-"""What a command line writes to standard error when it cannot do what was asked.
+"""The error messages of the command lines, on standard error.
 
-Rule: a complaint is one line, whatever it repeats: an argument, a file's name, what the
-system or OpenSSL said. It steers no terminal either.
+Rule: a message is one line of printable characters, whatever it quotes: an argument, a
+file's name, an error of the system or of OpenSSL. So it cannot control a terminal.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["Parser", "complain", "one_line"]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser, and so are its subparsers, whose errors stay on one line."""
+    """A parser that prints errors on one line; so do its subparsers."""
 
     def error(self, message: str) -> NoReturn:
         super().error(one_line(message))
 
 
 def complain(program: str, message: str) -> None:
-    """Write ``program: message`` to standard error, if that takes it."""
+    """Write ``program: message`` to standard error, if it is writable."""
     streams.complain(f"{program}: {one_line(message)}")
 
 
 def one_line(text: str) -> str:
-    r"""Return *text* with ``\x0a`` and the like for what is not printable."""
+    r"""Return *text* with escapes such as ``\x0a`` for unprintable characters."""
     if is_printable(text):
         return text
     return "".join(each if is_printable(each) else escaped(each) for each in text)

@@ -1,9 +1,9 @@
 """Functions to call when the process forks.
 
-Rule: nothing here keeps a module of ours alive. Python holds what
-``os.register_at_fork`` is given until after its last garbage collection. A function
-holds its module, and that holds asyncore, its map and the program's channels: those
-would be collected too late for their ResourceWarning and their ``__del__``.
+Rule: nothing here keeps a compat module alive. Python holds the functions of
+``os.register_at_fork`` until after its last garbage collection. A function holds its
+module, which holds asyncore, its map and the program's channels. These would be
+collected too late for their ResourceWarning and their ``__del__``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["at_fork"]
 def at_fork(
     *, after_in_child: Callable[[], object], before: Callable[[], object] | None = None
 ) -> None:
-    """Call these at every fork. They are functions of modules: only modules hold them.
+    """Call these module-level functions at every fork; only their modules hold them.
 
     Args:
         after_in_child: called in the child, in the order of registration.

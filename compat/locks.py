@@ -16,16 +16,16 @@ __all__ = ["RLock"]
 if TYPE_CHECKING or sys.version_info < (3, 14):
     from threading import RLock
 else:
-    # A call of Python for each "with": only where it is needed.
+    # Costs a Python call per "with", so only for the versions that need it.
     class RLock(type(threading.RLock())):
         """A reentrant lock."""
 
         def __enter__(self) -> None:
-            # Python looks for signals after a call of C, not after a call of Python.
+            # Python checks for signals after a C call, not after a Python call.
             try:
                 self.acquire()
             except BaseException:
-                # The signal came while this waited for the lock, or when it had it.
+                # The signal came before or after this thread got the lock.
                 with suppress(RuntimeError):
                     self.release()
                 raise

@@ -21,31 +21,31 @@ from compat.files import file_behind
 
 __all__ = ["PATIENCE", "is_writable", "write_some"]
 
-# Seconds in which a reader that is merely behind catches up.
+# Seconds for a slow reader to catch up.
 PATIENCE = 0.1
 
-# Bytes of one write where the system cannot be told not to wait: a pipe that is ready
-# takes PIPE_BUF.
+# Bytes of one write if the system has no non-blocking write: a ready pipe accepts
+# PIPE_BUF without waiting.
 PIECE = getattr(select, "PIPE_BUF", 512)
 
-# select() takes no descriptor above this.
+# select() accepts only descriptors below this.
 SELECT_LIMIT = 1024
 
-# Tells pwritev() not to wait, for a write alone. 0 where the system has no such flag.
+# The flag of pwritev() for one non-blocking write; 0 if the system lacks it.
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "pwritev") else 0
 
-# What pwritev() raises for a file that cannot be written like that: a terminal, or a
-# pipe on an older system.
+# The errors of pwritev() for a file without such writes: a terminal, or a pipe on an
+# older system.
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ESPIPE)
 
 Write: TypeAlias = Callable[[memoryview], int]
 
 
 def write_some(fd: int, data: bytes | memoryview, patience: float = 0.0) -> int:
-    """Write as much of *data* as the file takes; return the number of bytes.
+    """Write as much of *data* as the file accepts; return the number of bytes.
 
     Args:
-        patience: seconds that may pass without a byte being taken.
+        patience: maximum seconds to wait for the file to accept another byte.
 
     Raises:
         OSError: the file cannot be written.
@@ -62,16 +62,16 @@ def write_some(fd: int, data: bytes | memoryview, patience: float = 0.0) -> int:
 
 
 def is_writable(fd: int, patience: float = 0.0) -> bool:
-    """Return whether the file takes a byte within *patience* seconds.
+    """Return whether the file accepts a byte within *patience* seconds.
 
-    True where the system cannot tell.
+    True if the system cannot tell.
     """
     if not 0 <= fd < SELECT_LIMIT:
         return True
     try:
         return bool(select.select((), (fd,), (), patience)[1])
     except (OSError, ValueError):
-        # Closed, or no file that select() knows: the write says which.
+        # Closed, or a file that select() cannot poll: the write raises the error.
         return True
 
 
@@ -90,13 +90,13 @@ def _write_while_taken(fd: int, view: memoryview, patience: float, write: Write)
 
 
 def _write_nowait(fd: int, view: memoryview) -> int:
-    # -1 is the file's own position.
+    # Offset -1 is the file's current position.
     return os.pwritev(fd, (view,), -1, _NOWAIT)
 
 
 @contextmanager
 def _writer(fd: int, mode: int) -> Iterator[Write]:
-    """A function that writes to the file, or raises BlockingIOError."""
+    """Context manager: yield a write function that raises BlockingIOError if full."""
     own = _opened_again(fd, mode)
     if own is not None:
         try:
@@ -110,10 +110,10 @@ def _writer(fd: int, mode: int) -> Iterator[Write]:
 
 
 def _opened_again(fd: int, mode: int) -> int | None:
-    """A non-blocking descriptor for the same pipe or terminal; None if there is none.
+    """Return a non-blocking descriptor for the same pipe or terminal, or None.
 
-    A terminal may be ready and take fewer bytes than one write has; a pipe, when
-    another writer comes first. Only O_NONBLOCK keeps such a write from waiting.
+    A ready terminal may accept fewer bytes than one write has. So may a pipe with
+    another writer. Only O_NONBLOCK keeps such a write from waiting.
     """
     try:
         if stat.S_ISFIFO(mode):
@@ -125,9 +125,9 @@ def _opened_again(fd: int, mode: int) -> int | None:
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         own = os.open(path, flags)
     except OSError:
-        # Another user's, without a name here, or a pipe without a reader.
+        # Another user's file, a file without a name, or a pipe without a reader.
         return None
-    # Where /dev/fd duplicates descriptors, the mode is the shared one.
+    # If /dev/fd duplicates descriptors, both share the blocking mode.
     if file_behind(own) == file_behind(fd) and not os.get_blocking(own):
         return own
     os.close(own)

@@ -11,14 +11,14 @@ __all__ = ["origin", "origin_of_compat", "version_of"]
 
 
 def origin(module: ModuleType) -> str:
-    """Which package a module comes from, its version, and the file."""
+    """Return a module's package, its version, and its file."""
     return f"{version_of(module)}, {module.__file__}"
 
 
 def version_of(module: ModuleType) -> str:
-    """Which package a module comes from, and its version."""
-    # Not above: half of the standard library comes with them, and a program may have a
-    # module of its own that is called random or email.
+    """Return a module's package and its version."""
+    # Imported here: these import half of the standard library, and a program may have
+    # its own module named random or email.
     import importlib.metadata
     import platform
 
@@ -28,14 +28,14 @@ def version_of(module: ModuleType) -> str:
     try:
         return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
-        # A frozen program, or one that has brought the module along.
+        # A frozen program, or one that ships the module itself.
         return f"{module.__name__} of no package that is installed"
 
 
 def origin_of_compat() -> str:
     """Return the distributions that own the imported ``compat``, and its file.
 
-    pip lets one distribution overwrite the files of another without a word.
+    pip lets one distribution silently overwrite the files of another.
     """
     file = sys.modules["compat"].__file__
     if file is None:
@@ -48,12 +48,12 @@ def origin_of_compat() -> str:
 
 
 def _owners(file: str) -> Iterator[str]:
-    # Not above, as in version_of.
+    # Imported here, as in version_of.
     import importlib.metadata
 
     for each in importlib.metadata.distributions():
         for path in each.files or ():
-            # The names first: a resolved path costs system calls.
+            # Compare the names first, because resolving a path costs system calls.
             if str(path).endswith("compat/__init__.py"):
                 own = os.path.realpath(str(each.locate_file(path)))
                 if own == os.path.realpath(file):

@@ -1,7 +1,7 @@
-"""asyncore and asynchat, imported before anything else imports them.
+"""Import asyncore and asynchat before any other module does.
 
-Python 3.11 announces their removal with a DeprecationWarning that names the importing
-line. That line would be ours, and ``python -W error`` would make it an error.
+Python 3.11 issues a DeprecationWarning for the importing line. That would be a line of
+compat, and ``python -W error`` would turn the warning into an error.
 """
 
 from __future__ import annotations

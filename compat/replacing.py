@@ -1,12 +1,12 @@
-"""Files that a command line writes: whole, or not at all.
+"""Write the output files of the command lines: whole, or not at all.
 
 Rule 1: a regular file is replaced only once all of it is written. After an error the
 old file is as it was, and no other file is left behind.
 Rule 2: a symbolic link stays; its target is replaced.
-Rule 3: a device, a FIFO or a pipe is written directly: it cannot be replaced. A mount
-point, or another user's file in a sticky folder, gets a copy at the end.
-Rule 4: an existing file keeps its mode, and its owner, where the system allows that.
-Rule 5: every error names the file that was asked for.
+Rule 3: a device, a FIFO or a pipe is written directly, because it cannot be replaced.
+A mount point, or another user's file in a sticky folder, is overwritten at the end.
+Rule 4: an existing file keeps its mode, and its owner if the system allows that.
+Rule 5: every error names the requested file.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from compat.streams import writing
 
 __all__ = ["PRIVATE", "SHARED", "replacing"]
 
-# The other mode of a new file; the umask still applies.
+# The mode of a new file that is not PRIVATE; the umask still applies.
 SHARED = 0o666
 
 
 @contextmanager
 def replacing(path: str, mode: int = SHARED) -> Iterator[Callable[[str], None]]:
-    """Write the file at *path*: yield a function that writes text, as UTF-8.
+    """Context manager: yield a function that writes text to *path*, as UTF-8.
 
     Args:
-        mode: of a file that does not exist yet.
+        mode: the mode of a new file.
 
     Raises:
         OSError: the file cannot be opened, written or replaced.
@@ -49,7 +49,7 @@ def replacing(path: str, mode: int = SHARED) -> Iterator[Callable[[str], None]]:
 
 
 class _Output:
-    """The file that is written: a new one beside the old one, or the file itself."""
+    """The output file: a new one beside the old one, or the file itself."""
 
     _file: IO[bytes]
 
@@ -62,10 +62,10 @@ class _Output:
         self._files = ExitStack()
 
     def open(self) -> None:
-        """Begin to write."""
+        """Open the file, and the new file that will replace it."""
         with writing(self._path):
-            # Opened even if it will be replaced: a caller that must not write it gets
-            # the error now, not after a recording of an hour.
+            # Open even a file that will be replaced: without write permission, the
+            # error comes now, not after a recording of an hour.
             with suppress(FileNotFoundError):
                 self._open(self._path, "wb", _open_existing)
                 self._old = os.fstat(self._file.fileno())
@@ -77,7 +77,7 @@ class _Output:
             self._file.write(text.encode())
 
     def finish(self) -> None:
-        """Write what is left, and replace the old file."""
+        """Flush, and replace the old file."""
         with writing(self._path):
             self._files.close()
             if self._part:
@@ -85,13 +85,13 @@ class _Output:
                 self._replace()
 
     def abandon(self) -> None:
-        """Leave the old file as it was."""
-        # Closing writes what is left, which a full disk refuses once more. The caller
-        # has the first error already.
+        """Discard the new file; the old one stays unchanged."""
+        # Closing flushes, which fails again on a full disk. The caller already has the
+        # first error.
         with suppress(OSError):
             self._files.close()
         if self._part:
-            # An interrupt comes before the file is there, or after it has got its name.
+            # An interrupt may come before the file exists, or after its renaming.
             with suppress(FileNotFoundError):
                 os.unlink(self._part)
 
@@ -112,7 +112,7 @@ class _Output:
         target = self._target
         if os.path.exists(target) and os.path.samestat(old, os.stat(target)):
             return True
-        # /dev/stdout may be a file that has no name any more.
+        # /dev/stdout may be a deleted file.
         self._file.truncate()
         return False
 

@@ -1,4 +1,4 @@
-"""What the command lines ask of standard output, and of other streams."""
+"""Standard output and other streams, for the command lines."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = [
     "writing",
 ]
 
-# The numbers of standard input, output and error.
+# The descriptors of standard input, output and error.
 STANDARD = range(3)
 
 
 def reserve_standard_descriptors() -> None:
-    """Let no socket and no file get the number of a closed standard stream.
+    """Keep sockets and files from getting the number of a closed standard stream.
 
-    Whatever a library writes to standard error would go there.
+    Otherwise a library's output to standard error would go into that file.
     """
     fd = os.open(os.devnull, os.O_RDWR)
     while fd in STANDARD:
@@ -34,17 +34,17 @@ def reserve_standard_descriptors() -> None:
 
 
 def complain(*lines: str) -> None:
-    """Write lines to standard error, if that can be written."""
+    """Write lines to standard error, if it is writable."""
     if sys.stderr is not None:
-        # There is nowhere else to tell of a failure.
+        # A failure cannot be reported anywhere else.
         with suppress(OSError, ValueError):
             print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
 def settle() -> None:
-    """Before the end: what still cannot be written is to be no failure at exit.
+    """Flush standard output and error before exit; discard data that cannot be written.
 
-    Python flushes both streams once more, and says so if that fails.
+    Python flushes both streams again at exit, and reports a failure.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -55,20 +55,20 @@ def settle() -> None:
 
 
 def escape_the_rest(stream: Any) -> None:
-    """What it cannot encode is escapes from now on: a terminal without Chinese."""
+    """Escape characters that *stream* cannot encode: a terminal may lack Chinese."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
 
 def is_coloured(stream: TextIO) -> bool:
-    """Is it a terminal, whose user has not set NO_COLOR?"""
+    """Return whether *stream* is a terminal and NO_COLOR is not set."""
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def throw_away(stream: TextIO) -> None:
-    """Let what is left in the stream's buffer go nowhere: nobody reads any more.
+    """Discard the stream's buffer, because its reader is gone.
 
-    Python flushes it once more at exit, and says so if that fails.
+    Python flushes the stream again at exit, and reports a failure.
     """
     if not stream.closed:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -78,9 +78,9 @@ def throw_away(stream: TextIO) -> None:
 
 @contextmanager
 def writing(path: str) -> Iterator[None]:
-    """Let what goes wrong in here have the file's name.
+    """Context manager: add the file's name to an OSError.
 
-    The system names a file that cannot be opened, and none that cannot be written.
+    The system names a file that cannot be opened, but not one that cannot be written.
     """
     try:
         yield

@@ -1,11 +1,11 @@
 """Urgent data (``MSG_OOB``), for channels whose protocol has none.
 
-A loop reports an urgent byte in every turn until the byte is received, so a channel
-that leaves it there keeps a core busy for as long as the peer likes. asyncore's own
-``handle_expt`` leaves it there.
+A loop reports an urgent byte in every turn until the byte is received. A channel that
+does not receive it keeps a core busy for as long as the peer likes. asyncore's own
+``handle_expt`` does not receive it.
 
 Rule 1: every channel class of this project receives and drops urgent data.
-Rule 2: there is no traceback for what a peer does.
+Rule 2: a peer cannot cause a traceback.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger("compat")
 
 
 def drop_urgent_data(channel: Any) -> None:
-    """Receive the urgent byte, and drop it: a ``handle_expt`` for a class to have."""
+    """Receive the urgent byte, and drop it: the ``handle_expt`` of a channel class."""
     sock = channel.socket
     try:
         if hasattr(sock, "drop_urgent_data"):

@@ -1,4 +1,4 @@
-"""What an error says about the value that it refuses."""
+"""The text of a rejected value in an error message."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import reprlib
 
 __all__ = ["shown"]
 
-# Bits of an int that is still worth printing, digit by digit.
+# Bits. Error messages print larger ints by their size only.
 SHORT_INT = 128
 
 
 def shown(value: object) -> str:
-    """Return *value* as an error shows it: on one line, short, and never an error."""
+    """Return *value* as short text on one line, for an error message; never raises."""
     if isinstance(value, int) and value.bit_length() > SHORT_INT:
-        # Python refuses to print thousands of digits.
+        # Python refuses to convert an int of thousands of digits.
         return f"an int of {value.bit_length()} bits"
     return reprlib.repr(value)
