@@ -376,7 +376,7 @@ def _write_part(channel: async_chat, log: bytearray, part: Part) -> bool:
 
 
 def _merged(pieces: Iterable[Any]) -> Iterator[Any]:
-    """Yield the pieces, runs of small ones joined: each takes a send of its own."""
+    """Yield the pieces; join runs of small ones, because each takes one send."""
     for is_small, run in groupby(pieces, lambda piece: len(piece) < SMALL):
         if is_small:
             yield b"".join(run)

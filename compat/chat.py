@@ -222,7 +222,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         announce(self)
 
     def resume_reading(self) -> None:
-        """Read again. Harmless if reading was not paused."""
+        """Resume reading. Does nothing if reading was not paused."""
         if self._compat_paused:
             del self._compat_paused
             announce(self)
@@ -238,7 +238,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 of the stream.
 
         Each call replaces the previous settings; a call without arguments removes them.
-        A subclass with its own ``handle_read`` must call the inherited one.
+        For this, a subclass with its own ``handle_read`` must call the inherited one.
         """
         self._compat_may_read = may_read
         self._compat_on_read = on_read
@@ -353,7 +353,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """
 
     def writable(self) -> bool:
-        """Return whether data is queued or the channel still connects."""
+        """Return whether data is queued or the channel awaits its connection."""
         if not isinstance(self, async_chat):
             return bool(Original.writable(self))
         return bool(self._compat_fifo) or awaits_connection(self)
@@ -678,7 +678,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
 _BUFFER = async_chat.ac_in_buffer
 _FIFO = async_chat.producer_fifo
 
-# In a subclass that defines producer_fifo: every use reads its queue.
+# Set in a subclass with its own producer_fifo: every access reads that queue.
 _OWN_FIFO = property(lambda channel: channel.producer_fifo, lambda channel, fifo: None)
 
 # Names that the original lacks. A mixin after this class keeps its own.

@@ -53,8 +53,8 @@ def install(loop: str = "auto") -> Installation:
 
     Repeated calls, with another loop too, are allowed; one ``uninstall`` undoes all of
     them. As a context manager, it restores the previous state. The order of imports
-    does not matter. A class derived from the original ``async_chat`` before continues
-    to work, and is polled in every turn.
+    is irrelevant. A class that was derived earlier from the original ``async_chat``
+    continues to work, and is polled in every turn.
 
     Raises:
         UnknownLoopError: also MissingLoopError, as from ``choose``.
