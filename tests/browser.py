@@ -1,8 +1,8 @@
 """A real browser, headless: Debian's Chromium, driven with playwright.
 
-Rule 1: what is missing is named, in the reason why a test is skipped.
-Rule 2: a page that writes to the console, fails or asks for anything but itself, has
-failed.
+Rule 1: the reason of a skipped test names what is missing.
+Rule 2: a page that writes to the console, raises an error or requests any other URL
+fails its test.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def missing() -> str:
-    """What is not there, or ""."""
+    """Return what is missing, or ""."""
     if importlib.util.find_spec("playwright") is None:
         return "playwright is not installed: pip install '.[browser]'"
     if _path() is None:
@@ -30,11 +30,11 @@ def missing() -> str:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser without windows."""
+    """Run a headless browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # In a container there is no sandbox to be had; the pages are our own.
+        # Containers have no sandbox; the pages are our own.
         browser = playwright.chromium.launch(
             executable_path=_path(), args=["--no-sandbox"]
         )
@@ -46,7 +46,7 @@ def chromium() -> Iterator[Any]:
 
 @contextmanager
 def opened(browser: Any, **options: Any) -> Iterator[Any]:
-    """A window to visit files in; what they should not have done is an error."""
+    """Open a window for files; raise an error if a page broke rule 2."""
     options.setdefault("viewport", {"width": 1440, "height": 900})
     faults: list[str] = []
     context = browser.new_context(**options)
@@ -63,7 +63,7 @@ def opened(browser: Any, **options: Any) -> Iterator[Any]:
 
 
 def visit(page: Any, file: Path) -> Any:
-    """Open a file in a window, and wait until it is ready; return the window."""
+    """Open a file in a window; return the window when the page is ready."""
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-state=ready]", state="attached")
     return page

@@ -6,11 +6,11 @@ Python 3.11 is the last to have ``test.test_asyncore`` and ``test.test_asynchat`
 they run on the original modules and under ``compat.install()``, and each single test
 must end on each loop as it ends on the originals of the same Python.
 
-Rule 1: the two files are executed from where a Python 3.11 keeps them, as they are.
-``test.support`` is the running Python's own; that 3.11's only if it has none.
-Rule 2: one run is one process, with a folder of its own, the loopback and a deadline.
-Rule 3: the originals run twice. A test that ends in two ways there is fickle, and may
-end in either way on a loop.
+Rule 1: the two files run unmodified from the folder of a Python 3.11. ``test.support``
+is the running Python's; if it has none, that 3.11's.
+Rule 2: one run is one process, with its own folder, the loopback and a deadline.
+Rule 3: the originals run twice. A test with two outcomes there is fickle, and may have
+either outcome on a loop.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import compat
 
 __all__ = ["MISSING", "Report", "compare", "find_tests", "main"]
 
-# Names a Python 3.11, or the folder of its test package, where none is found.
+# Environment variable: a Python 3.11, or the folder of its test package.
 VARIABLE = "LEGACY_CHAT_PYTHON311"
 
 TESTS = ("test_asyncore", "test_asynchat")
@@ -46,7 +46,7 @@ MISSING = (
     f"PATH nor in pyenv; name one in the environment variable {VARIABLE}"
 )
 
-# Seconds for one run, which takes three.
+# Seconds; one run takes about three.
 DEADLINE = 50.0
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,13 +56,13 @@ LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
 
 
 class Run(NamedTuple):
-    """What came of one run.
+    """The result of one run.
 
     Attributes:
-        ended: how each test ended: one of COLUMNS; "skipped" with the reason behind.
-        details: the tracebacks of those that did not pass.
-        entered: how often our loop was.
-        broken: why the run did not come to its end; empty if it did.
+        ended: the outcome of each test: one of COLUMNS; "skipped" has its reason too.
+        details: the tracebacks of the tests that did not pass.
+        entered: how often our loop was entered.
+        broken: why the run did not finish; empty if it did.
     """
 
     ended: dict[str, str]
@@ -71,26 +71,26 @@ class Run(NamedTuple):
     broken: str = ""
 
     def count(self) -> dict[str, int]:
-        """How many tests ended in which way."""
+        """Return the number of tests with each outcome."""
         ways = Counter(way.partition(":")[0] for way in self.ended.values())
         return {column: ways[column] for column in COLUMNS}
 
 
 class Report(NamedTuple):
-    """The runs on one Python, by loop; the two of the originals are among them."""
+    """The runs on one Python, by loop, with the two runs of the originals."""
 
     python: str
     runs: dict[str, Run]
 
     def fickle(self) -> list[str]:
-        """The tests that the originals end in two ways."""
+        """Return the tests that have two outcomes on the originals."""
         first, again = (self.runs[name].ended for name in ORIGINALS)
         return sorted(
             test for test in {**first, **again} if first.get(test) != again.get(test)
         )
 
     def differences(self) -> list[str]:
-        """Every test that a loop ends otherwise than the originals, and how."""
+        """Return each test whose outcome on a loop differs from the originals'."""
         known = [self.runs[name].ended for name in ORIGINALS]
         tests = sorted({test for run in self.runs.values() for test in run.ended})
         found = []
@@ -108,7 +108,7 @@ class Report(NamedTuple):
 
 
 def find_tests() -> Path | None:
-    """The test package of a Python 3.11, if one is found that has the two files."""
+    """Return the test package of a Python 3.11 that has the two files, or None."""
     for place in _places():
         if all((place / f"{name}.py").is_file() for name in TESTS):
             return place
@@ -116,7 +116,7 @@ def find_tests() -> Path | None:
 
 
 def compare(python: str, tests: Path) -> Report:
-    """Run everything on the interpreter *python*, at once: most of it is waiting."""
+    """Run all loops on the interpreter *python* in parallel: they mostly wait."""
     names = [*ORIGINALS, *(row.name for row in compat.LOOPS.values() if row.is_here())]
     with ThreadPoolExecutor(len(names)) as pool:
         runs = list(pool.map(lambda name: _run(python, name, tests), names))
@@ -125,7 +125,7 @@ def compare(python: str, tests: Path) -> Report:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command. 0: every test ended as on the originals; 1: not every one did."""
+    """Run the command; return 0 if no outcome differs from the originals', else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.conformance",
         description="CPython's tests of asyncore and asynchat, on every loop of ours.",
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         action="extend",
         help="interpreters to run them on, with what compat needs (default: this one)",
     )
-    # A run in a process of its own: which loop, the test package, where it reports.
+    # One run in its own process: the loop, the test package, the file of its report.
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.run:
@@ -188,7 +188,7 @@ def _test_package(python: Path) -> Iterator[Path]:
 
 
 def _output(python: str, code: str) -> str:
-    """What *code* prints; nothing for a shim that pyenv has not switched on."""
+    """Return what *code* prints; empty for a pyenv shim that is not active."""
     command = [python, "-Ic", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip()
@@ -215,9 +215,9 @@ def _run(python: str, name: str, tests: Path) -> Run:
 
 
 def _run_here(name: str, tests: str, result: str) -> None:
-    """Run the tests in this process; *name*: a loop, or any other for the originals."""
+    """Run the tests in this process; *name*: a loop, any other for the originals."""
     sys.dont_write_bytecode = True
-    # Sockets and files that the tests make by a relative name.
+    # The tests create sockets and files under relative names.
     os.chdir(Path(result).parent)
     sys.addaudithook(_refuse_to_leave)
     entered = _install_and_count(name) if name in compat.LOOPS else []
@@ -231,9 +231,9 @@ def _run_here(name: str, tests: str, result: str) -> None:
 
 
 def _install_and_count(name: str) -> list[None]:
-    """Install a loop that notes when it is entered: without, this might prove nothing.
+    """Install a loop that counts its entries: the proof that our loop ran at all.
 
-    The last column of the table is what a loop is entered by.
+    The last column of the table names the function that enters the loop.
     """
     entered: list[None] = []
     *rest, enter = compat.LOOPS[name]
@@ -251,10 +251,10 @@ def _load(tests: str) -> Iterator[ModuleType]:
     try:
         import test
     except ImportError:
-        # Some distributions have none of it.
+        # Some distributions have no test package.
         test = sys.modules["test"] = ModuleType("test")
         test.__path__ = []
-    # Behind the running Python's own.
+    # After the running Python's own test package.
     test.__path__.append(tests)
     for name in TESTS:
         spec = PathFinder.find_spec(f"test.{name}", [tests])
@@ -273,7 +273,7 @@ def _refuse_to_leave(event: str, args: tuple[Any, ...]) -> None:
 
 
 class _Results(unittest.TestResult):
-    """How each test ended, and the traceback if it did not pass."""
+    """The outcome of each test, and the traceback of those that did not pass."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every test leaves the process as it found it."""
+"""Fixtures of all tests; every test leaves the process as it found it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from compat import loops, schedule
 from compat.trace.session import Session
 from tests.support import ORIGINALS, OURS
 
-# Whoever runs the suite tries other examples each time, and finds something new; the
-# gate judges a change by the same ones as the last. How long one takes is no matter.
+# By default, each run of the suite tries other examples and may find new faults. The
+# gate uses the same examples each time. Examples have no time limit.
 settings.register_profile(
     "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("gate", settings.get_profile("suite"), derandomize=True)
 settings.load_profile("gate" if os.environ.get("CI") else "suite")
 
-# A shell lets what it starts in the background ignore Ctrl+C, and that is inherited.
+# A shell starts background processes with SIGINT ignored, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -36,17 +36,17 @@ def loop(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=[*ORIGINALS, *OURS])
 def any_loop(request: pytest.FixtureRequest) -> str:
-    """Each loop of compat, and asyncore's own two."""
+    """Each loop of compat, and the two original loops."""
     return str(request.param)
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """A test that leaves a channel, a trace or a changed module has failed."""
+    """Fail a test that leaves a channel, a trace or a changed module behind."""
     modules = {name: sys.modules.get(name) for name in ("asyncore", "asynchat")}
     originals = (asyncore.poll, asyncore.poll2, asyncore.loop)
-    # Selectors that an earlier test's loop(count=1) has kept are none of this one's,
-    # nor are timers that nobody has waited for.
+    # Drop selectors that an earlier test's loop(count=1) kept, and timers that no test
+    # waited for.
     loops._this_thread._close()
     schedule._registry._schedules.clear()
     yield
@@ -66,12 +66,12 @@ def nothing_left_behind() -> Iterator[None]:
 
 @pytest.fixture
 def out_of_descriptors() -> Iterator[Callable[[], None]]:
-    """A function after whose call this process cannot open anything more."""
+    """Return a function that exhausts the descriptors of this process."""
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def exhaust() -> None:
-        # The lowest free number is the first that must not be given out.
+        # The limit is the lowest free number: the kernel can hand out none.
         free = os.dup(0)
         os.close(free)
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))

@@ -1,18 +1,18 @@
-"""Any bytes, in any cuts, from anybody: what a session reads, a million times.
+"""Sessions read any bytes, in any segmentation, from any client; a million inputs.
 
     python -m tests.fuzz [--inputs N] [--seed N]
 
-An input is a terminator, a room of so many, and who says which bytes in which read.
-They are made of a small corpus of what has ever been difficult (terminators and their
-beginnings, UTF-8 of all lengths, bytes that are none, long runs), changed and cut at
-random. There is no kernel and no loop: a session's socket gives it what the input says.
+An input is a terminator, the number of sessions, and the bytes of each read with their
+session. Inputs are built from a small corpus of difficult bytes (terminators and their
+prefixes, UTF-8 of all lengths, invalid UTF-8, long runs), mutated and cut at random.
+There is no kernel and no loop: a session's socket returns the bytes of the input.
 
-What must hold, or it is a finding: no handler raises anything; and everybody has got
-what tests.legacy_chat.model says, to the byte.
+An input is a finding if a handler raises, or if a session has not sent the bytes that
+tests.legacy_chat.model predicts.
 
-Rule 1: an input follows from the seed and its number alone.
-Rule 2: a finding is made as short as it can be, and printed as a Python literal:
-``differs(*that)`` is what is wrong with it.
+Rule 1: an input depends only on the seed and its number.
+Rule 2: a finding is minimised and printed as a Python literal; ``differs(*literal)``
+returns what is wrong with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.legacy_chat.model import Speaker
 
 __all__ = ["Input", "differs", "make", "shorten"]
 
-# Who, what one read returns, and whether it is read on the loops' short way.
+# A session's number, and the bytes of one read.
 Read: TypeAlias = tuple[int, bytes]
 
 TERMINATORS = (
@@ -64,21 +64,21 @@ CORPUS = (
     *(b"o" * 40, b"ou" * 30, "你".encode() * 20, b"\xf0" * 9, b"a" * 70_000),
 )
 
-# One more than a room of two shows that the others hear the same.
+# Three sessions: two others, which must receive the same bytes.
 MOST = 3
 
-# Inputs between two pictures of the progress.
+# Inputs between two updates of the progress line.
 A_STEP = 1000
 
 
 class Input(NamedTuple):
-    """What is played.
+    """One input.
 
     Attributes:
-        terminator: of the room.
-        crowd: so many sessions are in it.
-        plain: is the room a list, as the tutorial's was?
-        reads: what is read, in this order.
+        terminator: the room's terminator.
+        crowd: number of sessions in the room.
+        plain: whether the room is a list, as the tutorial's was.
+        reads: the reads, in order.
     """
 
     terminator: bytes
@@ -88,7 +88,7 @@ class Input(NamedTuple):
 
 
 class Mouth:
-    """A socket that gives what it is told to, and that nothing can be sent to."""
+    """A socket that returns the given bytes and accepts none."""
 
     def __init__(self) -> None:
         self.chunks: deque[bytes] = deque()
@@ -98,7 +98,7 @@ class Mouth:
 
 
 class Fuzzed(ChatSession):
-    """A session without a kernel, which keeps what it is to send."""
+    """A session without a kernel; it keeps the data that it would send."""
 
     def __init__(self, name: str, terminator: bytes, clients: Any) -> None:
         self.socket = self.mouth = Mouth()
@@ -113,7 +113,7 @@ class Fuzzed(ChatSession):
         self.pushed.append(bytes(data))
 
     def close_when_done(self) -> None:
-        """It has no queue."""
+        """Close at once: there is no queue."""
 
     def handle_error(self) -> None:
         raise  # noqa: PLE0704  # what a handler raises is what is looked for
@@ -124,7 +124,7 @@ class Fuzzed(ChatSession):
 
 
 def differs(terminator: bytes, crowd: int, plain: bool, reads: Sequence[Read]) -> str:
-    """What is wrong with what a room does with this input; "" if nothing is."""
+    """Return what a room does wrong with this input; "" if nothing."""
     clients: Any = [] if plain else Clients({})
     names = [f"10.0.0.{number}" for number in range(crowd)]
     sessions = [Fuzzed(name, terminator, clients) for name in names]
@@ -153,7 +153,7 @@ def differs(terminator: bytes, crowd: int, plain: bool, reads: Sequence[Read]) -
 
 
 def make(seed: int, number: int) -> Input:
-    """The input of that number."""
+    """Return the input of that number."""
     chance = random.Random(seed << 40 | number)
     crowd = chance.randint(1, MOST)
     terminator = chance.choice(TERMINATORS)
@@ -163,13 +163,13 @@ def make(seed: int, number: int) -> Input:
         for data in _cut(chance, _bytes(chance, terminator))
     ]
     if chance.random() < 0.5:
-        # One speaks all the time, so that it is its cuts that count.
+        # One session sends all the time, so that its segmentation matters.
         reads = [(0, data) for _, data in reads]
     return Input(terminator, crowd, chance.random() < 0.3, tuple(reads))
 
 
 def shorten(found: Input) -> Input:
-    """The shortest input that still shows something, one small step after the other."""
+    """Return the shortest input that still differs, found step by step."""
     while True:
         for shorter in _shorter(found):
             if differs(*shorter):
@@ -180,12 +180,12 @@ def shorten(found: Input) -> Input:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play them; the exit status is 1 if something was found."""
+    """Play the inputs; return exit status 1 if there is a finding."""
     options = _parser().parse_args(argv)
     begin = time.monotonic()
     found = None
     played = 0
-    # The tutorial's lines would be printed as often as somebody leaves.
+    # Without this, the tutorial's line would be printed whenever a client leaves.
     with contextlib.redirect_stdout(None), Progress("fuzz") as progress:
         progress.expect(-(-options.inputs // A_STEP))
         while played < options.inputs and found is None:
@@ -207,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bytes(chance: random.Random, terminator: bytes) -> bytes:
-    """Some of the corpus, changed."""
+    """Return mutated pieces of the corpus."""
     data = b"".join(
         terminator if chance.random() < 0.1 else _word(chance)
         for _ in range(chance.randint(1, 5))
@@ -220,13 +220,13 @@ def _bytes(chance: random.Random, terminator: bytes) -> bytes:
 def _word(chance: random.Random) -> bytes:
     word = chance.choice(CORPUS)
     if len(word) > 1000 and chance.random() < 0.99:
-        # Mostly a short run: a long one is as slow as a hundred others.
+        # Mostly short runs: a long one takes as much time as a hundred others.
         return word[: chance.randint(1, 300)]
     return word
 
 
 def _changed(chance: random.Random, data: bytes) -> bytes:
-    """One byte more, less or another; or a part gone, or twice, or from elsewhere."""
+    """Insert, remove or replace a byte; or drop, repeat or replace a part."""
     at = chance.randint(0, len(data))
     to = min(len(data), at + chance.randint(0, 9))
     byte = bytes((chance.randrange(256),))
@@ -235,7 +235,7 @@ def _changed(chance: random.Random, data: bytes) -> bytes:
 
 
 def _cut(chance: random.Random, data: bytes) -> Iterator[bytes]:
-    """Whole, or in pieces, or byte by byte for a while."""
+    """Return the data whole, in pieces, or in part byte by byte."""
     most = chance.choice((len(data), len(data), 40, 5, 1))
     begin = 0
     for _ in range(12):
@@ -248,7 +248,7 @@ def _cut(chance: random.Random, data: bytes) -> Iterator[bytes]:
 
 
 def _shorter(found: Input) -> Iterator[Input]:
-    """What is a little less than an input, the greatest steps first."""
+    """Yield slightly shorter inputs, the largest reductions first."""
     reads = found.reads
     for at in range(len(reads)):
         yield found._replace(reads=reads[:at] + reads[at + 1 :])

@@ -1,10 +1,10 @@
-"""Clients that send all they can and receive nothing, and one that chats.
+"""Clients that send as fast as they can and receive nothing, and one that chats.
 
     python -m tests.greedy [--clients N] [--text TEXT] [--loop NAME]
 
-The server's memory must not exceed the formula in README's section Security, or it is
-an error. Printed besides: the longest turn, and how long the client that chats waited
-for its own words, at most and in the median.
+It is an error if the server's memory exceeds the formula in README, section Security.
+The longest turn is printed too, and the maximum and median time until the client that
+chats received its own words.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from tests.support import OURS, Process, room
 
 __all__ = ["Result", "greedy", "most_memory"]
 
-# Bytes of one send, which the server reads at once.
+# Bytes of one send; the server reads them in one recv.
 PIECE = 65_536
 
-# Seconds without progress after which the senders are taken to be stuck for good.
+# Seconds without progress after which the senders count as stuck.
 STUCK = 20.0
 
 
 class Result(NamedTuple):
-    """What the server has done.
+    """Measurements of the server.
 
     Attributes:
         grown: bytes by which the peak of its memory has grown.
-        closed: clients that it closed as slow.
+        closed: number of clients that it closed as slow.
         longest_turn: seconds.
-        waits: seconds until the client that chats had its own words back.
+        waits: seconds until the client that chats received each of its own words.
     """
 
     grown: int
@@ -51,16 +51,16 @@ class Result(NamedTuple):
 
 
 def most_memory(clients: int, send_queue: int, tls: bool = False) -> int:
-    """Return the bytes that README allows so many clients."""
+    """Return the bytes of memory that README allows for that number of clients."""
     return clients * (send_queue + (1 << 19) + tls * (1 << 20)) + (32 << 20)
 
 
 def greedy(loop: str, clients: int, text: str, send_queue: int, *tls: str) -> Result:
-    """Let *clients* send, and receive nothing, until the server has closed them all.
+    """Let *clients* send and receive nothing, until the server has closed all of them.
 
     Args:
-        text: one Latin-1 character, of which they send nothing else.
-        tls: for TLS, the files of the server's certificate and its key.
+        text: one Latin-1 character, which is all that they send.
+        tls: for TLS, the files of the server's certificate and key.
     """
     options = ["--send-queue", str(send_queue), "--log-format", "json"]
     if tls:
@@ -97,10 +97,10 @@ def _connect(address: tuple[str, int], tls: bool) -> socket.socket:
 def _send(
     senders: list[socket.socket], data: bytes, chatter: socket.socket
 ) -> list[float]:
-    """Send until the server has closed them all, and chat meanwhile.
+    """Send until the server has closed all senders, and chat meanwhile.
 
     Returns:
-        seconds until each word of the chatter came back to it.
+        seconds until the chatting client received each of its words.
     """
     left = set(senders)
     waits: list[float] = []
@@ -117,10 +117,11 @@ def _send(
             try:
                 sock.send(data)
             except (ssl.SSLWantWriteError, BlockingIOError):
-                # Of TLS, for its records need more room.
+                # With TLS, select() may report a socket with too little room for a
+                # record.
                 continue
             except OSError:
-                # The server has closed it as slow.
+                # The server has closed this client as slow.
                 left.remove(sock)
                 progress = now
         if ready:
@@ -133,7 +134,7 @@ def _send(
 
 
 def _peak(server: Process) -> int:
-    """Bytes of memory that the server had at its peak."""
+    """Return the peak of the server's memory in bytes."""
     with open(f"/proc/{server.pid}/status", encoding="ascii") as status:
         found = re.search(r"VmHWM:\s+(\d+) kB", status.read())
     assert found

@@ -1,8 +1,8 @@
-"""A persistent epoll loop as most people would write it: what the traps are laid for.
+"""A persistent epoll loop as most people would write it: the traps are laid for it.
 
-It registers each descriptor when it first sees it, unregisters it when the map has lost
-it, and hands out what epoll reports, in the order in which it comes. It is not wrong
-enough to be noticed at once. test_traps_are_traps.py shows where it falls.
+The loop registers a descriptor when the map gains it, unregisters it when the map loses
+it, and dispatches events in the order in which epoll reports them. Its faults are not
+obvious; test_traps_are_traps.py shows them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ __all__ = ["NaiveLoop"]
 
 
 class NaiveLoop:
-    """asyncore.poll2, with an epoll that stays."""
+    """asyncore.poll2 with a persistent epoll."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._flags: dict[Any, int] = {}
 
     def turn(self, timeout: float, map: Any) -> None:
-        """Compare the numbers with the map's, wait, and call what is reported."""
+        """Update the registrations from the map, wait, and dispatch the events."""
         for fd in [fd for fd in self._flags if fd not in map]:
             del self._flags[fd]
             with contextlib.suppress(OSError):

@@ -1,11 +1,10 @@
-"""The tutorial's own server, unmodified, on the original modules: the reference.
+"""The reference: the tutorial's server, unmodified, on the original modules.
 
     python -m tests.original ../shared/tutorial/server.py [PORT]
 
-Rule 1: script and modules run as they are. Only where they listen is changed, beneath
-them, in ``socket``: the script's fixed address becomes a port of the loopback, a free
-one if none is given.
-Rule 2: the process that runs it has nothing of ours in it but this file.
+Rule 1: script and modules run unmodified. Only their address is changed, below them, in
+``socket``: the script's fixed address becomes a loopback port, a free one by default.
+Rule 2: the process that runs the script imports none of our code but this file.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMAND", "MISSING", "SCRIPT", "original_room"]
 
-# Names the script, if it is not beside the checkout.
+# Environment variable: the script's path, if it is not beside the checkout.
 VARIABLE = "LEGACY_CHAT_TUTORIAL"
 
 ROOT = Path(__file__).resolve().parent.parent
 BESIDE_US = ROOT.parent / "shared" / "tutorial" / "server.py"
 SCRIPT = Path(os.environ.get(VARIABLE) or BESIDE_US).absolute()
 
-# Why nothing can be compared with the original, or nothing if it can.
+# Why the original cannot run here; empty if it can.
 MISSING = (
     ""
     if SCRIPT.is_file()
@@ -42,18 +41,18 @@ MISSING = (
     f"in the environment variable {VARIABLE}"
 )
 
-# Starts it, as a command of legacy-chat baseline.
+# The command that starts the original, for legacy-chat baseline.
 COMMAND = shlex.join(
     ["{python}", "-u", "-P", str(Path(__file__).resolve()), str(SCRIPT), "{port}"]
 )
 
-# Where the script listens.
+# The address that the script listens on.
 FIXED = ("0.0.0.0", 19528)
 
 
 @contextmanager
 def original_room() -> Iterator[tuple[Process, tuple[str, int]]]:
-    """The original in a process of its own: the process, and where it listens."""
+    """Run the original in its own process; yield the process and its address."""
     # Not above: rule 2.
     from tests.support import process
 
@@ -65,8 +64,8 @@ def original_room() -> Iterator[tuple[Process, tuple[str, int]]]:
 
 
 def main(path: str, port: str = "0") -> None:
-    """Run the script at *path*; tell on standard error which port it got."""
-    # What this project exists for need not be said in every run.
+    """Run the script at *path*; print its port to standard error."""
+    # The deprecation is why this project exists; hide it in every run.
     warnings.filterwarnings(
         "ignore", r"The asyn(core|chat) module is deprecated", DeprecationWarning
     )

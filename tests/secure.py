@@ -1,7 +1,7 @@
-"""Certificates that are real, and peers that speak TLS by ``ssl.SSLSocket``.
+"""Real certificates, and peers that use TLS through ``ssl.SSLSocket``.
 
-Rule 1: the far side shares no code with ours, which is built on ``ssl.SSLObject``.
-Rule 2: a peer never blocks: the test turns the loop, and lets its peers step.
+Rule 1: the peer's side shares no code with ours, which is built on ``ssl.SSLObject``.
+Rule 2: a peer never blocks: the test runs the loop, and lets its peers step.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def certificate(*names: str, by: str = "ours") -> trustme.LeafCert:
 
 @cache
 def server_context(require: bool = False, by: str = "ours") -> ssl.SSLContext:
-    """A server's, for "localhost" and 127.0.0.1."""
+    """Return a server's context, for "localhost" and 127.0.0.1."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate("localhost", "127.0.0.1", by=by).configure_cert(context)
     if require:
@@ -54,8 +54,8 @@ def server_context(require: bool = False, by: str = "ours") -> ssl.SSLContext:
 def client_context(
     version: ssl.TLSVersion | None = None, certificate_by: str = ""
 ) -> ssl.SSLContext:
-    """A client's, which trusts our authority; with a certificate, if it shall."""
-    # Not the default one, which takes its time to read the system's authorities.
+    """Return a client's context that trusts our authority; with a certificate if named."""
+    # Not ssl.create_default_context(), which slowly reads the system's authorities.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority("ours").configure_trust(context)
     if version is not None:
@@ -66,7 +66,7 @@ def client_context(
 
 
 def write_files(folder: Path) -> dict[str, str]:
-    """What the command line takes: "ca", "cert", "key"; "client-cert", …"""
+    """Write the files for the command line: "ca", "cert", "key"; "client-cert", …"""
     paths = {}
     leaves = {"": ("localhost", "127.0.0.1"), "client-": ("client@localhost",)}
     for prefix, names in leaves.items():
@@ -83,11 +83,11 @@ def write_files(folder: Path) -> dict[str, str]:
 
 
 class SecurePeer:
-    """The other end, whichever side it is.
+    """The peer's end, as a server or as a client.
 
     Attributes:
         got: every byte so far.
-        ended: "", or how it ended: CLOSE_NOTIFY, CUT, or the error.
+        ended: "" while open, then CLOSE_NOTIFY, CUT or the error.
     """
 
     def __init__(
@@ -120,16 +120,16 @@ class SecurePeer:
         return cls(sock, context or client_context(), **options)
 
     def send(self, data: bytes) -> None:
-        """Let it be sent by the next steps."""
+        """Queue *data*; the next steps send it."""
         self._to_send += data
 
     @property
     def done(self) -> bool:
-        """Has everything been sent?"""
+        """Whether all queued data has been sent."""
         return not self._to_send
 
     def step(self) -> None:
-        """As much as goes without waiting."""
+        """Send and receive all that is possible without blocking."""
         if self.ended or self.sock.fileno() < 0:
             return
         try:
@@ -171,7 +171,7 @@ class SecurePeer:
 
 
 class Collecting(TLS):
-    """What the tests' channels have in common, on whichever async_chat."""
+    """Common base of the tests' channels, for any async_chat."""
 
     ac_gather = False
     peer_closed = 0
@@ -208,7 +208,7 @@ class Collecting(TLS):
 
 
 def channel_on(base: type[Any], gather: bool = False) -> Any:
-    """A Collecting on that async_chat."""
+    """Return a Collecting class on that async_chat."""
     return type("Session", (Collecting, base), {"ac_gather": gather})
 
 
@@ -218,7 +218,7 @@ KINDS = {
     "gathering": channel_on(compat.async_chat, gather=True),
 }
 
-# Bytes of a socket's buffers: half a record. With fewer the kernel waits, by the clock.
+# Bytes of a socket's buffers: half a record. With less, the kernel's timers delay data.
 SMALL = 8192
 
 
@@ -248,7 +248,7 @@ def secured(
     pair: tuple[socket.socket, socket.socket],
     context: ssl.SSLContext | None = None,
 ) -> tuple[Any, SecurePeer]:
-    """A session and its peer, with the handshake behind them."""
+    """Return a session and its peer after their handshake."""
     session = served(kind, pair[0])
     peer = SecurePeer(pair[1], context or client_context())
     until(loop, lambda: session.secured and peer.secured, peer)
@@ -267,7 +267,7 @@ def until_got(peer: SecurePeer, data: bytes) -> None:
 
 
 def count_sends(sessions: Sequence[Any]) -> list[int]:
-    """How often each has sent to the kernel since this call."""
+    """Return a list that counts the sends of each session from this call on."""
     sends = [0] * len(sessions)
 
     class Counting:
@@ -289,17 +289,17 @@ def count_sends(sessions: Sequence[Any]) -> list[int]:
 def until(
     loop: str, holds: Callable[[], object], *peers: SecurePeer, map: Any = None
 ) -> None:
-    """Turn the loop, and let the peers step, until *holds()* is true."""
+    """Run the loop, and let the peers step, until *holds()* is true."""
 
     def look() -> object:
         for peer in peers:
             peer.step()
         return holds()
 
-    # Nothing is waited for: what one of the two waits for, the other does.
+    # Do not block: each side waits for the other, and both run in this thread.
     turn_until(loop, look, map, timeout=0.0)
 
 
 def settle(loop: str) -> None:
-    """Turn until the last goodbye is over."""
+    """Run the loop until the last lingering close is over."""
     turn_until(loop, lambda: not asyncore.socket_map, timeout=0.01)

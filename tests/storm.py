@@ -1,15 +1,15 @@
-"""Connections that open and vanish, thousands a second, at a room where people talk.
+"""Thousands of connections a second open and vanish at a room in which clients chat.
 
     python -m tests.storm [--rate N] [--seconds S] [--loop NAME]
 
-Most vanish with a reset, some with a FIN, some while the server has not accepted them,
-some after a word. Two witnesses talk all the time, from their own addresses.
+Most vanish with a reset, some with a FIN, some before the server has accepted them,
+some after a word. Two witnesses chat all the time, from their own addresses.
 
-What must hold, or it is an error: each witness gets each word of the other, in order;
-whoever the server has accepted has ended, with a reason; and when the storm is over, it
-has the descriptors that it had before.
+It is an error unless each witness receives each word of the other, in order; each
+accepted client has ended, with a reason; and the server has as many descriptors after
+the storm as before.
 
-Rule: the rate is asked for, not promised. What was reached is printed.
+Rule: the rate is requested, not promised. The rate that was reached is printed.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from tests.support import OURS, Peer, Process, descriptors, room
 
 __all__ = ["Result", "storm"]
 
-# Ports of an address are used up, for a FIN keeps one busy for a minute.
+# Several addresses: a FIN keeps a port in use for a minute, so one address runs out.
 SOURCES = [f"127.0.1.{number}" for number in range(1, 255)]
 
-# What comes from the witnesses, for each so many connections.
+# Connections for each word of the witnesses.
 A_WORD = 50
 
 
 class Result(NamedTuple):
-    """What has happened.
+    """Measurements of a storm.
 
     Attributes:
-        opened: connections of the storm.
-        seconds: that they took.
-        words: that each witness has said, and the other heard.
-        descriptors: of the server, before and after.
-        counters: the server's, at the end.
+        opened: number of connections of the storm.
+        seconds: duration of the storm.
+        words: number of words that each witness sent and the other received.
+        descriptors: numbers of the server's descriptors, before and after.
+        counters: the server's counters at the end.
     """
 
     opened: int
@@ -56,14 +56,14 @@ class Result(NamedTuple):
 
 
 def storm(loop: str, connections: int, rate: float = math.inf) -> Result:
-    """Let it rage; and see that nothing is lost by it.
+    """Run a storm, and check that no word is lost.
 
     Args:
-        connections: so many.
-        rate: a second, at most.
+        connections: number of connections.
+        rate: maximum connections per second.
 
     Raises:
-        AssertionError: something is.
+        AssertionError: a word is missing or out of order.
     """
     with room(loop, "--log-format", "json", "--backlog", "4096") as (server, address):
         one, other = Peer(address), Peer(address)
@@ -87,7 +87,7 @@ def storm(loop: str, connections: int, rate: float = math.inf) -> Result:
         for peer in (one, other):
             _check_words(peer, one, "one", words)
             _check_words(peer, other, "other", words)
-        # Who comes now has been accepted after all of the storm.
+        # A client that connects now is accepted after all of the storm.
         last = Peer(address)
         last.send("it is over.")
         last.wait_for("it is over.")
@@ -106,7 +106,7 @@ def _appear_and_vanish(address: tuple[str, int], number: int) -> None:
     sock = socket.socket()
     sock.bind((SOURCES[number % len(SOURCES)], 0))
     if number % 4 == 3:
-        # It does not wait until anybody answers.
+        # Connect without waiting for the answer.
         sock.setblocking(False)
         sock.connect_ex(address)
     else:
@@ -120,14 +120,14 @@ def _appear_and_vanish(address: tuple[str, int], number: int) -> None:
 
 
 def _check_words(peer: Peer, speaker: Peer, name: str, words: int) -> None:
-    """Each word of the speaker, once and in order."""
+    """Check that the peer received each word of the speaker, once and in order."""
     peer.wait_for(f"<{name}:{words - 1}>")
     heard = peer.got.replace(f"用户{speaker.name} 说:".encode(), b"").decode()
     assert re.findall(f"<{name}:(\\d+)>", heard) == [str(n) for n in range(words)]
 
 
 def _counters(server: Process) -> dict[str, float]:
-    """As SIGUSR1 has them written to the log."""
+    """Return the counters that SIGUSR1 writes to the log."""
     seen = len(server.err)
     os.kill(server.pid, signal.SIGUSR1)
     while True:

@@ -1,8 +1,8 @@
-"""What the tests share: loops to turn, peers to talk with, processes to talk to.
+"""Helpers of the tests: loops to run, peers to connect, servers in processes.
 
-Rule 1: nothing sleeps. A test turns the loop until something holds; a deadline is only
-ever reached by a test that fails.
-Rule 2: peers are plain blocking sockets, and servers real processes.
+Rule 1: nothing sleeps. A test runs the loop until a predicate holds; only a test that
+fails reaches a deadline.
+Rule 2: peers are plain blocking sockets, and servers are real processes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from typing import Any, NoReturn
 
 import compat
 
-# Seconds that only a failing test waits.
+# Seconds; only a failing test waits as long.
 DEADLINE = 20.0
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The loops of compat, and beside them the originals that they must agree with.
+# The loops of compat, and the original loops that they must agree with.
 OURS = tuple(compat.LOOPS)
 ORIGINALS = ("asyncore.poll", "asyncore.poll2")
 
 
 def turn_once(name: str, map: Any = None, timeout: float = 1.0) -> None:
-    """One turn of the loop of that name, ours or an original."""
+    """Run one turn of the loop of that name, ours or an original."""
     if name in ORIGINALS:
         asyncore.loop(timeout, name == "asyncore.poll2", map, 1)
     else:
@@ -47,7 +47,7 @@ def turn_once(name: str, map: Any = None, timeout: float = 1.0) -> None:
 def turn_until(
     name: str, holds: Callable[[], object], map: Any = None, timeout: float = 0.05
 ) -> None:
-    """Turn the loop until *holds()* is true."""
+    """Run the loop until *holds()* is true."""
     end = time.monotonic() + DEADLINE
     while not holds():
         if time.monotonic() > end:
@@ -56,7 +56,7 @@ def turn_until(
 
 
 def in_a_turn(name: str, act: Callable[[], object], map: Any = None) -> None:
-    """Do it inside of a turn of that loop, as a handler does."""
+    """Call *act* inside a turn of that loop, as a handler does."""
 
     class Once(asyncore.dispatcher):
         def writable(self) -> bool:
@@ -77,7 +77,7 @@ def in_a_turn(name: str, act: Callable[[], object], map: Any = None) -> None:
 
 
 class Peer:
-    """The other end: a blocking socket that remembers what it got.
+    """The peer's end: a blocking socket that keeps the bytes it receives.
 
     Attributes:
         got: every byte so far.
@@ -98,11 +98,11 @@ class Peer:
         self.ended = False
 
     def send(self, data: bytes | str) -> None:
-        """Send all of it."""
+        """Send all of *data*."""
         self.sock.sendall(data.encode() if isinstance(data, str) else data)
 
     def wait_for(self, data: bytes | str) -> bytes:
-        """Receive until *data* has come; return everything so far."""
+        """Receive until *data* has arrived; return all bytes so far."""
         wanted = data.encode() if isinstance(data, str) else data
         while wanted not in self.got:
             self.receive(f"{wanted!r} did not come")
@@ -111,13 +111,13 @@ class Peer:
         return self.got
 
     def wait_for_end(self) -> bytes:
-        """Receive until the server closes; return everything so far."""
+        """Receive until the server closes; return all bytes so far."""
         while not self.ended:
             self.receive("the connection did not end")
         return self.got
 
     def take_what_is_there(self) -> bytes:
-        """Receive without waiting: for a loop that turns in this very thread."""
+        """Receive without blocking: the loop runs in this very thread."""
         while not self.ended and select.select([self.sock], [], [], 0)[0]:
             self.receive()
         return self.got
@@ -129,13 +129,13 @@ class Peer:
         self.sock.close()
 
     def reset(self) -> None:
-        """Close with a reset in place of a FIN."""
+        """Close with a reset instead of a FIN."""
         linger = b"\1\0\0\0\0\0\0\0"
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.sock.close()
 
     def receive(self, what: str = "nothing came") -> None:
-        """Wait for some bytes, or the end."""
+        """Wait for some bytes, or for the end."""
         try:
             data = self.sock.recv(1 << 20)
         except TimeoutError:
@@ -147,7 +147,7 @@ class Peer:
 
 
 class Process:
-    """A program of ours in a process of its own, seen from outside."""
+    """One of our programs in its own process, observed from outside."""
 
     def __init__(self, popen: subprocess.Popen[str]) -> None:
         self.popen = popen
@@ -165,7 +165,7 @@ class Process:
     def wait_for(
         self, pattern: str, err: bool = False, since: int = 0
     ) -> re.Match[str]:
-        """Wait for a line of its output that matches, the *since*-th or a later one."""
+        """Wait for a matching line of the output, from line number *since* on."""
         lines = self.err if err else self.out
         end = time.monotonic() + DEADLINE
         with self._news:
@@ -177,14 +177,14 @@ class Process:
                     _fail(f"no line {pattern!r}:\n{self.out}\n{self.err}")
 
     def wait(self) -> int:
-        """Wait for its end; return the exit status."""
-        # First for its last word, which wakes us: Popen.wait(), with a limit, does not
-        # wait but looks again and again, after up to 50 ms.
+        """Wait until the process ends; return its exit status."""
+        # First wait for the end of the output, which wakes us: Popen.wait() with a
+        # timeout does not block but polls, with pauses of up to 50 ms.
         self.read_to_the_end()
         return self.popen.wait(DEADLINE)
 
     def read_to_the_end(self) -> None:
-        """Wait until everything that it has said is in ``out`` and ``err``."""
+        """Wait until the whole output is in ``out`` and ``err``."""
         for reader in self._readers:
             reader.join(DEADLINE)
 
@@ -197,7 +197,7 @@ class Process:
 
 @contextmanager
 def process(*argv: str, **options: Any) -> Iterator[Process]:
-    """Run a program; at the end kill it if it still runs."""
+    """Run a program; on exit, kill it if it still runs."""
     environment = {**os.environ, "PYTHONUTF8": "1", **options.pop("env", {})}
     popen = subprocess.Popen(
         argv,
@@ -218,13 +218,13 @@ def process(*argv: str, **options: Any) -> Iterator[Process]:
         running.read_to_the_end()
         for stream in (popen.stdin, popen.stdout, popen.stderr):
             if stream is not None:
-                # What was typed, and came too late, is typed once more.
+                # Closing flushes input that the program no longer reads.
                 with suppress(BrokenPipeError):
                     stream.close()
 
 
 class WatchedLock:
-    """A reentrant lock that says when a thread has to wait for it."""
+    """A reentrant lock that reports when a thread has to wait for it."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -239,8 +239,8 @@ class WatchedLock:
         self._lock.release()
 
 
-# Where Python looks for signals: when one of its functions begins, and when a call of
-# one in C is over.
+# Where Python checks for signals: when a Python function begins, and when a call of a C
+# function ends.
 LOOKS = ("call", "c_return")
 
 
@@ -250,16 +250,17 @@ def is_interrupted(
     files: Collection[str] = (),
     events: Collection[str] = LOOKS,
 ) -> bool:
-    """Call it; raise KeyboardInterrupt at that moment. False if it was over before.
+    """Call *call*; raise KeyboardInterrupt at that moment.
 
     Args:
-        moment: so many of the events, from 1 up.
-        files: whose functions have them; none for all functions, but without those in
-            which a generator goes on: there Python 3.11 raises outside of its try, as
-            it does for no signal.
-        events: as sys.setprofile names them.
+        moment: number of the event at which to raise, from 1.
+        files: count only events of functions in these files; none counts those of all
+            functions, except calls that resume a generator: there Python 3.11 raises
+            outside the generator's try, which no signal does.
+        events: names of events, as in sys.setprofile.
 
-    ExitNow is an end like any other.
+    Returns:
+        whether the call was interrupted; False if it ended before. ExitNow ends it too.
     """
     left = moment
 
@@ -277,7 +278,7 @@ def is_interrupted(
             sys.setprofile(None)
             raise KeyboardInterrupt
 
-    # What is raised while garbage is collected gets lost.
+    # An exception raised during garbage collection is lost.
     gc.disable()
     with suppress(KeyboardInterrupt, asyncore.ExitNow):
         try:
@@ -290,15 +291,15 @@ def is_interrupted(
 
 
 def descriptors(pid: int) -> int:
-    """Return how many descriptors a process has, but for its standard output and error.
+    """Return how many descriptors a process has, without standard output and error.
 
-    It opens these once more while it writes a line. Linux only.
+    A process opens these once more while it writes a line. Linux only.
     """
     folder = f"/proc/{pid}/fd"
     output = {os.readlink(f"{folder}/{fd}") for fd in (1, 2)}
     count = 0
     for fd in os.listdir(folder):
-        # One that was open for a line may be closed by now.
+        # A descriptor that was open only for a line may be closed again.
         with suppress(FileNotFoundError):
             count += os.readlink(f"{folder}/{fd}") not in output
     return count
@@ -306,7 +307,7 @@ def descriptors(pid: int) -> int:
 
 @contextmanager
 def room(loop: str, *options: str) -> Iterator[tuple[Process, tuple[str, int]]]:
-    """Our server in a process of its own: the process, and where it listens."""
+    """Run our server in its own process; yield the process and its address."""
     command = (sys.executable, "-m", "legacy_chat", "serve", "-v")
     where = ("--host", "127.0.0.1", "--port", "0", "--loop", loop)
     with process(*command, *where, *options) as server:

@@ -1,4 +1,4 @@
-"""Whatever a command is given, its error is one line that steers no terminal."""
+"""For any argument, a command's error is one line that steers no terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compat.complaints import one_line
 from compat.trace import cli as views
 from legacy_chat import cli as command
 
-# A line's ends, an escape sequence, text that is turned around, what is no UTF-8.
+# Line ends, an escape sequence, reversed text, invalid UTF-8.
 ODD = "a\n\r\x1b[2J\x9b\u2028\u202e\udcff\u200b\U000e0041z"
 
 MAINS: dict[str, Callable[[list[str]], int]] = {

@@ -1,5 +1,4 @@
-"""A small fuzz, and that it would find something; ``python -m tests.fuzz`` is the real
-one."""
+"""A small fuzz run, and proof that it finds faults; the real one: ``-m tests.fuzz``."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ def test_any_input_is_delivered_as_the_model_says(
 
 
 def found(capsys: pytest.CaptureFixture[str]) -> tuple[object, ...]:
-    """What a fuzz of a room with a mistake has found."""
+    """Return the finding of a fuzz run on a room with a fault."""
     assert main(["--inputs", "2000"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("findings: 1")
@@ -39,7 +38,7 @@ def test_a_character_that_is_not_put_together_is_found(
     monkeypatch.setattr(session, "_unfinished", lambda data: 0)
     _, crowd, _, reads = found(capsys)
     assert crowd == 2
-    # Without a cut there is nothing to see.
+    # The fault shows only if the data is cut.
     assert isinstance(reads, tuple)
     assert len(reads) <= 2
 

@@ -1,7 +1,7 @@
-"""What the READMEs name exists, what they show is what is printed; both say the same.
+"""The READMEs name what exists, show what is printed, and agree with each other.
 
-Rule: a README is read here as text, by its headings, tables, links and code. That the
-Chinese one is a good translation, a person has to say.
+Rule: a README is read here as text, by its headings, tables, links and code. Only a
+person can judge the quality of the Chinese translation.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from tests.support import ROOT
 ENGLISH, CHINESE = "README.md", "README.zh-CN.md"
 BOTH = (ENGLISH, CHINESE)
 
-# By their place, for the titles are translated.
+# Sections by their position: their titles are translated.
 SEE_IT, READ_IT = 3, 13
 
-# Words before the first thing to run, a link to the other language included.
+# Words before the first command, with the link to the other language.
 SOON = 100
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -49,18 +49,18 @@ COMMAND = re.compile(
     r"(?:legacy-chat (?:baseline )?[a-z]+|python -m compat(?:\.trace [a-z]+)?)(?= |$)"
 )
 
-# Prose inside of code: comments, and what stands at the arrows of a chart.
+# Prose inside code blocks: comments, and the labels of a chart's arrows.
 PROSE = re.compile(r'(^|(?<=\s))#\s.*$|(?<=\|)"[^"]*"(?=\|)', re.MULTILINE)
 
-# What looks like a name and is none: a letter that is said, asyncore's word for a dict.
+# Words that look like names: a letter of a message, asyncore's word for a dict.
 WORDS = ("o", "map")
 
 
 class Section(NamedTuple):
-    """What stands under a heading, up to the next.
+    """The text under a heading, up to the next heading.
 
     Attributes:
-        blocks: language and text of what is fenced; prose: all else.
+        blocks: language and text of the fenced blocks; prose: everything else.
     """
 
     level: int
@@ -69,16 +69,16 @@ class Section(NamedTuple):
     prose: str
 
     def rows(self) -> list[str]:
-        """Of its tables, with heads and rules."""
+        """Return all rows of its tables, with heads and rules."""
         return [line for line in self.prose.splitlines() if line.startswith("|")]
 
     def tables(self) -> list[list[str]]:
-        """The rows of each of its tables, without head and rule."""
+        """Return the rows of each of its tables, without head and rule."""
         found = re.findall(r"(?:^\|.*\n)+", self.prose, re.MULTILINE)
         return [table.splitlines()[2:] for table in found]
 
     def items(self) -> list[str]:
-        """Of its numbered list, each on one line."""
+        """Return the items of its numbered list, each on one line."""
         _, *found = re.split(r"^\d+\. ", self.prose, flags=re.MULTILINE)
         return [" ".join(each.split("\n\n")[0].split()) for each in found]
 
@@ -109,7 +109,7 @@ def pairs() -> list[tuple[Section, Section]]:
 
 
 def place(link: str) -> Path:
-    """Where a relative link leads. The packages may be installed somewhere else."""
+    """Return the target of a relative link; the packages may be installed elsewhere."""
     package = {"compat": compat, "legacy_chat": legacy_chat}.get(link.split("/")[0])
     if package is None:
         return ROOT / link
@@ -122,7 +122,7 @@ def module(link: str) -> ModuleType:
 
 
 def is_in(modules: list[ModuleType], name: str) -> bool:
-    """Is that something of theirs, or of one of their classes?"""
+    """Return whether one of the modules, or of their classes, has that name."""
     scopes: list[Any] = list(modules)
     for each in modules:
         own = (value for value in vars(each).values() if isinstance(value, type))
@@ -138,7 +138,7 @@ def _has(scope: Any, name: str) -> bool:
     return True
 
 
-# Both say the same.
+# Both READMEs agree.
 
 
 def test_each_names_the_other_at_its_top() -> None:
@@ -174,7 +174,7 @@ def test_names_and_links_are_the_same() -> None:
             assert {*pattern.findall(chinese.prose)} == said, english.title
 
 
-# What is named exists.
+# Everything that is named exists.
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -251,7 +251,7 @@ def test_suggested_changes_and_their_tests_exist(name: str) -> None:
 def options(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], set[str]]:
-    """The options that a command says it has."""
+    """Return a function that lists the options in a command's help."""
     monkeypatch.setenv("COLUMNS", "200")
 
     def options(words: str) -> set[str]:
@@ -291,7 +291,7 @@ COMMANDS = [
 
 
 def commands(name: str) -> Iterator[tuple[str, str]]:
-    """Each command that is written out, and what stands behind it."""
+    """Yield each command in the text, with its arguments."""
     for line in re.sub(r"\n {8,}(?=\[--)", " ", text_of(name)).splitlines():
         for found in COMMAND.finditer(line):
             rest = re.split(r"[`#&]| \| ", line[found.end() :])[0]
@@ -305,7 +305,7 @@ def test_every_option_belongs_to_the_command_that_it_is_given_to(
     seen = 0
     for words, rest in commands(ENGLISH):
         if words not in known:
-            # "legacy-chat baseline", and words of a sentence.
+            # "legacy-chat baseline" alone, and words of a sentence.
             assert not OPTION.findall(rest), (words, rest)
             continue
         seen += 1
@@ -344,12 +344,12 @@ def test_the_lessons_are_those_that_there_are() -> None:
         assert f"{number} {lesson.title.en.lower()}" in said
 
 
-# What is shown is what is printed.
+# Shown output equals printed output.
 
 
 @pytest.fixture(scope="module")
 def hello(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Turn], Any, Reader]:
-    """Turns 3 and 4 of lesson 2, and its peers' ports."""
+    """Return turns 3 and 4 of lesson 2, its peers' ports, and the reader."""
     trace = tmp_path_factory.mktemp("readme") / "hello.trace"
     first, *_ = play(LESSONS[1], "selectors", trace)
     reader = Reader()
@@ -384,7 +384,7 @@ def test_the_trace_is_printed_so(hello: tuple[list[Turn], Any, Reader]) -> None:
 
 
 def _uncounted(text: str) -> list[str]:
-    """Without what differs in each run: times, ports, and the room that they take."""
+    """Return the lines without times, ports and padding, which differ in each run."""
     text = re.sub(r"用户127\.0\.0\.1\d+", "用户", text)
     text = re.sub(r"[\d.]+ (s|µs|ms)\b", r"\1", text)
     text = re.sub(r"\.py:\d+", ".py", text)

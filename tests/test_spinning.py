@@ -1,8 +1,9 @@
-"""No peer keeps a channel of ours busy, whatever bytes and flags it sends.
+"""No peer keeps one of our channels busy, with any bytes and flags.
 
-Rule 1: every channel class of both packages is here; a new one fails the first test.
-Rule 2: dispatches and turns are counted, never time. A loop that has nothing to do
-dispatches nothing, and its turn waits.
+Rule 1: every channel class of both packages is covered; a new class fails the first
+test.
+Rule 2: dispatches and turns are counted, never time. An idle loop dispatches nothing,
+and its turn waits.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ from legacy_chat.tls import SecureConversation
 from tests.secure import SecurePeer, client_context, server_context, until
 from tests.support import turn_once
 
-# What listens in a map, and where.
+# A listening channel in a map, and its address.
 Served = Callable[[compat.Map], Any]
 
 # A step of an attack.
 Act = Callable[["Attacker"], None]
 
-# Turns in which everything that has arrived is dispatched, many times over.
+# Far more turns than are needed to dispatch all data that has arrived.
 ENOUGH = 30
 
-# Turns of a loop that waits for a timer; each may end once more for another reason.
+# Turns of a loop that waits for a timer; a turn may also end for another reason.
 FEW = 5
 
 LOCAL = {"host": "127.0.0.1", "port": 0}
 
 
 class Door(asyncore.dispatcher):
-    """Listens, and makes a channel of each connection."""
+    """A listener that makes a channel of each connection."""
 
     def __init__(self, map: compat.Map, make: Callable[..., object]) -> None:
         super().__init__(map=map)
@@ -69,7 +70,7 @@ class Session(TLS, compat.async_chat):
         self.start_tls(server_context(), server_side=True)
 
     def collect_incoming_data(self, data: bytes) -> None:
-        """Read it."""
+        """Discard the data."""
 
 
 def each(make: Callable[..., object]) -> Served:
@@ -136,14 +137,14 @@ SUBJECTS: dict[str, Served] = {
     },
 }
 
-# Subjects whose peers can make a handshake, and the side that such a peer is on.
+# Subjects whose peers can perform a TLS handshake, and the peer's side in it.
 SECURED = {
     "compat.tls.TLS": (client_context, False),
     "legacy_chat.tls._Entering": (client_context, False),
     "legacy_chat.tls.SecureConversation": (server_context, True),
 }
 
-# Classes that no peer can reach, or that have to be as asyncore's are.
+# Classes that no peer can reach, or that must behave as asyncore's.
 ELSEWHERE = {
     "compat.channels.Channel": "a protocol",
     "compat.chat.async_chat": "the original's handle_expt, whose loop spins too",
@@ -159,21 +160,21 @@ ELSEWHERE = {
 
 
 class Attacker:
-    """A peer that sends a channel what it does not expect."""
+    """A peer that sends unexpected data and flags to a channel."""
 
     def __init__(self, address: Any) -> None:
         self.sock = socket.create_connection(address)
         self.secure: SecurePeer | None = None
 
     def act(self, attack: Sequence[Act], between: Callable[[], object] = int) -> None:
-        """Do it, step by step, as far as the connection lasts."""
+        """Perform the steps until the connection ends."""
         for step in attack:
             with contextlib.suppress(OSError):
                 step(self)
             between()
 
     def data(self) -> None:
-        """Begin something: a word, a request, a record of TLS."""
+        """Send the beginning of a message, a request or a TLS record."""
         self.sock.send(b"\x16\x03\x01")
 
     def urgent(self) -> None:
@@ -216,7 +217,7 @@ ATTACKS: Sequence[Sequence[Act]] = (
 
 
 class Dispatches:
-    """Counts what a loop dispatches in a map."""
+    """Count the dispatches of a loop in a map."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.of: list[str] = []
@@ -231,7 +232,7 @@ class Dispatches:
         return call
 
     def end(self, loop: str, map: compat.Map) -> None:
-        """Turn the loop until it dispatches nothing."""
+        """Run the loop until a turn dispatches nothing."""
         for _ in range(ENOUGH):
             self.of.clear()
             turn_once(loop, map, timeout=0)
@@ -242,7 +243,7 @@ class Dispatches:
 
 @contextmanager
 def attackers(name: str) -> Iterator[tuple[compat.Map, Callable[[], Attacker]]]:
-    """A subject in a map, and what connects to it."""
+    """Put a subject into a map; yield a function that connects attackers."""
     map: compat.Map = {}
     server = SUBJECTS[name](map)
     made = []
@@ -258,7 +259,7 @@ def attackers(name: str) -> Iterator[tuple[compat.Map, Callable[[], Attacker]]]:
 
 
 def classes() -> dict[str, type]:
-    """Every class of both packages that a loop can dispatch to."""
+    """Return every class of both packages that a loop can dispatch to."""
     found = {}
     for package in (compat, legacy_chat):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
@@ -285,7 +286,7 @@ def test_attacked_channel_is_dispatched_a_few_times(
     dispatches = Dispatches(monkeypatch)
     with attackers(name) as (map, connect):
         for attack in ATTACKS:
-            # Before the connection is accepted, and after.
+            # One turn before the connection is accepted, one after.
             early, late = connect(), connect()
             early.act(attack)
             dispatches.end(any_loop, map)

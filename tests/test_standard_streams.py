@@ -1,4 +1,4 @@
-"""Each command keeps its exit status whatever its standard streams are."""
+"""Each command keeps its exit status with any standard streams."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMANDS = {
 
 
 def shell(script: str, argv: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run *argv* as a shell does that has *script* behind it."""
+    """Run *argv* in a shell, followed by *script*."""
     return subprocess.run(
         ["sh", "-c", f'"$@" {script}', "sh", *argv],
         check=False,

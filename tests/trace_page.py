@@ -1,8 +1,8 @@
-"""How fluent the page is, in a real browser: python -m tests.trace_page [EVENTS]
+"""Measure the page's speed in a real browser: python -m tests.trace_page [EVENTS]
 
-Loads the page of a busy room, 100,000 events unless said otherwise, and prints how long
-loading, steps, scrolling, the zoom and filters take. A time is from the input to the
-next frame that is on the screen; the script's own part of it is shown beside.
+Loads the page of a busy room, 100,000 events by default, and prints the times of
+loading, steps, scrolling, zoom and filters. A time runs from the input to the next
+frame on the screen; the script's own share stands beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.compat.trace.making import large
 
 TIMES = 60
 
-# What is measured: a name, and what is done the n-th time.
+# Measured actions: a name, and the script of the n-th repetition.
 KEYS = """(n) => {
     const options = { key: "%s", shiftKey: %s, bubbles: true };
     document.body.dispatchEvent(new KeyboardEvent("keydown", options));
@@ -62,7 +62,7 @@ ACTS = {
     "find a text": CHANGE % ("text", '"message " + n', "input"),
 }
 
-# Before each: no filter, no zoom, and the first event.
+# The state before each action: no filter, no zoom, the first event selected.
 RESET = """() => {
     const usual = [["channel", "0", "change"], ["text", "", "input"]];
     for (const [id, value, what] of usual) {
@@ -74,7 +74,7 @@ RESET = """() => {
     document.getElementById("first").click();
 }"""
 
-# Milliseconds of the script, and until two frames later, when the first is painted.
+# Milliseconds of the script, and until the second frame, when the first is painted.
 MEASURE = """async ([act, n]) => {
     const begin = performance.now();
     %s(n);
@@ -85,7 +85,7 @@ MEASURE = """async ([act, n]) => {
 
 
 def main(events: int) -> None:
-    """Measure, and print a table."""
+    """Measure all actions, and print a table."""
     trace = large(events)
     turns, reader = trace.read()
     begin = time.perf_counter()
@@ -117,7 +117,7 @@ def _measure(window: Any, path: Path) -> None:
 
 def _load(window: Any, path: Path) -> float:
     visit(window, path)
-    # The script runs before the page counts as loaded.
+    # The script runs before the browser reports the page as loaded.
     return float(
         window.evaluate("performance.getEntriesByType('navigation')[0].duration")
     )
