@@ -54,7 +54,7 @@ def server_context(require: bool = False, by: str = "ours") -> ssl.SSLContext:
 def client_context(
     version: ssl.TLSVersion | None = None, certificate_by: str = ""
 ) -> ssl.SSLContext:
-    """Return a client's context that trusts our authority; with a certificate if named."""
+    """Return a client's context: it trusts our authority and may have a certificate."""
     # Not ssl.create_default_context(), which slowly reads the system's authorities.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority("ours").configure_trust(context)

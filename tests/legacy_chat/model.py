@@ -1,9 +1,9 @@
-"""What the room makes of one client's bytes, in a few lines: the rules K1 to K6, R2-R4.
+"""A small model of the room: what one client's bytes cause; rules K1 to K6, R2 to R4.
 
-For tests that send whatever comes to their minds and have to know what is heard.
+For tests that send arbitrary bytes and must predict the output.
 
-Rule: nothing here is taken from the room's own code. The terminator is looked for with
-``bytes.partition``, and characters are put together by Python's incremental decoder.
+Rule: nothing here uses the room's own code. ``bytes.partition`` finds the terminator,
+and Python's incremental decoder decodes the characters.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ __all__ = ["Heard", "Speaker"]
 
 
 class Heard(NamedTuple):
-    """What one read makes others hear.
+    """The output that one read causes.
 
     Attributes:
-        echo: what comes back to the speaker.
-        told: what comes to each of the others.
+        echo: bytes that return to the sender.
+        told: bytes that each of the others receives.
     """
 
     echo: bytes
@@ -31,10 +31,10 @@ class Speaker:
 
     Args:
         name: as the room writes it, without ``用户``.
-        terminator: what ends its conversation.
+        terminator: bytes that end its session.
 
     Attributes:
-        left: has it said the terminator?
+        left: whether it has sent the terminator.
     """
 
     def __init__(self, name: str, terminator: bytes = b"out") -> None:
@@ -45,7 +45,7 @@ class Speaker:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def says(self, data: bytes) -> Heard:
-        """The room has read *data* in one go."""
+        """Return the output after the room has read *data* in one recv."""
         *messages, rest = (self._held + data).split(self._terminator)
         echo, told = b"", b""
         for message in messages:
@@ -56,7 +56,7 @@ class Speaker:
         return Heard(echo, told + self._told(message))
 
     def _hold_back(self, data: bytes) -> tuple[bytes, bytes]:
-        """What is a message now, and what may be the beginning of a terminator."""
+        """Split off a tail that may be the beginning of a terminator."""
         for size in range(len(self._terminator) - 1, 0, -1):
             if data.endswith(self._terminator[:size]):
                 return data[:-size], data[-size:]

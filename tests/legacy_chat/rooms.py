@@ -1,7 +1,6 @@
 """A room in the test's own process: ours or the original, on any loop.
 
-Rule: nothing runs beside the test; every turn of the loop is one that the test asked
-for.
+Rule: nothing runs in parallel to the test; the test itself runs every turn of the loop.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ ORIGINAL = Path(os.environ.get("LEGACY_CHAT_TUTORIAL", BESIDE_US))
 
 
 class Room:
-    """A server, its peers, and the loop that turns it."""
+    """A server, its peers, and the loop that runs it."""
 
     def __init__(self, server: Any, loop: str, map: Any = None) -> None:
         self.server = server
@@ -35,7 +34,7 @@ class Room:
         self.peers: list[Peer] = []
 
     def until(self, holds: Callable[[], object]) -> None:
-        """Turn the loop until *holds()*; read what has come to the peers meanwhile."""
+        """Run the loop until *holds()*; receive the peers' data meanwhile."""
 
         def look() -> object:
             for peer in self.peers:
@@ -46,7 +45,7 @@ class Room:
         turn_until(self.loop, look, self.map)
 
     def join(self) -> Peer:
-        """A new peer that the server has let in."""
+        """Return a new peer that the server has accepted."""
         before = len(self.server.clients)
         family = self.server.socket.family
         address = self.server.socket.getsockname()
@@ -61,18 +60,18 @@ class Room:
         return [self.join() for _ in range(count)]
 
     def session(self, peer: Peer) -> Any:
-        """The server's session of a peer."""
+        """Return the server's session of a peer."""
         return next(each for each in self.server.clients if each.user[2:] == peer.name)
 
     def fence(self, sender: Peer, *others: Peer) -> None:
-        """Return when everything sent before this has reached the others."""
+        """Run the loop until all data sent before has reached the others."""
         sender.send("<fence>")
         self.until(lambda: all(b"<fence>" in peer.got for peer in others))
 
 
 @contextmanager
 def room_of(server: Any, loop: str, map: Any = None) -> Iterator[Room]:
-    """Turn *server* on *loop*; close everything at the end."""
+    """Run *server* on *loop*; close everything at the end."""
     room = Room(server, loop, map)
     try:
         yield room
@@ -84,14 +83,14 @@ def room_of(server: Any, loop: str, map: Any = None) -> Iterator[Room]:
 
 @contextmanager
 def our_room(loop: str, **options: Any) -> Iterator[Room]:
-    """Our server on a free port of the loopback."""
+    """Run our server on a free loopback port."""
     server = legacy_chat.ChatServer(**{"host": "127.0.0.1", "port": 0, **options})
     with room_of(server, loop, options.get("map")) as room:
         yield room
 
 
 def original() -> types.SimpleNamespace:
-    """The classes of the tutorial's own script, which runs here but serves nobody."""
+    """Return the classes of the tutorial's script, which runs here without clients."""
     if not ORIGINAL.exists():
         pytest.skip(
             f"the original is not at {BESIDE_US.parent.name}/{BESIDE_US.name} beside "
@@ -111,6 +110,6 @@ def original() -> types.SimpleNamespace:
 
 @contextmanager
 def original_room(loop: str) -> Iterator[Room]:
-    """The original's server on a free port of the loopback."""
+    """Run the original's server on a free loopback port."""
     with room_of(original().ChatServer(host="127.0.0.1", post=0), loop) as room:
         yield room

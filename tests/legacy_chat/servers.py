@@ -1,7 +1,7 @@
-"""The servers that conversations are played to, each a process of its own.
+"""The servers that conversations are played to, each in its own process.
 
-Rule: a server is seen, at its end, to have met with no error on the way. It may have
-hidden one from its clients, or shown it by closing one of them.
+Rule: at its end, a server must have logged no error, not even one that its clients did
+not notice, or that only closed one of them.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from tests.support import room
 
 __all__ = ["ORIGINAL", "Address", "Servers", "server", "servers"]
 
-# The name of the tutorial's server, beside those of the loops.
+# The name of the tutorial's server, besides the names of the loops.
 ORIGINAL = "original"
 
-# How asyncore begins to tell of an exception, and how we do.
+# Beginnings of the log lines of an exception: asyncore's, and ours.
 ERRORS = ("uncaptured python exception", "Traceback")
 
 Address: TypeAlias = tuple[str, int]
 
-# Where the server listens that has this name.
+# Returns the address of the server of that name.
 Servers: TypeAlias = Callable[[str], Address]
 
 
 @contextmanager
 def server(name: str) -> Iterator[Address]:
-    """The original, or ours on the loop of that name."""
+    """Run the original, or our server on the loop of that name."""
     # The original's queues have no limit.
     ours = room(name, "--send-queue", "0")
     with original_room() if name == ORIGINAL else ours as (process, address):
@@ -41,6 +41,6 @@ def server(name: str) -> Iterator[Address]:
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Each server by its name; they start when they are asked for."""
+    """Yield a function that returns a server's address; it starts the server once."""
     with ExitStack() as stack:
         yield functools.cache(lambda name: stack.enter_context(server(name)))

@@ -1,4 +1,4 @@
-"""The commands, as people run them: processes, signals, pipes, exit statuses."""
+"""The commands as users run them: processes, signals, pipes, exit statuses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support import DEADLINE, Peer, process, room
 PYTHON = sys.executable
 COMMAND = (PYTHON, "-m", "legacy_chat")
 
-# Connections that come at once.
+# Number of connections made at once.
 BURST = 800
 
 
@@ -72,7 +72,8 @@ def test_a_signal_ends_the_server_after_what_is_queued(
         b.wait_for("说:in.")
         said = "x" * 3_000_000
         b.send(said)
-        # Its echo is here, so the room has read it, and queued it for the slow one.
+        # The echo has arrived, so the room has read the data and queued it for the
+        # slow client.
         while b.got.count(b"x") < len(said):
             b.receive()
         os.kill(server.pid, number)
@@ -89,7 +90,7 @@ def test_second_signal_does_not_wait_for_a_stalled_peer() -> None:
         deaf.send("in.")
         b.wait_for("说:in.")
         b.got = b""
-        # More than any system keeps for a connection: the rest is the room's queue.
+        # More than any kernel buffers for a connection: the rest is the room's queue.
         for _ in range(400):
             b.send(b"x" * 65536)
             while len(b.got) < 65536:
@@ -122,7 +123,7 @@ def test_a_port_in_use_is_one_line_and_status_1() -> None:
 
 @pytest.mark.parametrize("command", ["serve --host", "connect"])
 def test_a_name_that_does_not_resolve_is_one_line_and_status_1(command: str) -> None:
-    # A label of 64 letters is no host name: refused without asking any server.
+    # A label of 64 letters is no host name: refused without a DNS request.
     done = run(*command.split(), "x" * 64 + ".example")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "legacy-chat: cannot" in done.stderr
@@ -235,7 +236,7 @@ def test_every_option_reaches_the_server() -> None:
 
 
 def test_burst_of_800_connects_before_any_is_accepted() -> None:
-    """By the backlog that is the default of the command line, not of ChatServer."""
+    """The command line's default backlog is enough; ChatServer's is not."""
     resource = pytest.importorskip("resource")
     somaxconn = Path("/proc/sys/net/core/somaxconn")
     if somaxconn.exists() and int(somaxconn.read_text("ascii")) < BURST:
@@ -359,7 +360,7 @@ def test_a_peers_control_characters_do_not_reach_the_terminal() -> None:
         os.close(theirs)
         try:
             os.write(ours, b"hi!\n")
-            # The terminal echoes what is typed, and then the room does.
+            # The terminal echoes the typed line, then the room does.
             shown = b""
             while shown.count(b"hi!") < 2:
                 shown += os.read(ours, 65536)
@@ -411,7 +412,7 @@ def test_the_client_ends_at_once_when_the_server_goes() -> None:
     ):
         server.wait_for("client 127.0.0.1 enter")
         os.kill(server.pid, signal.SIGTERM)
-        # Its standard input is still open, and nobody writes to it.
+        # The client's standard input is still open, and nothing is written to it.
         assert client.wait() == 0
         assert client.err == []
 
@@ -506,7 +507,7 @@ def test_the_tutorials_two_thread_client_reaches_the_server() -> None:
         with process(PYTHON, "-c", script, stdin=subprocess.PIPE) as client:
             assert client.popen.stdin is not None
             print("hi!", file=client.popen.stdin, flush=True)
-            # The other thread may prompt in the middle of the line.
+            # The other thread may print its prompt in the middle of the line.
             client.wait_for(r"revice from *(input:)? *b'hi!'")
             client.popen.stdin.close()
             assert client.wait() == 0

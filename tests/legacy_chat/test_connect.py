@@ -28,7 +28,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 @contextmanager
 def server(*words: bytes, closes: bool = False) -> Iterator[tuple[int, Any]]:
-    """A server that sends *words* to one client: its port, and its next connection."""
+    """Accept one client, send *words*; yield the port and an event that is set then."""
     accepted: list[socket.socket] = []
     arrived = threading.Event()
 
@@ -47,7 +47,7 @@ def server(*words: bytes, closes: bool = False) -> Iterator[tuple[int, Any]]:
         try:
             yield listener.getsockname()[1], arrived
         finally:
-            # A client that never came would be waited for.
+            # Otherwise accept() would block if no client connected.
             with suppress(OSError):
                 socket.create_connection(listener.getsockname()).close()
             for each in accepted:
@@ -62,7 +62,7 @@ def server(*words: bytes, closes: bool = False) -> Iterator[tuple[int, Any]]:
 def connect(
     port: int, *options: str, closed: tuple[int, ...] = (), **streams: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The command on these streams; *closed* are descriptors that it does not get."""
+    """Run the command on these streams, without the descriptors in *closed*."""
     code = (
         f"import os, sys\nfor fd in {closed}: os.close(fd)\n"
         "os.execv(sys.executable, [sys.executable, '-m', 'legacy_chat', *sys.argv[1:]])"
@@ -82,7 +82,7 @@ def connect(
 
 
 def result(client: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Its exit status and its standard error."""
+    """Return the exit status and the standard error."""
     assert client.stderr is not None
     said = client.stderr.read().decode()
     return client.wait(DEADLINE), said
@@ -154,7 +154,7 @@ def test_signal_ends_connect_with_stalled_output(
     stream: str, number: signal.Signals
 ) -> None:
     ours, theirs = os.pipe() if stream == "pipe" else pty.openpty()
-    # More than a pipe and the screen take together.
+    # More bytes than a pipe and the screen take together.
     with (
         open(ours, "rb", 0) as reader,
         server(b"x" * 400_000) as (port, _),

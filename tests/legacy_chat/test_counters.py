@@ -1,4 +1,4 @@
-"""What the room says of itself: figures that are right, and who may see them."""
+"""The room's counters are exact, and its metrics are limited in number and time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def figures(room: Room) -> dict[str, float]:
     return flat(room.server.snapshot())
 
 
-# What is counted.
+# Counters.
 
 
 def test_bytes_and_messages_in_and_out_are_counted_exactly(any_loop: str) -> None:
@@ -47,7 +47,7 @@ def test_bytes_and_messages_in_and_out_are_counted_exactly(any_loop: str) -> Non
         counted = figures(room)
         assert counted["messages_in"] == 5
         assert counted["bytes_in"] == len("大家好!".encode()) + 2 + 4 + 5 + 6
-        # In words: a to 3, b to 3, c to 3; its farewell and its rest to 2; b to itself.
+        # Receivers: a's 3, b's 3, c's 3; its farewell and its rest 2 each; b's last 1.
         assert counted["messages_out"] == 3 + 3 + 3 + 2 + 2 + 1
         assert counted["bytes_out"] == sum(len(peer.got) for peer in (a, b, c))
         assert counted["bytes_dropped"] == counted["backlog"] == 0
@@ -148,11 +148,11 @@ def test_a_closed_server_counts_no_turns(loop: str) -> None:
         assert room.server.counters.turns == before
 
 
-# Who sees it.
+# Metrics.
 
 
 def ask(room: Room, request: bytes) -> bytes:
-    """What the metrics answer."""
+    """Return the answer of the metrics."""
     peer = Peer(("127.0.0.1", room.server.metrics.port))
     room.peers.append(peer)
     peer.send(request)

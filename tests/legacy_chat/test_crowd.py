@@ -1,6 +1,6 @@
-"""A full room: as many clients at once as each loop is meant for.
+"""A full room: as many concurrent clients as each loop is meant for.
 
-Every one of them gets every message; counted to the byte.
+Each client receives every message, counted to the byte.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MESSAGES = ("大家好!", "nice to see you all.", "😀 bye.")
 
 
 def allow(sockets: int) -> None:
-    """Let this process open so many; the server has a limit of its own."""
+    """Raise this process's descriptor limit; the server raises its own."""
     resource = pytest.importorskip("resource")
     wanted = sockets + 100
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -42,7 +42,7 @@ def connected(address: tuple[str, int], count: int) -> Iterator[list[Peer]]:
 
 
 def receive_all(peers: list[Peer], sizes: list[int]) -> None:
-    """Receive until every peer has so many bytes."""
+    """Receive until every peer has that number of bytes."""
     with selectors.DefaultSelector() as selector:
         waiting = 0
         for peer, size in zip(peers, sizes, strict=True):
@@ -70,7 +70,7 @@ def test_every_client_of_a_full_room_gets_every_message(loop: str) -> None:
         connected(address, crowd) as peers,
     ):
         first, last = peers[0], peers[-1]
-        # Who joined last is in the room when its own words come back; all others too.
+        # When the last client's own words return, all clients are in the room.
         last.send("in.")
         last.wait_for("in.")
         expected = dict.fromkeys(peers, f"用户{last.name} 说:in.")
@@ -100,8 +100,8 @@ def test_client_beyond_the_limit_of_select_is_refused() -> None:
         assert peers[-1].wait_for_end().decode() == "服务器 说:服务器繁忙"
         for peer in peers[1:101]:
             peer.close()
-        # By the end of the turn that reads this, they have been seen to be gone; and in
-        # the next one, who was told something in that turn has left, too.
+        # The turn that reads this word detects the closed peers; the next turn detects
+        # those that were sent data in that turn.
         for word in ("one.", "two."):
             first.send(word)
             first.wait_for(word)

@@ -1,23 +1,23 @@
-"""Random conversations: on each loop ours answers them as the tutorial's server does.
+"""Random conversations: our server answers as the tutorial's does, on each loop.
 
 Every client's bytes are compared after every step, with names in place of addresses. A
-conversation follows from its number alone; a failure shows the step and both answers.
+conversation depends only on its number; a failure shows the step and both answers.
 ``LEGACY_CHAT_CONVERSATIONS=900`` plays nine hundred, ``17:18`` just number 17. For more
-than that, and for the shortest form of what is found: ``legacy-chat baseline fuzz``.
+conversations, and for minimised differences: ``legacy-chat baseline fuzz``.
 
-The original is different on purpose where ours repairs it, or does what chance wants.
-The tutorial's profile keeps conversations where it has one answer, and where the two
-must agree; ``legacy_chat/baseline/profiles/tutorial.toml`` says how. Besides:
+The original differs on purpose where ours repairs it, and some of its answers depend on
+chance. The tutorial's profile, ``legacy_chat/baseline/profiles/tutorial.toml``, keeps
+to conversations with a single answer, on which the two must agree. In addition:
 
-Rule 1: in a later segment than its ``out`` nobody says anything; it would be heard or
-not, as the turns fall.
-Rule 2: any push to a connection that was reset closes it with what it said unread, in
-the original as in ours, and whether a push comes first is chance. Apart from that the
-original is reliable here: who drops stays in its ``clients`` for ever (R1), closed, and
-every push to it is queued and forgotten; the walk never changes the list.
-Rule 3: a message of megabytes is ASCII, and compared without the names that each read
-puts into it, because where reads cut it is chance. ``out`` comes at its end only: with
-a backlog, what follows would be heard or not, as above.
+Rule 1: a client sends nothing after the segment with its ``out``; whether later data
+is delivered depends on the turns.
+Rule 2: any push to a reset connection closes the connection and loses its unread data,
+in both servers; whether a push comes first is chance. Otherwise the original is
+deterministic here: a dropped client stays in its ``clients`` for ever (R1), closed, and
+every push to it is queued and never sent; the broadcast never changes the list.
+Rule 3: a message of megabytes is ASCII and is compared without the names that each read
+inserts, because the boundaries of reads are chance. ``out`` comes only at its end: with
+a backlog, whether later data is delivered is chance, too.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 PROFILE = find_profile("tutorial")
 
-# How many conversations, or from which number up to which.
+# Environment variable: the number of conversations, or a range of their numbers.
 VARIABLE = "LEGACY_CHAT_CONVERSATIONS"
 FIRST, _, END = os.environ.get(VARIABLE, "120").rpartition(":")
 NUMBERS = range(int(FIRST or 0), int(END))
 
-# Seconds for all of them on one server, where each needs a few hundredths.
+# Seconds for all conversations on one server; each takes a few hundredths.
 PATIENCE = 60 + len(NUMBERS)
 
 
@@ -66,15 +66,15 @@ def rooms() -> Iterator[Servers]:
 
 @pytest.fixture(scope="module")
 def answers() -> list[Transcript]:
-    """What the original says to each of the conversations."""
+    """Return the original's answers to each conversation."""
     return [record(number, place) for number, place in with_originals()]
 
 
 def with_originals() -> Iterator[tuple[int, Place]]:
-    """Each conversation's number, and an original to play it to.
+    """Yield each conversation's number, and an original to play the conversation to.
 
-    A new one every now and then: the clients that dropped stay in its room, and every
-    message is kept for each of them, a gigabyte after a few hundred conversations.
+    The original is restarted now and then: dropped clients stay in its room and every
+    message is queued for each of them, a gigabyte after a few hundred conversations.
     """
     few = PROFILE.fuzz.fresh
     for first in range(0, len(NUMBERS), few):
@@ -84,7 +84,7 @@ def with_originals() -> Iterator[tuple[int, Place]]:
 
 
 def record(number: int, place: Place) -> Transcript:
-    """What everybody gets in each step of a conversation."""
+    """Return the data that each client receives in each step of a conversation."""
     author = Author(PROFILE, 0, number)
     steps = []
     with Conversation(place, PROFILE, witness=True) as conversation:
@@ -96,7 +96,7 @@ def record(number: int, place: Place) -> Transcript:
 
 
 def hold(answer: Transcript, place: Place) -> None:
-    """Play a conversation to a server; fail at its first other answer."""
+    """Play a conversation to a server; fail at the first answer that differs."""
     result = check(answer, place, PROFILE)
     lines = result.difference.lines() if result.difference else (result.error,)
     assert result.outcome == "same", "\n".join([answer.header.title, *lines])
@@ -133,8 +133,10 @@ def test_generated_conversations_cover_actions_and_edge_cases(
 
 
 def megabytes() -> list[Action]:
-    """Two who say more than a read takes, and one more than the kernel: it listens only
-    when it has said all, so much of its echo is still queued at its ``out``."""
+    """Return actions: two clients exceed a read, and one exceeds the kernel's buffers.
+
+    That client receives only after sending, so its ``out`` finds a long queue of echo.
+    """
     source = random.Random(2)
     words = ("o", "u", "t", "ou", "hello you ", "to go out\n", "tutu", "0123456789" * 9)
     said = "".join(source.choices(words, k=100_000)).replace("out", "...").encode()
@@ -149,7 +151,7 @@ def megabytes() -> list[Action]:
 
 
 def without_prefixes(heard: Heard) -> Heard:
-    """Whose words they are is known: only one client speaks in a step."""
+    """Remove the senders' names: only one client sends in a step."""
     return {
         client: Got(re.sub("用户{.} 说:".encode(), b"", data), ended)
         for client, (data, ended) in heard.items()
@@ -163,7 +165,7 @@ def megabytes_of_the_original() -> list[Heard]:
 
 
 def heard_of_megabytes(place: Place) -> list[Heard]:
-    """What everybody gets in each step."""
+    """Return the data that each client receives in each step."""
     with Conversation(place, PROFILE) as conversation:
         return [without_prefixes(conversation.step(action)) for action in megabytes()]
 

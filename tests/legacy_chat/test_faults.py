@@ -1,6 +1,7 @@
-"""What goes wrong around a room that is left running. Whatever it is, the room goes on.
+"""Faults around a room that runs for long; the room survives all of them.
 
-Each is made to happen; only what the kernel cannot be made to do is injected.
+The tests cause real faults; they inject only those that the kernel cannot be made to
+produce.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SERVE = (sys.executable, "-m", "legacy_chat", "serve", "--host", "127.0.0.1")
 
 @pytest.fixture(autouse=True)
 def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here depends on how long the server pauses, only on that it does."""
+    """Shorten the server's pause: the tests depend on the pause, not on its length."""
     monkeypatch.setattr("legacy_chat.doors.ACCEPT_PAUSE", 0.02)
 
 
@@ -52,7 +53,7 @@ def test_resets_during_a_broadcast_cost_other_clients_nothing(
         speaker, *others = room.join_many(31)
         fragile, steady = others[::2], others[1::2]
         before = {peer: len(peer.got) for peer in steady}
-        # Each is reset while the session's broadcast walks over it and its neighbours.
+        # Each peer is reset while the broadcast iterates over it and its neighbours.
         victims = iter(fragile)
         speaking = room.session(speaker)
         tell = speaking.broadcasting
@@ -150,7 +151,7 @@ def test_hundred_stalled_readers_are_disconnected(
 
 
 class Failing:
-    """A socket whose ``send`` fails once in a given way; all else is the socket's."""
+    """A socket whose ``send`` fails once in a given way."""
 
     def __init__(self, sock: socket.socket, number: int) -> None:
         self._sock = sock
@@ -167,7 +168,7 @@ class Failing:
     "number", [errno.ENOBUFS, errno.ENOMEM, errno.EPIPE, errno.ENETDOWN]
 )
 def test_failed_send_closes_only_its_client(loop: str, number: int) -> None:
-    """Injected: the loopback has memory for as long as the test has."""
+    """Injected: the loopback runs out of memory only after the test does."""
     with our_room(loop) as room:
         a, b, c = room.join_many(3)
         session = room.session(b)
@@ -207,7 +208,7 @@ def end_generator() -> None:
 
 
 class Odd(BaseException):
-    """No Exception."""
+    """A BaseException that is no Exception."""
 
 
 def be_odd() -> None:
@@ -244,7 +245,7 @@ def test_exception_of_a_handler_closes_only_its_client(
         still_chats(room, b, c)
 
 
-# The door.
+# The listener.
 
 
 def test_a_listener_that_fails_comes_back(
@@ -254,7 +255,7 @@ def test_a_listener_that_fails_comes_back(
         port = first.server.port
     with our_room(any_loop, port=port) as room:
         a = room.join()
-        # By a duplicate, as a child or a supervisor may have one.
+        # Through a duplicate, as a child or a supervisor may hold one.
         with room.server.socket.dup() as twin:
             twin.shutdown(socket.SHUT_RDWR)
             room.until(lambda: "ceased to listen" in caplog.text)
@@ -268,14 +269,14 @@ FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 def shut_down(sock: socket.socket) -> None:
-    """Shut it down as the holder of a duplicate does."""
+    """Shut the listener down as the holder of a duplicate does."""
     with sock.dup() as twin:
         twin.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
 def three_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every name stand for three addresses of the loopback."""
+    """Resolve every name to three loopback addresses."""
 
     def found(host: Any, port: int, **options: Any) -> list[Any]:
         stream = socket.SOCK_STREAM
@@ -292,7 +293,7 @@ def three_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_listener_shut_down_returns_to_its_free_port(
     any_loop: str, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only a system that takes a free port away makes this differ from a given one."""
+    """A free port differs from a given one only if the system takes the port away."""
     with our_room(any_loop, host=host) as room:
         sock = room.server.socket
         shut_down(sock)
@@ -367,7 +368,7 @@ def test_reserve_closes_no_reused_descriptor(
     with our_room("select") as room:
         reserve = room.server._reserve
         number = reserve._fd
-        # A daemon closes what it does not know, and opens something else.
+        # A daemon closes unknown descriptors, and opens another file.
         os.close(number)
         other = os.open(os.devnull, os.O_RDONLY)
         assert other == number
@@ -404,7 +405,7 @@ def free_port() -> int:
 
 
 def wait_until_it_listens(port: int) -> Peer:
-    """Nothing that it says can be seen: ask until it answers."""
+    """Connect until the server answers: its output cannot be seen."""
     end = time.monotonic() + DEADLINE
     while True:
         try:
@@ -423,7 +424,7 @@ def started(argv: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]
 
 
 def fill(pipe: int) -> None:
-    """Write until it takes no more."""
+    """Write until the descriptor takes no more."""
     os.set_blocking(pipe, False)
     try:
         while os.write(pipe, b"x" * 1024):
@@ -516,7 +517,7 @@ def test_signal_during_traffic_delivers_what_is_queued(
             speaker.send(f"{turn}.")
         os.kill(server.pid, signal.SIGUSR1)
         os.kill(server.pid, number)
-        # What the room has read, it has echoed, and told everybody.
+        # The room has echoed and broadcast all data that it has read.
         echo = speaker.wait_for_end().partition(b"begin.")[2]
         prefix = f"用户{speaker.name} 说:".encode()
         for peer in listeners:

@@ -1,4 +1,4 @@
-"""What the tutorial's room does is what ours does: K1 to K6, quirks included."""
+"""Our room behaves as the tutorial's: K1 to K6, quirks included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OpenRoom = Callable[[str], AbstractContextManager[Room]]
 
 @pytest.fixture(params=[original_room, our_room], ids=["original", "ours"])
 def room(request: pytest.FixtureRequest, any_loop: str) -> Iterator[Room]:
-    """The original's room and ours, on every loop and on asyncore's own."""
+    """The original's room, and ours on every loop and on asyncore's own."""
     with request.param(any_loop) as room:
         yield room
 

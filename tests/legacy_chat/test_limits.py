@@ -1,4 +1,4 @@
-"""What a client may do, and what happens to the one that does more."""
+"""The limits on clients, and what happens to a client that exceeds one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOO_MANY = "服务器 说:同一地址的连接过多"
 
 
 def deafen(room: Room, peer: Peer) -> ChatSession:
-    """Let it never read again, and the kernel keep little for it."""
+    """Stop reading from a peer, and shrink the kernel's buffers for it."""
     room.peers.remove(peer)
     session = room.session(peer)
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -33,7 +33,7 @@ def deafen(room: Room, peer: Peer) -> ChatSession:
 
 
 def knock(room: Room, source: str = "127.0.0.1") -> Peer:
-    """Somebody at the door."""
+    """Return a peer that has just connected."""
     sock = socket.socket()
     sock.bind((source, 0))
     sock.connect(("127.0.0.1", room.server.port))
@@ -43,7 +43,7 @@ def knock(room: Room, source: str = "127.0.0.1") -> Peer:
 
 
 def knock_narrowly(room: Room) -> Peer:
-    """The same, and the kernel keeps little of what is sent to it."""
+    """Return a peer that has just connected, with a small receive buffer."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(("127.0.0.1", room.server.port))
@@ -53,13 +53,13 @@ def knock_narrowly(room: Room) -> Peer:
 
 
 def sip(peer: Peer, session: ChatSession, queued: int) -> bool:
-    """Let a peer take a little; has its queue become shorter?"""
+    """Receive a little; return whether the session's queue is below *queued* bytes."""
     if select.select([peer.sock], [], [], 0)[0]:
         peer.sock.recv(100_000)
     return session.ac_backlog_size() < queued
 
 
-# The slow.
+# Slow clients.
 
 
 def test_slow_client_is_disconnected(
@@ -127,7 +127,7 @@ def test_data_queued_in_one_turn_arrives_before_the_close(loop: str, end: str) -
 
 
 def test_client_that_reads_everything_is_never_slow(loop: str) -> None:
-    """More in each turn than one send, and once more than the kernel keeps."""
+    """Each turn queues more than one send, and once more than the kernel buffers."""
     with our_room(loop, send_queue=100_000) as room:
         quick = room.join()
         session = room.session(quick)
@@ -169,7 +169,7 @@ def test_half_closed_client_gets_the_data_of_its_last_turn(loop: str) -> None:
 
 
 def test_paused_client_gets_its_queue_when_the_server_stops(loop: str) -> None:
-    """A socket that is closed with something unread drops what it was to send."""
+    """A socket that is closed with unread data drops the data in its send buffer."""
     options: dict[str, Any] = {"flood_messages": 0.001, "flood_burst": 1000.0}
     with our_room(loop, **options) as room:
         loud = knock_narrowly(room)
@@ -187,7 +187,7 @@ def test_paused_client_gets_its_queue_when_the_server_stops(loop: str) -> None:
         assert room.server.counters.closed["shutdown"] == 1
 
 
-# The loud.
+# Flooding clients.
 
 
 def test_flooding_client_is_delayed_and_loses_nothing(loop: str) -> None:
@@ -207,7 +207,7 @@ def test_other_clients_go_on_while_one_is_paused(loop: str) -> None:
         for text in ("one.", "two."):
             loud.send(text)
             room.until(lambda text=text: c.got.decode().endswith(text))
-        # It has used up what it may say in the next thousand seconds.
+        # This client has used up its messages for the next thousand seconds.
         loud.send("three.")
         b.send("still here.")
         room.until(lambda: c.got.endswith(b"still here."))
@@ -251,12 +251,12 @@ def test_bucket_passes_at_most_its_rate_plus_one_read(
         taken, largest = taken + count, max(largest, count)
         wait = bucket.take(count, now)
         assert taken <= rate * (burst + now) * 1.000001 + largest
-        # Nobody waits for longer than what is owed takes.
+        # No wait is longer than the debt at the given rate.
         assert wait <= (count + 1) / rate * 1.000001
         now += wait + silence
 
 
-# Too many.
+# Too many clients.
 
 
 def test_client_beyond_the_limit_is_refused(any_loop: str) -> None:
@@ -338,11 +338,11 @@ def test_a_session_that_could_not_be_made_takes_no_place(loop: str) -> None:
         assert room.server.counters.connected == 0
 
 
-# The silent.
+# Silent clients.
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -408,7 +408,7 @@ def test_leaving_client_that_reads_nothing_is_idle(loop: str, clock: Clock) -> N
         session.push(b"x" * 500_000)
         deaf.send("out")
         room.until(lambda: session not in room.server.clients)
-        # At first the kernel still takes something for it.
+        # At first, the kernel still accepts data for this client.
         for number in range(20):
             a.send(f"{number}.")
             room.until(lambda number=number: b.got.endswith(b"%d." % number))
@@ -449,7 +449,7 @@ def test_a_slow_reader_is_not_idle_though_its_queue_grows(
             speaker.send(b"x" * 200_000)
             room.until(lambda before=before: len(speaker.got) == before + 200_000)
             full = queued + 200_000
-            # Not a turn's time for each sip: only many make room to write.
+            # Several reads for each turn: only many of them make room to write.
             turn_until(loop, lambda full=full: sip(slow, session, full), timeout=0)
             sweep(room, clock, 2000)
         assert session in room.server.clients
@@ -467,7 +467,7 @@ def test_keepalive_is_set_on_accepted_sockets(any_loop: str) -> None:
         assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
-# The end.
+# Endings.
 
 
 @pytest.mark.parametrize("cut", range(1, 7))
@@ -499,7 +499,7 @@ def test_endless_message_is_forwarded_and_not_buffered(loop: str) -> None:
         assert heard == piece.decode() * 64
 
 
-# Asked wrongly.
+# Invalid values.
 
 
 @pytest.mark.parametrize(
@@ -561,7 +561,7 @@ def test_a_terminator_is_bytes() -> None:
 def test_limits_ignore_changes_of_the_system_clock(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody sets the clock back by an hour, whenever anybody looks."""
+    """The system clock goes back by an hour at each call."""
     shown = [2e9]
 
     def back() -> float:
@@ -580,7 +580,7 @@ def test_limits_ignore_changes_of_the_system_clock(
         assert room.server.counters.pauses > 0
 
 
-# The ones that were gone before they came.
+# Clients that were gone before they were accepted.
 
 
 def reset_before_accept(room: Room, data: bytes) -> None:
@@ -611,7 +611,7 @@ def test_client_that_was_reset_before_accept_is_closed(loop: str, limits: str) -
 def test_paused_client_that_was_reset_does_not_spin(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It reads nothing for 1,000 seconds, and there is nothing to write."""
+    """The session is paused for 1,000 seconds, and has nothing to write."""
     calls: list[str] = []
 
     class Watched(ChatSession):

@@ -1,4 +1,4 @@
-"""The log, and what others may make it say."""
+"""The log, and its lines about data of others."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def test_a_client_cannot_forge_a_line_of_the_servers_log(form: str) -> None:
             assert "forged" not in line
 
 
-# What is written goes in at once, or not at all.
+# A line is written at once, or not at all.
 
 
 class Broken(io.StringIO):
-    """A stream that fails for a while."""
+    """A stream that fails while *fails* is set."""
 
     fails = True
 

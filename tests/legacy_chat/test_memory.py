@@ -1,5 +1,5 @@
-"""What clients can make the server keep: no more than README's formula, and only while
-they are connected."""
+"""Memory that clients cost the server: at most README's formula, and only while they
+are connected."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ LIMITS: dict[str, dict[str, float]] = {
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Only what nothing refers to is freed."""
+    """Disable the collector: only reference counts free objects."""
     gc.disable()
     yield
     gc.enable()
 
 
 def end_session(room: Room, end: str) -> list[weakref.ref[Any]]:
-    """Let a session with a long queue end, and return it and its queue."""
+    """Close a session with a long queue; return weak references to both."""
     peer = room.join()
     room.peers.remove(peer)
     peer.send("hello.")
     session = room.session(peer)
     room.until(lambda: session._counters.messages_in)
-    # More than the kernel takes. The turn that sends it leaves the rest in the queue.
+    # More than the kernel takes; the turn that sends leaves the rest in the queue.
     session.push(b"x" * 8_000_000)
     turn_once(room.loop, timeout=0)
     assert session.ac_backlog_size() > 1_000_000
@@ -77,7 +77,7 @@ def test_closed_session_is_freed_at_once(
 
 
 class Kicking(ChatServer):
-    """Closes a client that says too much."""
+    """A session that closes a client that sends too much."""
 
     def handle_session_paused(self, session: ChatSession) -> None:
         super().handle_session_paused(session)
@@ -102,7 +102,7 @@ def test_session_closed_as_it_pauses_is_freed_at_once(
 
 
 def kept(sessions: Any) -> int:
-    """Bytes that the queues keep in memory, each object counted once."""
+    """Return the bytes of memory of the queues, each object counted once."""
     objects = {}
     for session in sessions:
         for entry in session.producer_fifo:
@@ -112,7 +112,7 @@ def kept(sessions: Any) -> int:
     return sum(map(len, objects.values()))
 
 
-# Bytes that one turn can add to a queue.
+# Maximum bytes that one turn adds to a queue.
 TURN = 512 * 1024
 
 
@@ -137,7 +137,7 @@ READ = 65_536
 def test_queues_keep_no_more_than_clients_times_limit(
     sends: list[tuple[int, int, str]], limit: int, loop: str
 ) -> None:
-    """Twelve clients send, and none of them receives."""
+    """Twelve clients send and receive nothing."""
     with our_room(loop, send_queue=limit) as room:
         peers = room.join_many(12)
         sessions = [room.session(peer) for peer in peers]
@@ -149,7 +149,7 @@ def test_queues_keep_no_more_than_clients_times_limit(
                 peers[number].sock.setblocking(False)
                 peers[number].sock.send((text.encode("latin-1") * size)[:READ])
             except OSError:
-                # It was closed as slow, or its server reads later.
+                # The client was closed as slow, or the server reads it later.
                 continue
             turn_once(loop, timeout=0)
             for session in sessions:
@@ -163,14 +163,14 @@ def test_queues_keep_no_more_than_clients_times_limit(
 def test_read_full_of_terminators_has_few_messages(
     loop: str, terminator: bytes
 ) -> None:
-    """Each of them goes out with its sender's name."""
+    """Each message is sent with its sender's name."""
     with our_room(loop, terminator=terminator) as room:
         sender, other = room.join_many(2)
         session = room.session(sender)
         unit = b"\xff" + terminator
         sender.send(unit * (READ // len(unit)))
         room.until(lambda: sender.ended)
-        # The first comes before its terminator, then the farewell, then the others.
+        # First the data before the terminator, then the farewell, then the rest.
         assert room.server.counters.messages_in == 102
         assert other.got.count("说:\ufffd".encode()) == 102
         assert session._terminators == 101

@@ -1,4 +1,4 @@
-"""What a scraper may ask for, however it spells the request, and what it gets."""
+"""Requests that a scraper may send, in any spelling, and their answers."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_request_is_understood_however_its_lines_end_and_are_cut(
     ).map(b"".join)
 )
 def test_head_is_the_same_however_it_is_cut(data: bytes) -> None:
-    """Byte by byte, the answer is known at the very byte that completes the head."""
+    """Byte by byte, the answer is known at the byte that completes the head."""
     seen = [understood(data[:size]) for size in range(len(data) + 1)]
     decided = [each for each in seen if each is not None]
     assert decided == decided[:1] * len(decided)

@@ -1,7 +1,7 @@
-"""Every number is refused by an error that says why, or it runs.
+"""Every number is either rejected with a reason, or the server runs with it.
 
-Rule: time is a clock of the test's, which jumps to the next timer after each turn. A
-loop that is busy for nothing therefore shows in the number of its turns.
+Rule: the test's own clock jumps to the next timer after each turn. A busy loop
+therefore shows in the number of its turns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support import OURS
 
 NAMES = sorted(RANGES)
 
-# The most turns in a second of the test's clock: the sweeps of the shortest --idle.
+# Maximum turns in a second of the test's clock: the sweeps of the shortest --idle.
 BUSY = 100
 
 anything = st.one_of(
@@ -43,7 +43,7 @@ anything = st.one_of(
 
 
 class Clock:
-    """The time for timers and limits."""
+    """The clock of timers and limits."""
 
     def __init__(self) -> None:
         self.now = 1e6
@@ -53,7 +53,7 @@ class Clock:
 
 
 def inside(name: str) -> st.SearchStrategy[Any]:
-    """Values that a range has, its ends among them."""
+    """Values inside a range, with both ends."""
     expected = RANGES[name]
     ends: list[float] = [
         expected.least,
@@ -72,14 +72,14 @@ def inside(name: str) -> st.SearchStrategy[Any]:
     return st.sampled_from(ends) | more
 
 
-# A server takes these, whatever else it is given. The port is the system's to give.
+# Values of these are given to each server. The system chooses the port.
 OPTIONS = st.fixed_dictionaries(
     {name: inside(name) for name in NAMES if name not in ("port", "grace")}
 )
 
 
 def runs(loop: str, server_options: dict[str, Any], grace: float) -> None:
-    """A client exchanges a message; then the loop turns no more than it has to."""
+    """Exchange a message with a client; then check that the loop is not busy."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("compat.schedule.time", clock)
@@ -97,7 +97,7 @@ def runs(loop: str, server_options: dict[str, Any], grace: float) -> None:
                 if peer.take_what_is_there() == b"hi!" or peer.ended:
                     break
                 turn()
-            # Read byte by byte, a message may take longer than a client may be idle.
+            # Read byte by byte, a message may take longer than the idle limit.
             assert peer.got == b"hi!" or server_options["idle"]
             turns, end = 0, clock.now + 1.0
             while clock.now < end:
@@ -146,7 +146,7 @@ def test_option_and_keyword_accept_the_same_numbers(name: str, text: str) -> Non
 
 
 def read(name: str, text: str) -> tuple[float, str]:
-    """The number, or why there is none."""
+    """Return the number, or the reason of its rejection."""
     try:
         return parse(name, text), ""
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""What the tutorial got wrong: each test fails on the original and holds for ours.
+"""The tutorial's faults: each test fails on the original and passes on ours.
 
-The original is run too, and must fail: a test that it passes shows no repair.
+The original runs too, and must fail: a test that it passes shows no repair.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def test_r3_half_a_character_before_out_is_replaced_too(room: Room) -> None:
 
 def test_r4_a_second_out_in_one_read_loses_nothing(room: Room) -> None:
     a, b = room.join_many(2)
-    # What the peer does not read at once has to wait in the session's queue.
+    # Data that the peer does not read at once waits in the session's queue.
     room.session(a).socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     queued = b"x" * 500_000
     room.session(a).push(queued)
@@ -126,7 +126,7 @@ def test_r5_out_of_descriptors_the_server_does_not_spin(
     out_of_descriptors()
     waiting.connect(room.server.socket.getsockname())
     room.peers.append(Peer(waiting))
-    # Who is in the room is served: fifty messages are at least fifty turns.
+    # Clients in the room are served: fifty messages take at least fifty turns.
     for turn in range(50):
         before = len(a.got)
         a.send(f"{turn}.")
@@ -138,14 +138,14 @@ def test_r6_client_lost_during_a_broadcast_costs_no_message(
     room: Room,
 ) -> None:
     a, b, c, d = room.join_many(4)
-    # The reset is there, and the loop has not seen it: sending the push finds out.
+    # The reset has arrived, and the loop has not seen it: the push detects it.
     dead = room.session(b)
     b.reset()
     room.session(a).broadcasting(b"1.")
     room.session(a).broadcasting(b"2.")
     said = f"用户{a.name} 说:1.用户{a.name} 说:2."
     room.until(lambda: c.got.decode() == d.got.decode() == said)
-    # What is said next arrives in a later turn than the one that found out.
+    # The next messages arrive in a later turn than the one that detected the reset.
     for text in ("3.", "4."):
         a.send(text)
         room.until(lambda text=text: c.got.decode().endswith(text))
@@ -220,7 +220,7 @@ def test_r8_ipv6_works_and_names_keep_the_address_and_port(
 
 @pytest.fixture
 def two_addresses(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A name with an IPv6 and an IPv4 address, and one that is not here."""
+    """Resolve a name to an IPv6, an IPv4 and a foreign address."""
     family6, family4 = socket.AF_INET6, socket.AF_INET
     monkeypatch.setattr(
         socket,
@@ -258,7 +258,7 @@ def test_r8_a_free_port_is_free_on_every_address(two_addresses: str) -> None:
     with contextlib.ExitStack() as taken:
 
         class Unlucky(ChatServer):
-            """The port that its first address gets is taken on the other, at first."""
+            """The first port that one address gets is taken on the other address."""
 
             def listen(self, num: int) -> None:
                 super().listen(num)
@@ -294,7 +294,7 @@ def test_joining_and_leaving_cost_the_same_in_a_full_room() -> None:
 
     class Member(ChatSession):
         def __init__(self) -> None:
-            """It has no socket."""
+            """Make no socket."""
 
         def __eq__(self, other: object) -> bool:
             nonlocal compared

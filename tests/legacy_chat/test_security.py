@@ -1,4 +1,4 @@
-"""What clients send is passed on, and used for nothing else; README, Security."""
+"""Clients' data is forwarded, and used for nothing else; README, Security."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.legacy_chat.rooms import our_room
 from tests.support import ROOT
 
-# What would run, open or format something, if it were ever used so.
+# Texts that would run, open or format something if they were ever evaluated.
 TEXTS = (
     "{0.__class__.__mro__} {user} %s %(message)s %n",
     "__import__('pathlib').Path('made').touch()",
@@ -25,7 +25,7 @@ EVENTS = ("compile", "exec", "open", "import", "subprocess.Popen", "os.", "shuti
 
 
 class Audit:
-    """Counts events of the interpreter while it is on; its hook stays for ever."""
+    """Record the interpreter's audit events while on; the hook cannot be removed."""
 
     def __init__(self) -> None:
         self.is_on = False

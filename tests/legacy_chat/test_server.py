@@ -1,4 +1,4 @@
-"""The server beyond the tutorial's: its door, its pauses, its end, its subclasses."""
+"""The server beyond the tutorial's: listener, pauses, shutdown, subclasses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support import Peer, process, turn_once, turn_until
 
 @pytest.fixture(autouse=True)
 def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here depends on how long the server pauses, only on that it does."""
+    """Shorten the server's pause: the tests depend on the pause, not on its length."""
     monkeypatch.setattr("legacy_chat.doors.ACCEPT_PAUSE", 0.02)
 
 
@@ -134,14 +134,14 @@ def test_out_of_descriptors_is_logged_once_and_recovers(
         assert room.server.counters.refused["descriptors"] == 2
         a.close()
         room.until(lambda: not room.server.clients)
-        # Both of its ends have left a descriptor.
+        # Both ends of the closed connection have freed a descriptor.
         room.peers.append(Peer(room.server.socket.getsockname()))
         room.until(lambda: "accepting again" in caplog.messages)
         room.until(lambda: len(room.server.clients) == 1)
 
 
 def _count(server: ChatServer, method: str) -> list[Any]:
-    """Let the server keep account of the calls of one of its methods."""
+    """Return a list that records the calls of one of the server's methods."""
     calls: list[Any] = []
     original = getattr(server, method)
 
@@ -157,7 +157,7 @@ def _count(server: ChatServer, method: str) -> list[Any]:
 def test_any_failure_of_accept_is_survived(
     loop: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Injected: the kernel cannot be made to fail so without failing the test too."""
+    """Injected: the kernel cannot fail in these ways without failing the test too."""
 
     def fails() -> Any:
         raise OSError(number, os.strerror(number))

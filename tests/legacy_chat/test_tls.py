@@ -35,7 +35,7 @@ Join = Callable[..., SecurePeer]
 def secure_room(
     loop: str, context: ssl.SSLContext | None = None, **options: Any
 ) -> Iterator[tuple[Room, Join]]:
-    """A room over TLS, and what makes a peer that has entered it."""
+    """Run a room over TLS; yield it and a function that makes a peer in the room."""
     made: list[SecurePeer] = []
     context = context or secure.server_context()
     with our_room(loop, tls=context, **options) as room:
@@ -95,8 +95,8 @@ def test_messages_of_one_turn_are_one_send_per_client(loop: str) -> None:
             peer.step()
         turn_once(loop)
         until(loop, lambda: quiet.got.count(b"4.") == 100, *peers)
-        # All five have been read in the same turn, and each peer is sent to once: who
-        # spoke gets its echo with what the others said.
+        # One turn has read all five messages, and sends once to each peer: a sender
+        # gets its echo together with the others' messages.
         assert sends == [1] * 6
 
 
@@ -116,7 +116,7 @@ def test_client_in_its_handshake_is_not_in_the_room(any_loop: str) -> None:
 
 
 def test_client_that_reads_everything_is_never_slow(loop: str) -> None:
-    """More in each turn than one send."""
+    """Each turn queues more than one send."""
     with secure_room(loop, send_queue=400_000) as (room, join):
         quick = join()
         (session,) = room.server.clients

@@ -1,6 +1,6 @@
-"""However TCP cuts the bytes, the others read the same text: R2 and R3, for any input.
+"""The others read the same text for any segmentation: R2 and R3, for any input.
 
-No socket: a session whose ``push`` keeps what it is given.
+There is no socket: the session's ``push`` keeps the data.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Deaf(ChatSession):
         self.pushed.append(bytes(data))
 
     def close_when_done(self) -> None:
-        """It has no queue."""
+        """Do nothing: there is no queue."""
 
     def hear(self, *chunks: bytes) -> None:
         self.chunks += chunks
@@ -49,7 +49,7 @@ def room() -> tuple[Deaf, Deaf]:
 
 
 def said(listener: Deaf) -> str:
-    """What the listener heard, without the name in front of each message."""
+    """Return the text that the listener received, without the senders' names."""
     return b"".join(listener.pushed).decode().replace("用户a 说:", "")
 
 
