@@ -1,4 +1,4 @@
-"""What several tests of TLS begin with."""
+"""Fixtures of the TLS tests."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a TCP connection with small buffers."""
+    """The two ends of a TCP connection with small buffers."""
     with tcp_pair() as ends:
         yield ends

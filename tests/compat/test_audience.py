@@ -1,4 +1,4 @@
-"""What an audience is told is what each member would have been pushed."""
+"""An audience delivers what a push to each member would deliver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import ORIGINALS, OURS, in_a_turn, turn_once, turn_until
 
 
 class Member(compat.async_chat):
-    """One end of a socket pair; the test has the other."""
+    """A channel on one end of a socket pair; the test holds the other end."""
 
     ac_gather = True
 
@@ -31,13 +31,13 @@ class Member(compat.async_chat):
         self.set_terminator(None)
 
     def collect_incoming_data(self, data: bytes) -> None:
-        """Peers say nothing."""
+        """Ignore the data: peers send nothing."""
 
     def found_terminator(self) -> None:
-        """There is none."""
+        """Do nothing: there is no terminator."""
 
     def listen_to_it(self) -> None:
-        """Take what has arrived at the peer."""
+        """Receive the data that has arrived at the peer."""
         try:
             while data := self.peer.recv(1 << 20):
                 self.got += data
@@ -251,7 +251,7 @@ def audience_of(members: list[Member]) -> compat.Audience:
 
 
 def heard(members: list[Member]) -> list[bytes]:
-    """What has arrived at each by now."""
+    """Return the data that each peer has received so far."""
     for member in members:
         member.listen_to_it()
     return [bytes(member.got) for member in members]
@@ -319,7 +319,7 @@ def test_message_after_any_memoryview_arrives(
 
     in_a_turn(any_loop, speak)
     expected = [b" next", bytes(wide) + b" next"]
-    # One turn of grace for what was only queued.
+    # One more turn for data that was only queued.
     turn_once(any_loop, timeout=0)
     assert heard([speaker, other]) == expected
 
@@ -375,7 +375,7 @@ def test_partial_recipient_gets_its_part_once_after_a_fork(
         says(audience, members)
         child = os.fork()
         if child == 0:
-            # As a server does whose child goes on with the loop.
+            # As in a server whose child continues to run the loop.
             compat.loop(0, count=2, loop=loop)
             os._exit(0)
         os.waitpid(child, 0)
@@ -432,7 +432,7 @@ def test_own_push_counts_in_the_backlog_at_once(loop: str, make: Make) -> None:
 
 
 class PlainList(list[Any]):
-    """What an audience replaces: members that are pushed to, one by one."""
+    """What an audience replaces: a list whose members are pushed to one by one."""
 
     def add(self, member: Member) -> None:
         if member not in self:
@@ -537,7 +537,7 @@ def test_audience_delivers_as_a_push_to_each_member_would(name: str) -> None:
 def conversation(
     name: str, audience: Any, gather: bool, steps: list[Any]
 ) -> list[tuple[bytes, bool]]:
-    """What each member's peer gets, and whether it is told the end."""
+    """Return the data that each peer received, and whether it saw the end."""
     members = [Member() for _ in range(4)]
     for member in members:
         member.ac_gather = gather

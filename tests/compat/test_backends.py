@@ -1,7 +1,7 @@
-"""Default selectors that are not epoll: the same channels hear the same.
+"""Default selectors other than epoll: channels get the same events.
 
-Rule: what another system's selector does is played by one of this system's, changed in
-the one thing that the test is about.
+Rule: one of this system's selectors, changed in the tested detail, stands in for the
+selector of another system.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.compat.test_loops import Probe
 
 
 class Apart(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
-    """Reports reading and writing one by one, as kqueue does."""
+    """Report reading and writing separately, as kqueue does."""
 
     def select(self, timeout: float | None = None) -> Any:
         return [
@@ -35,9 +35,9 @@ class Apart(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
 
 
 class Choosy(selectors.SelectSelector):
-    """Refuses terminals and the like with EINVAL, as kqueue does on macOS.
+    """Refuse terminals and the like with EINVAL, as kqueue does on macOS.
 
-    And never reports the end of a regular file.
+    Never report the end of a regular file.
     """
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
@@ -57,24 +57,24 @@ OTHERS = [
 
 @pytest.fixture
 def default(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Let another class be the default selector."""
+    """Return a function that replaces the default selector."""
     return lambda kind: monkeypatch.setattr(selectors, "DefaultSelector", kind)
 
 
 @pytest.fixture(params=[Apart, *OTHERS])
 def other(request: pytest.FixtureRequest, default: Callable[[Any], None]) -> Any:
-    """Each default selector there may be."""
+    """Each possible default selector."""
     default(request.param)
     return request.param
 
 
 class File(asyncore.file_dispatcher):  # type: ignore[misc, name-defined]
-    """Reads to the end of a file."""
+    """A channel that reads to the end of a file."""
 
     def __init__(self, path: Any) -> None:
         fd = os.open(path, os.O_RDONLY)
         super().__init__(fd)
-        # It has made a duplicate.
+        # The channel has a duplicate.
         os.close(fd)
         self.got: list[bytes] = []
 

@@ -13,7 +13,7 @@ from tests.conformance import ORIGINALS, Report, Run, compare, find_tests, main
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    """All of it, on the Python that runs this suite."""
+    """The report of all runs on the Python that runs this suite."""
     tests = find_tests()
     if tests is None:
         pytest.skip(conformance.MISSING)
@@ -21,7 +21,7 @@ def report() -> Report:
 
 
 def ended(**ways: str) -> Run:
-    """A run in which tests ended so."""
+    """Return a run with these outcomes."""
     return Run(ways, {test: f"why {test}" for test in ways})
 
 

@@ -1,9 +1,9 @@
-"""A process that closes descriptors which it knows nothing of, as a daemon does.
+"""A process closes descriptors that it does not know, as a daemon does.
 
-Ours are among them. What stands under their numbers afterwards is the program's: we
-neither write to it nor read from it, do not close it, and go on with new ones.
+Ours are among them. The program then owns files under their numbers: we neither write
+to them, nor read from them, nor close them, and go on with new descriptors.
 
-Rule: each program runs in a process of its own, and every child is reaped by it.
+Rule: each program runs in its own process and reaps every child.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ OPENED = ("nothing", "files", "sockets")
 
 
 def assert_runs(source: str, *argv: str) -> None:
-    """It says that nothing of its own was touched, and ends without a word more."""
+    """Run the program; it must report its files untouched, and print nothing else."""
     source = PROGRAM + source + "print(untouched())\n"
     with process(sys.executable, "-c", source, *argv, cwd=ROOT) as program:
         assert (program.wait(), program.out, program.err) == (0, ["untouched"], [])

@@ -1,9 +1,10 @@
-"""A process that forks while a loop runs: two processes then, and neither in the way.
+"""A process forks while a loop runs: parent and child do not disturb each other.
 
 Rule 1: the forks are real, in a process that does nothing else and leads a group. Every
-child is reaped by its number; if the test fails, the group is killed.
-Rule 2: who serves is told apart by the answer: each has the number of its process.
-Rule 3: two threads never touch one session at a time; a handler waits for the other.
+child is reaped by its process id; if the test fails, the group is killed.
+Rule 2: each answer has the id of the process that sent it.
+Rule 3: two threads never use one session at the same time; a handler waits for the
+other thread.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="this system does not fork"
 )
 
-# A server that echoes lines, with its process's number; "!name" calls do_name first,
-# and a child has only the doors that it opens itself.
+# A server that echoes lines with its process id; "!name" calls do_name first. A child
+# has only the listeners that it opens itself.
 SERVER = """
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -113,7 +114,7 @@ except BaseException:
 os._exit(1)
 """
 
-# How a program may turn its channels.
+# Ways in which a program may run its channels.
 RUNS = {
     "loop": "",
     "count": """
@@ -140,7 +141,7 @@ def serve(map):
 """,
 }
 
-# How a child may let go of a channel that the parent keeps.
+# Ways in which a child may drop a channel that the parent keeps.
 LET_GO = {
     "close": "channel.close()",
     "del_channel": "channel.del_channel()",
@@ -149,7 +150,7 @@ LET_GO = {
     "the map": "channel._map.clear()",
 }
 
-# A child that touches a single channel of the parent's, and has a map of its own.
+# A child that drops a single channel of the parent's, and has its own map.
 LET_GO_OF_ONE = """
 def let_go(channel):
     if channel.{which}:
@@ -173,7 +174,7 @@ def do_close(session):
     tell("closed")
 """
 
-# How many wake-ups this process has taken, and before the fork its parent.
+# Count the wake-ups that this process has read, and its parent before the fork.
 THREADS = """
 wakes = []
 
@@ -209,7 +210,7 @@ def do_push(session):
     thread.join()
 """
 
-# Asks for something, then forks.
+# Schedules a callback, then forks.
 PENDING = """
 def told():
     tell("told", os.getpid())
@@ -226,7 +227,7 @@ def do_pending(session):
     return timer.pending
 """
 
-# By when it forks, a number below those of its waker is free.
+# At the fork, a number below those of its waker is free.
 SIGNALS = """
 spare = os.open(os.devnull, os.O_RDONLY)
 
@@ -254,7 +255,7 @@ def run():
         compat.loop(3600, loop=sys.argv[1])
 """
 
-# When it forks, nothing can be opened any more.
+# At the fork, no descriptor can be opened any more.
 FULL = """
 import resource
 
@@ -271,7 +272,7 @@ def fork_full(fork=os.fork):
 os.fork = fork_full
 """
 
-# A second loop: a thread, a map and a door of its own.
+# A second loop: its own thread, map and listener.
 BESIDE = """
 beside = {}
 Server("beside", beside)
@@ -285,7 +286,7 @@ def do_is_turned(session):
     return compat.is_turned(beside)
 """
 
-# A child that turns, in the thread that it has, what the other thread turned.
+# A child that runs, in its only thread, the map that the other thread ran.
 TAKE_OVER = """
 def serve(map):
     listener, session, *others = beside.values()
@@ -298,7 +299,7 @@ def serve(map):
 
 
 class Server:
-    """The process under test, the child that it has forked, and a peer of each."""
+    """The process under test, its forked child, and a peer of each."""
 
     def __init__(self, program: Process) -> None:
         self.program = program
@@ -309,24 +310,24 @@ class Server:
         return Peer(("127.0.0.1", int(port)))
 
     def ask(self, line: str, peer: Peer | None = None) -> str:
-        """Send a line; return what is said in answer."""
+        """Send a line; return the answer."""
         peer = peer or self.peer
         peer.got = b""
         peer.send(f"{line}\n")
         return peer.wait_for("\n").decode().rstrip("\n")
 
     def answer(self, line: str, peer: Peer | None = None) -> str:
-        """Send a line that is the parent's to answer; return its answer."""
+        """Send a line that the parent must answer; return its answer."""
         pid, _, answer = self.ask(line, peer).partition(" says ")
         assert int(pid) == self.program.pid
         return answer
 
     def fork(self, how: str = "!fork", peer: Peer | None = None) -> int:
-        """Let it fork; return the child's number."""
+        """Make the process fork; return the child's process id."""
         return int(self.answer(how, peer))
 
     def reap(self, child: int, peer: Peer | None = None) -> None:
-        """Let the child end; till then it hears nothing of what is the parent's."""
+        """End the child; until then it must receive none of the parent's data."""
         ours, theirs = peer or self.peer, self.visit(child)
         ours.got = b""
         ours.send("!reap\n")
@@ -359,13 +360,13 @@ def server(loop: str, more: str = "") -> Iterator[Server]:
 
 
 def assert_serves(parent: Server, door: str = "port", peer: Peer | None = None) -> None:
-    """The parent an old client and a new one."""
+    """Check that the parent serves an old and a new client."""
     assert parent.answer("old", peer) == "old"
     assert parent.answer("new", parent.visit(parent.program.pid, door)) == "new"
 
 
 def assert_both_serve(parent: Server, child: int) -> None:
-    """The parent its old client and a new one, the child clients of its own."""
+    """Check that the parent serves an old and a new client, and the child its own."""
     pid = parent.program.pid
     theirs = [parent.visit(child), parent.visit(child)]
     ours = [parent.peer, parent.visit(pid)]
@@ -385,7 +386,7 @@ def test_parent_and_child_go_on_serving(run: str, loop: str) -> None:
         assert_serves(parent)
 
 
-# What a child lets go of.
+# Channels that a child drops.
 
 
 @pytest.mark.parametrize("how", LET_GO)
@@ -414,14 +415,14 @@ def test_child_that_drops_one_channel_disturbs_no_other(
 
 
 def test_data_for_a_closed_session_reaches_no_new_session(loop: str) -> None:
-    """Closed in the parent, it stays open in the child, and reports in both."""
+    """A session closed in the parent stays open in the child, and reports in both."""
     with server(loop, KEEP_OPEN + CLOSE) as parent:
         old = parent.visit(parent.program.pid)
         assert parent.answer("hi", old) == "hi"
         child = parent.fork()
         old.send("!close\n")
         parent.program.wait_for("^closed$")
-        # Its number is the newcomer's now.
+        # The new session has the closed session's number now.
         new = parent.visit(parent.program.pid)
         assert parent.answer("new", new) == "new"
         old.send("who hears this?\n")
@@ -432,7 +433,7 @@ def test_data_for_a_closed_session_reaches_no_new_session(loop: str) -> None:
         assert_serves(parent, peer=new)
 
 
-# What another thread asks for.
+# Callbacks from another thread.
 
 
 @pytest.mark.parametrize("who", ["child", "parent"])
@@ -466,7 +467,7 @@ def test_child_without_free_descriptors_has_its_own_waker(loop: str) -> None:
 
 
 def test_a_child_forked_in_the_wait_is_woken(loop: str) -> None:
-    """By a signal handler: select() goes on waiting for the numbers it was given."""
+    """A signal handler forks: select() goes on waiting for its old numbers."""
     with server(loop, KEEP_OPEN + THREADS + SIGNALS) as parent:
         parent.answer("!fork_in_the_wait")
         child = int(parent.program.wait_for(r"^told (\d+)$")[1])
@@ -475,7 +476,7 @@ def test_a_child_forked_in_the_wait_is_woken(loop: str) -> None:
 
 
 def test_signal_to_a_child_reaches_only_the_child(loop: str) -> None:
-    """Signals are written to a number: it must be the waker's, and no session's."""
+    """Python writes signals to a number, which must be the waker's, not a session's."""
     with server(loop, KEEP_OPEN + SIGNALS) as parent:
         child = parent.fork()
         theirs = [parent.visit(child) for _ in range(3)]
@@ -489,12 +490,12 @@ def test_signal_to_a_child_reaches_only_the_child(loop: str) -> None:
         assert f"told {parent.program.pid}" not in parent.program.out
 
 
-# Other threads that turn loops.
+# Other threads that run loops.
 
 
 @pytest.mark.parametrize("forker", ["port", "beside"])
 def test_fork_while_another_thread_runs_a_loop(forker: str, loop: str) -> None:
-    """The child has the forking thread's, the parent goes on with both."""
+    """The child has the forking thread's loop; the parent goes on with both."""
     with server(loop, BESIDE) as parent:
         pid = parent.program.pid
         peers = {door: parent.visit(pid, door) for door in ("port", "beside")}
@@ -521,11 +522,11 @@ def test_thread_lost_in_a_fork_runs_no_loop_in_the_child(loop: str) -> None:
 
 
 def test_child_runs_the_map_of_another_thread_of_its_parent(loop: str) -> None:
-    """And is woken by what a channel would have announced to the loop that is gone."""
+    """And a channel's announcement wakes it, not the loop that is gone."""
     with server(loop, BESIDE + THREADS + TAKE_OVER) as parent:
         peer = parent.visit(parent.program.pid, "beside")
         assert parent.answer("hi", peer) == "hi"
-        # So that the thread is done with the first session when the other one forks.
+        # The thread must be done with the first session when the other one forks.
         assert_serves(parent, "beside", parent.visit(parent.program.pid, "beside"))
         child = parent.fork()
         parent.program.wait_for(f"^closes {child}$")
@@ -533,7 +534,7 @@ def test_child_runs_the_map_of_another_thread_of_its_parent(loop: str) -> None:
         assert_serves(parent, "beside", peer)
 
 
-# What is pending at the fork.
+# Callbacks that are pending at the fork.
 
 
 @pytest.mark.parametrize(

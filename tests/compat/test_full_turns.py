@@ -19,7 +19,7 @@ READ = 65_536
 
 
 class Group:
-    """Channels whose reads an audience limits; what they read, it gets three times."""
+    """Channels whose reads an audience limits; it gets their data three times."""
 
     def __init__(self, loop: str, size: int) -> None:
         self.loop = loop
@@ -61,7 +61,7 @@ class Channel(compat.async_chat):
         self.group.audience.push(data * 3, but=self)
 
     def found_terminator(self) -> None:
-        """There is none."""
+        """Do nothing: there is no terminator."""
 
     def give(self, size: int) -> None:
         self.peer.sendall(b"x" * size)
@@ -155,7 +155,7 @@ def test_newcomers_do_not_make_a_round_last(loop: str, groups: list[Group]) -> N
 def test_reader_of_a_round_is_read_again_once_the_others_were(
     loop: str, groups: list[Group]
 ) -> None:
-    """Also if those that were refused are gone before they are read."""
+    """Also if the refused channels are gone before they are read."""
     group = make(groups, loop, 3)
     for channel in group.channels:
         channel.give(3 * READ)
@@ -167,7 +167,7 @@ def test_reader_of_a_round_is_read_again_once_the_others_were(
 
 
 def test_original_loops_read_every_channel(groups: list[Group]) -> None:
-    """They end no turn, so there is no next one to wait for."""
+    """The original loops end no turn, so there is no next turn to wait for."""
     group = make(groups, "asyncore.poll", 3)
     for channel in group.channels:
         channel.give(READ)

@@ -1,4 +1,4 @@
-"""The lessons: what they claim is so, on every loop; and a claim can fail."""
+"""The lessons: their claims hold on every loop, and a claim can fail."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CHINESE = re.compile("[\u4e00-\u9fff]")
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Scene]]:
-    """A lesson, played once on each loop."""
+    """Return a function that plays a lesson once on each loop."""
     done: dict[tuple[int, str], list[Scene]] = {}
     folder = tmp_path_factory.mktemp("lessons")
 
@@ -161,7 +161,7 @@ def test_actors_are_listed_with_commas_and_a_conjunction(played: Any) -> None:
     assert "（聊天室里有丙、丁、戊）" in Show("zh", 80).scene(played(9, "select")[-1])
 
 
-# A claim can fail: with one thing changed in the code that a lesson is about, it does.
+# A claim can fail: one change in the code of a lesson makes it fail.
 
 CHANGES: dict[str, tuple[int, Any, str, Any]] = {
     "nothing is held back": (2, asynchat, "find_prefix_at_end", lambda *_: 0),
@@ -341,7 +341,7 @@ def test_two_peers_never_have_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
     ports: list[int] = []
 
     class Again(socket.socket):
-        """What the system gives a port to, if that could be another room's peer's."""
+        """A socket class that can get the port of another room's peer."""
 
         def bind(self, address: Any) -> None:
             self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -493,7 +493,7 @@ def test_lesson_shows_the_code_of_the_waiter_that_serves(played: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def no_language(monkeypatch: pytest.MonkeyPatch) -> None:
-    """English, wherever the tests run."""
+    """Set English, independent of the environment."""
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG", "COMPAT_LOOP"):
         monkeypatch.delenv(name, raising=False)
 
@@ -629,7 +629,7 @@ def test_shown_trace_begins_at_the_step_and_ends_with_a_turn(
     assert named.startswith("Ann is ")
     assert told[0].startswith(begins)
     assert cli.TRACE_LINES // 2 <= len(told) <= cli.TRACE_LINES
-    # In the place of turns that look alike is a line that counts them.
+    # A line with a count replaces turns that look alike.
     left = iter(whole)
     assert all(line in left for line in told if not line.startswith("… "))
     assert (next(left)[: len(next_begins)], empty) == (next_begins, "")
@@ -769,7 +769,7 @@ def test_at_a_terminal_the_answer_waits_for_a_key(key: bytes) -> None:
         shown = b"".join(read_until(terminal, ANSWER.encode()))
         assert b"Back in the first kind of room" in shown
         assert b"It was in the same read" not in shown
-        # An arrow, and a letter: neither is a key to go on.
+        # An arrow key and a letter: neither continues the lesson.
         os.write(terminal, b"\x1b[Bx" + key)
         answer = b"".join(read_until(terminal, b"Next: legacy-chat lesson 4"))
         assert answer.startswith(erased(ANSWER))
@@ -867,7 +867,7 @@ def test_without_pauses_a_terminal_gets_all_at_once() -> None:
 
 @contextlib.contextmanager
 def at_a_terminal(*argv: str, rows: int, columns: int = 110) -> Iterator[int]:
-    """The other side of a terminal in which a lesson runs; it has to end well."""
+    """Run a lesson in a terminal; yield the other side; check the exit status."""
     pty = pytest.importorskip("pty")
     pid, terminal = pty.fork()
     if pid == 0:
@@ -888,13 +888,13 @@ def at_a_terminal(*argv: str, rows: int, columns: int = 110) -> Iterator[int]:
 
 
 def without_figures(told: bytes) -> list[list[str]]:
-    """Its words, without numbers, which are others each time."""
+    """Return the words without numbers, which differ each time."""
     lines = told.decode().splitlines()
     return [re.sub(r"[0-9.,]+ ?(µs|ms)?", "", line).split() for line in lines if line]
 
 
 def read_until(terminal: int, wanted: bytes) -> Iterator[bytes]:
-    """What is written to a terminal, up to that, or its end."""
+    """Return what the terminal receives up to that text, or to the end."""
     seen = b""
     while wanted not in seen:
         try:
@@ -909,7 +909,7 @@ def read_until(terminal: int, wanted: bytes) -> Iterator[bytes]:
 
 
 def read_screen(terminal: int) -> bytes:
-    """What is written to a terminal, up to a prompt, or its end."""
+    """Return what the terminal receives up to a prompt, or to the end."""
     seen = b""
     while not seen.endswith((GO_ON.encode(), ANSWER.encode())):
         try:
@@ -923,7 +923,7 @@ def read_screen(terminal: int) -> bytes:
 
 
 def is_found_out(number: int, loop: str, trace: Path) -> bool:
-    """Does a claim of that lesson fail, or the scenario itself?"""
+    """Return whether a claim of that lesson fails, or its scenario."""
     try:
         scenes = play(LESSONS[number - 1], loop, trace)
     except StageError:
@@ -932,17 +932,17 @@ def is_found_out(number: int, loop: str, trace: Path) -> bool:
 
 
 def said_in_lessons() -> Iterator[Text]:
-    """All paragraphs of all lessons."""
+    """Return all paragraphs of all lessons."""
     return (text for lesson in LESSONS for text in texts_of(lesson))
 
 
 def excerpts_of(lesson: Lesson) -> Iterator[Excerpt]:
-    """All code that it shows."""
+    """Return all code that the lesson shows."""
     return (each for step in (*lesson.steps, lesson.answer) for each in step.code)
 
 
 def texts_of(lesson: Lesson) -> Iterator[Text]:
-    """All that is said in it."""
+    """Return all texts of the lesson."""
     yield from (lesson.title, lesson.begins, lesson.question, lesson.ends)
     for step in (*lesson.steps, lesson.answer):
         yield step.text
@@ -950,6 +950,6 @@ def texts_of(lesson: Lesson) -> Iterator[Text]:
 
 
 def count_descriptors() -> int:
-    """Of this process, where the system tells."""
+    """Return the number of this process's descriptors, where the system has it."""
     folder = Path("/proc/self/fd")
     return len(list(folder.iterdir())) if folder.is_dir() else 0

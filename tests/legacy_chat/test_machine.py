@@ -1,18 +1,18 @@
-"""Whatever clients do, who behaves gets every byte that the model of the room says.
+"""A client that keeps reading receives every byte that the room's model predicts.
 
-Hypothesis plays rooms on each loop: clients come, say any bytes in any cuts, stop
-reading, take a little, read again, close one half, reset, vanish. After each step a
-fence is said, so that a byte too many is seen as well as one that is missing.
+Hypothesis plays rooms on each loop: clients connect, send any bytes in any cuts, stop
+reading, read a little, read again, close one half, reset, vanish. A fence message
+follows each step, so that the test detects superfluous bytes as well as missing ones.
 
-Rule 1: the server turns in the test's own thread, and only until what has to arrive has
+Rule 1: the server runs in the test's own thread, and only until all expected data has
 arrived. Over the loopback that is at once.
-Rule 2: each segment has been read before the next is sent, so that the test knows what
-one read returns, and in which order; also of one that nobody is told of.
-Rule 3: when exactly the kernel takes no more for a client that does not read, is the
-kernel's, so no choice of Hypothesis's depends on what has happened. A step that nobody
-is there for does nothing.
+Rule 2: each segment is read before the next is sent, so that the test knows the content
+and the order of the reads, even of a read that is not broadcast.
+Rule 3: the kernel decides when it accepts no more data for a client that does not read,
+so no choice of Hypothesis depends on earlier results. A step without a suitable client
+does nothing.
 
-LEGACY_CHAT_EXAMPLES=300 in the environment plays so many rooms, other ones each time.
+LEGACY_CHAT_EXAMPLES=300 in the environment plays 300 rooms, different ones each time.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ VARIABLE = "LEGACY_CHAT_EXAMPLES"
 EXAMPLES = int(os.environ.get(VARIABLE, "15"))
 STEPS = 20
 
-# Clients at a time, the witness not counted.
+# Concurrent clients, without the witness.
 MOST_CLIENTS = 5
 
-# Bytes that may wait for a client; and that the kernel keeps for one, about.
+# Bytes that may be queued for a client; and that the kernel buffers for one, about.
 SEND_QUEUE = 25_000
 NARROW = 8192
 
@@ -73,12 +73,12 @@ LONG = st.sampled_from((b"x" * 3000, "你".encode() * 3000, b"\xff" * 5000))
 LOUD = b"x" * 60_000
 SIPS = st.sampled_from((2000, 10_000, 30_000))
 LENGTHS = st.lists(st.integers(1, 9), max_size=4)
-# Which of those that can do it.
+# Which of the clients that can do the step.
 WHO = st.integers(0, MOST_CLIENTS)
 
 
 class Watched(ChatServer):
-    """A server that remembers why sessions ended, and what they had not taken."""
+    """A server that records why sessions ended, and their unsent bytes."""
 
     def __init__(self, terminator: bytes) -> None:
         self.reasons: dict[ChatSession, str] = {}
@@ -96,12 +96,12 @@ class Watched(ChatServer):
 
 
 class Client:
-    """One client, and what the model says of it.
+    """One client, and the model's state of it.
 
     Attributes:
-        owed: every byte that is to come to it, from the first.
-        listens: is it reading?
-        stays: has it not left yet, one way or another?
+        owed: every byte that it must receive, from the first.
+        listens: whether it reads.
+        stays: whether it has not left in any way.
     """
 
     def __init__(self, peer: Peer, session: ChatSession, terminator: bytes) -> None:
@@ -117,14 +117,14 @@ class Client:
 
     @property
     def is_settled(self) -> bool:
-        """Has it ended, or all that it is owed, or something that it is not?"""
+        """Whether it has ended, has all bytes that it is owed, or has wrong bytes."""
         if self.stays and not self.missing:
             return True
         return self.peer.ended or not self.owed.startswith(self.peer.got)
 
     @property
     def leaves_with(self) -> str:
-        """The reason of one that has left, and takes all that is queued for it."""
+        """Return the reason of a client that left and receives its whole queue."""
         return "out" if self.speaker.left else "eof"
 
 
@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
     """A room on a loop, and its model.
 
     Attributes:
-        loop: its name.
+        loop: the loop's name.
     """
 
     loop: str
@@ -141,7 +141,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.clients: list[Client] = []
         self.fences = 0
-        # Bytes, the most that one turn has queued for somebody.
+        # Bytes: the maximum that one turn has queued for a client.
         self.most = 0
         self.until_closed = contextlib.ExitStack()
 
@@ -155,10 +155,10 @@ class Machine(RuleBasedStateMachine):
         self.witness = self.let_in()
         self.let_in()
         self.stop_reading(self.let_in())
-        # The loop has opened what it needs by now. Each client has two of them.
+        # The loop has opened its own descriptors before this. Each client has two.
         self.descriptors = open_descriptors() - 2 * len(self.clients)
 
-    # What clients do.
+    # The clients' steps.
 
     @rule(listens=st.booleans())
     def enters(self, listens: bool) -> None:
@@ -181,7 +181,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=WHO, times=st.integers(2, 9), size=SIPS)
     def says_much_and_takes_a_little(self, who: int, times: int, size: int) -> None:
-        """So that each turn sends something of what earlier ones have queued."""
+        """Make each turn send a part of the data that earlier turns have queued."""
         deaf = [each for each in self.present() if not each.listens]
         for client in one_of(deaf, who):
             for _ in range(times):
@@ -211,7 +211,7 @@ class Machine(RuleBasedStateMachine):
             left = () if resets and client.stays else ("eof", "out")
             self.ends(client, (*left, "reset", "slow"))
 
-    # What must be true after each of these.
+    # Invariants after each step.
 
     @invariant()
     def holds(self) -> None:
@@ -256,7 +256,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def longest(self) -> int:
-        """Bytes that may wait: as many as are allowed, or one turn's, and another's."""
+        """Return the most queued bytes: the limit or one turn's, and one more turn's."""
         return max(SEND_QUEUE, self.most) + self.most
 
     def no_descriptor_is_left_open(self) -> None:
@@ -273,7 +273,7 @@ class Machine(RuleBasedStateMachine):
                 assert self.server.clients == []
                 assert open_descriptors() == self.descriptors
 
-    # How it is done.
+    # Helpers.
 
     def let_in(self) -> Client:
         sock = socket.socket()
@@ -288,7 +288,7 @@ class Machine(RuleBasedStateMachine):
         return client
 
     def say(self, client: Client, segment: bytes) -> None:
-        """Send it, and let the room say what the model says."""
+        """Send *data*, and expect the output that the model predicts."""
         client.peer.send(segment)
         heard = client.speaker.says(segment)
         client.owed += heard.echo
@@ -307,9 +307,9 @@ class Machine(RuleBasedStateMachine):
                 self.say(client, segment)
 
     def arrives(self) -> None:
-        """Turn the loop until everybody who listens has what it is owed.
+        """Run the loop until each client that reads has all bytes that it is owed.
 
-        Whoever gets something else need not be waited for.
+        The wait ends for a client with wrong bytes.
         """
         listening = [each for each in self.clients if each.listens]
         self.room.until(lambda: all(each.is_settled for each in listening))
@@ -317,7 +317,7 @@ class Machine(RuleBasedStateMachine):
             assert client.owed.startswith(client.peer.got)
 
     def ends(self, client: Client, reasons: tuple[str, ...]) -> None:
-        """Turn the loop until a client that is gone is gone for the server too."""
+        """Run the loop until the server has noticed that a client is gone."""
         self.room.until(lambda: not self.is_open(client))
         assert self.reason(client) in reasons
         self.forget(client)
@@ -349,15 +349,15 @@ class Machine(RuleBasedStateMachine):
         self.room.until(lambda: client.session not in self.server.clients)
 
     def others(self) -> list[Client]:
-        """All but the witness."""
+        """Return all clients but the witness."""
         return self.clients[1:]
 
     def present(self) -> list[Client]:
-        """Those of them who can say something."""
+        """Return the other clients that can send."""
         return [each for each in self.others() if each.stays and self.is_open(each)]
 
     def reason(self, client: Client) -> str:
-        """Why the server has closed it; "" if it has not."""
+        """Return why the server has closed the client; "" if it has not."""
         return self.server.reasons.get(client.session, "")
 
     def is_open(self, client: Client) -> bool:
@@ -365,18 +365,18 @@ class Machine(RuleBasedStateMachine):
 
 
 def one_of(clients: list[Client], who: int) -> list[Client]:
-    """One of them, or none if there is none."""
+    """Return one of them, or nothing if there is none."""
     return [clients[who % len(clients)]] if clients else []
 
 
 def take(peer: Peer, size: int) -> None:
-    """Let it take so much at most, if it has not been closed."""
+    """Receive at most that much, unless the peer was closed."""
     with contextlib.suppress(BlockingIOError, ConnectionResetError):
         peer.got += peer.sock.recv(size, socket.MSG_DONTWAIT)
 
 
 def is_read(client: Client) -> bool:
-    """Has the server taken all that the client has sent?"""
+    """Return whether the server has read all data of the client."""
     try:
         return not client.session.socket.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
@@ -389,7 +389,7 @@ def open_descriptors() -> int:
 
 @pytest.mark.timeout(120 + 2 * EXAMPLES)
 def test_state_machine_agrees_with_the_model(loop: str) -> None:
-    # What an earlier test has left open is closed now, and not while they are counted.
+    # Close now what an earlier test left open, not while descriptors are counted.
     gc.collect()
     options: dict[str, Any] = {"derandomize": True, "phases": [Phase.generate]}
     if VARIABLE in os.environ:
