@@ -27,7 +27,7 @@ from tests.support import (
 
 
 class Gatherer(compat.async_chat):
-    """One end of a socket pair; the test has the other."""
+    """A channel on one end of a socket pair; the test holds the other end."""
 
     ac_gather = True
 
@@ -49,7 +49,7 @@ class Gatherer(compat.async_chat):
             self.on_read(self)
 
     def found_terminator(self) -> None:
-        """There is none."""
+        """Do nothing: there is no terminator."""
 
     def send(self, data: Any) -> int:
         self.sends.append(len(data))
@@ -60,11 +60,11 @@ class Gatherer(compat.async_chat):
         self.close()
 
     def wake(self) -> None:
-        """Let it be called in the next turn."""
+        """Make the channel readable in the next turn."""
         self.peer.sendall(b"!")
 
     def got(self) -> bytes:
-        """What has arrived by now."""
+        """Return the data that has arrived so far."""
         self.peer.setblocking(False)
         try:
             return self.peer.recv(1 << 20)
@@ -72,7 +72,7 @@ class Gatherer(compat.async_chat):
             return b""
 
     def rest(self) -> bytes:
-        """Everything until the end."""
+        """Return all data until the end."""
         self.peer.settimeout(10)
         return b"".join(iter(lambda: self.peer.recv(1 << 20), b""))
 
@@ -96,7 +96,7 @@ Make = Callable[..., Gatherer]
 
 
 class Producer:
-    """Gives its pieces, one at each call."""
+    """A producer that returns one piece at each call."""
 
     def __init__(self, *pieces: bytes) -> None:
         self.left = list(pieces)
@@ -105,8 +105,8 @@ class Producer:
         return self.left.pop(0) if self.left else b""
 
 
-# More than one send's worth, by ac_out_buffer_size or because a producer is no bytes;
-# and what the original has sent of it when the last push is over.
+# More data than one send takes, by ac_out_buffer_size or because a producer is no
+# bytes; and the part that the original has sent when the last push returns.
 MORE_THAN_A_SEND: dict[str, tuple[Callable[[Gatherer], object], bytes]] = {
     "two pushes": (
         lambda channel: (channel.push(b"1" * 40_000), channel.push(b"2" * 40_000)),
@@ -124,7 +124,7 @@ more_than_a_send = pytest.mark.parametrize("what", MORE_THAN_A_SEND)
 
 
 def loopback() -> tuple[socket.socket, socket.socket]:
-    """A connected pair over TCP, which a peer can reset."""
+    """Return a connected pair over TCP, which a peer can reset."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         peer = socket.create_connection(listener.getsockname())
         return listener.accept()[0], peer
@@ -350,7 +350,7 @@ TOLD_TWICE = ("asyncore.poll2", "poll")
 
 
 class Left(Gatherer):
-    """Counts how often it is told that its peer is gone."""
+    """A channel that counts how often handle_close is called."""
 
     closed = 0
 
@@ -368,7 +368,7 @@ def test_only_the_vanished_peer_is_closed_at_the_turns_end(
     assert isinstance(gone, Left)
 
     def push() -> None:
-        # Closed with something unread, a TCP peer resets.
+        # A TCP peer that closes with unread data resets.
         gone.send(b"unread")
         gone.peer.close()
         for channel in (first, gone, last):
@@ -569,7 +569,7 @@ def test_fork_in_a_handler_sends_pushes_once(
 class Interruption:
     """For sys.settrace: another thread pushes b"!" at that line of the module.
 
-    The line goes on when the push is over, or waits for the lock of the queues.
+    The line continues when the push has returned, or waits for the lock of the queues.
     """
 
     def __init__(self, channel: Gatherer, line: int, lock: WatchedLock) -> None:
@@ -618,14 +618,14 @@ def test_push_from_a_thread_at_any_line_of_the_flush_arrives(
         got, errors = channel.got(), channel.errors
         channel.close()
         if interruption.left > 0:
-            # There are not so many lines.
+            # The flush has fewer lines.
             break
         came.append((got, errors))
     assert set(came) == {(b"x" * pieces + b"!", 0)}
 
 
 class Choppy(Gatherer):
-    """Its socket takes no more at each send than the cuts say; then everything."""
+    """Its socket takes as many bytes at each send as *cuts* has; then everything."""
 
     def __init__(self, gather: bool, piece: int, cuts: list[int]) -> None:
         super().__init__()
@@ -713,7 +713,7 @@ def test_peer_gets_the_same_bytes_with_and_without_gathering(name: str) -> None:
 
 
 class Limited(Gatherer):
-    """Counts how often too much waits for its peer."""
+    """A channel that counts the calls of handle_backlog."""
 
     ac_backlog_limit = 100_000
     too_much = 0
@@ -774,7 +774,7 @@ def test_data_of_a_single_turn_does_not_call_handle_backlog(
 def test_backlog_grows_although_the_peer_reads_in_each_turn(
     loop: str, make: Make
 ) -> None:
-    """So each turn makes an attempt before its end, after it has queued more."""
+    """Each turn sends a part before its end, after it has queued more."""
     channel = make(lambda channel: channel.push(b"x" * 30_000), kind=Limited)
     assert isinstance(channel, Limited)
     channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -795,7 +795,7 @@ def test_two_pushes_in_a_single_turn_do_not_call_handle_backlog(
     def add(channel: Gatherer) -> None:
         for _ in range(2):
             channel.push(b"x" * 300_000)
-            # Before it sends, it writes what waits for the end of the turn.
+            # send() first writes the data that waits for the end of the turn.
             channel.send(b"x")
 
     channel = make(add, kind=Limited)

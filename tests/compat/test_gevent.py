@@ -1,8 +1,8 @@
-"""A process that gevent has patched: the room serves greenlets beside it.
+"""In a process that gevent has patched, the room serves greenlets.
 
-Rule 1: gevent patches a whole process, so each test runs one of its own.
-Rule 2: a loop that held up the thread would hold up its own clients: they are greenlets
-of the same thread, and the loop waits with a timeout that no test lives to see.
+Rule 1: gevent patches a whole process, so each test runs its own process.
+Rule 2: a loop that blocked the thread would block its own clients: they are greenlets
+of the same thread, and the loop's timeout is longer than any test.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def test_two_greenlets_turn_a_room_each(begin: str, loop: str) -> None:
 
 
 def run(source: str, loop: str) -> list[str]:
-    """What a program printed that ended as it should."""
+    """Run a program, which must exit with status 0; return its output."""
     with process(sys.executable, "-c", source, loop, cwd=ROOT) as program:
         status = program.wait()
     assert (status, program.err) == (0, [])

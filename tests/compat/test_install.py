@@ -1,11 +1,11 @@
-"""Installing into the originals: what a program does with them, it may go on doing.
+"""Installing into the originals: programs may use these as before.
 
-A habit is played twice, on the originals and on an installed loop, and has to give the
-same both times.
+Each habit of programs is played twice, on the originals and on an installed loop, and
+must have the same result.
 
-Beyond reach: a program that has taken a function of asyncore for itself before
-(``from asyncore import poll``) keeps that function. One that has taken ``loop`` so is
-reached all the same, because ``loop`` looks ``poll`` up in the module.
+Out of reach: a program that imported a function of asyncore before
+(``from asyncore import poll``) keeps that function. ``from asyncore import loop`` works
+nevertheless, because ``loop`` looks ``poll`` up in the module.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PARTS = [
     (asynchat, "async_chat"),
 ]
 
-# Plays a program on the originals and on an installed loop; what both times came of it.
+# Plays a program on the originals and on an installed loop; returns the common result.
 Same = Callable[[Callable[[pytest.MonkeyPatch], Any]], Any]
 
 each_part = pytest.mark.parametrize(
@@ -47,7 +47,7 @@ each_part = pytest.mark.parametrize(
 
 
 class Line(asyncore.dispatcher):
-    """Hears what its peer says, and closes when that has ended."""
+    """A channel that collects its peer's data, and closes at the end."""
 
     def __init__(self, *said: bytes, map: Any = None) -> None:
         ours, self.peer = socket.socketpair()
@@ -78,7 +78,7 @@ class Line(asyncore.dispatcher):
 
 
 class Answers:
-    """What a chat session does here: answer each line in capitals, end after "end"."""
+    """A chat session's handlers: answer each line in capitals, close after "end"."""
 
     line = b""
 
@@ -118,7 +118,7 @@ def same(loop: str) -> Same:
 
 @pytest.fixture
 def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the loops that are entered from now on."""
+    """Return a list of the loops that are entered from now on, by name."""
     names: list[str] = []
 
     def noted(name: str, enter: Callable[..., Any]) -> Callable[..., Any]:
@@ -291,7 +291,7 @@ def test_each_thread_turns_a_map_of_its_own(loop: str) -> None:
     assert [line.heard for line in lines] == [[b"a", b"b"]] * 4
 
 
-# What a program has put there
+# Replacements of a program
 
 
 @each_part
@@ -338,7 +338,7 @@ def test_original_restored_by_a_program_is_replaced_again(loop: str) -> None:
 
 
 def wrap_poll(patch: pytest.MonkeyPatch, turns: list[float]) -> None:
-    """The old way to look over asyncore's shoulder."""
+    """Wrap asyncore's poll, as programs do to observe the loop."""
     wrapped = asyncore.poll
 
     def mine(timeout: float = 0.0, map: Any = None) -> None:
@@ -585,7 +585,7 @@ def test_replaced_dispatch_function_is_called_as_before(
 
 
 def idle_turns() -> None:
-    """Turns in which no channel wants anything."""
+    """Run turns in which no channel has interest."""
     line = Line()
     line.readable = lambda: False
     asyncore.loop(0.002, count=2)
@@ -614,7 +614,7 @@ def test_patched_time_sleep_sleeps_in_an_idle_turn(same: Same) -> None:
 
 
 def test_loop_falls_back_when_the_process_loses_poll(same: Same) -> None:
-    """As with eventlet, which takes it away."""
+    """As with eventlet, which removes poll."""
 
     def program(patch: pytest.MonkeyPatch) -> Any:
         patch.delattr(select, "poll")
@@ -786,7 +786,7 @@ ANSWER = b"HELLOEND"
 
 
 def converse(kind: Any) -> bytes:
-    """What a peer gets from a session of this class that asyncore.loop() turns."""
+    """Return a peer's data from a session of this class that asyncore.loop() runs."""
     ours, peer = socket.socketpair()
     with peer:
         session = kind(ours)
@@ -797,7 +797,7 @@ def converse(kind: Any) -> bytes:
 
 
 class DerivedBefore(Answers, asynchat.async_chat):
-    """Calls its base class by super(), or not at all."""
+    """A class that calls its base class by super(), or not at all."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
@@ -807,7 +807,7 @@ class DerivedBefore(Answers, asynchat.async_chat):
 
 
 class DerivedByModuleName(Answers, asynchat.async_chat):
-    """Calls its base class by the name in the module: once installed, that is ours."""
+    """A class that calls its base by the name in the module: ours, once installed."""
 
     def __init__(self, sock: Any) -> None:
         asynchat.async_chat.__init__(self, sock)
@@ -823,7 +823,7 @@ class DerivedByModuleName(Answers, asynchat.async_chat):
 
 
 class DerivedByImportedName(Answers, early_async_chat):
-    """Calls its base class by a name of its own."""
+    """A class that calls its base class by an imported name."""
 
     def __init__(self, sock: Any) -> None:
         early_async_chat.__init__(self, sock)
@@ -833,7 +833,7 @@ class DerivedByImportedName(Answers, early_async_chat):
 
 
 class DerivedWithAnotherMetaclass(Answers, asynchat.async_chat, abc.ABC):
-    """Has a metaclass of its own."""
+    """A class with its own metaclass."""
 
 
 DERIVED = [
@@ -869,7 +869,7 @@ def test_channel_made_before_install_works_while_installed(
 
 @each_derived
 def test_channel_made_before_is_no_instance_of_our_class(loop: str, kind: Any) -> None:
-    """A known difference. A metaclass could hide it, and would quarrel with others."""
+    """A known difference. A metaclass could hide it, but would conflict with others."""
     session = kind(None)
     with compat.install(loop):
         assert not isinstance(session, asynchat.async_chat)

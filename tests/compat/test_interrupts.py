@@ -1,4 +1,4 @@
-"""Ctrl+C, at any moment: the loop that is turned next is as good as new."""
+"""After Ctrl+C at any moment, the next loop runs as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import Peer, is_interrupted, turn_until
 
 
 class Echo(compat.async_chat):
-    """Says again what it is told."""
+    """A channel that echoes its data."""
 
     ac_gather = True
 
@@ -31,7 +31,7 @@ class Echo(compat.async_chat):
 
 
 class Member(Echo):
-    """Tells its audience, too."""
+    """A channel that also pushes to its audience."""
 
     def __init__(self, sock: socket.socket, audience: compat.Audience) -> None:
         Echo.__init__(self, sock)
@@ -71,7 +71,7 @@ def test_after_ctrl_c_at_any_moment_the_loop_can_be_turned_again(
         peer.close()
         if not interrupted:
             break
-    # Of the shortest, asyncore's own turn on select.
+    # The shortest is asyncore's own turn on select.
     assert moment > 100
 
 

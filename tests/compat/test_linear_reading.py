@@ -23,7 +23,7 @@ TERMINATORS = st.one_of(
     st.binary(min_size=1, max_size=4),
 )
 
-# What recv gives or raises; the end is b"".
+# Results of recv: data or an exception; the end is b"".
 READS = st.lists(
     st.one_of(
         st.text("ab\r\n", max_size=12).map(str.encode),
@@ -33,8 +33,8 @@ READS = st.lists(
     max_size=5,
 )
 
-# What a handler does besides looking: nothing, another terminator, the buffer
-# consumed in part, the buffer replaced, an exception.
+# A handler's action: nothing, another terminator, the buffer consumed in part, the
+# buffer replaced, an exception.
 ACTS = st.one_of(
     st.none(),
     st.tuples(st.just("terminator"), TERMINATORS),
@@ -45,7 +45,7 @@ ACTS = st.one_of(
 
 
 class Recorder:
-    """Mixed into either async_chat: reads what it is given, and notes every call."""
+    """Mixin for either async_chat: reads given data, and records every call."""
 
     def __init__(self, reads: list[Any], terminator: Any, acts: list[Any]) -> None:
         super().__init__(map={})
@@ -71,7 +71,7 @@ class Recorder:
     def note(self, what: str, data: bytes | None) -> None:
         self.seen.append((what, data, self.ac_in_buffer, self.get_terminator()))
         if len(self.seen) > 200:
-            # A handler that puts back more than is taken would go on for ever.
+            # A handler that puts back more than is consumed would never end.
             self.ac_in_buffer = b""
             raise OverflowError
         act = self.acts.pop(0) if self.acts else None
@@ -102,7 +102,7 @@ def played(kind: type[Any], *given: Any) -> list[Any]:
         except (ZeroDivisionError, OverflowError) as error:
             channel.seen.append(type(error))
         except TypeError:
-            # As a handler leaves no number where one is counted down.
+            # The case of a handler that leaves no number where one is counted down.
             channel.seen.append(TypeError)
         channel.seen.append((channel.ac_in_buffer, channel.get_terminator()))
     return list(channel.seen)
@@ -123,7 +123,7 @@ def test_handlers_see_what_the_original_would_show_them(
 
 
 class OnASocket:
-    """Mixed into either async_chat: reads a socket pair, and notes every call."""
+    """Mixin for either async_chat: reads a socket pair, and records every call."""
 
     def __init__(self, size: int, terminator: Any) -> None:
         ours, self.peer = socket.socketpair()
@@ -195,7 +195,7 @@ class Counted(bytes):
 
 
 def bytes_copied(kind: type[Any], line: int, size: int, counts: bool) -> int:
-    """By one read of that many bytes, in lines of *line* bytes, "\\n" included."""
+    """Return bytes copied by one read, in lines of *line* bytes, "\\n" included."""
     terminator: Any = line if counts else b"\n"
     lines = 0
 
@@ -204,7 +204,7 @@ def bytes_copied(kind: type[Any], line: int, size: int, counts: bool) -> int:
             return Counted((b"x" * (line - 1) + b"\n") * (size // line))
 
         def collect_incoming_data(self, data: bytes) -> None:
-            """Only the copies count."""
+            """Ignore the data: only the copies count."""
 
         def found_terminator(self) -> None:
             nonlocal lines
@@ -248,7 +248,7 @@ def test_class_with_its_own_buffer_reads_as_the_original() -> None:
 
 
 class Listener(compat.async_chat):
-    """Collects what its peer says."""
+    """A channel that collects its peer's data."""
 
     def __init__(self) -> None:
         ours, self.peer = socket.socketpair()
@@ -265,7 +265,7 @@ class Listener(compat.async_chat):
 
 
 def run_to_the_end(name: str) -> None:
-    """One run of the loop, until every channel has closed."""
+    """Run the loop once, until every channel has closed."""
     if name in ORIGINALS:
         asyncore.loop(1.0, name == "asyncore.poll2")
     else:
@@ -334,12 +334,12 @@ def test_method_set_by_a_handler_is_used_at_the_next_read(
     listener.collect_incoming_data = collect  # type: ignore[method-assign]
     listener.ac_in_buffer_size = 1
     listener.peer.send(b"12")
-    # In one run of the loop, which has looked at the channel before.
+    # In one run of the loop, which has registered the channel before.
     listener.handle_close = listener.close  # type: ignore[method-assign]
     listener.peer.shutdown(socket.SHUT_WR)
     run_to_the_end(any_loop)
     assert listener.heard == b"12"
-    # For the second byte, and for the end.
+    # Once for the second byte, once for the end.
     assert len(used) >= (1 if name == "get_terminator" else 2)
 
 

@@ -1,4 +1,4 @@
-"""The lock that Ctrl+C leaves free."""
+"""Ctrl+C leaves the lock free."""
 
 from __future__ import annotations
 

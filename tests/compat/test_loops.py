@@ -1,4 +1,4 @@
-"""Choosing a loop, and what loop() has in common with asyncore's."""
+"""The choice of a loop, and the parts of loop() that equal asyncore's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import OURS, process, turn_once
 
 
 class Probe(asyncore.dispatcher):
-    """One end of a socket pair that counts its turns."""
+    """A channel on one end of a socket pair that counts its turns."""
 
     def __init__(self, map: Any = None) -> None:
         ours, self.peer = socket.socketpair()
@@ -231,7 +231,7 @@ def test_importing_compat_touches_nothing() -> None:
 @pytest.mark.parametrize("name", ["asyncore.poll", "select", "selectors"])
 def test_key_closed_by_anothers_readable_is_selects_error(name: str) -> None:
     first, second = Probe(), Probe()
-    # asyncore does not mind a key that is no number, but has one.
+    # asyncore accepts an object with a fileno() as a key.
     del asyncore.socket_map[first.socket.fileno()]
     asyncore.socket_map = {first.socket: first, **asyncore.socket_map}  # type: ignore[dict-item]
     second.__dict__["readable"] = first.socket.close

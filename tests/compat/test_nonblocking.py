@@ -16,7 +16,7 @@ import pytest
 from compat import nonblocking
 from compat.nonblocking import is_writable, write_some
 
-# What reads, and what is written to.
+# The read end, and the descriptor that is written.
 Ends: TypeAlias = tuple[int, int]
 
 LINE = "大家好!\n".encode() * 7
@@ -46,7 +46,7 @@ def ends_of(kind: str) -> Iterator[Ends]:
 
 @pytest.fixture(params=["with the flag", "without it"], autouse=True)
 def _flag(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test once as on a system that has no RWF_NOWAIT."""
+    """Run each test also as on a system without RWF_NOWAIT."""
     if request.param == "without it":
         monkeypatch.setattr(nonblocking, "_NOWAIT", 0)
 

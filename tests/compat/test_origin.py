@@ -1,4 +1,4 @@
-"""``python -m compat --which`` says whose ``compat`` was imported."""
+"""``python -m compat --which`` names the owner of the imported ``compat``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE = "compat/__init__.py"
 
 
 def which(folder: Path) -> str:
-    """The line about compat, imported from *folder*."""
+    """Return the line about compat when it is imported from *folder*."""
     done = subprocess.run(
         [sys.executable, "-m", "compat", "--which"],
         env={**os.environ, "PYTHONPATH": str(folder)},
@@ -32,7 +32,7 @@ def which(folder: Path) -> str:
 
 
 def install(folder: Path, name: str, version: str, *files: str) -> None:
-    """What pip leaves of a distribution: its name, and its files."""
+    """Write a distribution's metadata as pip does: its name, and its files."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
@@ -41,7 +41,7 @@ def install(folder: Path, name: str, version: str, *files: str) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder of installed packages that has our compat."""
+    """Make a folder of installed packages with our compat."""
     ignored = shutil.ignore_patterns("__pycache__", "stubs")
     shutil.copytree(ROOT / "compat", tmp_path / "compat", ignore=ignored)
     return tmp_path
@@ -66,7 +66,7 @@ def test_which_reports_a_compat_that_was_overwritten(site: Path) -> None:
 def test_origin_reports_a_compat_that_was_removed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # What is left of it is a namespace package.
+    # The rest of it is a namespace package.
     monkeypatch.setattr(compat, "__file__", None)
     assert origin_of_compat() == (
         "compat/__init__.py is missing: reinstall legacy-chat"

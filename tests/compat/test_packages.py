@@ -1,9 +1,9 @@
 """Packages from PyPI, built on asyncore and asynchat, unmodified, on our loops.
 
-Rule 1: a package runs in a process of its own, which knows nothing of this test; it is
-talked to from outside, by the standard library's clients where there are any.
-Rule 2: it runs on the original modules too: what fails there is not our failure.
-Rule 3: the kernel says which loop it was: ours on epoll holds an epoll, no other does.
+Rule 1: a package runs in its own process, without code of this test. Clients connect
+from outside, those of the standard library where there are any.
+Rule 2: the package runs on the original modules too: a failure there is not ours.
+Rule 3: the kernel shows which loop ran: only ours on epoll holds an epoll.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 Address = tuple[str, int]
 
-# What each program begins with. The name of an original installs nothing.
+# The beginning of each program. The name of an original installs nothing.
 PRELUDE = """
 import sys, warnings
 warnings.simplefilter("ignore")
@@ -57,8 +57,8 @@ ready(Server(("127.0.0.1", 0), None).socket)
 asyncore.loop(use_poll=use_poll)
 """
 
-# As many bytes as the path says, in pieces. Of few it tells the length beforehand, or
-# zope.server would not keep the connection; of many it does not know it.
+# Sends the number of bytes in the path, in pieces. A short response has a length, or
+# zope.server would not keep the connection; a long one has none.
 APP = """
 def app(environ, start_response):
     size = int(environ["PATH_INFO"].strip("/"))
@@ -76,7 +76,7 @@ ready(server.socket)
 asyncore.loop(use_poll=use_poll)
 """
 
-# It answers in threads, and wakes its loop by a pipe; the loop is its own, too.
+# The package answers in threads and wakes its loop by a pipe; it has its own loop, too.
 ZOPE_SERVER = f"""
 from zope.server.http.wsgihttpserver import WSGIHTTPServer
 from zope.server.taskthreads import ThreadedTaskDispatcher
@@ -137,7 +137,7 @@ ready(server.socket)
 asyncore.loop(use_poll=use_poll)
 """
 
-# It has imported loop() by name before ours is installed, and turns one turn at a time.
+# The package imports loop() by name before ours is installed, and runs single turns.
 SNMP_AGENT = f"""
 from pysnmp.carrier.asyncore.dgram import udp
 {PRELUDE}
@@ -264,7 +264,7 @@ def test_tls_of_tlslite_turns_lines_round(any_loop: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    # Without certificates, as both ends are this test.
+    # Without certificates: both ends belong to this test.
     context.set_ciphers("ADH:@SECLEVEL=0")
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with (
@@ -312,7 +312,7 @@ def test_pyinotify_sees_what_happens_to_files(any_loop: str, tmp_path: Path) -> 
 def server(
     loop: str, package: str, source: str, prelude: str = PRELUDE
 ) -> Iterator[tuple[Process, Address]]:
-    """A server built on *package*, and where it listens."""
+    """Run a server built on *package*; yield it and its address."""
     needs(package)
     with run(prelude + source, loop) as program:
         port = program.wait_for(r"^port (\d+)$")[1]
@@ -335,7 +335,7 @@ def run(source: str, *args: str) -> Iterator[Process]:
 
 
 def needs(package: str) -> None:
-    """Skip where the package is missing, or cannot live, whatever turns it."""
+    """Skip the test if the package is missing, or cannot run on any loop."""
     reason = why_not(package)
     if reason:
         pytest.skip(f"{package}, on the original modules: {reason}")
@@ -357,14 +357,14 @@ def assert_turned_by(loop: str, program: Process) -> None:
 
 
 def at_once(talk: Callable[[int, Callable[[], object]], T]) -> list[T]:
-    """Ten clients, each in a thread, who wait for each other before they speak."""
+    """Run ten clients in threads that wait for each other before they send."""
     together = threading.Barrier(10, timeout=DEADLINE).wait
     with ThreadPoolExecutor(10) as pool:
         return list(pool.map(lambda number: talk(number, together), range(10)))
 
 
 def scgi_request(body: bytes) -> bytes:
-    """The request as a web server hands it on: a netstring of headers, then the body.
+    """Return a request as a web server forwards it: a netstring of headers, the body.
 
     Source: https://python.ca/scgi/protocol.txt
     """

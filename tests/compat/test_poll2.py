@@ -1,7 +1,7 @@
-"""A loop that is asked for as poll2 answers as ``asyncore.poll2`` does.
+"""A loop that is requested as poll2 behaves as ``asyncore.poll2``.
 
-Rule 1: the original runs every test too, so that no expectation is ours alone.
-Rule 2: a wait without an end is ended by what a channel receives, or by a signal.
+Rule 1: the original runs every test too, so that it confirms each expectation.
+Rule 2: data for a channel, or a signal, ends a wait without a timeout.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
     not hasattr(select, "poll"), reason="this platform has no poll"
 )
 
-# One turn that is asked for as poll2.
+# Runs one turn that is requested as poll2.
 Turn = Callable[[Any, Any], None]
 
 
@@ -50,7 +50,7 @@ def by_installed_poll3(loop: str, timeout: Any, map: Any) -> None:
 
 
 def by_poll_that_is_poll2(loop: str, timeout: Any, map: Any) -> None:
-    """As the programs that assign the one to the other."""
+    """As in programs that assign poll2 to poll."""
     with compat.install(loop), pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncore, "poll", asyncore.poll2)
         asyncore.loop(timeout, False, map, 1)
@@ -74,7 +74,7 @@ def turn(request: pytest.FixtureRequest) -> Turn:
 
 
 class Channel(asyncore.dispatcher):
-    """Notes what it is called for; asks for what the test says."""
+    """A channel that records its calls, with the interest that the test sets."""
 
     def __init__(self, map: Any, reads: bool = True, writes: bool = False) -> None:
         ours, self.peer = socket.socketpair()
@@ -196,7 +196,7 @@ def test_writer_without_a_reader_is_written_and_closed(
     reader, writer = os.pipe()
     pipe: Any = Pipe(writer, map)
     pipe.calls = []
-    # file_dispatcher has a duplicate of its own, and puts it into asyncore's map.
+    # file_dispatcher makes a duplicate and adds it to asyncore's map.
     map[pipe._fileno] = asyncore.socket_map.pop(pipe._fileno, pipe)
     os.close(writer)
     os.close(reader)

@@ -1,8 +1,8 @@
-"""A subclass that uses a public name of ours for something else works as before.
+"""A subclass may use one of our public names for something else.
 
-pyftpdlib's servers set ``self.backlog``; the next program has another name. So nothing
-of ours looks up, or needs, one of our public names on a channel that has not asked for
-a feature of ours.
+pyftpdlib's servers set ``self.backlog``; other programs use other names. So our code
+neither looks up nor needs one of our public names on a channel that does not use one of
+our features.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def test_no_name_but_these_is_added_to_async_chat() -> None:
 
 
 class Program(compat.async_chat):
-    """Echoes lines, and is told that its producers are used up."""
+    """A channel that echoes lines, and notes that its producers are used up."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)

@@ -1,7 +1,7 @@
-"""Another thread pushes at the worst moment: no message is lost or cut in two.
+"""Another thread pushes at the worst moment: no message is lost or split.
 
-The moment is chosen, not awaited: in the middle of a send, or of the creation of a
-queue, the test has a second thread push, and goes on when that has pushed or waits.
+The test chooses the moment: during a send, or during the creation of a queue, a second
+thread pushes, and the test continues when that thread has pushed or waits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def in_another_thread(act: Callable[[], object]) -> None:
 
 
 class Halting(socket.socket):
-    """A socket whose first send takes a half, while another thread acts."""
+    """A socket whose first send takes half of the data, while another thread acts."""
 
     meanwhile: Callable[[], object] | None = None
 
@@ -77,7 +77,7 @@ class Coalescing(Channel):
 
 
 class Producer:
-    """Gives one message."""
+    """A producer of one message."""
 
     def __init__(self) -> None:
         self.data = [MESSAGE]
@@ -153,7 +153,7 @@ def test_producers_message_stays_whole(
 
 
 def test_queued_message_stays_whole(loop: str, make: Make) -> None:
-    """What an earlier send did not take is sent by the loop, half of it again."""
+    """The loop sends the rest of an earlier send, again only half of it at first."""
     channel = make(Channel)
     channel.producer_fifo.append(MESSAGE)
     channel.halt()
@@ -204,7 +204,7 @@ def test_two_first_pushes_make_one_queue(
 
 
 class Sliced(bytes):
-    """Bytes, of which the second piece is cut while another thread acts."""
+    """Bytes whose second slice is made while another thread acts."""
 
     meanwhile: Callable[[], object] | None = None
 

@@ -1,7 +1,7 @@
-"""``python -m compat`` beside plain python: the same programs, the same outcome.
+"""``python -m compat`` and plain python: the same programs, the same outcome.
 
-Rule: python itself says what is right. Each program runs twice, and what it printed, on
-both streams, and how it ended are compared.
+Rule: plain python defines what is right. Each program runs twice, and its output, on
+both streams, and its exit status are compared.
 """
 
 from __future__ import annotations
@@ -121,8 +121,7 @@ atexit.register(lambda: print(sys.last_traceback.tb_frame.f_code.co_filename))
 1 / 0
 """
 
-# What the program leaves is collected after its modules; the map and the channel are a
-# cycle.
+# The program's remains are collected after its modules; map and channel are a cycle.
 LEFT = """\
 import asyncore, socket
 class Left(asyncore.dispatcher):
@@ -165,7 +164,7 @@ import sys, asyncore, asynchat
 print(*(name for name in sys.modules if name[0] != "_" and "." not in name))
 """
 
-# Names that a program may give to modules of its own: asyncore needs none of them.
+# Names that a program may give to its own modules: asyncore needs none of them.
 OWN = (
     "argparse",
     "email",
@@ -183,7 +182,7 @@ OWN = (
     "traceback",
 )
 
-# Those that it had better not: we need them. As in README.md.
+# Names that it should not use: we need these modules. As in README.md.
 PRELOADED = {
     "annotationlib",
     "ast",
@@ -281,7 +280,7 @@ def both(tmp_path: Path) -> Both:
 
 @pytest.fixture
 def same(both: Both) -> Same:
-    """Run a program both ways, compare, and return what came of it."""
+    """Run a program both ways, compare, and return the result."""
 
     def run(*argv: str, without_frozen: bool = False, **how: Any) -> Done:
         plain, ours = both(*argv, **how)

@@ -256,7 +256,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def longest(self) -> int:
-        """Return the most queued bytes: the limit or one turn's, and one more turn's."""
+        """Return the most queued bytes: the limit or a turn's, and another turn's."""
         return max(SEND_QUEUE, self.most) + self.most
 
     def no_descriptor_is_left_open(self) -> None:
