@@ -1,14 +1,14 @@
-"""Whatever is said to a slow peer, and however, its channel hears of it as promised.
+"""For any data queued in any way, a slow peer's channel gets its handle_backlog calls.
 
-Hypothesis plays turns: what is said to a channel, by which way, and what its peer takes
-meanwhile. The sockets are real, and count what the kernel has taken.
+Hypothesis plays turns: data for a channel, the way it is queued, and the bytes that its
+peer receives meanwhile. The sockets are real, and count the bytes that the kernel took.
 
-Rule 1: when a turn has added something, some of what waited before it waits still, and
-more than the limit does, then ``handle_backlog`` has been called, once.
-Rule 2: it has not been if the turn has added nothing, if nothing waited before it, if
-no more than the limit waits, or if the channel is closed.
-Rule 3: which of the two it is when the turn has added something and then all has been
-taken that waited before, is left open.
+Rule 1: ``handle_backlog`` is called once if a turn has added data, a part of the
+earlier backlog is still queued, and the backlog exceeds the limit.
+Rule 2: it is not called if the turn has added nothing, if nothing was queued before, if
+the backlog is within the limit, or if the channel is closed.
+Rule 3: it may or may not be called if the turn has added data and all of the earlier
+backlog has been sent.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ WAYS = st.sampled_from(
         "discard",
     )
 )
-# The usual ones more often.
+# The usual ways more often.
 STEPS = st.one_of(
     st.tuples(st.sampled_from(("push", "audience", "take")), SIZES),
     st.tuples(WAYS, SIZES),
 )
 TURNS = st.lists(st.lists(STEPS, max_size=4), min_size=2, max_size=10)
-# Before which of them something is said outside of all turns.
+# The turns before which data is queued outside of any turn.
 OUTSIDE = st.sets(st.integers(0, 9), max_size=2)
 
 
 class Counted(socket.socket):
-    """A socket that counts what the kernel has taken."""
+    """A socket that counts the bytes that the kernel has taken."""
 
     to_kernel = 0
 
@@ -72,7 +72,7 @@ class Counted(socket.socket):
 
 
 class Producer:
-    """Gives so many bytes, at once."""
+    """A producer that returns all its bytes at once."""
 
     def __init__(self, size: int) -> None:
         self._data = b"p" * size
@@ -83,7 +83,7 @@ class Producer:
 
 
 class Channel(compat.async_chat):
-    """Who is told of a backlog, and how often; what its peer has been told."""
+    """A channel that counts its handle_backlog calls and the data for its peer."""
 
     ac_gather = True
     ac_backlog_limit = LIMIT
@@ -93,10 +93,10 @@ class Channel(compat.async_chat):
     said_while_writing = 0
 
     def collect_incoming_data(self, data: bytes) -> None:
-        """Peers say nothing."""
+        """Ignore the data: peers send nothing."""
 
     def found_terminator(self) -> None:
-        """There is none."""
+        """Do nothing: there is no terminator."""
 
     def handle_write(self) -> None:
         if self.said_while_writing:
@@ -116,7 +116,7 @@ class Channel(compat.async_chat):
 
     @property
     def taken(self) -> int:
-        """What the kernel has taken of what it has been told."""
+        """Return the number of queued bytes that the kernel has taken."""
         sock: Any = self.socket
         return int(sock.to_kernel) - self.direct
 
@@ -125,7 +125,7 @@ class Channel(compat.async_chat):
 
 
 class Plain(Channel):
-    """On a socket pair."""
+    """A channel on a socket pair."""
 
     def __init__(self, loop: str) -> None:
         ours, self.peer = socket.socketpair()
@@ -140,7 +140,7 @@ class Plain(Channel):
 
 
 class Secure(TLS, Channel):
-    """Over TLS."""
+    """A channel over TLS."""
 
     def __init__(self, loop: str) -> None:
         ours, theirs = socket.socketpair()
@@ -169,14 +169,14 @@ class Secure(TLS, Channel):
 
 
 class Play:
-    """A channel in an audience, and what each turn has been."""
+    """A channel in an audience, and the record of its turns."""
 
     def __init__(self, kind: Callable[[str], Channel], loop: str) -> None:
         self.loop = loop
         self.channel, self.other = kind(loop), Plain(loop)
         self.audience = compat.Audience()
-        # Has something been queued, and not been discarded, before this turn? And has
-        # a producer ever been?
+        # Whether data was queued, and not discarded, before this turn; and whether a
+        # producer ever was.
         self.behind = self.produces = False
         self.audience.add(self.other)
         self.audience.add(self.channel)
@@ -189,10 +189,10 @@ class Play:
         asyncore.close_all(ignore_all=True)
 
     def turn(self, steps: list[tuple[str, int]], outside: bool) -> None:
-        """Play one turn, and see whether it was told of as promised."""
+        """Play one turn, and check its handle_backlog calls by the rules."""
         channel = self.channel
         calls = channel.calls
-        # A producer that has given everything has not said so yet.
+        # A producer that has returned all its data has not yet returned its end.
         told, self.behind = channel.told, bool(channel.producer_fifo)
         if outside:
             channel.say(300)

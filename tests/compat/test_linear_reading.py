@@ -195,7 +195,10 @@ class Counted(bytes):
 
 
 def bytes_copied(kind: type[Any], line: int, size: int, counts: bool) -> int:
-    """Return bytes copied by one read, in lines of *line* bytes, "\\n" included."""
+    """Return bytes that one read of *size* bytes copies, in lines of *line* bytes.
+
+    A line includes its "\\n".
+    """
     terminator: Any = line if counts else b"\n"
     lines = 0
 

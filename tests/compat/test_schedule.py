@@ -27,7 +27,7 @@ from tests.support import OURS
 
 @pytest.fixture
 def probe() -> Iterator[Probe]:
-    """A channel that keeps the loop going and has nothing to say."""
+    """A channel that keeps the loop running and sends nothing."""
     probe = Probe()
     yield probe
     probe.close()
@@ -39,7 +39,7 @@ def stop() -> None:
 
 
 def run(loop: str, timeout: float = 3600.0) -> None:
-    """Turn until somebody calls stop()."""
+    """Run the loop until stop() is called."""
     with pytest.raises(asyncore.ExitNow):
         compat.loop(timeout, loop=loop)
 
@@ -129,7 +129,7 @@ def test_exception_that_ends_a_loop_ends_it_from_a_callback(
     with pytest.raises(leaves):
         compat.loop(loop=loop)
     assert not left.pending
-    # Not lost: it runs when the loop is entered again.
+    # The timer is not lost: it runs when the loop is entered again.
     assert after.pending
     run(loop)
 
@@ -268,7 +268,7 @@ def test_a_hundred_thousand_timers_cost_the_heap_and_no_more(
     pending = schedule.Schedule({})
     for _ in range(count):
         pending.call_later(1, stop)
-    # The worst order there is: each new timer is the earliest of all.
+    # The worst order: each new timer is the earliest.
     assert compared < 2 * count * 20
     assert len(pending._heap) == count
     assert heapq.nsmallest(1, pending._heap)[0][0] == 1e9 + 1
@@ -461,7 +461,7 @@ NUMBERS = st.one_of(
 
 
 def refusal(call: Callable[[], object]) -> str:
-    """Why a value is refused; "" if it is not."""
+    """Return why a value is rejected; "" if it is accepted."""
     try:
         call()
     except ValueError as error:

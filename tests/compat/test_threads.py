@@ -1,4 +1,4 @@
-"""What another thread does to a channel does not wait for the loop's timeout."""
+"""Another thread's changes to a channel do not wait for the loop's timeout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import turn_once, turn_until
 
 
 class Line(compat.async_chat):
-    """Hears what its peer says."""
+    """A channel that collects its peer's data."""
 
     def __init__(self, map: Any = None) -> None:
         ours, self.peer = socket.socketpair()
@@ -35,7 +35,7 @@ class Line(compat.async_chat):
 
 
 def while_it_waits(loop: str, act: Callable[[], object]) -> None:
-    """Turn until something raises ExitNow; *act* runs in a thread of its own."""
+    """Run the loop until a handler raises ExitNow; *act* runs in another thread."""
 
     def other() -> None:
         turning.wait()
@@ -70,7 +70,7 @@ def test_push_from_another_thread_is_sent(loop: str) -> None:
 
     def answer() -> None:
         got = 0
-        # More than fits at once: the rest is written by the loop.
+        # More than the kernel takes at once: the loop sends the rest.
         while got < 5_000_000:
             got += len(line.peer.recv(1 << 20))
         line.peer.sendall(b"thanks")
@@ -103,7 +103,7 @@ def test_a_thread_that_closes_the_last_channel_ends_the_loop(loop: str) -> None:
 @pytest.mark.parametrize("index", [0, -1])
 def test_push_survives_an_entry_that_another_thread_sends(index: int) -> None:
     class Taken(deque[Any]):
-        """Loses its entries in the moment in which one of them is looked up."""
+        """A queue that loses its entries when one of them is looked up."""
 
         def __getitem__(self, place: Any) -> Any:
             if place == index and len(self) == 1:

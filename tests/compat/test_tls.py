@@ -127,7 +127,7 @@ def test_bytes_are_the_same_however_they_are_cut(
         session = served(KINDS[name], ours)
         peer = SecurePeer(theirs, client_context(version))
         for number in range(max(len(there), len(back))):
-            # Some before the handshake, some in it, some after it.
+            # Data before the handshake, during it and after it.
             for data in back[number : number + 1]:
                 session.push(data)
             for data in there[number : number + 1]:
@@ -192,7 +192,7 @@ def test_data_in_the_handshakes_last_packet_is_read_at_once(any_loop: str) -> No
             return True
 
         turn_until(any_loop, step, timeout=0.0)
-        # Finished and the first message, in one packet; and silence after that.
+        # Finished and the first message arrive in one packet; nothing follows.
         client.write(b"at once")
         theirs.sendall(bios[1].read())
         turn_until(any_loop, lambda: session.got)
@@ -204,7 +204,7 @@ def test_data_in_the_handshakes_last_packet_is_read_at_once(any_loop: str) -> No
 
 
 class Sipping(TLS):
-    """A plain dispatcher that reads three bytes at a time, when it wants to."""
+    """A plain dispatcher that reads three bytes at a time, while it has interest."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
@@ -250,7 +250,7 @@ def test_channel_that_stops_reading_gets_the_rest_later(
     until(any_loop, lambda: len(sipping.got) == 2 and peer.done, peer)
     turn_once(any_loop, timeout=0.0)
     assert sipping.got == [b"abc", b"def"]
-    # Nothing comes from the wire any more.
+    # No more data arrives from the network.
     sipping.wants = 3
     turn_until(any_loop, lambda: len(sipping.got) == 3)
     peer.says_goodbye = True
@@ -313,7 +313,7 @@ def test_a_channel_that_does_not_read_does_not_stop_the_loop(
 
 
 def blocked(pair: Any) -> tuple[TLSSocket, SecurePeer, bytes]:
-    """A socket in the middle of a write that the kernel has not taken, and what."""
+    """Return a socket whose write blocks, its peer, and the data of that write."""
     session, peer = secured("select", KINDS["ours"], pair)
     session.del_channel()
     said = bytes(range(200)) * 300
@@ -326,7 +326,7 @@ def blocked(pair: Any) -> tuple[TLSSocket, SecurePeer, bytes]:
 
 
 def rest_of(sock: TLSSocket, peer: SecurePeer, data: bytes) -> int:
-    """Offer it until it is taken."""
+    """Send the data again until the socket accepts it."""
     while True:
         peer.step()
         try:
@@ -401,7 +401,7 @@ def test_a_slow_reader_gets_everything_and_a_proper_end(
 
 
 def fill(sock: socket.socket) -> int:
-    """Let the kernel have no room for anything more."""
+    """Fill the kernel's buffers; return the number of bytes."""
     total = 0
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -411,7 +411,7 @@ def fill(sock: socket.socket) -> int:
 
 def test_close_notify_waits_for_room_in_a_full_buffer(loop: str, pair: Any) -> None:
     session, peer = secured(loop, KINDS["ours"], pair, client_context(VERSIONS[0]))
-    # It breaks what TLS makes of it, so the peer is looked at beneath.
+    # The plain bytes break the TLS stream, so the test reads below TLS.
     junk = fill(pair[0])
     in_a_turn(loop, session.close)
     assert len(asyncore.socket_map) == 1
@@ -450,7 +450,7 @@ def test_close_outside_a_loop_tries_close_notify_once(pair: Any) -> None:
 def test_close_with_unread_data_delivers_all_sent_data(kind: Any, pair: Any) -> None:
     session, peer = secured("select", kind, pair)
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * SMALL)
-    # The peer has no room for so much: some of it is still in this end's kernel.
+    # The peer's buffer is smaller: some of the data is still in this end's kernel.
     total = sum(session.socket.send(b"x" * 500) for _ in range(8 * SMALL // 500))
     peer.reads = False
     peer.send(b"Who reads this?")
@@ -471,7 +471,7 @@ def test_shutdown_sends_close_notify_and_reading_goes_on(
     turn_once(any_loop, timeout=0.0)
     session.socket.shutdown(socket.SHUT_WR)
     peer.send(b"still here")
-    # It reads the end only after it has written.
+    # The session reads the end only after it has written.
     until(any_loop, lambda: session.got == b"still here" and peer.ended, peer)
     assert (peer.got, peer.ended) == (b"all", CLOSE_NOTIFY)
     session.close()
@@ -569,7 +569,7 @@ def test_a_reset_is_the_end(any_loop: str, kind: Any, pair: Any) -> None:
     assert session.errors == []
 
 
-# Handshakes that come to nothing.
+# Handshakes that fail.
 
 
 @pytest.mark.parametrize(
@@ -604,7 +604,7 @@ def test_garbage_is_refused_in_one_line(
 def test_alert_arrives_before_any_reset(loop: str) -> None:
     with tcp_pair(small=False) as (ours, theirs):
         session = served(KINDS["ours"], ours)
-        # More than is read at a time: the rest is there when the socket is closed.
+        # More than one read: the rest is unread when the socket is closed.
         theirs.sendall(b"\x16\x03\x01\x02\x00" + b"\xff" * 80_000)
         turn_until(loop, lambda: session.refused)
         theirs.settimeout(0)
@@ -686,13 +686,13 @@ def test_an_error_in_handle_secured_is_the_channels(
     peer.close()
 
 
-# Who is who.
+# Certificates.
 
 
 def refused(
     loop: str, pair: Any, server: ssl.SSLContext, client: ssl.SSLContext, name: str
 ) -> tuple[HandshakeError, str]:
-    """What our client makes of a server, and what the server hears of it."""
+    """Return our client's error about a server, and the alert that the server gets."""
     channel = KINDS["ours"](pair[0], context=client, server_hostname=name)
     peer = SecurePeer(pair[1], server, server_side=True)
     until(loop, lambda: channel.refused and peer.ended, peer)
@@ -744,7 +744,7 @@ def test_required_client_certificate_is_verified(
     until(any_loop, lambda: session.refused or session.secured, peer)
     if kind_of:
         assert session.refused.kind == kind_of
-        # The reason gets to the peer.
+        # The peer receives the reason.
         until(any_loop, lambda: peer.ended, peer)
         assert "ALERT" in peer.ended
     else:
@@ -784,7 +784,7 @@ def test_invalid_start_tls_arguments_change_nothing(pair: Any) -> None:
     channel.close()
 
 
-# Beginning in plain.
+# STARTTLS.
 
 
 def test_starttls_ignores_data_sent_before_the_handshake(
@@ -800,7 +800,7 @@ def test_starttls_ignores_data_sent_before_the_handshake(
     session = Session(pair[0])
     session.set_terminator(8)
     session.found_terminator = lambda: session.set_terminator(None)
-    # The last word is an attacker's, who sits between the two.
+    # A man in the middle has added the last word.
     pair[1].sendall(b"STARTTLSevil")
     turn_until(any_loop, in_handshake)
     assert pair[1].recv(100) == b"go ahead"
@@ -958,7 +958,7 @@ def of_class(kind: Any) -> Any:
 
 
 def without_socket(channel: Any) -> None:
-    """As it is made."""
+    """Leave the channel without a socket, as its class makes it."""
 
 
 def unconnected(channel: Any) -> None:
@@ -1051,7 +1051,7 @@ def test_start_tls_finds_that_the_peer_has_left_while_it_answers(
 
 
 class Buffering(TLS, asyncore.dispatcher_with_send):
-    """A dispatcher with a buffer in place of a queue."""
+    """A dispatcher with a buffer instead of a queue."""
 
     got = b""
 
@@ -1089,7 +1089,7 @@ def test_start_tls_with_a_full_dispatcher_buffer_is_an_error(pair: Any) -> None:
 def s_client(
     loop: str, folder: Path, version: str
 ) -> Iterator[tuple[Any, Process, Callable[[str], None]]]:
-    """A session, its peer, and what lets that say something."""
+    """Yield a session, its peer's process, and a function that makes the peer send."""
     sessions = []
 
     class Door(asyncore.dispatcher):
@@ -1122,7 +1122,7 @@ def test_openssl_s_client_exchanges_data_with_a_channel(
 ) -> None:
     with s_client(loop, tmp_path, version) as (session, client, say):
         if version == "-tls1_3":
-            # A new key, which has to be answered.
+            # A key update, which must be answered.
             say("K\n")
             turn_until(loop, lambda: "KEYUPDATE" in client.err + client.out)
         session.push(b"first\n")
@@ -1150,12 +1150,12 @@ def test_a_new_handshake_in_tls_1_2_is_refused(tmp_path: Path) -> None:
 def test_peer_that_reads_no_renegotiation_refusals_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # One is enough here. It would take thousands, each a refused renegotiation.
+    # One unsent refusal is enough here; by default it takes thousands of them.
     monkeypatch.setattr(tls, "MOST_UNSENT", 0)
     with s_client("selectors", tmp_path, "-tls1_2") as (session, _, say):
 
         class Full:
-            """A socket whose peer has stopped to read."""
+            """A socket whose peer has stopped reading."""
 
             def __getattr__(self, name: str) -> Any:
                 return getattr(sock, name)
@@ -1169,7 +1169,7 @@ def test_peer_that_reads_no_renegotiation_refusals_is_closed(
     assert session.socket.ended == "it asks for answers, and does not read them"
 
 
-# Announcing, and writing for many.
+# Announcements and audiences.
 
 
 def test_secured_channel_announces_its_interest(pair: Any) -> None:
@@ -1203,7 +1203,7 @@ def test_over_tls_adds_the_mixin_once() -> None:
 
 
 class Pausing(KINDS["gathering"]):  # type: ignore[misc]
-    """Reads one byte, and then nothing more."""
+    """A channel that reads one byte, and then pauses reading."""
 
     ac_in_buffer_size = 1
 
@@ -1238,7 +1238,7 @@ def test_closed_channel_is_freed_at_once(
 
 
 def test_decrypted_data_counts_in_a_full_turn(loop: str) -> None:
-    """It has left the kernel, where other data is counted."""
+    """Decrypted data is no longer in the kernel, where other data is counted."""
     sizes: list[int] = []
 
     class Group(compat.Audience):

@@ -1,7 +1,7 @@
-"""What a program does with a channel's ``socket``: nothing of it goes in plain.
+"""No use of a channel's ``socket`` sends or receives plain data.
 
-Rule 1: the wire is looked at beneath TLS, in every state of a connection.
-Rule 2: the attributes come from ``dir``, so that one which a new Python adds is tried.
+Rule 1: the tests read the connection below TLS, in every state.
+Rule 2: the attributes come from ``dir``, so that those of a new Python are tried, too.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from tests.secure import (
 )
 from tests.support import in_a_turn, turn_once
 
-# What goes over the wire only encrypted, and what comes over it only so.
+# Data that must be sent only encrypted, and data that must arrive only encrypted.
 SECRET = b"SECRET" * 10
 FORGED = b"FORGED" * 10
 
-# What a TLSSocket has of the attributes of an ssl.SSLSocket. What this does not list
-# moves no byte, or it is missing.
+# The attributes of an ssl.SSLSocket that a TLSSocket has. An attribute that is not
+# listed here moves no byte, or is missing.
 MOVES = {"makefile", "read", "recv", "recv_into", "send", "sendall", "write"}
 CLOSES = {"close", "shutdown"}
 SETS = {"set_inheritable", "setblocking", "setsockopt", "settimeout"}
@@ -78,17 +78,17 @@ ANSWERS = {
 
 
 def attributes() -> list[str]:
-    """Every attribute that a program may find at a socket, with TLS or without."""
+    """Return every attribute of a socket, with TLS or without."""
     names = {*dir(socket.socket), *dir(ssl.SSLSocket), *dir(ssl.SSLObject)}
     return sorted(names - set(dir(object)))
 
 
 class End:
-    """The other end of a connection, raw and with TLS.
+    """The peer's end of a connection, raw and with TLS.
 
     Attributes:
-        raw: a socket beneath TLS.
-        peer: the same with TLS, once there is some.
+        raw: the socket below TLS.
+        peer: the same with TLS, once TLS has begun.
     """
 
     def __init__(self, ours: socket.socket, raw: socket.socket) -> None:
@@ -97,14 +97,14 @@ class End:
         self.peer = SecurePeer(raw.dup(), client_context())
 
     def secure(self) -> TLSSocket:
-        """A socket whose handshake is over and whose channel is out of the way."""
+        """Return a socket after its handshake, without its channel in the map."""
         session = served(KINDS["ours"], self._ours)
         until("selectors", lambda: session.secured and self.peer.secured, self.peer)
         session.del_channel()
         return session.socket  # type: ignore[no-any-return]
 
 
-# States of a connection: each makes a socket that is in it.
+# States of a connection: each function makes a socket in that state.
 
 
 def new(ours: socket.socket, end: End) -> TLSSocket:
@@ -168,7 +168,7 @@ def after_close_while_a_goodbye_waits(ours: socket.socket, end: End) -> TLSSocke
     sock = end.secure()
 
     class Full:
-        """As the socket, and the kernel has no room."""
+        """A proxy of the socket whose kernel buffer is full."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(ours, name)
@@ -207,7 +207,7 @@ STATES = (
 
 @contextmanager
 def in_state(state: Any) -> Iterator[tuple[TLSSocket, End]]:
-    """A socket in that state of its connection, and the other end."""
+    """Yield a socket in that state of its connection, and the peer's end."""
     with tcp_pair(small=False) as (ours, theirs):
         end = End(ours, theirs)
         yield state(ours, end), end
@@ -216,7 +216,7 @@ def in_state(state: Any) -> Iterator[tuple[TLSSocket, End]]:
 
 
 def arguments(address: Any) -> Iterator[tuple[Any, ...]]:
-    """What a method may take that sends or receives."""
+    """Return arguments for a method that sends or receives."""
     file = io.BytesIO(SECRET)
     for data in (
         SECRET,
@@ -235,20 +235,20 @@ def arguments(address: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def use(sock: TLSSocket, name: str, *given: Any) -> list[Any]:
-    """Call it, and send and receive with what it returns: a duplicate, a file."""
+    """Call the attribute; send and receive with a returned duplicate or file."""
     answers = []
     with contextlib.suppress(Exception):
         answers.append(getattr(sock, name)(*given))
         for then, *more in (("write", SECRET), ("send", SECRET), ("read", 60)):
             with contextlib.suppress(Exception):
                 answers.append(getattr(answers[0], then)(*more))
-        # A file that cannot flush says so in its last moment.
+        # A file that cannot flush raises when it is closed.
         answers[0].close()
     return [answers, given]
 
 
 def wire(sock: socket.socket) -> bytes:
-    """All that is there to be received, with urgent data."""
+    """Return all data that can be received, with urgent data."""
     sock.setblocking(False)
     got = b""
     with contextlib.suppress(OSError):
@@ -268,7 +268,7 @@ def test_no_attribute_moves_plain_bytes(state: Any) -> None:
         with in_state(state) as (sock, end):
             if not hasattr(sock, name):
                 continue
-            # Plain bytes among records end a connection. They are never a message.
+            # Plain bytes between records end the connection; they are never a message.
             with contextlib.suppress(OSError):
                 end.raw.sendall(FORGED)
                 end.raw.send(FORGED[:1], socket.MSG_OOB)
@@ -476,7 +476,7 @@ def test_threads_that_meet_in_a_socket_keep_records_whole(pair: Any) -> None:
     beneath = sock._sock
 
     class Meeting:
-        """As the socket, and another thread comes while it sends."""
+        """A proxy of the socket; another thread acts while it sends."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(beneath, name)

@@ -1,10 +1,9 @@
-"""The scripts of test_traps.py, played on a naive epoll loop: it must fall.
+"""The scripts of test_traps.py, played on a naive epoll loop: the loop must fail.
 
-A test that no loop fails proves nothing. FALLS says how the naive loop falls into each
-trap: what should have come is missed (MissedError), the loop wakes for ever
-(SpunError), a channel is called wrongly (AssertionError), or what the kernel refuses
-leaves the loop. A script that is not there is none of epoll's traps, and the naive loop
-plays it to its end; that is tested, too, so that FALLS is complete.
+A test that no loop fails proves nothing. FALLS names the naive loop's failure in each
+trap: it misses an event (MissedError), wakes for ever (SpunError), calls the wrong
+channel (AssertionError), or the kernel's error leaves the loop. The naive loop passes
+every other script; that is tested, too, so that FALLS is complete.
 """
 
 from __future__ import annotations
@@ -62,9 +61,9 @@ FALLS: dict[str, type[BaseException]] = {
 
 
 class Naive(Turner):
-    """Plays a script on the naive loop, and gives up when nothing comes any more."""
+    """Play a script on the naive loop; give up when no more events come."""
 
-    # Waits that find nothing, for want of which a step will not be taken.
+    # Number of empty waits after which a step counts as missed.
     PATIENCE = 3
 
     def __init__(self, stage: Stage) -> None:
@@ -87,7 +86,7 @@ class Naive(Turner):
 
 
 def scripts() -> Iterator[Any]:
-    """Each script with each of the parameters that its test has."""
+    """Yield each script with each combination of its test's parameters."""
     for name, test in vars(test_traps).items():
         if not hasattr(test, "script"):
             continue

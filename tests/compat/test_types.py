@@ -1,9 +1,9 @@
-"""What mypy makes of a program on asyncore, asynchat and ours.
+"""mypy on programs that use asyncore, asynchat and compat.
 
-Rule 1: a program is checked as its author would check it: mypy in a process of its own,
-away from the checkout, with the packages where it takes them for installed.
-Rule 2: a program with mistakes says itself where they are, and under which name mypy
-reports them; it must report these and no others.
+Rule 1: a program is checked as its author would check it: mypy runs in its own process,
+outside the checkout, with the packages where it finds installed ones.
+Rule 2: comments in a program mark its mistakes and mypy's names for them; mypy must
+report exactly these.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ asyncore.dispatcher_with_send().send("text")  # wrong: arg-type
 
 @pytest.fixture(scope="module")
 def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
-    """Run mypy on a program for a version of Python; give what it prints."""
+    """Return a function that runs mypy on a program and returns its output."""
     site, work = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("work")
     for package in ("compat", "legacy_chat"):
         without = shutil.ignore_patterns("stubs", "__pycache__")
@@ -198,7 +198,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
 
 @pytest.fixture(params=["3.11", "3.12", "3.13", "3.14"])
 def version(request: pytest.FixtureRequest) -> str:
-    """Each Python that we run on; mypy need not run on it."""
+    """Each supported version of Python; mypy itself need not run on it."""
     return str(request.param)
 
 
@@ -217,7 +217,7 @@ def test_each_mistake_is_reported_and_nothing_else(check: Check, version: str) -
 def test_the_stubs_agree_with_the_modules(tmp_path: Path) -> None:
     for module in MODULES:
         shutil.copytree(stubs_of(module), tmp_path / module)
-    # As they are for mypy_path: on 3.11 mypy would prefer its own to installed ones.
+    # By mypy_path: on 3.11, mypy would prefer its own stubs to installed ones.
     said = run(tmp_path, "mypy.stubtest", *MODULES, MYPYPATH=str(tmp_path))
     assert said == "Success: no issues found in 2 modules\n"
 
@@ -229,17 +229,17 @@ def marked(program: str) -> list[tuple[int, str]]:
 
 
 def stubs_of(module: str) -> Path:
-    """The checkout's stubs, or, where there is no checkout, the installed ones."""
+    """Return the checkout's stubs or, without a checkout, the installed ones."""
     ours = PACKAGES / "compat" / "stubs" / module
     return ours if ours.exists() else PACKAGES / f"{module}-stubs"
 
 
 def run(directory: Path, *module_and_arguments: str, **env: str) -> str:
-    """What a module prints that is run there, errors included."""
+    """Run a module in that folder; return its output with errors."""
     return subprocess.run(
         [sys.executable, "-m", *module_and_arguments],
         cwd=directory,
-        # CI likes colours, and a comparison does not.
+        # CI switches colours on, which would break the comparison.
         env={**os.environ, "MYPY_FORCE_COLOR": "0", **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
