@@ -1,13 +1,13 @@
-"""What a loop that keeps its descriptors in the kernel gets wrong, and ours does not.
+"""Traps for loops that keep registrations in the kernel; ours avoid them.
 
-A test here is a script: a generator that sets a scene and yields what must come to
-hold while the loop turns. The same script is played turn by turn and in one running
-``loop()``, on every loop of ours, and on asyncore's own ``poll``, which makes ours a
-verified substitute; test_traps_are_traps.py plays it on a naive epoll loop.
+A test here is a script: a generator that prepares a situation and yields predicates
+that must become true while the loop runs. Each script is played turn by turn and in one
+running ``loop()``, on each of our loops and on asyncore's own ``poll``, whose verified
+substitute ours thereby is; test_traps_are_traps.py plays it on a naive epoll loop.
 
-Rule 1: nothing waits for the clock. That nothing comes, and that a loop does not spin,
-is proved by a fence: a byte sent at the moment in which the loop finds nothing ready
-and is about to block, so that the loop must have come to rest before it arrives.
+Rule 1: nothing waits for the clock. A fence proves that no event comes and that a loop
+does not spin: a byte sent when the loop finds nothing ready and is about to block, so
+that the loop must have come to rest before the byte arrives.
 Rule 2: where poll2 or select is left out, the reason stands beside it.
 """
 
@@ -39,27 +39,27 @@ from tests.support import DEADLINE, ORIGINALS, OURS, Peer, turn_until
 Holds = Callable[[], object]
 Script = Iterator[Holds]
 
-# The kernel's own, whatever stands in their place while a script is played.
+# The original functions; a script replaces those in the module.
 real_select, real_poll, real_epoll = select.select, select.poll, select.epoll
 
 
 class MissedError(AssertionError):
-    """What should have come did not."""
+    """An expected event did not come."""
 
 
 class SpunError(AssertionError):
-    """The loop woke again and again, for nothing."""
+    """The loop woke again and again without work."""
 
 
 class Waits:
-    """Stands between a loop and the kernel's waits, and sees when it comes to rest.
+    """A layer between a loop and the kernel's waits that detects when the loop rests.
 
     Attributes:
         when_idle: called once, when a wait has found nothing and is about to block.
-        rests: how many waits have blocked.
-        made: how many epolls were made.
-        changes: how often an epoll was told something.
-        limit: waits in a row that need not block: no script has so much to do.
+        rests: number of waits that have blocked.
+        made: number of epolls that were made.
+        changes: number of registration changes on epolls.
+        limit: maximum waits in a row without blocking; no script needs as many.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Waits:
         self._patched.undo()
 
     def around(self, wait: Callable[[Any], Any], left: float | None) -> Any:
-        """``wait(left)``, but ``when_idle`` comes before it blocks."""
+        """Call ``wait(left)``, but call ``when_idle`` before it blocks."""
         found = wait(0)
         if left == 0 or any(found):
             self._awake += 1
@@ -126,31 +126,31 @@ class _Epoll(_Poll):
 
 
 class Turner:
-    """Plays a script turn by turn."""
+    """Play a script turn by turn."""
 
     def __init__(self, name: str, kind: type[Records] | None = None) -> None:
         self.name = name
         self.kind = kind or Recorder
 
     def loop(self, timeout: Any = 30.0, map: Any = None, count: Any = None) -> None:
-        """``asyncore.loop``, on this loop."""
+        """Run ``asyncore.loop`` on this loop."""
         if self.name in ORIGINALS:
             asyncore.loop(timeout, self.name == "asyncore.poll2", map, count)
         else:
             compat.loop(timeout, map=map, count=count, loop=self.name)
 
     def until(self, holds: Holds, map: Any) -> None:
-        """Turn until *holds()*."""
+        """Run the loop until *holds()*."""
         turn_until(self.name, holds, map)
 
     def play(self, script: Script, map: Callable[[], Any]) -> None:
-        """Take each step as soon as what the one before it has yielded holds."""
+        """Run each step as soon as the previously yielded predicate holds."""
         for holds in script:
             self.until(holds, map())
 
 
 class Running(Turner):
-    """Plays a script in one running loop: its steps are taken between two turns."""
+    """Play a script in one running loop: its steps run between two turns."""
 
     def play(self, script: Script, map: Callable[[], Any]) -> None:
         holds = next(script)
@@ -179,14 +179,14 @@ class Running(Turner):
             raise error
 
 
-# One running loop(); and the same with channels that announce.
+# One running loop(), without and with channels that announce.
 RUNNING = tuple(f"{name}, running" for name in OURS)
 ANNOUNCING = ("selectors, announcing",)
 ALL = (*ORIGINALS, *OURS, *RUNNING, *ANNOUNCING)
 
 
 def without(*names: str) -> tuple[str, ...]:
-    """All loops but these."""
+    """Return all loops but these."""
     return tuple(name for name in ALL if name.split(", ")[0] not in names)
 
 
@@ -194,7 +194,7 @@ def without(*names: str) -> tuple[str, ...]:
 AS_SELECT = without("asyncore.poll2", "poll")
 # A closed descriptor among others: select() raises EBADF out of the loop.
 AS_POLL = without("asyncore.poll", "select")
-# Better than either.
+# Where the selectors loop does better than both.
 BEYOND = tuple(name for name in AS_SELECT if name in AS_POLL)
 
 
@@ -238,17 +238,17 @@ def script(names: tuple[str, ...]) -> Callable[[Callable[..., Script]], Any]:
 
 
 class Pair(NamedTuple):
-    """A connected socket for a channel, and the other end of it."""
+    """A connected socket for a channel, and the peer's end of it."""
 
     sock: socket.socket
     peer: Peer
 
 
 class Records(asyncore.dispatcher):
-    """What a channel needs to write down what it is called for.
+    """A mixin that records the calls of a channel.
 
     Attributes:
-        on: what to do when called, by the event's name, in place of the usual.
+        on: by the event's name, an action instead of the usual one.
     """
 
     reads: bool
@@ -284,11 +284,11 @@ class Records(asyncore.dispatcher):
         self._note("error", self.close)
 
     def take(self, size: int = 4096) -> None:
-        """Read what is there."""
+        """Read the available data."""
         self.got += self.recv(size)
 
     def rest(self) -> None:
-        """Have nothing more to write."""
+        """End the write interest."""
         self.writes = False
 
     def _note(self, event: str, usual: Callable[[], object]) -> None:
@@ -298,7 +298,7 @@ class Records(asyncore.dispatcher):
 
 
 class Recorder(Records):
-    """It has a ``readable`` of its own, and is asked in every turn."""
+    """A channel with its own ``readable``, which the loop calls in every turn."""
 
     def readable(self) -> Any:
         return self.reads
@@ -308,7 +308,7 @@ class Recorder(Records):
 
 
 class Announcing(Records, compat.async_chat):
-    """It keeps the original's ``readable``, always true, and announces the rest."""
+    """A channel with the original ``readable``, always true; it announces the rest."""
 
     @property
     def writes(self) -> bool:  # type: ignore[override]
@@ -323,12 +323,12 @@ class Announcing(Records, compat.async_chat):
 
 
 class Stage:
-    """A map, the channels in it and their peers; everything is closed at the end.
+    """A map, its channels and their peers; all of them are closed at the end.
 
     Attributes:
-        map: while a script is played, there is a channel in it for the fence.
+        map: has a channel for the fence while a script is played.
         calls: ``channel.event``, in order.
-        errors: what ``handle_error`` was called for.
+        errors: the exceptions that reached ``handle_error``.
     """
 
     def __init__(self) -> None:
@@ -346,7 +346,7 @@ class Stage:
         self.at_end.close()
 
     def play(self, turner: Turner, script: Script) -> None:
-        """Let *turner* take the steps. A forked child does not come back from here."""
+        """Let *turner* run the steps. A forked child never returns from this call."""
         self.turner, process = turner, os.getpid()
         fence = self.pair()
         self._fence, self._fence_peer = self.channel("fence", fence.sock), fence.peer
@@ -359,18 +359,18 @@ class Stage:
             raise
 
     def nothing_comes(self) -> Script:
-        """The loop comes to rest, and no channel is called before it does."""
+        """Yield until the loop rests; no channel may be called before."""
         before, fences = list(self.calls), len(self._fence.got) + 1
         self.waits.when_idle = lambda: self._fence_peer.send("|")
         yield lambda: len(self._fence.got) == fences
         assert self.calls == before
 
     def pair(self) -> Pair:
-        """A socket pair."""
+        """Return a socket pair."""
         return self._kept(*socket.socketpair())
 
     def tcp(self) -> Pair:
-        """A connection, so that there are resets and urgent data."""
+        """Return a TCP connection, which has resets and urgent data."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             peer = socket.create_connection(server.getsockname())
             return self._kept(server.accept()[0], peer)
@@ -384,7 +384,7 @@ class Stage:
     def channel(
         self, name: str, sock: Any = None, reads: bool = True, writes: bool = False
     ) -> Records:
-        """A channel in the map; without *sock*, of no socket yet."""
+        """Return a channel in the map; without *sock*, it has no socket yet."""
         kind = self.turner.kind if reads else Recorder
         channel = kind(self, name, reads, writes)
         if sock is not None:
@@ -395,7 +395,7 @@ class Stage:
         return channel
 
     def file(self, name: str, fd: int, reads: bool, writes: bool) -> Records:
-        """A channel of a file, as file_dispatcher makes one; it takes *fd*."""
+        """Return a channel of a file, as file_dispatcher makes one; it owns *fd*."""
         channel = self.channel(name, None, reads, writes)
         os.set_blocking(fd, False)
         channel.set_socket(asyncore.file_wrapper(fd))
@@ -404,7 +404,7 @@ class Stage:
         return channel
 
     def listener(self, name: str, reads: bool, writes: bool) -> Records:
-        """A channel that listens on a port of 127.0.0.1."""
+        """Return a channel that listens on a port of 127.0.0.1."""
         channel = self.channel(name, None, reads, writes)
         channel.create_socket()
         channel.bind(("127.0.0.1", 0))
@@ -425,7 +425,7 @@ class Stage:
 
 
 def close_and_reuse(channel: Records, sock: socket.socket) -> socket.socket:
-    """Close the channel; *sock*, under the number that it had."""
+    """Close the channel; return *sock* moved to the number that it had."""
     fd = channel.socket.fileno()
     channel.close()
     if sock.fileno() == fd:
@@ -436,14 +436,14 @@ def close_and_reuse(channel: Records, sock: socket.socket) -> socket.socket:
 
 
 def arrived(sock: socket.socket, size: int = 0, urgent: bool = False) -> None:
-    """Wait until something is there: so many bytes, urgent data, or an end."""
+    """Wait until that many bytes, urgent data or an end have arrived."""
     assert any(real_select([] if urgent else [sock], [], [sock], DEADLINE))
     while size and len(sock.recv(size, socket.MSG_PEEK)) < size:
         assert any(real_select([sock], [], [], DEADLINE))
 
 
 def fill(sock: Any) -> None:
-    """Write until nothing more goes in."""
+    """Write until the kernel's buffers are full."""
     with suppress(BlockingIOError):
         while True:
             os.write(sock.fileno(), BIG)
@@ -481,7 +481,7 @@ def test_fd_reused_between_turns_belongs_to_its_new_channel(
     yield lambda: stage.calls == ["b.read"]
 
 
-# asyncore calls whatever is in the map under the number by then.
+# asyncore calls the channel that the map has under the number at that moment.
 @script(BEYOND)
 def test_an_event_of_the_old_channel_is_not_given_to_the_new_one(
     stage: Stage,
@@ -540,7 +540,7 @@ def test_socket_closed_without_its_channel_ends_in_handle_close(
 def test_sockets_closed_before_the_loop_end_in_handle_close(
     stage: Stage,
 ) -> Script:
-    # So many that their numbers go to whatever the loop itself opens.
+    # Enough channels that the loop's own descriptors reuse some of their numbers.
     channels = [stage.channel("a", stage.pair().sock) for _ in range(8)]
     for channel in channels:
         channel.socket.close()
@@ -560,12 +560,12 @@ def test_fd_reused_by_a_plain_file_does_not_end_the_loop(
     yield from stage.nothing_comes()
 
 
-# Who else keeps a socket open after its channel has closed it.
+# Other holders of a socket that its channel has closed.
 by_whom = pytest.mark.parametrize("held", ["duplicate", "child"])
 
 
 def hold(stage: Stage, sock: socket.socket, held: str) -> None:
-    """Keep a duplicate of it, here or in a forked child, to the end of the test."""
+    """Keep a duplicate of *sock*, here or in a forked child, until the test ends."""
     if held == "duplicate":
         stage.at_end.callback(os.close, os.dup(sock.fileno()))
         return
@@ -656,7 +656,7 @@ def test_object_that_reopens_on_the_same_fd_is_read(
 
 
 class Reopened:
-    """A serial line, say: closed and opened again, it stays the same object."""
+    """An object like a serial line: closed and reopened, it stays the same object."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -678,7 +678,7 @@ def test_a_regular_file_is_always_ready(stage: Stage, tmp_path: Path) -> Script:
     yield from stage.nothing_comes()
 
 
-# poll2 asks by number and by socket, and is answered in numbers.
+# poll2 registers the number and the socket, and receives events by number.
 @script(AS_SELECT)
 def test_channel_under_its_fd_and_its_socket_is_called_for_both(
     stage: Stage,
@@ -736,7 +736,7 @@ def test_channel_that_takes_over_anothers_socket_is_read(stage: Stage) -> Script
 
 
 class Plain:
-    """No dispatcher, and it has no more than select's loop calls."""
+    """No dispatcher: an object with only the methods that select's loop calls."""
 
     accepting = False
 
@@ -758,7 +758,7 @@ class Plain:
 
 
 class WithMethod(Plain):
-    """Its ``socket`` is not asyncore's attribute, but a method."""
+    """A channel whose ``socket`` is a method, not asyncore's attribute."""
 
     def socket(self) -> socket.socket:
         return self._sock
@@ -890,7 +890,7 @@ def test_a_map_may_live_for_one_call(turner: Turner, stage: Stage) -> None:
     assert len(numbers) < 20
 
 
-# poll2 is answered in numbers, which such a map does not have.
+# poll2 receives events by number, and such a map has no numbers.
 @script(AS_SELECT)
 def test_the_keys_may_be_sockets(stage: Stage) -> Script:
     elsewhere, a = Stage(), stage.pair()
@@ -1182,7 +1182,7 @@ EVENTS = ("read", "write", "expt")
 
 
 def ready(stage: Stage, event: str) -> Records:
-    """A channel that will be called for this event in the next turn."""
+    """Return a channel that the next turn calls for this event."""
     sock, peer = stage.tcp()
     if event != "write":
         peer.sock.send(b"!", socket.MSG_OOB if event == "expt" else 0)
@@ -1191,7 +1191,7 @@ def ready(stage: Stage, event: str) -> Records:
 
 
 def raiser(error: BaseException) -> Callable[[], object]:
-    """What raises *error* when it is called."""
+    """Return a function that raises *error*."""
 
     def throw() -> None:
         raise error
@@ -1214,7 +1214,7 @@ def test_three_exceptions_leave_the_loop(
     assert stage.calls == [f"a.{event}"] * 2
 
 
-# What is no Exception, too: asyncore's ``except`` is bare.
+# Exceptions outside Exception, too: asyncore's ``except`` is bare.
 @script(ALL)
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("error", [ValueError, GeneratorExit])
@@ -1230,7 +1230,7 @@ def test_every_other_exception_goes_to_the_channels_handle_error(
     assert [type(each) for each in stage.errors] == [error]
 
 
-# select() refuses the whole map.
+# select() rejects the whole map.
 @script(AS_POLL)
 @pytest.mark.parametrize("error", [ValueError, GeneratorExit])
 def test_exception_of_handle_close_goes_to_handle_error(
@@ -1321,7 +1321,7 @@ def test_a_timeout_may_be_a_year(turner: Turner, stage: Stage) -> None:
     assert stage.calls == ["a.read"]
 
 
-# poll2 takes it for no limit.
+# poll2 treats it as no limit.
 @on(AS_SELECT)
 def test_a_negative_timeout_is_an_error(turner: Turner, stage: Stage) -> None:
     ready(stage, "read")
@@ -1387,7 +1387,7 @@ def test_a_loop_that_has_ended_holds_no_descriptor(
     assert after == after[:1] * 5
 
 
-# The others have nothing to build.
+# The other loops build nothing.
 SELECTORS = tuple(name for name in OURS if name == "selectors")
 
 
