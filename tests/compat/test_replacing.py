@@ -47,7 +47,7 @@ def test_error_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-# The garbage collector closes a file that is interrupted while it is opened.
+# The garbage collector closes a file whose open() was interrupted.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("old", ["old", None])
 def test_interrupt_at_any_moment_leaves_no_other_file(

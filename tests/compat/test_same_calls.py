@@ -1,20 +1,20 @@
 """The same script on asyncore's own poll and on ours: the same calls, the same data.
 
-A script is a list of random steps: what happens to a channel, now or in one of its
-handlers, and how often the loop turns after that. It is played in two worlds, each with
-sockets and a loop of its own, and all that the channels are called for is compared.
+A script is a list of random steps: an action on a channel, now or in one of its
+handlers, and the number of turns after the step. It is played in two worlds, each with
+its own sockets and loop, and all calls of the channels are compared.
 
 Rule 1: the reference is ``asyncore.poll`` itself, and ``asyncore.poll2`` for a loop
-that is asked to answer as poll2. Where ours is meant to differ, the difference is made
-in the map that they are given; AsPromised and AsPromisedOfPoll2 list them all.
-Rule 2: both worlds see the same kernel. Descriptors come from a range of the world's
-own, so that a number is given out again in both or in neither; what goes over TCP is
-small and has arrived before the loop turns; large amounts go over UNIX sockets, which
-have the same room for them each time.
-Rule 3: nothing depends on the clock. It stands still, and jumps ahead where something
-was changed that no loop can notice but by looking again (DESIGN.md, promise 3).
+that is requested as poll2. Where ours differs on purpose, the reference gets a map that
+makes the difference; AsPromised and AsPromisedOfPoll2 list all differences.
+Rule 2: both worlds see the same kernel. Descriptors come from each world's own range,
+so that a number is reused in both or in neither; data over TCP is small and has arrived
+before the loop runs; large data goes over UNIX sockets, whose buffers take the same
+amount each time.
+Rule 3: nothing depends on the clock. The clock stands still, and jumps ahead after a
+change that a loop can notice only by polling again (DESIGN.md, promise 3).
 
-LEGACY_CHAT_EXAMPLES=5000 in the environment plays so many scripts, other ones each
+LEGACY_CHAT_EXAMPLES=5000 in the environment plays 5,000 scripts, different ones each
 time.
 """
 
@@ -47,20 +47,20 @@ pytestmark = pytest.mark.skipif(
     reason="elsewhere a byte sent over the loopback need not have arrived at once",
 )
 
-# Scripts to play; more of them are for a night, and not the same ones each time.
+# Number of scripts; larger numbers are for a night, with other scripts each time.
 VARIABLE = "LEGACY_CHAT_EXAMPLES"
 EXAMPLES = int(os.environ.get(VARIABLE, "60"))
 
-# The lowest descriptor of a world's channels; everything else is given lower numbers.
+# The lowest descriptor of a world's channels; everything else has lower numbers.
 FIRST_FD = 400
 
 # More channels make a script no better, only longer.
 MOST_CHANNELS = 9
 
-# Bytes of a send buffer that is soon full. The kernel doubles it.
+# Bytes of a small send buffer, soon full. The kernel doubles it.
 NARROW = 2304
 
-# Bytes over TCP, where more may arrive in two parts.
+# Maximum bytes over TCP; more may arrive in two parts.
 MOST_OVER_TCP = 2000
 
 LEAVES = (asyncore.ExitNow, SystemExit)
@@ -69,7 +69,7 @@ Entry: TypeAlias = tuple[Any, ...]
 
 
 class DifferenceError(AssertionError):
-    """The two worlds did not see the same."""
+    """The logs of the two worlds differ."""
 
 
 # ---------------------------------------------------------------------------
@@ -78,11 +78,11 @@ class DifferenceError(AssertionError):
 
 
 class Step(NamedTuple):
-    """Something that happens, and the turns after it.
+    """An action, and the turns after it.
 
     Attributes:
-        at: None for now, or (which channel, which call): in its next call of that.
-        turns: made after this step, whether it has happened yet or not.
+        at: None for now, or (which channel, which call): during that next call.
+        turns: number of turns after this step, even if the action is still pending.
     """
 
     verb: str
@@ -100,7 +100,7 @@ ENDS = ("unix", "narrow", "tcp", "pipe in", "pipe out", "file")
 KIND = st.sampled_from(KINDS)
 END = st.sampled_from((*ENDS, "unix", "unix", "tcp"))
 
-# A number stands for so many bytes that are all different.
+# A number stands for that many bytes, all different.
 DATA = st.one_of(
     st.text("ab\r\n", min_size=1, max_size=9).map(str.encode),
     st.sampled_from((1, 200, 5_000, 70_000, 300_000)),
@@ -167,7 +167,7 @@ CALLS = st.sampled_from(
     )
 )
 
-# Mostly now: not every call comes.
+# Mostly now: some calls never come.
 MOMENT = st.sampled_from((False, False, True)).flatmap(
     lambda later: st.tuples(WHO, CALLS) if later else st.none()
 )
@@ -233,7 +233,7 @@ ALWAYS = ("open", "say", "say", "push", "hear", "turn")
 
 @st.composite
 def scripts(draw: st.DrawFn, without: frozenset[str] = frozenset()) -> list[Step]:
-    """Some channels, and what happens to them."""
+    """Draw some channels, and the steps."""
     others = [verb for verb in VERBS if verb not in (*ALWAYS, *without)]
     some = draw(st.lists(st.sampled_from(others), unique=True, max_size=12))
     happen = st.lists(st.one_of(*(STEPS[verb] for verb in (*ALWAYS, *some))))
@@ -247,7 +247,7 @@ CHANGES = ("override", "override_class", "restore", "restore_class", "become", "
 
 @st.composite
 def overriding_scripts(draw: st.DrawFn) -> list[Step]:
-    """A few channels that announce, read and write; and what replaces their methods."""
+    """Draw a few channels that announce, read and write; and replacing methods."""
     happen = [STEPS[verb] for verb in ("say", "say", "push", *CHANGES)]
     opened = Step("open", {"kind": "announcing", "end": "unix"}, turns=0)
     first = [opened] * draw(st.integers(1, 3))
@@ -255,19 +255,19 @@ def overriding_scripts(draw: st.DrawFn) -> list[Step]:
 
 
 # ---------------------------------------------------------------------------
-# Channels that write down what they are called for
+# Channels that record their calls
 # ---------------------------------------------------------------------------
 
 
 class Told:
-    """What all channels here have in common.
+    """Common base of all channels here.
 
     Attributes:
-        peer: the other end, unless that is a channel too.
-        reads, writes: what ``readable`` and ``writable`` answer, where they are ours;
-            None: as there is something to write.
-        closes: does ``handle_close`` close?
-        armed: what happens in the next calls, by the call's name.
+        peer: the peer's end, unless that is a channel too.
+        reads, writes: results of ``readable`` and ``writable``, where these are ours;
+            None: depends on whether there is data to write.
+        closes: whether ``handle_close`` closes.
+        armed: actions of the next calls, by the call's name.
     """
 
     reads, closes, takes_urgent = True, True, True
@@ -283,12 +283,12 @@ class Told:
         self.outbox = b""
 
     def told(self, call: str, *data: Any) -> None:
-        """Write down a call, and do what the script has kept for it."""
+        """Record a call, and perform the script's action for it."""
         self.world.log.append((self.name, call, *data))
         self.act(call)
 
     def act(self, call: str) -> None:
-        """Do what the script has kept for this call."""
+        """Perform the script's action for this call."""
         armed = self.armed.get(call)
         if armed:
             step = armed.popleft()
@@ -300,14 +300,14 @@ class Told:
 
 
 class Dispatcher(Told, asyncore.dispatcher):
-    """The handlers, as in asyncore, but written down."""
+    """The handlers, as in asyncore, with a record."""
 
     def __init__(self, world: World) -> None:
         self.enter(world)
         super().__init__(map=world.map)
 
     def take(self, end: Any) -> None:
-        """Be the channel of this end of a connection."""
+        """Become the channel of this end of a connection."""
         self.set_socket(end)
         self.connected = True
 
@@ -358,7 +358,7 @@ class Dispatcher(Told, asyncore.dispatcher):
 
 
 class Answers:
-    """Its own ``readable`` and ``writable``, which no loop may leave unasked."""
+    """A mixin with its own ``readable`` and ``writable``, which loops must call."""
 
     act: Callable[..., None]
     reads: bool
@@ -391,7 +391,7 @@ class Scripted(Answers, Dispatcher):
 
 
 class Sender(Dispatcher, asyncore.dispatcher_with_send):
-    """Buffered output, and the original's ``writable``."""
+    """A dispatcher with buffered output, and the original's ``writable``."""
 
     def handle_read(self) -> None:
         self.recv(self.ac_in_buffer_size)
@@ -401,7 +401,7 @@ class Sender(Dispatcher, asyncore.dispatcher_with_send):
 
 
 class Chats(Dispatcher):
-    """The part of a chat that every program writes itself."""
+    """The part of a chat session that every program writes itself."""
 
     terminator: Any = b"\n"
     get_terminator: Any
@@ -415,26 +415,26 @@ class Chats(Dispatcher):
 
 
 class Chat(Chats, asynchat.async_chat):
-    """On the original class."""
+    """A chat session on the original class."""
 
 
 class Announcing(Chats, compat.async_chat):
-    """On ours: a loop need not ask it before it announces."""
+    """A session on our class: a loop need not call it before it announces."""
 
 
 class Choosy(Answers, Announcing):
-    """On ours, but it has to be asked."""
+    """A session on our class, with its own ``readable``, which loops must call."""
 
 
 class Louder(Announcing):
-    """On ours; what an announcing channel may become."""
+    """A session on our class, which an announcing channel may become."""
 
     def recv(self, buffer_size: int) -> bytes:
         return super().recv(buffer_size).upper()
 
 
 class Bare(Told):
-    """No dispatcher, and its socket is none of the loop's business."""
+    """No dispatcher; the loop must not use its socket."""
 
     accepting = False
     sock: Any = None
@@ -498,7 +498,7 @@ BECOMES = {"announcing": Announcing, "choosy": Choosy, "louder": Louder}
 
 
 class Producer:
-    """Gives its parts one by one, and has a last word like any channel's call."""
+    """A producer that returns its parts one by one; its end is recorded like a call."""
 
     def __init__(self, channel: Any, parts: list[bytes]) -> None:
         self._channel = channel
@@ -510,7 +510,7 @@ class Producer:
 
 
 def own(name: str, answer: bool, before: Callable[..., Any]) -> Callable[..., Any]:
-    """What a program puts in a method's place."""
+    """Return a program's replacement of a method."""
 
     def method(channel: Any, *args: Any) -> Any:
         channel.told(f"own {name}")
@@ -522,7 +522,7 @@ def own(name: str, answer: bool, before: Callable[..., Any]) -> Callable[..., An
 
 
 def kind_of(error: BaseException | None) -> tuple[str, Any]:
-    """What can be compared of an exception."""
+    """Return the comparable part of an exception."""
     return type(error).__name__, getattr(error, "errno", None)
 
 
@@ -532,7 +532,7 @@ def kind_of(error: BaseException | None) -> tuple[str, Any]:
 
 
 def pair_of(end: str) -> tuple[Any, Any]:
-    """Two connected ends, the channel's and its peer's."""
+    """Return two connected ends, the channel's and its peer's."""
     if end == "tcp":
         return _tcp_pair()
     if end == "file":
@@ -561,17 +561,17 @@ def _file(fd: int) -> Any:
 
 
 def is_tcp(end: Any) -> bool:
-    """Is it a socket that tells late what it has got?"""
+    """Return whether it is a socket on which data arrives with a delay."""
     return isinstance(end, socket.socket) and end.family == socket.AF_INET
 
 
 # ---------------------------------------------------------------------------
-# A world: a map, channels, their peers, a loop, and what was seen
+# A world: a map, channels, their peers, a loop, and the log
 # ---------------------------------------------------------------------------
 
 
 class Clock:
-    """Stands in for time.monotonic: it moves only when it is told to."""
+    """A substitute of time.monotonic that moves only on request."""
 
     def __init__(self) -> None:
         self.now = time.monotonic()
@@ -580,18 +580,18 @@ class Clock:
         return self.now
 
     def jump(self) -> None:
-        """Far enough that a loop which looks now and then looks again."""
+        """Move far enough that a loop that polls now and then polls again."""
         self.now += 10.0
 
 
 class World:
-    """What the steps of a script happen to.
+    """The channels that a script's steps act on.
 
     Attributes:
         map: the channels.
-        log: (channel, call, data), in order; and what the peers and the loop saw.
-        called: the channels in whose handlers we are, the innermost last.
-        error: what has left the loop last.
+        log: (channel, call, data), in order; and events of the peers and the loop.
+        called: the channels whose handlers are active, the innermost last.
+        error: the last exception that has left the loop.
     """
 
     error: BaseException | None = None
@@ -630,9 +630,9 @@ class World:
     # Playing a script
 
     def happen_now_or_later(self, step: Step) -> None:
-        """Take a step, from outside of any handler."""
+        """Perform a step outside of any handler, or arm it."""
         if not self.map:
-            # Nothing could happen to anybody.
+            # Without a channel, no step could do anything.
             self.open(KINDS[len(self._channels) % len(KINDS)], "unix")
         if step.at is not None:
             who, call = step.at
@@ -644,12 +644,12 @@ class World:
             self.happen(step)
 
     def happen(self, step: Step) -> None:
-        """Take a step; what it raises goes to the handler that we are in."""
+        """Perform a step; its exception goes to the active handler."""
         getattr(self, step.verb)(**step.given)
 
     @contextmanager
     def noting(self, what: str) -> Iterator[None]:
-        """Write down what is raised."""
+        """Record a raised exception."""
         try:
             yield
         except TheEnd:
@@ -659,22 +659,21 @@ class World:
             self.log.append(("world", what, kind_of(error)))
 
     def hear_all(self) -> None:
-        """What the peers have got and not heard yet."""
+        """Record the data that the peers have not received yet."""
         for channel in self._channels:
             if channel.peer is not None:
                 self._peer(channel, "hear", channel.peer.recv, 1 << 20)
 
     def note_turn(self) -> None:
-        """Write down what is left after a turn; let arrive what was sent."""
+        """Record the state after a turn; wait until sent data has arrived."""
         self.log.append(("world", "map", *map(self._entry, self.map.items())))
         self.settle()
 
     def settle(self) -> None:
-        """Let arrive all that was sent over TCP.
+        """Wait until all data sent over TCP has arrived.
 
-        What this processor sends over the loopback arrives in the order in which it
-        was sent, and so does a datagram behind it. Three times: a handshake takes
-        three ways.
+        Packets that this processor sends over the loopback arrive in order, and so does
+        a datagram behind them. Three times: a handshake takes three packets.
         """
         if any(is_tcp(end) for end in self._ends):
             for _ in range(3):
@@ -693,7 +692,7 @@ class World:
         return f"c{len(self._channels)}"
 
     def pick(self, who: int) -> Any:
-        """The channel that a step means; None if there is none."""
+        """Return the channel that a step names; None if there is none."""
         if who == -1:
             return (self.called or self._channels or [None])[-1]
         live = list(self.map.values())
@@ -703,7 +702,7 @@ class World:
         return live[who % len(live)] if live else None
 
     def place(self, end: Any) -> Any:
-        """Move an end to the lowest descriptor that is free among the world's own."""
+        """Move an end to the lowest free descriptor of the world's range."""
         fd = fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
         os.set_blocking(fd, False)
         if isinstance(end, socket.socket):
@@ -733,7 +732,7 @@ class World:
         return channel
 
     def bytes_of(self, data: bytes | int, end: Any) -> bytes:
-        """The bytes that a script means."""
+        """Return the bytes that a script names."""
         if isinstance(data, int):
             if is_tcp(end):
                 data = min(data, MOST_OVER_TCP)
@@ -743,14 +742,14 @@ class World:
             data = b"".join(b"%99d\n" % n for n in numbers)[:data]
         return data
 
-    # The verbs: channels come
+    # The verbs: new channels
 
     def open(self, kind: str, end: str) -> None:
         if len(self.map) < MOST_CHANNELS:
             self.adopt(kind, *pair_of(end))
 
     def couple(self, kind: str, other: str) -> None:
-        """Two channels that are connected with each other."""
+        """Add two channels that are connected to each other."""
         mine, peer = pair_of("unix")
         self.adopt(kind, mine)
         self.adopt(other, peer)
@@ -775,7 +774,7 @@ class World:
         if channel.socket.family == socket.AF_INET:
             self.settle()
 
-    # The peer does something
+    # Actions of the peer
 
     def say(self, who: int, data: bytes | int) -> None:
         channel = self._with_peer(who)
@@ -830,7 +829,7 @@ class World:
         self.log.append((f"peer of {channel.name}", verb, seen))
         self.settle()
 
-    # The channel does something
+    # Actions of the channel
 
     def push(self, who: int, data: bytes | int) -> None:
         channel = self.pick(who)
@@ -920,15 +919,15 @@ class World:
         channel = self.pick(who)
         return channel if isinstance(channel, asynchat.async_chat) else None
 
-    # Descriptors are given out again
+    # Reused descriptors
 
     def replace(self, who: int, kind: str, end: str) -> None:
-        """Another channel under the same descriptor."""
+        """Put another channel under the same descriptor."""
         self.close(who)
         self.open(kind, end)
 
     def reconnect(self, who: int, end: str) -> None:
-        """The same channel with another socket under the same descriptor."""
+        """Give the same channel another socket under the same descriptor."""
         channel = self.pick(who)
         if end_of(channel) is not None:
             channel.close()
@@ -937,7 +936,7 @@ class World:
             channel.peer = self.keep(peer)
 
     def hold(self, who: int) -> None:
-        """Somebody has a duplicate: closing the channel does not close the socket."""
+        """Hold a duplicate: closing the channel does not close the socket."""
         end = end_of(self.pick(who))
         if end is not None and end.fileno() >= 0:
             self._held.append(os.dup(end.fileno()))
@@ -949,10 +948,10 @@ class World:
             end.close()
             self.clock.jump()
 
-    # The map is changed by hand
+    # Changes of the map by hand
 
     def usurp(self, who: int, kind: str) -> None:
-        """Another object under the descriptor and for the socket of this one."""
+        """Put another object under the descriptor, with the same socket."""
         before = self.pick(who)
         end = end_of(before)
         if end is None or end.fileno() < 0:
@@ -975,7 +974,7 @@ class World:
             self.clock.jump()
 
     def put_twice(self, who: int) -> None:
-        """Under a duplicate, too."""
+        """Put the channel under a duplicate, too."""
         channel = self.pick(who)
         end = end_of(channel)
         if end is not None and end.fileno() >= 0:
@@ -985,7 +984,7 @@ class World:
             self.clock.jump()
 
     def put_under_socket(self, who: int) -> None:
-        """asyncore does not mind a key that has a fileno() itself."""
+        """Use the socket as the key: asyncore accepts a key with a fileno()."""
         channel = self.pick(who)
         end = end_of(channel)
         if end is not None:
@@ -1001,7 +1000,7 @@ class World:
     # The loop
 
     def turn(self, count: int, afresh: bool) -> None:
-        """Turn; from inside a handler, too. Afresh: a map that is new to the loop."""
+        """Run the loop, even inside a handler. Afresh: with a map new to the loop."""
         turned: Any = self.map
         if afresh:
             turned = UserDict()
@@ -1010,48 +1009,48 @@ class World:
 
 
 def end_of(channel: Any) -> Any:
-    """The socket or the pipe of a channel; None if it has none, or is none."""
+    """Return the socket or the pipe of a channel; None if it has none, or is none."""
     if isinstance(channel, Bare):
         return channel.sock
     return getattr(channel, "socket", None)
 
 
 def is_open(channel: Any) -> bool:
-    """Does it still have a descriptor?"""
+    """Return whether it still has a descriptor."""
     end = end_of(channel)
     return end is not None and end.fileno() >= 0
 
 
 # ---------------------------------------------------------------------------
-# The loops: asyncore's own, with what ours is meant to do otherwise; and ours
+# The loops: asyncore's own, with our intended differences; and ours
 # ---------------------------------------------------------------------------
 
 
 class Loop:
-    """A loop that is made of turns.
+    """A loop made of single turns.
 
     Attributes:
-        poll: one turn of a map, which does not wait.
+        poll: runs one turn of a map, without waiting.
     """
 
     def __init__(self, poll: Callable[[Any], object]) -> None:
         self.poll = poll
 
     def __call__(self, map: Any, count: int) -> None:
-        """``asyncore.loop`` with a count."""
+        """Run ``asyncore.loop`` with a count."""
         while map and count > 0:
             self.poll(map)
             count -= 1
 
     def run(self, world: World, between: Callable[[], object]) -> None:
-        """``asyncore.loop`` without: something happens between two turns."""
+        """Run ``asyncore.loop`` without a count, with an action between two turns."""
         while world.map:
             self.poll(world.map)
             between()
 
 
 class OurLoop(Loop):
-    """One of compat's."""
+    """One of compat's loops."""
 
     def __init__(self, name: str, use_poll: bool = False) -> None:
         super().__init__(lambda map: self(map, 1))
@@ -1077,7 +1076,7 @@ class OurLoop(Loop):
 
 
 class Asked:
-    """A channel as it was when it was asked; what asyncore.poll gets to see of it."""
+    """A channel at the time of its readable() call, as asyncore.poll sees it."""
 
     def __init__(self, key: Any, channel: Any) -> None:
         self.key, self.channel = key, channel
@@ -1093,7 +1092,7 @@ class Asked:
         return self._writes and not self.closed
 
     def find_out(self) -> None:
-        """Does it want something of a descriptor that is closed?"""
+        """Find out whether it has interest in a closed descriptor."""
         if self._reads or self._writes:
             self.closed = is_closed(self.key)
 
@@ -1105,7 +1104,7 @@ class Asked:
 
 
 class AsPromised:
-    """A map that makes of asyncore.poll what the selectors loop is meant to be."""
+    """A map that makes asyncore.poll behave as the selectors loop should."""
 
     def __init__(self, map: Any) -> None:
         self._map = map
@@ -1122,8 +1121,8 @@ class AsPromised:
         return list(self._asked.items())
 
     def get(self, key: Any) -> Any:
-        # Difference 1. asyncore.poll calls whatever is under a ready descriptor now;
-        # ours a channel only while it and its socket are the ones that were asked.
+        # Difference 1. asyncore.poll calls the current channel of a ready descriptor;
+        # ours calls a channel only if it and its socket are still those it registered.
         asked = self._asked[key]
         return asked.channel if asked.is_still_in(self._map) else None
 
@@ -1137,14 +1136,14 @@ class AsPromised:
 
 
 def poll_as_promised(map: Any) -> None:
-    """asyncore.poll, and the two differences."""
+    """Run asyncore.poll with the two differences."""
     asked = AsPromised(map)
     asyncore.poll(0.0, asked)
     asked.close_closed()
 
 
 class AskedByPoll2:
-    """A channel in a map that poll2 is given, which asks when it is asked."""
+    """A channel in poll2's map that passes each call on to the real channel."""
 
     def __init__(self, key: Any, channel: Any) -> None:
         self._key, self.channel = key, channel
@@ -1167,7 +1166,7 @@ class AskedByPoll2:
 
 
 class AsPromisedOfPoll2:
-    """A map that makes of asyncore.poll2 what the selectors loop is meant to be."""
+    """A map that makes asyncore.poll2 behave as the selectors loop should."""
 
     def __init__(self, map: Any) -> None:
         self._map = map
@@ -1187,10 +1186,10 @@ class AsPromisedOfPoll2:
 
 
 def is_closed(key: Any) -> bool:
-    """Is this number, or the number of this object, no descriptor (any more)?"""
+    """Return whether this number, or this object's number, is no open descriptor."""
     fd = key if isinstance(key, int) else getattr(key, "fileno", lambda: -1)()
     if fd < 0:
-        # select() complains, and so does ours.
+        # select() raises an error, and so does ours.
         return False
     try:
         os.fstat(fd)
@@ -1205,7 +1204,7 @@ def is_closed(key: Any) -> bool:
 
 
 def play_by_turns(world: World, script: list[Step]) -> None:
-    """One step, a loop with a count, the next step."""
+    """Perform one step, run a loop with a count, perform the next step."""
     for step in script:
         world.happen_now_or_later(step)
         if step.turns:
@@ -1215,7 +1214,7 @@ def play_by_turns(world: World, script: list[Step]) -> None:
 
 
 def play_running(world: World, script: list[Step]) -> None:
-    """One loop without a count, and the steps between its turns."""
+    """Run one loop without a count, and perform the steps between its turns."""
     steps = iter(script)
     turns = 0
 
@@ -1241,7 +1240,7 @@ def play_running(world: World, script: list[Step]) -> None:
 
 
 class TheEnd(asyncore.ExitNow):
-    """The script is over."""
+    """The script has ended."""
 
 
 PLAYS = {"by turns": play_by_turns, "running": play_running}
@@ -1294,7 +1293,7 @@ def _line(entry: Entry) -> str:
 # The tests
 # ---------------------------------------------------------------------------
 
-# Each loop of ours, and what it must agree with.
+# Each of our loops, and the reference that it must agree with.
 POLL2 = Loop(lambda map: asyncore.poll2(0.0, map))
 POLL2_AS_PROMISED = Loop(lambda map: asyncore.poll2(0.0, AsPromisedOfPoll2(map)))
 PAIRS = {
@@ -1307,7 +1306,7 @@ PAIRS = {
 
 
 def played(examples: int, **options: Any) -> settings:
-    """How many scripts, and nothing that depends on the time or on an earlier run."""
+    """Set the number of scripts; nothing depends on the time or on an earlier run."""
     return settings(
         max_examples=examples,
         database=None,
