@@ -13,6 +13,10 @@ from typing import NamedTuple
 
 __all__ = ["Heard", "Speaker"]
 
+# What a client sends after more of them than that, once its session has ended, reaches
+# no other client.
+MOST_TERMINATORS = 100
+
 
 class Heard(NamedTuple):
     """The output that one read causes.
@@ -42,6 +46,8 @@ class Speaker:
         self.left = False
         self._terminator = terminator
         self._held = b""
+        # Those behind the one that ended its session.
+        self._terminators = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def says(self, data: bytes) -> Heard:
@@ -50,7 +56,9 @@ class Speaker:
         echo, told = b"", b""
         for message in messages:
             echo += b"" if self.left else message
-            told += self._told(message) + self._farewell()
+            told += self._told(message)
+            self._terminators += self.left
+            told += self._farewell()
         message, self._held = self._hold_back(rest)
         echo += b"" if self.left else message
         return Heard(echo, told + self._told(message))
@@ -63,6 +71,8 @@ class Speaker:
         return data, b""
 
     def _told(self, message: bytes, final: bool = False) -> bytes:
+        if self._terminators > MOST_TERMINATORS:
+            return b""
         text = self._decoder.decode(message, final)
         return f"{self.user} 说:{text}".encode() if text else b""
 
