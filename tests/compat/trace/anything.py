@@ -1,7 +1,6 @@
-"""Files that claim to be traces: whole and cut, of right lines and of wrong ones.
+"""Files that claim to be traces: whole and cut, with valid and invalid lines.
 
-Hypothesis draws a seed, not each field, of which there are too many; it makes failing
-files shorter.
+Hypothesis draws a seed, not each of the many fields, and minimises failing files.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ __all__ = ["files", "text"]
 
 HEADER = {"format": "compat-trace", "version": 1, "program": "end;#.py"}
 
-# What syntax is made of, in a diagram or a terminal; and what no stream can encode.
+# Characters of a diagram's or a terminal's syntax; and one that no stream can encode.
 SPECIAL = [
     *("end", ";", "#", "#59;", "\n", "%%", "$$x$$", "<br/>", "```", "\x1b[2J"),
     *("wrap:", "style x:#a", "classDef x:#a", "\\n", '"', "'", "-->>", "\u202e"),
@@ -33,7 +32,7 @@ Field = Callable[[Random], Any]
 
 
 def text(random: Random) -> str:
-    """Anything that a string of a trace may hold."""
+    """Return any string that a trace may hold."""
     if random.random() < 0.3:
         return "".join(chr(random.randrange(0x250)) for _ in range(random.randrange(9)))
     return " ".join(random.choices(SPECIAL, k=random.randrange(5)))
@@ -105,7 +104,7 @@ def _file(seed: int, size: int, wrong: int, cut: int) -> bytes:
 
 
 def files() -> st.SearchStrategy[bytes]:
-    """A header, lines, perhaps a wrong one among them, perhaps cut off."""
+    """Draw a header and lines, perhaps with an invalid line, perhaps cut off."""
     return st.builds(
         _file,
         st.integers(0, 1 << 32),

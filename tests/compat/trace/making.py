@@ -1,10 +1,10 @@
 """Traces without a loop: the lines that a recorder would have written.
 
-Rule 1: the same calls make the same lines; the clock here moves only when told to.
-Rule 2: what is written keeps compat.trace's promises: a call is written when it ends,
-after what happened in it, and code before the first call of it.
-Rule 3: Room plays the tutorial's chat room, and reads as asynchat does: what may begin
-the terminator is held back.
+Rule 1: the same calls make the same lines; the clock here moves only on request.
+Rule 2: the lines keep compat.trace's promises: a call is written when it ends, after
+the events inside it, and code before the first call of it.
+Rule 3: Room plays the tutorial's chat room, and reads as asynchat does: a possible
+beginning of the terminator is held back.
 
     >>> room = Room()
     >>> anna, bert = room.enter(), room.enter()
@@ -63,7 +63,7 @@ class Trace:
     Attributes:
         lines: without their newlines; the header is the first.
         now: microseconds since the trace began.
-        thread: who writes.
+        thread: the thread that writes.
     """
 
     def __init__(self, payload: int | None = 64, **header: Any) -> None:
@@ -87,7 +87,7 @@ class Trace:
         self._write({"format": "compat-trace", "version": 1, **usual, **header})
 
     def passes(self, microseconds: int) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.now += microseconds
 
     def event(self, what: str, at: int | None = None, **fields: Any) -> None:
@@ -100,7 +100,7 @@ class Trace:
         self._write(line | fields)
 
     def opens(self, kind: str, fd: int, module: str = "room") -> int:
-        """A channel joins its map; return its number."""
+        """Add a channel to its map; return its number."""
         self._channels += 1
         number = self._channels
         self.event("open", ch=number, fd=fd, **{"class": kind}, module=module)
@@ -123,7 +123,7 @@ class Trace:
     def code(
         self, source: str, kind: str | None = None, file: str = "room.py", line: int = 1
     ) -> int:
-        """A function, by its source; return its number."""
+        """Write a function's source; return its number."""
         self._code += 1
         lines = source.splitlines()
         names = [each for each in lines if each.lstrip().startswith("def ")]
@@ -146,7 +146,7 @@ class Trace:
         asked: int = 8,
         by: str = "selectors",
     ) -> None:
-        """Ask everybody and wait; *wants* are the interests that are new."""
+        """Write a turn: interest and wait; *wants* are the changed interests."""
         self.waits(wants, timeout, channels, asked, by)
         self.passes(waited)
         ready = {"read": read, "write": write, "urgent": urgent}
@@ -161,7 +161,7 @@ class Trace:
         asked: int = 8,
         by: str = "selectors",
     ) -> None:
-        """As turn, of a wait that is not over."""
+        """Write a turn whose wait has not ended."""
         for channel, (r, w) in (wants or {}).items():
             self.event("interest", ch=channel, r=r, w=w)
         self.passes(asked)
@@ -206,16 +206,16 @@ class Trace:
                 self._tell_changes()
 
     def calls(self, do: str, channel: int | None = None, **fields: Any) -> None:
-        """A call in which nothing happens."""
+        """Write a call without events inside."""
         with self.call(do, channel, **fields):
             pass
 
     def end(self, why: str = "closed") -> None:
-        """The last line."""
+        """Write the last line."""
         self.event("end", why=why)
 
     def bytes(self) -> bytes:
-        """The file."""
+        """Return the file's content."""
         return "".join(f"{line}\n" for line in self.lines).encode("ascii")
 
     def save(self, path: Path) -> Path:
@@ -224,7 +224,7 @@ class Trace:
         return path
 
     def read(self) -> tuple[list[Turn], Reader]:
-        """What the reader makes of it."""
+        """Return the turns, and the reader that read them."""
         reader = Reader()
         turns = list(read_lines(self.bytes().splitlines(keepends=True), reader))
         return turns, reader
@@ -262,11 +262,11 @@ class Room:
         self._listen()
 
     def quiet(self, microseconds: int) -> None:
-        """Nobody says anything for so long: the next turn waits."""
+        """Let no client send for that long: the next turn waits."""
         self._waited += microseconds
 
     def enter(self, slow: bool = False) -> int:
-        """A client comes in; return its channel. A *slow* one takes nothing."""
+        """Connect a client; return its channel. A *slow* client receives nothing."""
         trace = self.trace
         self._turn(read=[self.listener])
         code = self._learn(ACCEPTED, "ChatServer", 120)
@@ -292,18 +292,18 @@ class Room:
         return session
 
     def says(self, session: int, data: bytes) -> None:
-        """A client's bytes arrive, in a turn of their own."""
+        """Let a client's bytes arrive in their own turn."""
         self.say_together({session: data})
 
     def say_together(self, said: dict[int, bytes]) -> None:
-        """Several clients' bytes arrive in one turn."""
+        """Let several clients' bytes arrive in one turn."""
         self._turn(read=list(said))
         for session, data in said.items():
             self._reads(session, data)
         self._turn_ends()
 
     def leaves(self, session: int) -> None:
-        """A client closes its connection."""
+        """Let a client close its connection."""
         trace = self.trace
         self._turn(read=[session])
         with (
@@ -314,7 +314,7 @@ class Room:
         self._turn_ends()
 
     def fails(self, session: int, data: bytes, error: str = "ValueError: no") -> None:
-        """What a client says raises in its handler, and costs it its connection."""
+        """Let a client's data raise in its handler, which closes the connection."""
         trace = self.trace
         self._turn(read=[session])
         collect = self._learn(COLLECT, "ChatSession", 40)
@@ -334,14 +334,14 @@ class Room:
         self._turn_ends()
 
     def takes(self, session: int) -> None:
-        """A slow client takes all that waits for it."""
+        """Let a slow client receive its whole queue."""
         self._slow.discard(session)
         self._turn(write=[session])
         with self.trace.call("handle_write", session, us=5):
             self._send(session)
 
     def stops_taking(self, session: int) -> None:
-        """From now on a client is slow."""
+        """Make a client slow from now on."""
         self._slow.add(session)
 
     def _listen(self) -> None:
@@ -461,12 +461,12 @@ def _cut(data: bytes) -> tuple[bytes, bool, bytes]:
 
 
 def text(data: bytes) -> str:
-    """Bytes as the format has them."""
+    """Return bytes in the format's form."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def hello() -> Trace:
-    """Three clients, one of them slow; a conversation with all that can happen."""
+    """Return a conversation of three clients, one slow, with every kind of event."""
     room = Room()
     anna, bert = room.enter(), room.enter()
     room.says(anna, b"hello")
@@ -492,7 +492,7 @@ def hello() -> Trace:
 
 
 def large(events: int, clients: int = 60) -> Trace:
-    """A busy room: that many lines, or a few more."""
+    """Return a busy room's trace of at least that many lines."""
     room = Room()
     slow = {3, 17}
     inside = [room.enter(slow=each in slow) for each in range(clients)]

@@ -1,4 +1,4 @@
-"""Traces that were damaged: by a disk, by an editor, or on purpose."""
+"""Traces that a disk, an editor or an attacker has damaged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VIEWS: dict[str, list[str]] = {
 
 
 def _threads() -> bytes:
-    """Two threads, an inner loop, a gap, and an end that is missing."""
+    """Return a trace of two threads, with a nested loop, a gap, and no end."""
     trace = Trace()
     anna = trace.opens("Session", 6)
     trace.turn(read=[anna], channels=1)
@@ -154,7 +154,7 @@ MUTATIONS = [
 
 
 def damaged(random: Random) -> bytes:
-    """A trace with a few mutations; seldom, no trace at all."""
+    """Return a trace with a few mutations; seldom, no trace at all."""
     if random.random() < 0.02:
         return random.choice((b"", b"\n", random.randbytes(300), b"[1]\n{}\n"))
     data = bytearray(random.choice(SEEDS))
@@ -165,7 +165,7 @@ def damaged(random: Random) -> bytes:
 
 
 class _Encoded(io.TextIOWrapper):
-    """Standard output, whose bytes can be looked at."""
+    """Standard output that keeps its bytes."""
 
     def text(self) -> str:
         self.flush()
@@ -175,7 +175,7 @@ class _Encoded(io.TextIOWrapper):
 
 
 def shown(view: str, path: Path, other: Path | None = None) -> tuple[int, str, str]:
-    """Status, output and errors of a view of VIEWS."""
+    """Return status, output and errors of a view of VIEWS."""
     name, *options = VIEWS[view]
     argv = [name, *options, str(path)]
     if name == "diff":
@@ -187,7 +187,7 @@ def shown(view: str, path: Path, other: Path | None = None) -> tuple[int, str, s
 
 
 def complaints(view: str, path: Path, status: int, out: str, err: str) -> list[str]:
-    """What is wrong with an answer."""
+    """Return what is wrong with an answer."""
     wrong = []
     if status not in (0, 1, 2):
         wrong.append(f"status {status}")

@@ -1,6 +1,6 @@
-"""What the tests of the recorder share: real channels that are traced, and the trace.
+"""Helpers of the recorder's tests: real channels that are traced, and the trace.
 
-Rule 1: everything goes through a file and the reader, as it does for people.
+Rule 1: every trace goes through a file and the reader, as for users.
 Rule 2: a channel here is one end of a socket pair, and its peer is the other.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["Line", "Recording", "recorded"]
 
 
 class Recording:
-    """A trace that is over.
+    """A finished trace.
 
     Attributes:
         turns, reader: as read back. lines: every line but the header, as it is.
@@ -34,7 +34,7 @@ class Recording:
         self.lines: list[dict[str, Any]] = []
 
     def read(self) -> None:
-        """Read it, and see that it keeps the promises that every trace makes."""
+        """Read the trace, and check the promises of every trace."""
         self.turns = list(read_trace(self.path, self.reader))
         assert self.reader.whole
         lines = self.path.read_bytes().splitlines()
@@ -43,7 +43,7 @@ class Recording:
             for inner in call.inside:
                 end = inner.end if isinstance(inner, Call) else inner.at
                 assert inner.depth == call.depth + 1 or not isinstance(inner, Call)
-                # Each is rounded down by itself.
+                # Each duration is rounded down separately.
                 assert call.at <= inner.at
                 assert end <= call.end + 1
 
@@ -95,7 +95,7 @@ class Recording:
 
 @contextmanager
 def recorded(folder: Path, **options: Any) -> Iterator[Recording]:
-    """Trace what happens meanwhile; afterwards it has been read."""
+    """Trace the body; on exit, read the trace."""
     recording = Recording(folder / "a.trace")
     with compat.tracing(recording.path, **options):
         yield recording
@@ -103,7 +103,7 @@ def recorded(folder: Path, **options: Any) -> Iterator[Recording]:
 
 
 class Line(compat.async_chat):
-    """Hears what its peer says, up to the terminator ``out``."""
+    """A channel that collects its peer's data, up to the terminator ``out``."""
 
     def __init__(self, map: Any = None, size: int = 0) -> None:
         ours, theirs = socket.socketpair()
@@ -127,7 +127,7 @@ class Line(compat.async_chat):
         self.peer.close()
 
     def hears(self, loop: str, data: bytes, map: Any = None) -> None:
-        """Its peer says something, and the loop turns until it has been collected."""
+        """Send from the peer, and run the loop until the data has been collected."""
         before = len(self.heard)
         self.peer.send(data)
         turn_until(loop, lambda: len(self.heard) > before, map)

@@ -14,12 +14,12 @@ import compat
 from tests.compat.trace.recording import Line, Recording, recorded
 from tests.support import ORIGINALS, OURS, turn_once, turn_until
 
-# Who says what, one after the other.
+# Senders and their data, in order.
 Conversation: TypeAlias = list[tuple[int, bytes]]
 
 PEOPLE = 3
 
-# Words that end, and begin, the terminator "out".
+# Data that ends with, and begins, the terminator "out".
 words = st.lists(
     st.sampled_from([b"hello", b"out", b"o", b"u", b"t", b"x" * 70, b"\xe4\xbd"]),
     min_size=1,
@@ -31,7 +31,7 @@ conversations = st.lists(
 
 
 class Guest(Line):
-    """Echoes what it hears, and tells the others."""
+    """A channel that echoes its data, and pushes it to the others."""
 
     def __init__(self, guests: list[Guest], audience: Any, gathers: bool) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Guest(Line):
 
 
 def held(name: str, conversation: Conversation, gathers: bool) -> list[bytes]:
-    """Hold it, and return what each peer got."""
+    """Play the conversation; return the data that each peer received."""
     audience = compat.Audience() if gathers else None
     guests: list[Guest] = []
     guests += (Guest(guests, audience, gathers) for _ in range(PEOPLE))
@@ -80,7 +80,7 @@ def held(name: str, conversation: Conversation, gathers: bool) -> list[bytes]:
 
 
 def agree(trace: Recording, conversation: Conversation, got: list[bytes]) -> None:
-    """The trace has what was said and what was got, of each channel."""
+    """Check that the trace has the sent and received data of each channel."""
     opened = trace.events("open")
     numbers = [event.channel.number for event in opened if event.channel]
     assert len(numbers) == PEOPLE

@@ -1,4 +1,4 @@
-"""Every view answers to any bytes with what it can read, or with one line of error.
+"""For any bytes, every view shows what it can read, or prints one line of error.
 
 A longer run, with a seed for each trace: python -m tests.compat.trace.test_damage 10000
 """
@@ -21,7 +21,7 @@ from tests.compat.trace.mutations import RAW, VIEWS, complaints, damaged, shown
 
 
 def wrong(view: str, data: bytes, other: bytes | None = None) -> list[str]:
-    """What is wrong with the answer of a view to a file, or to two."""
+    """Return what is wrong with a view's answer to one file or two."""
     with tempfile.TemporaryDirectory() as folder:
         path, second = Path(folder) / "a.trace", Path(folder) / "b.trace"
         path.write_bytes(data)
@@ -56,7 +56,7 @@ def test_view_of_a_wrong_header_is_a_result_or_a_line(view: str) -> None:
     for number, name in enumerate(NAMES):
         # All views read the header alike: one tries every value, the others a share.
         for value in RAW if view == "text" else RAW[number :: len(NAMES)]:
-            # A name that is there twice has its last value.
+            # Of a name that is there twice, the last value counts.
             line = header[:-2] + f',"{name}":{value}}}\n'.encode()
             assert wrong(view, line + b"".join(rest[:3])) == [], (name, value[:50])
 

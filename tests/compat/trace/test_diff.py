@@ -1,4 +1,4 @@
-"""Two traces of one scenario: what is a difference, and what is none."""
+"""Differences between two traces of one scenario."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def found(a: Trace, b: Trace, **options: Any) -> Difference:
 def trace(
     *said: tuple[str, bytes], port: int = 40_000, end: str = "closed", **kinds: Any
 ) -> Trace:
-    """Two sessions; what is said is (whose and which method, the bytes)."""
+    """Return a trace of two sessions; each call is (session and method, bytes)."""
     made = Trace(**kinds)
     sessions = {name: made.opens("Session", 7) for name in "ab"}
     for place, channel in enumerate(sessions.values()):
@@ -213,7 +213,7 @@ def test_only_overridden_handle_read_calls_are_compared() -> None:
 
 
 def rooms(change: Callable[[Room, int], None]) -> list[Trace]:
-    """Two runs of one conversation, the second of which ends otherwise."""
+    """Return two runs of one conversation; the second has another end."""
     traces = []
     for end in (lambda room, who: room.says(who, b"bye"), change):
         room = Room()
@@ -252,7 +252,7 @@ def test_two_runs_of_the_same_are_the_same_strictly() -> None:
 
 
 def conversation(room: Any) -> None:
-    """Three peers who wait for each other; what the tutorial is known for."""
+    """Play three peers that wait for each other; the tutorial's typical events."""
     a, b, c = (room.join() for _ in range(3))
     for words, heard in (("hello", "hell"), (" world", "o wor"), ("你好!", "你好!")):
         a.send(words)

@@ -1,4 +1,4 @@
-"""The doctor finds each disease, and nothing in a healthy room."""
+"""The doctor finds each kind of fault, and none in a healthy room."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def examine(trace: Trace, **limits: Any) -> list[Finding]:
 
 
 def only(trace: Trace, **limits: Any) -> Finding:
-    """The one finding that there is."""
+    """Return the only finding."""
     (finding,) = examine(trace, **limits)
     return finding
 
@@ -136,7 +136,7 @@ def test_threshold_of_a_slow_callback_can_be_set() -> None:
 
 
 def blocked(*each: int) -> Trace:
-    """A handler that takes so many microseconds, turn after turn."""
+    """Return a trace of a handler that takes these microseconds, turn by turn."""
     trace = Trace()
     channel = session(trace)
     code = trace.code("def handle_read(self): ...", "Session", "a.py", 8)
@@ -193,7 +193,7 @@ def test_channel_that_writes_in_each_turn_is_no_busy_writer() -> None:
 
 
 def spinning(turns: int, calm: int, **state: int) -> Trace:
-    """writable() is true in some turns; in others, somebody speaks."""
+    """Return a trace: writable() is true in some turns; data arrives in others."""
     trace = Trace()
     channel, other = session(trace), session(trace)
     trace.state(channel, **state)
@@ -328,7 +328,7 @@ def test_ready_channel_that_does_not_read_is_an_idle_reader() -> None:
 
 
 def test_channel_with_a_partial_tls_record_is_healthy() -> None:
-    # A record has come in part, and then some more of it.
+    # A part of a record has arrived, and then another part.
     trace = Trace()
     channel = session(trace)
     for _ in range(200):
@@ -348,7 +348,7 @@ def test_unread_urgent_data_spins() -> None:
 
 
 def ghosts(turns: int) -> Iterator[Trace]:
-    """One of two clients closes; the other goes on, one turn after the other."""
+    """Yield traces: one of two clients closes; the other goes on, turn by turn."""
     trace = Trace()
     gone, there = session(trace), session(trace)
     code = trace.code("def broadcasting(self, msg): ...", "Session", "room.py", 77)
@@ -585,7 +585,7 @@ def test_descriptor_limit_of_select_is_reported_early() -> None:
 
 
 def failing(trace: Trace, error: str, then: str = "") -> None:
-    """A session's handler raises, and perhaps its handle_error, too."""
+    """Let a session's handler raise, and perhaps its handle_error, too."""
     trace.turn(read=[2])
     trace.calls("handle_read", 2, error=error, **{"in": 3})
     if then:

@@ -1,4 +1,4 @@
-"""What the doctor finds in the trace of each lesson, on each loop: this and no more."""
+"""The doctor's findings in the trace of each lesson, on each loop: exactly these."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The doctor on real programs: each with one disease, on each loop; and a healthy room.
+"""The doctor on real programs: each with one fault, on each loop; and a healthy room.
 
-Nothing here depends on a clock: where a rule has a threshold in microseconds, it is
-given one that any machine keeps.
+Nothing here depends on a clock: thresholds in microseconds have values that any machine
+meets.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TURNS = 20
 
 
 class Patient:
-    """A trace, and what the doctor says of it."""
+    """A trace, and the doctor's findings in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,7 +57,7 @@ def patient(tmp_path: Path) -> Iterator[Patient]:
 
 @contextmanager
 def traced(patient: Patient, kind: type) -> Iterator[tuple[Any, Peer]]:
-    """A channel of that class, and its peer, while a trace is made."""
+    """Yield a channel of that class, and its peer, while a trace is recorded."""
     listener = socket.create_server(("127.0.0.1", 0))
     with listener, compat.tracing(patient.path):
         peer = Peer(listener.getsockname())

@@ -1,4 +1,4 @@
-"""A trace in which lines are missing is shown, and its gaps prove nothing."""
+"""A trace with missing lines is shown, and its gaps prove nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Gap = tuple[float, float]
 
 
 def lost(trace: Iterable[str], *gaps: tuple[int, int]) -> list[bytes]:
-    """The lines of a trace, some of which were dropped, from the last gap on."""
+    """Return a trace's lines without the dropped ones, from the last gap on."""
     kept = [f"{line}\n".encode() for line in trace]
     for begin, end in sorted(gaps, reverse=True):
         at = json.loads(kept[end - 1]).get("t", 0)
@@ -42,7 +42,7 @@ def read(file: Iterable[bytes]) -> tuple[list[Turn], Reader]:
 
 
 def placed(count: int, gaps: Iterable[Gap]) -> list[tuple[int, int]]:
-    """Gaps that do not overlap, in a trace of so many lines, behind its header."""
+    """Draw gaps that do not overlap, in a trace of that many lines after the header."""
     edges = sorted({1 + int(part * (count - 1)) for gap in gaps for part in gap})
     return list(zip(edges[::2], edges[1::2], strict=False))
 
@@ -129,7 +129,7 @@ def gaps() -> st.SearchStrategy[list[Gap]]:
 
 
 def busy() -> Trace:
-    """A healthy room: everybody reads, nothing fails."""
+    """Return a healthy room's trace: all clients read, nothing fails."""
     room = Room()
     inside = [room.enter() for _ in range(5)]
     for turn in range(60):
@@ -191,7 +191,7 @@ def finding(trace: Trace, *places: tuple[int, int]) -> list[str]:
 
 
 def spins(turns: int) -> Trace:
-    """A writer that is ready in turn after turn, and has nothing to write."""
+    """Return a trace of a writer that is ready in each turn, with nothing to write."""
     trace = Trace()
     anna = trace.opens("Session", 6)
     trace.state(anna, status="connected")

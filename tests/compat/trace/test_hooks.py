@@ -30,7 +30,7 @@ from tests.support import LOOKS, in_a_turn, is_interrupted, turn_once, turn_unti
 
 
 def everything() -> list[tuple[Any, str, Any]]:
-    """All that a trace could have left something in."""
+    """Return all objects in which a trace could leave something."""
     places: list[Any] = [asyncore, asynchat, audience, chat, schedule, selector_loop]
     for module in list(places):
         places += [each for each in vars(module).values() if isinstance(each, type)]
@@ -49,7 +49,7 @@ def family(kind: type) -> list[type]:
 
 @pytest.fixture(autouse=True)
 def nothing_of_a_trace_left_behind(nothing_left_behind: None) -> Iterator[None]:
-    """Everything is what it was, and whatever is new is no trace's."""
+    """Check that all objects are as before, and that no new one is a trace's."""
     before = everything()
     yield
     assert Session.current is None
@@ -165,7 +165,7 @@ def test_class_that_rejects_attributes_is_traced_by_its_base(tmp_path: Path) -> 
         line.push(b"x")
         assert line.peer.take_what_is_there() == b"x"
         line.close()
-    # What its base class does is seen all the same.
+    # The calls of its base class are recorded nevertheless.
     assert [call.data for call in trace.calls("push")] == [b"x"]
 
 
@@ -361,7 +361,7 @@ def test_last_calls_of_each_thread_are_recorded(tmp_path: Path) -> None:
         done.clear()
         threads[1].start()
         done.wait()
-    # One thread is over, the other is there still.
+    # One thread has ended, the other still runs.
     end.set()
     threads[1].join()
     line.close()

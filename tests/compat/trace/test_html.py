@@ -1,4 +1,4 @@
-"""The page as a file: whole, inert, and holding what the trace holds."""
+"""The page as a file: whole, inert, with all data of the trace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVIL = b"</script><script>alert(1)</script><!--<script>]]>&\x00\xff"
 
 
 class Parts(HTMLParser):
-    """The elements of a page, and what stands in those that a browser reads."""
+    """The elements of a page, and the content of those that a browser parses."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Parts(HTMLParser):
 
 
 def shown(trace: Trace, **options: Any) -> tuple[str, dict[str, Any]]:
-    """A trace's page, and what its script is given."""
+    """Return a trace's page, and the data for its script."""
     source = page(*trace.read(), **options)
     words, data, script = Parts(source).of("script")
     assert json.loads(words).keys() == set(LANGUAGES)
@@ -67,7 +67,7 @@ def rows_of(data: dict[str, Any], kind: int) -> list[list[Any]]:
 
 
 def texts(data: dict[str, Any], kind: int, place: int) -> list[str]:
-    """The texts that the rows of a kind name at a place."""
+    """Return the texts in one column of the rows of a kind."""
     return [data["strings"][row[place]] for row in rows_of(data, kind)]
 
 

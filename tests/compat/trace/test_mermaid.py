@@ -1,7 +1,7 @@
-"""A trace as a diagram: what GitHub's Mermaid draws, and nothing that it takes amiss.
+"""A trace as a diagram that GitHub's Mermaid accepts and draws.
 
-Where node has mermaid and jsdom, in the folder that MERMAID names, Mermaid's own parser
-reads what is drawn here: npm install mermaid jsdom.
+If the folder that MERMAID names has mermaid and jsdom, Mermaid's own parser reads these
+diagrams: npm install mermaid jsdom.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def test_mermaid_parses_the_texts_that_were_meant() -> None:
 
 
 def _raising(texts: list[str]) -> str:
-    """A diagram that has these as the messages of exceptions."""
+    """Return a diagram with these messages of exceptions."""
     trace = Trace()
     for each in texts:
         trace.calls("f", error=each)
@@ -155,7 +155,7 @@ def _raising(texts: list[str]) -> str:
 
 
 def _decoded(text: str) -> str:
-    """As Mermaid puts it into a page: its marks for entities are entities again."""
+    """Decode Mermaid's marks for entities, as in a page."""
     text = text.replace("ﬂ°°", "&#").replace("ﬂ°", "&").replace("¶ß", ";")
     return html.unescape(text)
 

@@ -1,4 +1,4 @@
-"""What people have said is written for the owner of a new file alone."""
+"""Only the owner of a new file can read the payloads in it."""
 
 from __future__ import annotations
 

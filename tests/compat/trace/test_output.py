@@ -1,4 +1,4 @@
-"""Whatever becomes of the output, the program goes on, and what is there is whole."""
+"""For any fault of the output, the program goes on, and written lines are whole."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_reused_descriptor_of_the_trace_file_is_left_alone(
             line = Line()
             line.hears("select", b"x")
             line.close()
-        # It has not been closed either.
+        # The trace has not closed it either.
         os.write(fd, b"the program's own")
         os.close(fd)
         assert theirs.recv(100) == b"the program's own"
@@ -181,7 +181,7 @@ def test_reused_descriptor_of_the_trace_file_is_left_alone(
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[io.TextIOWrapper]:
-    """What stands for standard error."""
+    """A file in place of standard error."""
     with (tmp_path / "err").open("w") as stream:
         yield stream
 

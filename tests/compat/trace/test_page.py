@@ -1,4 +1,4 @@
-"""The page as a person finds it: in a real browser, by keys and by buttons."""
+"""The page in a real browser, used by keys and by buttons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a short conversation."""
+    """Write the page of a short conversation."""
     path = tmp_path_factory.mktemp("page") / "hello.html"
     path.write_text(page(*hello().read()), encoding="utf-8")
     return path
@@ -83,12 +83,12 @@ def go_to(shown: Any, turn: int) -> None:
 
 
 def press(shown: Any, selector: str) -> None:
-    """A click, without the wait until nothing moves any more: nothing does here."""
+    """Click without waiting for animations: the page has none."""
     shown.locator(selector).first.dispatch_event("click")
 
 
 def said(shown: Any) -> str:
-    """What a screen reader was told last."""
+    """Return the last announcement for screen readers."""
     return str(shown.inner_text("#said"))
 
 
@@ -301,12 +301,12 @@ def minutes() -> Trace:
 
 
 def part(shown: Any) -> str:
-    """How much the time line shows."""
+    """Return the label of the time line's visible part."""
     return str(shown.inner_text("#part"))
 
 
 def turns_at(shown: Any, places: int) -> list[int]:
-    """The turns that clicks on the time line lead to, from left to right."""
+    """Return the turns that clicks on the time line select, from left to right."""
     return [
         int(turn)
         for turn in shown.evaluate(

@@ -1,4 +1,4 @@
-"""A trace for ui.perfetto.dev: what Chrome's trace event format asks for."""
+"""A trace for ui.perfetto.dev, in Chrome's trace event format."""
 
 from __future__ import annotations
 

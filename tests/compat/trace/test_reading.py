@@ -1,4 +1,4 @@
-"""What a file may hold, and what the reader makes of it."""
+"""The reader on any file."""
 
 from __future__ import annotations
 

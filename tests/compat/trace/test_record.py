@@ -1,4 +1,4 @@
-"""What is written down of a loop, on every loop there is, asyncore's own included."""
+"""The recorder on every loop, asyncore's own included."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_channel_freed_by_its_close_is_recorded_as_closed(
     class Closes(Line):
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data)
-            # Nobody else has it, and it is gone before this call is over.
+            # No other reference exists, and the channel is freed during this call.
             asyncore.socket_map[victim].close()
 
     with recorded(tmp_path) as trace:
@@ -83,7 +83,7 @@ def test_channel_made_and_closed_in_one_call_is_closed(
     any_loop: str, tmp_path: Path
 ) -> None:
     class Turns(Line):
-        """Lets nobody stay."""
+        """A channel that makes and closes another one in its handler."""
 
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data)
@@ -940,7 +940,7 @@ def test_loop_inside_a_handler_is_recorded_in_its_call(
         line = Impatient()
         line.hears(any_loop, b"first")
         line.close()
-    # What is being collected is in the buffer still.
+    # The data that is being collected is still in the buffer.
     assert line.heard == [b"first", b"firstagain"]
     outer, inner = trace.calls("collect_incoming_data")
     assert (outer.data, inner.data) == (b"first", b"firstagain")

@@ -1,4 +1,4 @@
-"""A reader of a trace that stalls, or that never comes, stops nothing."""
+"""A trace's reader that stalls, or never comes, does not stop the program."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fifo(tmp_path: Path) -> Path:
 
 @contextmanager
 def reading(fifo: Path) -> Iterator[int]:
-    """A descriptor that reads, and never waits."""
+    """Yield a non-blocking descriptor of the reader."""
     fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     try:
         yield fd

@@ -29,7 +29,7 @@ def shown(trace: Trace, **options: bool | int | str) -> list[str]:
 
 
 def hell() -> Trace:
-    """A hello that arrives as hell."""
+    """Return a trace in which hello arrives as hell."""
     trace = Trace()
     anna = trace.opens("ChatSession", 6, "room")
     peer = "127.0.0.1:40014"

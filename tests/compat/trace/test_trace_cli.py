@@ -1,4 +1,4 @@
-"""``python -m compat.trace``, as people call it."""
+"""``python -m compat.trace`` as users call it."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_failed_view_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 def growing(path: Path, pieces: list[bytes]) -> Callable[[], None]:
-    """What adds the next piece to a file, where others wait for it."""
+    """Return a substitute of the wait for a file, which appends the next piece."""
     left = iter(pieces)
 
     def grow() -> None:
