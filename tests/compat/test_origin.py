@@ -12,7 +12,6 @@ import pytest
 
 import compat
 from compat.origin import origin_of_compat
-from tests.support import ROOT
 
 FILE = "compat/__init__.py"
 
@@ -43,7 +42,8 @@ def install(folder: Path, name: str, version: str, *files: str) -> None:
 def site(tmp_path: Path) -> Path:
     """Make a folder of installed packages with our compat."""
     ignored = shutil.ignore_patterns("__pycache__", "stubs")
-    shutil.copytree(ROOT / "compat", tmp_path / "compat", ignore=ignored)
+    ours = Path(str(compat.__file__)).parent
+    shutil.copytree(ours, tmp_path / "compat", ignore=ignored)
     return tmp_path
 
 
