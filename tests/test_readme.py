@@ -27,7 +27,7 @@ from compat.trace.reading import Reader, Turn, read_trace
 from compat.trace.text import lines
 from legacy_chat import cli as command
 from legacy_chat.lessons import LESSONS
-from legacy_chat.lessons.play import play
+from legacy_chat.lessons.engine.runner import play
 from tests.soak import __main__ as soak
 from tests.support import ROOT
 

@@ -26,8 +26,8 @@ import legacy_chat
 from compat.tls import TLS, Handshake, TLSSocket, _Goodbye
 from legacy_chat import ChatServer
 from legacy_chat.doors import _Door
-from legacy_chat.lessons import gathering, half_character
-from legacy_chat.lessons.no_descriptor import Plain
+from legacy_chat.lessons import coalesced_writes, split_character
+from legacy_chat.lessons.out_of_descriptors import Plain
 from legacy_chat.metrics import MetricsServer
 from legacy_chat.terminal import Conversation
 from legacy_chat.tls import SecureConversation
@@ -106,7 +106,7 @@ SUBJECTS: dict[str, Served] = {
     "compat.tls._Goodbye": each(lambda sock, map: _Goodbye(sock, b"goodbye", map)),
     "legacy_chat.doors.Listener": room(),
     "legacy_chat.doors._Door": another_door,
-    "legacy_chat.lessons.no_descriptor.Plain": Plain,
+    "legacy_chat.lessons.out_of_descriptors.Plain": Plain,
     "legacy_chat.metrics.MetricsServer": lambda map: MetricsServer(
         "127.0.0.1", 0, list, map
     ),
@@ -125,14 +125,14 @@ SUBJECTS: dict[str, Served] = {
     **{
         f"{kind.__module__}.{kind.__qualname__}": room(session_class=kind)
         for kind in (
-            gathering.EagerGuest,
-            gathering.EagerImpatient,
-            gathering.EagerWaiter,
-            gathering.Guest,
-            gathering.Impatient,
-            gathering.Polite,
-            gathering.Waiter,
-            half_character.Hasty,
+            coalesced_writes.EagerGuest,
+            coalesced_writes.EagerImpatient,
+            coalesced_writes.EagerWaiter,
+            coalesced_writes.Guest,
+            coalesced_writes.Impatient,
+            coalesced_writes.Polite,
+            coalesced_writes.Waiter,
+            split_character.Hasty,
         )
     },
 }
@@ -152,10 +152,10 @@ ELSEWHERE = {
     "legacy_chat.lessons.always_writable.Calm": "the lesson has the other end",
     "legacy_chat.lessons.always_writable.Echo": "the lesson has the other end",
     "legacy_chat.lessons.always_writable.Mute": "the lesson has the other end",
-    "legacy_chat.lessons.same_number.Greedy": "the lesson has the other end",
-    "legacy_chat.lessons.same_number.Listening": "the lesson has the other end",
-    "legacy_chat.lessons.same_number.Neighbour": "the lesson has the other end",
-    "legacy_chat.lessons.same_number.Newcomer": "the lesson has the other end",
+    "legacy_chat.lessons.descriptor_reuse.Greedy": "the lesson has the other end",
+    "legacy_chat.lessons.descriptor_reuse.Listening": "the lesson has the other end",
+    "legacy_chat.lessons.descriptor_reuse.Neighbour": "the lesson has the other end",
+    "legacy_chat.lessons.descriptor_reuse.Newcomer": "the lesson has the other end",
 }
 
 

@@ -1,27 +1,24 @@
 """``legacy-chat lesson``: the loop at work, in nine scenarios that really run.
 
-    lesson.py     what a lesson is made of: texts, steps, code to look at, claims
-    stage.py      where it takes place: a room, its peers, the loop that turns it
-    play.py       plays one, and holds what happened against what it claims
-    show.py       prints what happened beside the code that made it happen
+    engine/       what every lesson is made of
     cli.py        the command line
 
-and a module for each lesson, in the order of LESSONS. Rule: what a lesson says happens,
-a claim asserts, in the student's run and in the tests.
+and a module for each lesson, in the order of LESSONS. Rule: a claim asserts every
+effect that a lesson describes, in the student's run and in the tests.
 """
 
 from __future__ import annotations
 
 from legacy_chat.lessons import (
     always_writable,
-    gathering,
-    half_character,
-    held_back,
-    no_descriptor,
+    coalesced_writes,
+    descriptor_reuse,
+    in_band_terminator,
     one_turn,
-    same_number,
-    shout,
+    out_of_descriptors,
+    partial_terminator,
     slow_reader,
+    split_character,
 )
 
 __all__ = ["LESSONS"]
@@ -29,12 +26,12 @@ __all__ = ["LESSONS"]
 # By number, from 1 up.
 LESSONS = (
     one_turn.LESSON,
-    held_back.LESSON,
-    shout.LESSON,
-    half_character.LESSON,
+    partial_terminator.LESSON,
+    in_band_terminator.LESSON,
+    split_character.LESSON,
     slow_reader.LESSON,
-    same_number.LESSON,
+    descriptor_reuse.LESSON,
     always_writable.LESSON,
-    no_descriptor.LESSON,
-    gathering.LESSON,
+    out_of_descriptors.LESSON,
+    coalesced_writes.LESSON,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncore
 
 import compat
-from legacy_chat.lessons.lesson import Claim, Excerpt, Lesson, Step, Text
-from legacy_chat.lessons.stage import PATIENCE, Stage
+from legacy_chat.lessons.engine.harness import PATIENCE, Stage
+from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
 
 __all__ = ["LESSON"]
 

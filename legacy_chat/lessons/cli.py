@@ -30,11 +30,11 @@ from compat.trace.reading import Reader, read_trace
 from compat.values import shown
 from legacy_chat.escapes import one_line
 from legacy_chat.lessons import LESSONS
-from legacy_chat.lessons.lesson import LANGUAGES, ChangedCodeError, Text
-from legacy_chat.lessons.pager import LeftError, Pager, print_lines
-from legacy_chat.lessons.play import Scene, play
-from legacy_chat.lessons.show import Show
-from legacy_chat.lessons.stage import StageError
+from legacy_chat.lessons.engine.harness import StageError
+from legacy_chat.lessons.engine.lesson import LANGUAGES, ChangedCodeError, Text
+from legacy_chat.lessons.engine.pager import LeftError, Pager, print_lines
+from legacy_chat.lessons.engine.render import Show
+from legacy_chat.lessons.engine.runner import Scene, play
 from legacy_chat.output import complain
 
 __all__ = ["main"]

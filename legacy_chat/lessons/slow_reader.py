@@ -6,8 +6,8 @@ import socket
 
 import compat
 from compat import audience
-from legacy_chat.lessons.lesson import Claim, Excerpt, Lesson, Step, Text
-from legacy_chat.lessons.stage import Peer, Stage
+from legacy_chat.lessons.engine.harness import Peer, Stage
+from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
 from legacy_chat.session import ChatSession
 
 __all__ = ["LESSON"]

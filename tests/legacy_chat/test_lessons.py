@@ -28,12 +28,13 @@ from legacy_chat import session
 from legacy_chat.baseline.text import width
 from legacy_chat.cli import main
 from legacy_chat.doors import Listener
-from legacy_chat.lessons import LESSONS, always_writable, cli, no_descriptor, show
-from legacy_chat.lessons.layout import beside, code_wrapped, filled, folded
-from legacy_chat.lessons.lesson import LANGUAGES, Claim, Excerpt, Lesson, Text
-from legacy_chat.lessons.play import Scene, play
-from legacy_chat.lessons.show import Show
-from legacy_chat.lessons.stage import Stage, StageError
+from legacy_chat.lessons import LESSONS, always_writable, cli, out_of_descriptors
+from legacy_chat.lessons.engine import render
+from legacy_chat.lessons.engine.cjk_wrap import beside, code_wrapped, filled, folded
+from legacy_chat.lessons.engine.harness import Stage, StageError
+from legacy_chat.lessons.engine.lesson import LANGUAGES, Claim, Excerpt, Lesson, Text
+from legacy_chat.lessons.engine.render import Show
+from legacy_chat.lessons.engine.runner import Scene, play
 from legacy_chat.server import ChatServer
 from tests.support import OURS
 
@@ -89,7 +90,7 @@ def test_lesson_texts_name_the_same_code_in_both_languages(
 
 
 def test_no_phrase_is_missing_in_a_language() -> None:
-    for phrases in (show.WORDS, show.NOTES, show.STATES, show.NAMES):
+    for phrases in (render.WORDS, render.NOTES, render.STATES, render.NAMES):
         for text in phrases.values():
             blanks = [sorted(re.findall(r"{\w+", each)) for each in text]
             assert all(each.strip() for each in text)
@@ -183,7 +184,7 @@ def test_claim_fails_when_the_code_differs(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number, where, name, what = CHANGES[change]
-    monkeypatch.setattr("legacy_chat.lessons.stage.PATIENCE", 0.3)
+    monkeypatch.setattr("legacy_chat.lessons.engine.harness.PATIENCE", 0.3)
     monkeypatch.setattr(where, name, what)
     assert is_found_out(number, "selectors", tmp_path / "trace")
 
@@ -579,7 +580,7 @@ def test_a_lesson_ends_with_its_trace_a_question_and_the_answer(
     assert main(argv) == 0
     out = capsys.readouterr().out
     words = ("trace", "question", "answer", "remember")
-    at = [out.index(f"── {show.WORDS[word].said_in(lang)} ──") for word in words]
+    at = [out.index(f"── {render.WORDS[word].said_in(lang)} ──") for word in words]
     assert at == sorted(at)
     assert "ChatSession#2.handle_read()" in out[at[0] : at[1]]
     assert ("有通道就绪" if lang == "zh" else "ready to read") in out[at[0] : at[1]]
@@ -748,7 +749,7 @@ def test_without_a_standard_output_a_lesson_says_so(
 def test_lesson_without_resource_limits_says_why_it_cannot_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(no_descriptor, "resource", None)
+    monkeypatch.setattr(out_of_descriptors, "resource", None)
     assert main(["lesson", "8"]) == 1
     out, err = capsys.readouterr()
     assert out == ""

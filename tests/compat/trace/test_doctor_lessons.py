@@ -10,7 +10,7 @@ from compat.trace import doctor
 from compat.trace.doctor import Finding, Limits
 from compat.trace.reading import Reader, read_trace
 from legacy_chat.lessons import LESSONS
-from legacy_chat.lessons.play import play
+from legacy_chat.lessons.engine.runner import play
 
 # Nothing here depends on the clock.
 LIMITS = Limits(idle_wait_us=1 << 40, slow_us=1 << 40, asked_part=2.0)

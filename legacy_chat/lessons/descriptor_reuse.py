@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from compat.selector_loop import Known
-from legacy_chat.lessons.lesson import Claim, Excerpt, Lesson, Step, Text
-from legacy_chat.lessons.stage import Stage
+from legacy_chat.lessons.engine.harness import Stage
+from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
 
 __all__ = ["LESSON"]
 

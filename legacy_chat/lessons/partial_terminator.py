@@ -5,8 +5,8 @@ from __future__ import annotations
 import asynchat
 
 import compat
-from legacy_chat.lessons.lesson import Claim, Excerpt, Lesson, Seen, Step, Text
-from legacy_chat.lessons.stage import Stage
+from legacy_chat.lessons.engine.harness import Stage
+from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Seen, Step, Text
 from legacy_chat.session import ChatSession
 
 __all__ = ["LESSON"]

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import compat
-from legacy_chat.lessons.lesson import Seen
+from legacy_chat.lessons.engine.lesson import Seen
 from legacy_chat.server import ChatServer
 from legacy_chat.session import ChatSession
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from compat import audience
 from compat.chat import async_chat
-from legacy_chat.lessons.lesson import Claim, Excerpt, Lesson, Step, Text
-from legacy_chat.lessons.stage import Stage
+from legacy_chat.lessons.engine.harness import Stage
+from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
 from legacy_chat.session import ChatSession
 
 __all__ = ["LESSON"]

@@ -20,7 +20,7 @@ from compat.trace.phrases import LANGUAGES
 from compat.trace.reading import Call, Channel, Event, Turn
 
 if TYPE_CHECKING:
-    from legacy_chat.lessons.stage import Stage
+    from legacy_chat.lessons.engine.harness import Stage
 
 __all__ = [
     "LANGUAGES",

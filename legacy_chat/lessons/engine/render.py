@@ -17,7 +17,7 @@ from typing import NamedTuple
 from compat.trace.reading import Call, Channel, Entry, Event, Turn
 from compat.trace.words import clip, title
 from legacy_chat.baseline.text import readable, width
-from legacy_chat.lessons.layout import (
+from legacy_chat.lessons.engine.cjk_wrap import (
     MIDDLE,
     beside,
     code_wrapped,
@@ -25,9 +25,9 @@ from legacy_chat.lessons.layout import (
     folded,
     spaced,
 )
-from legacy_chat.lessons.lesson import Excerpt, Lesson, Seen, Text
-from legacy_chat.lessons.play import Scene
-from legacy_chat.lessons.stage import Note, user_of
+from legacy_chat.lessons.engine.harness import Note, user_of
+from legacy_chat.lessons.engine.lesson import Excerpt, Lesson, Seen, Text
+from legacy_chat.lessons.engine.runner import Scene
 
 __all__ = ["WORDS", "Show"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import compat
 from compat.trace.reading import read_trace
-from legacy_chat.lessons.lesson import Claim, Lesson, Seen, Step
-from legacy_chat.lessons.stage import Note, Stage
+from legacy_chat.lessons.engine.harness import Note, Stage
+from legacy_chat.lessons.engine.lesson import Claim, Lesson, Seen, Step
 
 __all__ = ["Scene", "play"]
 

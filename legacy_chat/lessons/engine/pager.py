@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, NoReturn, Self
 
 from legacy_chat.baseline.text import width
-from legacy_chat.lessons.show import Show
+from legacy_chat.lessons.engine.render import Show
 
 try:
     import termios
