@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from legacy_chat import ChatSession
-from legacy_chat.baseline.progress import Progress
+from legacy_chat.baseline.report.progress import Progress
 from legacy_chat.room import Clients
 from tests.legacy_chat.model import Speaker
 

@@ -1,6 +1,6 @@
 """The regression baseline: record a server once, and compare every rewrite with it.
 
-For any protocol over TCP: a transcript (format.py) lists the actions of some clients
+For any protocol over TCP: a transcript (model.format) lists the actions of some clients
 and the bytes that each client received. ``legacy-chat baseline`` records, checks,
 shows, compares and minimises transcripts, and searches for differences with random
 conversations.
@@ -18,11 +18,13 @@ behaviour that every rewrite must have; ``repaired`` has pairs, ``original`` and
 
 from __future__ import annotations
 
-from legacy_chat.baseline.check import Result, check
-from legacy_chat.baseline.compare import Difference, compare, differences
-from legacy_chat.baseline.errors import FormatError, ReferenceFailedError, RunError
-from legacy_chat.baseline.fence import WITNESS
-from legacy_chat.baseline.format import (
+from legacy_chat.baseline.model.compare import Difference, compare, differences
+from legacy_chat.baseline.model.errors import (
+    FormatError,
+    ReferenceFailedError,
+    RunError,
+)
+from legacy_chat.baseline.model.format import (
     Action,
     Got,
     Header,
@@ -34,10 +36,12 @@ from legacy_chat.baseline.format import (
     save,
     unparse,
 )
-from legacy_chat.baseline.places import Place, started
-from legacy_chat.baseline.player import Conversation, play
-from legacy_chat.baseline.profile import Profile, find_profile, read_profile
-from legacy_chat.baseline.shipped import find_transcripts
+from legacy_chat.baseline.model.profile import Profile, find_profile, read_profile
+from legacy_chat.baseline.model.shipped import find_transcripts
+from legacy_chat.baseline.replay.barrier import WITNESS
+from legacy_chat.baseline.replay.check import Result, check
+from legacy_chat.baseline.replay.player import Conversation, play
+from legacy_chat.baseline.replay.server import Place, started
 
 __all__ = [
     "WITNESS",

@@ -26,12 +26,12 @@ from compat.streams import (
     throw_away,
     writing,
 )
-from legacy_chat.baseline import report
-from legacy_chat.baseline.check import Result
-from legacy_chat.baseline.compare import differences
-from legacy_chat.baseline.cuts import is_cut
-from legacy_chat.baseline.errors import FormatError, RunError
-from legacy_chat.baseline.format import (
+from legacy_chat.baseline.fuzz.minimise import minimise
+from legacy_chat.baseline.fuzz.search import Hunt, hunt
+from legacy_chat.baseline.model.compare import differences
+from legacy_chat.baseline.model.cuts import is_cut
+from legacy_chat.baseline.model.errors import FormatError, RunError
+from legacy_chat.baseline.model.format import (
     LONGEST_QUIET,
     STDOUT,
     Header,
@@ -41,29 +41,29 @@ from legacy_chat.baseline.format import (
     save,
     standard_output,
 )
-from legacy_chat.baseline.fuzz import Hunt, hunt
-from legacy_chat.baseline.mermaid import diagram
-from legacy_chat.baseline.minimise import minimise
-from legacy_chat.baseline.page import page
-from legacy_chat.baseline.pair import Pair, Played
-from legacy_chat.baseline.places import parse_address
-from legacy_chat.baseline.player import LAST_LOOK, TIMEOUT, play, quiet_of
-from legacy_chat.baseline.profile import Profile, find_profile, profile_named
-from legacy_chat.baseline.progress import Progress
-from legacy_chat.baseline.proxy import listen
-from legacy_chat.baseline.quiet import QUIET
-from legacy_chat.baseline.runs import Plan, Server, Target, count_steps, run
-from legacy_chat.baseline.scenario import HELP, load_scenario
-from legacy_chat.baseline.shipped import (
+from legacy_chat.baseline.model.profile import Profile, find_profile, profile_named
+from legacy_chat.baseline.model.scenario import HELP, load_scenario
+from legacy_chat.baseline.model.shipped import (
     EXPECTED,
     TRANSCRIPTS,
     find_transcripts,
     name_of,
 )
-from legacy_chat.baseline.show import as_columns, as_lines, clients_of
-from legacy_chat.baseline.signals import Ended, ended_by_signals
-from legacy_chat.baseline.silence import watched
-from legacy_chat.baseline.text import seen, seen_error
+from legacy_chat.baseline.replay.batch import Plan, Server, Target, count_steps, run
+from legacy_chat.baseline.replay.check import Result
+from legacy_chat.baseline.replay.lockstep import Pair, Played
+from legacy_chat.baseline.replay.player import LAST_LOOK, TIMEOUT, play, quiet_of
+from legacy_chat.baseline.replay.proxy import listen
+from legacy_chat.baseline.replay.quiescence import QUIET
+from legacy_chat.baseline.replay.server import parse_address
+from legacy_chat.baseline.replay.signals import Ended, ended_by_signals
+from legacy_chat.baseline.replay.silence import watched
+from legacy_chat.baseline.report import results as report
+from legacy_chat.baseline.report.html import page
+from legacy_chat.baseline.report.mermaid import diagram
+from legacy_chat.baseline.report.progress import Progress
+from legacy_chat.baseline.report.show import as_columns, as_lines, clients_of
+from legacy_chat.baseline.report.text import seen, seen_error
 
 __all__ = ["main"]
 

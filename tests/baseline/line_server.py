@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from legacy_chat.baseline import Place, Profile
-from legacy_chat.baseline.names import Volatile
+from legacy_chat.baseline.model.names import Volatile
 
 __all__ = ["LINES", "LineServer", "line_server", "serving"]
 

@@ -28,7 +28,7 @@ from legacy_chat.baseline import (
     save,
     started,
 )
-from legacy_chat.baseline.shipped import TRANSCRIPTS, name_of
+from legacy_chat.baseline.model.shipped import TRANSCRIPTS, name_of
 from tests.original import COMMAND, MISSING
 
 OURS = TRANSCRIPTS / "repaired" / "ours"

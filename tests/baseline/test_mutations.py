@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from legacy_chat.baseline import FormatError, read_profile
 from legacy_chat.baseline.cli import PROGRAM, main
-from legacy_chat.baseline.fuzz import Author
-from legacy_chat.baseline.names import Names
+from legacy_chat.baseline.fuzz.search import Author
+from legacy_chat.baseline.model.names import Names
 from tests.baseline.test_wrong_input import NASTY, STEERS
 
 LINES = [

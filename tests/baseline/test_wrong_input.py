@@ -18,9 +18,9 @@ import pytest
 
 from legacy_chat.baseline import Action, Difference, Got, Header, Result, save
 from legacy_chat.baseline.cli import main
-from legacy_chat.baseline.format import Step, Transcript
-from legacy_chat.baseline.report import as_json, write_junit
-from legacy_chat.baseline.shipped import TRANSCRIPTS
+from legacy_chat.baseline.model.format import Step, Transcript
+from legacy_chat.baseline.model.shipped import TRANSCRIPTS
+from legacy_chat.baseline.report.results import as_json, write_junit
 from tests.baseline.line_server import line_server
 from tests.support import ROOT
 
@@ -273,7 +273,7 @@ def test_closed_standard_output_is_an_error_if_it_is_needed(argv: list[str]) -> 
 def test_standard_input_without_lines_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr("legacy_chat.baseline.format.LONGEST_LINE", 1 << 16)
+    monkeypatch.setattr("legacy_chat.baseline.model.format.LONGEST_LINE", 1 << 16)
     with open("/dev/zero") as zeros:
         monkeypatch.setattr(sys, "stdin", zeros)
         assert main(["show", "-"]) == 2

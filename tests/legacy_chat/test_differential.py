@@ -41,7 +41,7 @@ from legacy_chat.baseline import (
     check,
     find_profile,
 )
-from legacy_chat.baseline.fuzz import Author
+from legacy_chat.baseline.fuzz.search import Author
 from tests.legacy_chat.servers import ORIGINAL, Servers, server, servers
 from tests.original import MISSING
 

@@ -25,7 +25,7 @@ from compat.selector_loop import Known
 from compat.trace.reading import Reader, read_trace
 from compat.trace.text import lines
 from legacy_chat import session
-from legacy_chat.baseline.text import width
+from legacy_chat.baseline.report.text import width
 from legacy_chat.cli import main
 from legacy_chat.doors import Listener
 from legacy_chat.lessons import LESSONS, always_writable, cli, out_of_descriptors

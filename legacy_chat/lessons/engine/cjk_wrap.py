@@ -14,7 +14,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-from legacy_chat.baseline.text import fitted, width, wrapped
+from legacy_chat.baseline.report.text import fitted, width, wrapped
 
 __all__ = ["MIDDLE", "beside", "code_wrapped", "filled", "folded", "spaced"]
 

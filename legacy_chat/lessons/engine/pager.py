@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any, NoReturn, Self
 
-from legacy_chat.baseline.text import width
+from legacy_chat.baseline.report.text import width
 from legacy_chat.lessons.engine.render import Show
 
 try:

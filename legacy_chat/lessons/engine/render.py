@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from compat.trace.reading import Call, Channel, Entry, Event, Turn
 from compat.trace.words import clip, title
-from legacy_chat.baseline.text import readable, width
+from legacy_chat.baseline.report.text import readable, width
 from legacy_chat.lessons.engine.cjk_wrap import (
     MIDDLE,
     beside,

@@ -1,0 +1,1 @@
+"""Random conversations for two servers, and the shortest one that differs."""

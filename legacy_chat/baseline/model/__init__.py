@@ -1,0 +1,1 @@
+"""What a conversation is: transcripts, profiles, names, cuts; no sockets."""

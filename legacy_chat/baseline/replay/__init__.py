@@ -1,0 +1,1 @@
+"""Playing conversations to servers: clients, the end of a step, checks, recordings."""

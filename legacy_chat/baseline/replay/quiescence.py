@@ -1,0 +1,159 @@
+"""Quiet: the evidence that a step is over, where no fence proves it.
+
+A recording does not know the answer: a step is over after some seconds without data. A
+check knows it: a step is over when all the recorded data has arrived and a short poll
+has found nothing more. So a check waits only for missing data.
+
+A busy machine or a slow server needs longer than any fixed time. So each wait has two
+measures, and both must be reached:
+
+- seconds, at least a multiple of the longest gap after which this server still sent
+  data.
+- round trips through another process, the yardstick. It waits for a processor as the
+  server does, so the quiet is longer where that wait is long.
+
+Rule: a server that is never quiet is an error.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from legacy_chat.baseline.model.errors import NeverQuietError, RunError
+from legacy_chat.baseline.replay.client_pool import Crowd
+
+__all__ = ["LOOK", "QUIET", "Quiet", "Yardstick"]
+
+# Seconds without data after which a step is over, where no answer is expected.
+QUIET = 3.0
+
+# Seconds to poll for more, when all the expected data has arrived.
+LOOK = 0.03
+
+# Minimum round trips without data before a wait may end.
+ROUNDS = 10
+
+# Maximum seconds of one round, so that a request to stop is noticed.
+LONGEST_ROUND = 0.1
+
+# Missing data is given up after at least GAPS times the longest gap between data. At
+# most LONGEST_GAP seconds of a gap count, because longer ones are exceptions.
+GAPS = 4
+LONGEST_GAP = 0.5
+
+# Not bound to the processor of its parent, and silent if the parent was killed.
+ECHO = """\
+import os, signal
+if hasattr(signal, "SIGPIPE"):
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+while byte := os.read(0, 1):
+    os.write(1, byte)
+"""
+
+
+class Yardstick:
+    """An echo process, whose round trips measure the load of the machine."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", ECHO],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            # So that the terminal's Ctrl-C does not reach it.
+            start_new_session=True,
+        )
+        self.round_trip()
+
+    def round_trip(self) -> None:
+        """Send a byte, and wait for its echo.
+
+        Raises:
+            RunError: the process has ended.
+        """
+        asks, answers = self._process.stdin, self._process.stdout
+        try:
+            if asks and answers and asks.write(b"?") and answers.read(1):
+                return
+        except OSError as error:
+            raise RunError(f"the yardstick process has ended: {error}") from error
+        raise RunError("the yardstick process has ended: was it killed?")
+
+    def close(self) -> None:
+        """Terminate the process."""
+        with self._process:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+
+
+class Quiet:
+    """Detects the quiet of one conversation.
+
+    Args:
+        yardstick: the process for the round trips; None to start one.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self,
+        crowd: Crowd,
+        yardstick: Yardstick | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._crowd = crowd
+        self._yardstick = yardstick or Yardstick()
+        self._clock = clock
+        self._longest = 0.0
+
+    def settle(self, seconds: float) -> None:
+        """Return after *seconds* without data.
+
+        Raises:
+            NeverQuietError: data keeps arriving for the crowd's timeout.
+        """
+        self._wait(seconds, lambda: False, seconds)
+
+    def wait_for(self, complete: Callable[[], bool], patience: float = LOOK) -> None:
+        """Return when *complete* is true and LOOK seconds bring no more data.
+
+        Args:
+            patience: seconds without data after which missing data is given up.
+
+        Raises:
+            NeverQuietError: data keeps arriving for the crowd's timeout.
+        """
+        self._wait(LOOK, complete, max(LOOK, min(patience, self._crowd.timeout)))
+
+    def close(self) -> None:
+        """Terminate the yardstick."""
+        self._yardstick.close()
+
+    def _wait(self, look: float, complete: Callable[[], bool], patience: float) -> None:
+        begin = last = self._clock()
+        rounds = 0
+        # The result of complete() for the data so far; None after new data.
+        done: bool | None = None
+        while True:
+            came = self._crowd.pump(min(look / ROUNDS, LONGEST_ROUND))
+            self._yardstick.round_trip()
+            now = self._clock()
+            rounds += 1
+            if came:
+                self._longest = max(self._longest, min(now - last, LONGEST_GAP))
+                rounds, last, done = 0, now, None
+                if now - begin > self._crowd.timeout + look:
+                    raise NeverQuietError(look, self._crowd.timeout)
+            if rounds < ROUNDS or now - last < look:
+                continue
+            if done is None:
+                done = complete()
+            if done or (
+                rounds >= ROUNDS * patience / look
+                and now - last >= max(patience, GAPS * self._longest)
+            ):
+                return

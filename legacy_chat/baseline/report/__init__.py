@@ -1,0 +1,1 @@
+"""Conversations and results for readers: text, HTML, Mermaid, JSON, JUnit."""

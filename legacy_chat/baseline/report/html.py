@@ -1,0 +1,54 @@
+"""A conversation as one self-contained HTML page, which needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from legacy_chat.baseline.model.format import Step, Transcript
+from legacy_chat.baseline.report.text import deed, got, seen
+
+__all__ = ["page"]
+
+STYLE = """\
+:root { color-scheme: light dark }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem }
+table { border-collapse: collapse; width: 100%; table-layout: fixed }
+th { position: sticky; top: 0; background: Canvas; text-align: left }
+th, td { padding: .3rem .6rem; vertical-align: top; overflow-wrap: anywhere }
+th:first-child, td:first-child { width: 3rem; text-align: right; opacity: .6 }
+tr { border-top: 1px solid color-mix(in srgb, CanvasText 15%, transparent) }
+p { margin: .15rem 0; padding: .2rem .5rem; border-radius: .4rem }
+.does { background: color-mix(in srgb, #2a7 22%, Canvas) }
+.hears { background: color-mix(in srgb, #47c 18%, Canvas) }
+.end { font-style: italic }
+"""
+
+
+def page(transcript: Transcript, clients: Sequence[str]) -> Iterator[str]:
+    """Yield the page in pieces: a row for each step, a column for each client."""
+    header = transcript.header
+    heads = "".join(f"<th>{escape(seen(name))}</th>" for name in clients)
+    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width">'
+    title = escape(seen(header.title))
+    yield f"<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>"
+    yield f"<body>\n<h1>{title}</h1>"
+    if header.recorded_from:
+        yield f"<p>Recorded from: {escape(seen(header.recorded_from))}</p>"
+    yield f"<table>\n<thead><tr><th></th>{heads}</tr></thead>\n<tbody>"
+    for at, step in enumerate(transcript.steps, 1):
+        cells = "".join(f"<td>{_cell(step, name)}</td>" for name in clients)
+        yield f"<tr><td>{at}</td>{cells}</tr>"
+    yield "</tbody>\n</table>\n</body>\n</html>"
+
+
+def _cell(step: Step, name: str) -> str:
+    said = heard = ""
+    if step.action.client == name:
+        said = f'<p class="does">{escape(deed(step.action))}</p>'
+    if name in step.heard:
+        each = step.heard[name]
+        ended = " end" if each.end else ""
+        heard = f'<p class="hears{ended}">{escape(got(each))}</p>'
+    return said + heard

@@ -1,0 +1,188 @@
+"""What two rewrites answer differently is found, and told in its shortest form."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+
+import pytest
+
+from legacy_chat.baseline import (
+    Action,
+    Got,
+    Profile,
+    ReferenceFailedError,
+    RunError,
+    find_profile,
+)
+from legacy_chat.baseline.fuzz.minimise import minimise, says_never
+from legacy_chat.baseline.fuzz.search import Author, Hunt, hunt
+from legacy_chat.baseline.replay.batch import Target
+from legacy_chat.baseline.replay.lockstep import Pair
+from tests.baseline.line_server import serving
+from tests.baseline.rewrites import COMMAND
+from tests.support import DEADLINE, ROOT
+
+ROOM = find_profile("tutorial")
+LINES = find_profile("lines")
+
+
+@pytest.fixture(autouse=True)
+def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tests.baseline is found."""
+    monkeypatch.chdir(ROOT)
+
+
+def pair(reference: str, rewrite: str, timeout: float = 20.0) -> Pair:
+    targets = [Target(COMMAND.replace("NAME", name)) for name in (reference, rewrite)]
+    return Pair(*targets, ROOM, timeout)
+
+
+def written(profile: Profile, number: int) -> list[Action]:
+    return list(Author(profile, 7, number))
+
+
+def opens(*clients: str) -> list[Action]:
+    return [Action(client, "open") for client in clients]
+
+
+def test_conversation_depends_only_on_its_seed_and_number() -> None:
+    assert written(ROOM, 1) == written(ROOM, 1) != written(ROOM, 2)
+
+
+@pytest.mark.parametrize("profile", [ROOM, LINES], ids=["tutorial", "lines"])
+def test_only_connected_clients_act(profile: Profile) -> None:
+    for number in range(30):
+        here: set[str] = set()
+        mute: set[str] = set()
+        for action in written(profile, number):
+            assert (action.client in here) != (action.do == "open")
+            assert action.client not in mute or action.do in ("drop", "reset")
+            here.add(action.client)
+            mute |= {action.client} if action.do == "half-close" else set()
+            here -= {action.client} if action.do in ("drop", "reset") else set()
+            assert len(here) <= profile.fuzz.clients
+
+
+def test_disconnected_client_sends_nothing_more() -> None:
+    author = Author(ROOM, 7, 0)
+    told: list[str] = []
+    for action in author:
+        assert action.client not in told
+        if action.do == "send":
+            told.append(action.client)
+            author.hear({action.client: Got(b"", "eof")})
+    assert told
+
+
+def test_forbidden_data_is_never_generated() -> None:
+    for number in range(60):
+        assert not says_never(written(ROOM, number), ROOM.fuzz.never)
+    assert says_never([Action("a", "send", b"an out, out")], ROOM.fuzz.never)
+    split = [Action("a", "send", b"out o"), Action("a", "send", b"ut")]
+    assert says_never(split, ROOM.fuzz.never)
+
+
+def test_only_stream_framing_is_cut_at_random() -> None:
+    assert any(action.cut for number in range(9) for action in written(LINES, number))
+    assert not any(
+        action.cut for number in range(9) for action in written(ROOM, number)
+    )
+
+
+def test_two_correct_servers_have_no_difference() -> None:
+    with pair("right", "right") as servers:
+        outcome = hunt(Hunt(conversations=4), servers)
+    assert outcome.found is None
+    assert outcome.conversations == 4
+    assert outcome.steps == 4 * ROOM.fuzz.steps
+    assert "4 conversations, 120 steps, in " in outcome.summary()
+
+
+def test_hunt_by_conversations_ignores_time() -> None:
+    with pair("right", "right") as servers:
+        assert hunt(Hunt(seconds=0, conversations=3), servers).conversations == 3
+
+
+def test_hunt_by_time_ends_when_its_time_is_up() -> None:
+    with pair("right", "right") as servers:
+        assert hunt(Hunt(seconds=1e-9), servers).conversations == 1
+
+
+def test_missing_rule_is_found_and_minimised() -> None:
+    with pair("right", "forgets-k2") as servers:
+        outcome = hunt(Hunt(seed=1, seconds=600), servers)
+    assert outcome.found is not None
+    come, say = (step.action for step in outcome.found.steps)
+    assert (come.do, say.do) == ("open", "send")
+    assert say.data in (b"o", b"ou")
+
+
+def test_minimise_drops_irrelevant_clients_steps_and_words() -> None:
+    actions = [
+        *opens("a", "b"),
+        Action("b", "send", b"hello"),
+        Action("a", "send", "bye out 你".encode()),
+        Action("b", "drop"),
+    ]
+    with pair("right", "forgets-k4") as servers:
+        found = minimise(actions, servers)
+    assert found is not None
+    come, say = (step.action for step in found.steps)
+    assert (come, say.client) == (Action("a", "open"), "a")
+    assert say.data in ("out你".encode(), b"out ")
+
+
+def test_hanging_server_is_a_difference() -> None:
+    actions = [*opens("a"), Action("a", "send", b"route")]
+    # No machine is so busy that the reference takes as long for an answer.
+    with pair("right", "hangs", 1.0) as servers:
+        found = minimise(actions, servers)
+    assert found is not None
+    assert found.difference is not None
+    assert "nothing came back in 1 s" in found.difference.error
+    assert [step.action for step in found.steps] == actions
+
+
+def test_minimise_returns_none_without_a_difference() -> None:
+    with pair("right", "forgets-k2") as servers:
+        assert minimise([*opens("a"), Action("a", "send", b"hi")], servers) is None
+
+
+def test_actions_that_the_reference_rejects_are_an_error() -> None:
+    with pair("right", "right") as servers, pytest.raises(ReferenceFailedError):
+        minimise([Action("a", "send", b"hi")], servers)
+
+
+def test_server_that_exits_is_an_error() -> None:
+    targets = Target(COMMAND.replace("NAME", "right")), Target("{python} -c 0 {port}")
+    with (
+        Pair(*targets, ROOM, 5.0) as servers,
+        pytest.raises(RunError, match="status 0"),
+    ):
+        hunt(Hunt(conversations=1), servers)
+
+
+def test_late_answer_of_the_reference_is_no_difference() -> None:
+    """The reference answers when the other server has, in the same step or later."""
+    answered = threading.Semaphore(0)
+
+    class Late(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while data := self.request.recv(100):
+                answered.acquire(timeout=DEADLINE)
+                self.request.sendall(b"you said " + data)
+
+    class Prompt(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while data := self.request.recv(100):
+                self.request.sendall(b"you said " + data)
+                answered.release()
+
+    actions = [*opens("a"), *(Action("a", "send", b"%d\n" % n) for n in range(3))]
+    with serving(Late) as late, serving(Prompt) as prompt:
+        targets = [Target("", (each.host, each.port)) for each in (late, prompt)]
+        with Pair(*targets, LINES, 20.0) as servers:
+            played = servers.play(actions)
+    assert played.difference is None
+    assert played.steps[1].heard == {"a": Got(b"you said 0\n")}

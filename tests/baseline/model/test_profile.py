@@ -1,0 +1,104 @@
+"""A profile is complete and right, or the error says what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from legacy_chat.baseline import FormatError, Profile, find_profile
+from legacy_chat.baseline.model.profile import profile_named
+
+
+def written(folder: Path, text: str) -> Profile:
+    path = folder / "mine.toml"
+    path.write_text(text, "utf8")
+    return find_profile(str(path))
+
+
+@pytest.mark.parametrize("name", ["tutorial", "lines"])
+def test_shipped_profiles_are_found_by_name(name: str) -> None:
+    assert find_profile(name).name == name
+
+
+def test_profile_beside_the_transcript_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('server = "touch owned {port}"', "utf8")
+    monkeypatch.chdir(tmp_path)
+    assert find_profile("mine.toml").name == "mine"
+    for name in ("mine", "mine.toml", "./mine.toml", str(path), "../mine"):
+        with pytest.raises(FormatError, match=r"only --profile FILE\.toml reads"):
+            profile_named(name)
+
+
+def test_transcript_names_a_shipped_profile_or_none() -> None:
+    assert profile_named("tutorial") == find_profile("tutorial")
+    assert profile_named("") == profile_named("plain") == Profile()
+
+
+def test_missing_fields_have_defaults(tmp_path: Path) -> None:
+    assert written(tmp_path, "") == Profile("mine")
+    profile = written(tmp_path, '[fuzz]\nwords = ["a", {base64 = "/w=="}]')
+    assert profile.fuzz.words == (b"a", b"\xff")
+    assert profile.fuzz.actions == Profile().fuzz.actions
+
+
+def test_missing_weights_are_zero(tmp_path: Path) -> None:
+    profile = written(tmp_path, "[fuzz.messages]\nwords = 2")
+    assert profile.fuzz.messages == {"pieces": 0, "words": 2, "long": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('framing = "packet"', "'packet' is none of segment, stream"),
+        ("frame = 1", "'frame' is none of name, framing"),
+        ('[fence]\nsay = "hello"', "must have {n}"),
+        ('[[volatile]]\nname = "id"', "needs a pattern"),
+        ('[[volatile]]\nname = "id1"\npattern = "x"', "without braces or digits"),
+        ('[[volatile]]\nname = "id"\npattern = "("', "unterminated"),
+        (
+            '[[volatile]]\nname = "id"\npattern = "x"\nbind = "none"',
+            "none of each, any",
+        ),
+        ("[fuzz.actions]\nshout = 1", "'shout' is none of open, send"),
+        ("[fuzz]\nnever = ['(']", "unterminated"),
+        ("[fuzz.actions]\nsend = 0", "not all 0"),
+        ("[fuzz]\nwords = []", "nothing to say"),
+        ("volatile = 5", "not iterable"),
+        ("name = 5", '"name" must be a text, got 5'),
+        ("server = []", '"server" must be a text, got a list'),
+        ("quiet = nan", '"quiet" must be a number from 0 to'),
+        ("quiet = true", '"quiet" must be a number from 0 to'),
+        ("patience = inf", '"patience" must be a number from 0 to'),
+        ("fence = 1", r"\[fence\] is no table"),
+        ("[fence]\nsay = '{n}'\nwords = 0", '"words" must be a whole number from 1'),
+        ("[fence]\nsay = '{n}'\nheard = []", "must have {n}"),
+        ("[fence]\nsay = '{n}'\nwelcome = 1", '"welcome" must be a text'),
+        ("[fence]\nsay = '{n}'\nwords = 1.5", "whole number"),
+        ('[[volatile]]\nname = "x"\npattern = 5', '"pattern" must be a text'),
+        ('[[volatile]]\nname = "x"\npattern = "a{9999999999999}"', "too large"),
+        ('[[volatile]]\nname = "x"\npattern = "(?i)a"', "global flags"),
+        (2 * '[[volatile]]\nname = "x"\npattern = "(?P<n>a)"\n', "redefinition"),
+        ("[fuzz]\nfill = ['', 'x']", "at least one byte"),
+        ("[fuzz]\nlongest = 99999999999", '"longest" must be a whole number'),
+        ("[fuzz.actions]\nsend = inf", '"send" must be a number from 0'),
+        ("[fuzz.messages]\nwords = 'x'", '"words" must be a number from 0'),
+        ("leave = " + 100_000 * "[", "recursion"),
+        ("quiet = " + 5000 * "9", "4300"),
+        ("name = ", "Invalid value"),
+    ],
+)
+def test_invalid_profile_is_an_error_with_its_reason(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    with pytest.raises(FormatError, match=why):
+        written(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", ["nobody", "nowhere.toml"])
+def test_missing_profile_is_an_error(name: str) -> None:
+    with pytest.raises(FormatError, match=name):
+        find_profile(name)

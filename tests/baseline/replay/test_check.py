@@ -1,0 +1,159 @@
+"""Three rewrites of the room: one is right, two forget something, one hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from legacy_chat.baseline import (
+    Action,
+    Conversation,
+    Got,
+    Header,
+    Place,
+    Result,
+    Step,
+    Transcript,
+    check,
+    find_profile,
+    find_transcripts,
+    play,
+)
+from legacy_chat.baseline.replay.batch import Plan, Target, run
+from legacy_chat.baseline.report.results import status
+from tests.baseline.line_server import LINES, line_server
+from tests.baseline.rewrites import COMMAND
+from tests.support import ROOT
+
+ROOM = find_profile("tutorial")
+FILES = {path.stem: path for path in find_transcripts("kept")}
+
+
+@pytest.fixture(autouse=True)
+def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tests.baseline is found."""
+    monkeypatch.chdir(ROOT)
+
+
+def hold(rewrite: str, *names: str, timeout: float = 20.0) -> list[Result]:
+    """Check a rewrite against transcripts; say what came of each."""
+    target = Target(COMMAND.replace("NAME", rewrite))
+    plan = Plan([FILES[name] for name in names], [target], ROOM, timeout=timeout)
+    return run(plan, lambda result: None)
+
+
+def test_correct_rewrite_gives_the_same_bytes() -> None:
+    results = hold("right", *FILES)
+    assert {result.outcome for result in results} == {"same"}
+    assert status(results) == 0
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "name", "at"),
+    [("forgets-k2", "k2-held-back", 3), ("forgets-k4", "k4-after-out", 7)],
+)
+def test_wrong_rewrite_differs_only_where_it_is_wrong(
+    rewrite: str, name: str, at: int
+) -> None:
+    # What is the same comes after what is not, on a new server.
+    wrong, right = hold(rewrite, name, "k1-three-clients")
+    assert wrong.outcome == "different"
+    assert wrong.difference is not None
+    assert wrong.difference.at == at
+    assert right.outcome == "same"
+    assert status([wrong, right]) == 1
+
+
+def test_hanging_server_is_an_error() -> None:
+    hangs, right = hold("hangs", "k3-inside-a-word", "k1-three-clients", timeout=1.0)
+    assert hangs.outcome == "error"
+    assert "after 7 steps: the witness said something, and nothing came" in hangs.error
+    assert right.outcome == "same"
+    assert status([hangs, right]) == 2
+
+
+def test_server_that_cannot_start_is_an_error() -> None:
+    plan = Plan([FILES["k3-out"]], [Target("{python} -c 'no' {port}")], ROOM)
+    (result,) = run(plan, lambda result: None)
+    assert result.outcome == "error"
+    assert "NameError: name 'no' is not defined" in result.error
+
+
+def test_parallel_jobs_report_every_result() -> None:
+    names = ("k1-three-clients", "k2-held-back", "k3-out", "k5-farewell")
+    plan = Plan(
+        [FILES[name] for name in names],
+        [Target(COMMAND.replace("NAME", "right"))],
+        ROOM,
+        repeat=2,
+        jobs=3,
+    )
+    told: list[Result] = []
+    results = run(plan, told.append)
+    assert [result.name for result in results] == [f"kept/{n}" for n in names * 2]
+    assert {result.outcome for result in results} == {"same"}
+    assert sorted(told) == sorted(results)
+
+
+@pytest.fixture(scope="module")
+def lines() -> Iterator[Place]:
+    with line_server() as place:
+        yield place
+
+
+def talk(*messages: bytes) -> Transcript:
+    """One client, which comes and says that."""
+    actions = [Action("a", "open"), *(Action("a", "send", each) for each in messages)]
+    return Transcript(Header("talk"), [Step(action, {}) for action in actions])
+
+
+def recorded(place: Place, *messages: bytes) -> Transcript:
+    return Transcript(Header("talk"), list(play(talk(*messages), place, LINES)))
+
+
+@pytest.mark.parametrize("cut", ["every byte", "at 3", "random 5"])
+def test_segmentation_does_not_change_a_line_protocol(lines: Place, cut: str) -> None:
+    transcript = recorded(lines, b"{token1}\r\nQUIT\r\n")
+    assert check(transcript, lines, LINES, cut=cut).outcome == "same"
+
+
+def test_another_server_differs(lines: Place) -> None:
+    transcript = recorded(lines, b"hello\r\n")
+    with line_server("you shouted") as other:
+        result = check(transcript, other, LINES)
+    assert result.difference is not None
+    assert list(result.difference.lines())[1] == "  a, byte 5:"
+
+
+def test_missing_answer_is_a_difference(lines: Place) -> None:
+    open_it, say = recorded(lines, b"hello\r\n").steps
+    longer = {"a": Got(say.heard["a"].data + b"and more")}
+    transcript = Transcript(Header("talk"), [open_it, Step(say.action, longer)])
+    result = check(transcript, lines, LINES._replace(patience=0.3))
+    assert result.difference is not None
+    assert result.difference.at == 2
+
+
+def test_data_after_the_last_step_is_found(lines: Place) -> None:
+    with Conversation(lines, LINES) as conversation:
+        conversation.step(Action("a", "open"))
+        with lines.connect() as other:
+            other.sendall(b"ALL of you\r\n")
+            # Who came first has heard it when the other does.
+            while b"hear" not in other.recv(100):
+                pass
+            assert conversation.rest() == {"a": Got(b"hear of you\r\n")}
+
+
+def test_cut_is_skipped_for_segment_framing() -> None:
+    plan = Plan([FILES["k3-out"]], [Target(COMMAND)], ROOM, cuts=["every byte"])
+    (result,) = run(plan, lambda result: None)
+    assert result.skipped == "its framing is 'segment': cuts matter"
+
+
+def test_host_is_skipped_if_the_command_has_no_host_field() -> None:
+    plan = Plan(find_transcripts("repaired/ours/r8-ipv6.jsonl"), [Target(COMMAND)])
+    (result,) = run(plan, lambda result: None)
+    assert result.outcome == "skipped"
+    assert status([result]) == 2

@@ -1,0 +1,138 @@
+"""A server is started where it is free, and ended with everything that it started."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from legacy_chat.baseline import RunError, started
+from legacy_chat.baseline.replay.server import Place, parse_address
+from tests.support import DEADLINE
+
+# Accepts once it has been told where, and says by a file which process it is.
+SERVER = """\
+import os, pathlib, socket, sys
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+pathlib.Path(sys.argv[3]).write_text(str(os.getpid()))
+while True:
+    client, _ = server.accept()
+    client.sendall(b" ".join(arg.encode() for arg in sys.argv[4:]) + b"!")
+    client.close()
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "server.py"
+    path.write_text(SERVER, "utf8")
+    return path
+
+
+def hear(place: Place) -> bytes:
+    with place.connect() as sock:
+        return sock.recv(100)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_first_client_waits_until_the_server_listens(
+    script: Path, tmp_path: Path
+) -> None:
+    pid = tmp_path / "pid"
+    command = f"{{python}} {script} {{host}} {{port}} {pid} on {{loop}} '{{x}} y'"
+    with started(command, loop="poll") as place:
+        assert hear(place) == b"on poll {x} y!"
+        assert is_alive(int(pid.read_text()))
+    assert not is_alive(int(pid.read_text()))
+    with pytest.raises(ConnectionRefusedError):
+        Place(place.host, place.port).connect()
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd")
+def test_child_processes_of_the_command_end_too(script: Path, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    with started(f"sh -c '{sys.executable} {script} {{host}} {{port}} {pid}; :'") as it:
+        assert hear(it) == b"!"
+        # The shell is its parent, so that nobody here can wait for it otherwise.
+        process = os.pidfd_open(int(pid.read_text()))
+    try:
+        assert select.select([process], [], [], DEADLINE)[0]
+    finally:
+        os.close(process)
+
+
+def test_a_fixed_address_needs_no_port(script: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    command = f"{{python}} {script} 127.0.0.1 {address[1]} {tmp_path / 'pid'} fixed"
+    with started(command, address) as place:
+        assert hear(place) == b"fixed!"
+
+
+def test_error_of_a_server_that_exits_early_has_its_output() -> None:
+    command = "{python} -c 'import sys; sys.exit(\"no {port} today\")'"
+    with started(command) as place, pytest.raises(RunError) as error:
+        place.connect()
+    assert "has ended with status 1 before it listened" in str(error.value)
+    assert f"| no {place.port} today" in str(error.value)
+
+
+def test_server_that_never_listens_is_an_error() -> None:
+    never = "{python} -c 'import threading; threading.Event().wait()' {port}"
+    with (
+        started(never, timeout=0.2) as place,
+        pytest.raises(RunError, match=r"does not listen at 127\.0\.0\.1:\d+ in 0\.2 s"),
+    ):
+        place.connect()
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("no-such-program {port}", "cannot run no-such-program"),
+        ("server", r"takes no \{port\}"),
+    ],
+)
+def test_a_command_that_cannot_be_run_is_an_error(command: str, why: str) -> None:
+    with pytest.raises(RunError, match=why), started(command):
+        pytest.fail("it has been started")
+
+
+def test_concurrent_servers_have_different_ports(script: Path, tmp_path: Path) -> None:
+    command = f"{{python}} {script} {{host}} {{port}} {tmp_path / 'pid'}"
+    with started(command) as one, started(command) as other:
+        assert hear(one) == hear(other) == b"!"
+        assert one.port != other.port
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("localhost:80", ("localhost", 80)),
+        ("[::1]:80", ("::1", 80)),
+        (":80", ("127.0.0.1", 80)),
+        ("80", ("127.0.0.1", 80)),
+    ],
+)
+def test_common_forms_of_an_address_are_parsed(
+    text: str, address: tuple[str, int]
+) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:65536"])
+def test_invalid_address_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="no HOST:PORT"):
+        parse_address(text)
