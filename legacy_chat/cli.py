@@ -26,14 +26,15 @@ from compat.streams import (
 )
 from compat.trace.options import add_options, check_trace, trace_mistake, traced
 from legacy_chat import __version__
-from legacy_chat.escapes import parse_bytes
+from legacy_chat.connect import connect
+from legacy_chat.conversation import StreamError
 from legacy_chat.limits import Limits
-from legacy_chat.logs import FORMATS, configure
+from legacy_chat.logging.escapes import parse_bytes
+from legacy_chat.logging.logs import FORMATS, configure
+from legacy_chat.logging.output import complain, settle
 from legacy_chat.metrics import MetricsError
-from legacy_chat.output import complain, settle
 from legacy_chat.ranges import described, parse
 from legacy_chat.server import DEFAULT_PORT, ChatServer
-from legacy_chat.terminal import StreamError, connect
 
 try:
     import resource

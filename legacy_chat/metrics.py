@@ -20,8 +20,8 @@ from typing import Any
 import compat
 from compat.urgent import drop_urgent_data
 from legacy_chat.counters import Figure
-from legacy_chat.doors import Listener
 from legacy_chat.http_head import Head, HeadError, read_head
+from legacy_chat.listener import Listener
 from legacy_chat.ranges import check
 from legacy_chat.session import drain
 

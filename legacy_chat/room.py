@@ -2,7 +2,7 @@
 
 Rule 1: joining and leaving take constant time.
 Rule 2: sessions are in the order of joining, and none is in the room twice.
-Rule 3: a line that cannot be printed stops nothing: see legacy_chat.output.
+Rule 3: a line that cannot be printed stops nothing: see legacy_chat.logging.output.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import compat
 from legacy_chat.counters import Counters
-from legacy_chat.output import PATIENCE, write_line
+from legacy_chat.logging.output import PATIENCE, write_line
 
 if TYPE_CHECKING:
     from legacy_chat.session import ChatSession

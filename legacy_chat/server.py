@@ -5,7 +5,7 @@ lines; one listening socket and one session for each client, all in one map.
 
 Repaired, and must stay true:
 
-Rule 1: no failure of the listening socket ends the server: see legacy_chat.doors.
+Rule 1: no failure of the listening socket ends the server: see legacy_chat.listener.
 Rule 2: a failure while one client is accepted closes that client's connection and
 affects no other client.
 Rule 3: a server whose constructor raises leaves nothing in the map.
@@ -21,18 +21,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import compat
+from legacy_chat.admission import Places
 from legacy_chat.counters import Counters, Figure, flat, line, snapshot
-from legacy_chat.doors import Listener
-from legacy_chat.limits import IdleSweep, Limits, Places, Throttle
+from legacy_chat.idle import IdleSweep
+from legacy_chat.limits import Limits
+from legacy_chat.listener import Listener
 from legacy_chat.metrics import MetricsServer
 from legacy_chat.ranges import check
+from legacy_chat.rate_limit import Throttle
 from legacy_chat.room import Clients, say
 from legacy_chat.session import ChatSession, drain
 
 if TYPE_CHECKING:
     import ssl
 
-    from legacy_chat.tls import Entrance
+    from legacy_chat.handshakes import Entrance
 
 __all__ = ["DEFAULT_PORT", "ChatServer"]
 
@@ -300,7 +303,7 @@ class ChatServer(Listener):
     def _take_tls(self, context: ssl.SSLContext, timeout: float) -> None:
         # Imported here, because most servers run without TLS.
         from compat.tls import over_tls
-        from legacy_chat.tls import Entrance
+        from legacy_chat.handshakes import Entrance
 
         self.entrance = Entrance(self, context, timeout)
         self.session_class = over_tls(self.session_class)

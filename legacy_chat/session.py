@@ -36,7 +36,7 @@ from legacy_chat.limits import Limits
 from legacy_chat.room import Clients, say
 
 if TYPE_CHECKING:
-    from legacy_chat.limits import Throttle
+    from legacy_chat.rate_limit import Throttle
 
 __all__ = ["ChatSession", "drain"]
 

@@ -1,38 +1,17 @@
-"""TLS for the room and its client: certificate files, handshakes, the client's end.
+"""TLS contexts for the room and its client, from certificate files.
 
 Rule 1: without TLS, neither this module nor ``ssl`` is imported.
-Rule 2: a client joins the room after its handshake. Until then it receives nothing, and
-nothing is queued for it.
-Rule 3: an error in a file is one sentence that names the file.
+Rule 2: an error in a file is one sentence that names the file.
 """
 
 from __future__ import annotations
 
-import collections
-import errno
 import os
-import socket
 import ssl
 import stat
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import NoReturn
 
-import compat
-from compat.tls import CLOSE_NOTIFY, TLS, Handshake, HandshakeError, TLSSocket
-from legacy_chat.limits import Places
-from legacy_chat.terminal import Conversation
-
-if TYPE_CHECKING:
-    from legacy_chat.server import ChatServer
-
-__all__ = [
-    "Entrance",
-    "FileError",
-    "SecureConversation",
-    "client_context",
-    "server_context",
-]
-
+__all__ = ["FileError", "client_context", "server_context"]
 
 # Maximum bytes of a file. All the authorities of a system take less than one million.
 LARGEST_FILE = 16 << 20
@@ -90,129 +69,6 @@ def client_context(
     if cert is not None:
         _load_own(context, cert, key)
     return context
-
-
-class Entrance:
-    """The handshakes of a server's clients that are in progress.
-
-    Args:
-        patience: seconds for each handshake.
-
-    An address may make as many handshakes at a time as it may have clients. A client
-    that exceeds a limit only after its handshake is then sent the reason.
-
-    Attributes:
-        handshakes: the handshakes in progress.
-        refused: the number of failed handshakes, by ``HandshakeError.kind``.
-
-    Raises:
-        ssl.SSLError: *context* is a client's context.
-    """
-
-    def __init__(
-        self, server: ChatServer, context: ssl.SSLContext, patience: float
-    ) -> None:
-        self.server = server
-        self.context = context
-        self.patience = patience
-        self.handshakes: set[Handshake] = set()
-        self._places = Places(server.limits)
-        self.refused: collections.Counter[str] = collections.Counter()
-        # Raises for a client's context now, not at the first connection.
-        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
-
-    def begin(self, sock: socket.socket, addr: Any) -> None:
-        """Begin the handshake of an accepted socket, unless a limit rejects it."""
-        connected = self.server.counters.connected + len(self.handshakes)
-        reason = self._places.refusal(connected, addr[0])
-        if reason:
-            self.server.refuse(sock, reason, addr[0])
-            return
-        with ExitStack() as undo:
-            undo.callback(sock.close)
-            secure = TLSSocket(sock, self.context, server_side=True)
-            undo.callback(secure.close)
-            _Entering(self, secure, addr)
-            undo.pop_all()
-
-    def came(self, handshake: Handshake, address: str) -> None:
-        """Add a handshake that has begun."""
-        self.handshakes.add(handshake)
-        self._places.take(address)
-
-    def went(self, handshake: Handshake, address: str) -> None:
-        """Remove a handshake that has ended, whatever the result."""
-        if handshake in self.handshakes:
-            self.handshakes.remove(handshake)
-            self._places.give_back(address)
-
-    def close(self) -> None:
-        """Close the connections whose handshakes are in progress."""
-        for handshake in list(self.handshakes):
-            handshake.close()
-
-
-class _Entering(Handshake):
-    """The handshake of one accepted connection."""
-
-    def __init__(self, entrance: Entrance, sock: TLSSocket, addr: Any) -> None:
-        self._entrance = entrance
-        self._from = addr
-        entrance.came(self, addr[0])
-        super().__init__(sock, entrance.server._map, entrance.patience)
-
-    def handle_secured(self, sock: TLSSocket) -> None:
-        self._entrance.server.let_in(sock, self._from)
-
-    def handle_refused(self, error: HandshakeError) -> None:
-        self._entrance.refused[error.kind] += 1
-        super().handle_refused(error)
-
-    def handle_error(self) -> None:
-        self._entrance.server.handle_error()
-
-    def del_channel(self, map: compat.Map | None = None) -> None:
-        self._entrance.went(self, self._from[0])
-        super().del_channel(map)
-
-
-class SecureConversation(TLS, Conversation):
-    """The client's end of a connection with TLS.
-
-    Args:
-        host: the name that the server's certificate must have.
-
-    Raises:
-        OSError: no certificate can have the name *host*.
-    """
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        screen: TextIO,
-        map: compat.Map,
-        terminator: bytes,
-        context: ssl.SSLContext,
-        host: str,
-    ) -> None:
-        super().__init__(sock, screen, map, terminator)
-        try:
-            self.start_tls(context, server_hostname=host)
-        except ValueError as error:
-            self.close()
-            raise OSError(errno.EINVAL, str(error)) from error
-
-    def handle_refused(self, error: HandshakeError) -> None:
-        """Close, and keep *error* for the caller of the loop."""
-        self.failure = error
-        self.close()
-
-    def handle_close(self) -> None:
-        """Close; an end without ``close_notify`` is a failure."""
-        super().handle_close()
-        sock = self.socket
-        if isinstance(sock, TLSSocket) and sock.ended not in ("", CLOSE_NOTIFY):
-            self.failure = ConnectionAbortedError(errno.ECONNABORTED, sock.ended)
 
 
 def _secured(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -25,12 +25,12 @@ import compat
 import legacy_chat
 from compat.tls import TLS, Handshake, TLSSocket, _Goodbye
 from legacy_chat import ChatServer
-from legacy_chat.doors import _Door
+from legacy_chat.conversation import Conversation
 from legacy_chat.lessons import coalesced_writes, split_character
 from legacy_chat.lessons.out_of_descriptors import Plain
+from legacy_chat.listener import _Door
 from legacy_chat.metrics import MetricsServer
-from legacy_chat.terminal import Conversation
-from legacy_chat.tls import SecureConversation
+from legacy_chat.secure_conversation import SecureConversation
 from tests.secure import SecurePeer, client_context, server_context, until
 from tests.support import turn_once
 
@@ -104,8 +104,8 @@ SUBJECTS: dict[str, Served] = {
         lambda sock, map: Session(sock, map).push(b"after the handshake")
     ),
     "compat.tls._Goodbye": each(lambda sock, map: _Goodbye(sock, b"goodbye", map)),
-    "legacy_chat.doors.Listener": room(),
-    "legacy_chat.doors._Door": another_door,
+    "legacy_chat.listener.Listener": room(),
+    "legacy_chat.listener._Door": another_door,
     "legacy_chat.lessons.out_of_descriptors.Plain": Plain,
     "legacy_chat.metrics.MetricsServer": lambda map: MetricsServer(
         "127.0.0.1", 0, list, map
@@ -113,15 +113,15 @@ SUBJECTS: dict[str, Served] = {
     "legacy_chat.metrics.Scrape": lambda map: MetricsServer("127.0.0.1", 0, list, map),
     "legacy_chat.server.ChatServer": room(max_clients=3),
     "legacy_chat.session.ChatSession": room(),
-    "legacy_chat.terminal.Conversation": each(
+    "legacy_chat.conversation.Conversation": each(
         lambda sock, map: Conversation(sock, screen(), map)
     ),
-    "legacy_chat.tls.SecureConversation": each(
+    "legacy_chat.secure_conversation.SecureConversation": each(
         lambda sock, map: SecureConversation(
             sock, screen(), map, b"out", client_context(), "localhost"
         )
     ),
-    "legacy_chat.tls._Entering": room(tls=server_context()),
+    "legacy_chat.handshakes._Entering": room(tls=server_context()),
     **{
         f"{kind.__module__}.{kind.__qualname__}": room(session_class=kind)
         for kind in (
@@ -140,8 +140,8 @@ SUBJECTS: dict[str, Served] = {
 # Subjects whose peers can perform a TLS handshake, and the peer's side in it.
 SECURED = {
     "compat.tls.TLS": (client_context, False),
-    "legacy_chat.tls._Entering": (client_context, False),
-    "legacy_chat.tls.SecureConversation": (server_context, True),
+    "legacy_chat.handshakes._Entering": (client_context, False),
+    "legacy_chat.secure_conversation.SecureConversation": (server_context, True),
 }
 
 # Classes that no peer can reach, or that must behave as asyncore's.

@@ -28,14 +28,14 @@ from compat.replacing import replacing
 from compat.streams import escape_the_rest, is_coloured, throw_away
 from compat.trace.reading import Reader, read_trace
 from compat.values import shown
-from legacy_chat.escapes import one_line
 from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.engine.harness import StageError
 from legacy_chat.lessons.engine.lesson import LANGUAGES, ChangedCodeError, Text
 from legacy_chat.lessons.engine.pager import LeftError, Pager, print_lines
 from legacy_chat.lessons.engine.render import Show
 from legacy_chat.lessons.engine.runner import Scene, play
-from legacy_chat.output import complain
+from legacy_chat.logging.escapes import one_line
+from legacy_chat.logging.output import complain
 
 __all__ = ["main"]
 

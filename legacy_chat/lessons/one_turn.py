@@ -6,9 +6,9 @@ import asyncore
 
 import compat
 from compat.selector_loop import SelectorLoop
-from legacy_chat.doors import Listener
 from legacy_chat.lessons.engine.harness import Stage
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Seen, Step, Text
+from legacy_chat.listener import Listener
 from legacy_chat.session import ChatSession
 
 __all__ = ["LESSON"]

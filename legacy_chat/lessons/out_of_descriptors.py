@@ -8,9 +8,9 @@ import socket
 import sys
 from collections.abc import Iterator
 
-from legacy_chat.doors import Listener
 from legacy_chat.lessons.engine.harness import HOST, Stage, StageError
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
+from legacy_chat.listener import Listener
 
 try:
     import resource

@@ -22,8 +22,8 @@ import pytest
 
 import legacy_chat
 from legacy_chat import cli
-from legacy_chat.escapes import visible
 from legacy_chat.limits import Limits
+from legacy_chat.logging.escapes import visible
 from tests.support import DEADLINE, Peer, process, room
 
 PYTHON = sys.executable

@@ -16,10 +16,10 @@ from typing import Any, NoReturn, TextIO
 import pytest
 
 import compat
-from legacy_chat import terminal
-from legacy_chat.output import write_line
+from legacy_chat import conversation
+from legacy_chat.logging.output import write_line
 from legacy_chat.screen import MOST, Screen
-from legacy_chat.tls import SecureConversation
+from legacy_chat.secure_conversation import SecureConversation
 from tests import secure
 from tests.support import DEADLINE, Peer, room, turn_until
 
@@ -231,7 +231,7 @@ def test_connect_ends_when_its_terminal_hangs_up() -> None:
 def test_end_of_input_waits_for_the_end_of_a_handshake(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terminal, "PATIENCE", 0.0)
+    monkeypatch.setattr(conversation, "PATIENCE", 0.0)
     map: dict[int, Any] = {}
     ours, theirs = socket.socketpair()
     context = secure.client_context()

@@ -30,7 +30,7 @@ SERVE = (sys.executable, "-m", "legacy_chat", "serve", "--host", "127.0.0.1")
 @pytest.fixture(autouse=True)
 def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the server's pause: the tests depend on the pause, not on its length."""
-    monkeypatch.setattr("legacy_chat.doors.ACCEPT_PAUSE", 0.02)
+    monkeypatch.setattr("legacy_chat.listener.ACCEPT_PAUSE", 0.02)
 
 
 def still_chats(room: Room, speaker: Peer, *listeners: Peer) -> None:

@@ -27,7 +27,6 @@ from compat.trace.text import lines
 from legacy_chat import session
 from legacy_chat.baseline.report.text import width
 from legacy_chat.cli import main
-from legacy_chat.doors import Listener
 from legacy_chat.lessons import LESSONS, always_writable, cli, out_of_descriptors
 from legacy_chat.lessons.engine import render
 from legacy_chat.lessons.engine.cjk_wrap import beside, code_wrapped, filled, folded
@@ -35,6 +34,7 @@ from legacy_chat.lessons.engine.harness import Stage, StageError
 from legacy_chat.lessons.engine.lesson import LANGUAGES, Claim, Excerpt, Lesson, Text
 from legacy_chat.lessons.engine.render import Show
 from legacy_chat.lessons.engine.runner import Scene, play
+from legacy_chat.listener import Listener
 from legacy_chat.server import ChatServer
 from tests.support import OURS
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legacy_chat import ChatServer, ChatSession
-from legacy_chat.limits import Bucket, Limits
+from legacy_chat.limits import Limits
+from legacy_chat.rate_limit import Bucket
 from tests.legacy_chat.rooms import Room, our_room, room_of
 from tests.support import Peer, in_a_turn, turn_once, turn_until
 
@@ -354,7 +355,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("legacy_chat.limits.time", clock)
+    monkeypatch.setattr("legacy_chat.idle.time", clock)
     return clock
 
 

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compat import nonblocking
-from legacy_chat import output
 from legacy_chat import room as room_module
-from legacy_chat.escapes import one_line, parse_bytes, visible
-from legacy_chat.logs import Handler, JsonFormatter, TextFormatter
-from legacy_chat.output import settle, write_line
+from legacy_chat.logging import output
+from legacy_chat.logging.escapes import one_line, parse_bytes, visible
+from legacy_chat.logging.logs import Handler, JsonFormatter, TextFormatter
+from legacy_chat.logging.output import settle, write_line
 from legacy_chat.room import say
 from tests.support import Peer, process, room
 
@@ -177,7 +177,7 @@ def test_unwritable_output_at_exit_keeps_status_0() -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     script = (
-        "import sys; from legacy_chat.output import settle\n"
+        "import sys; from legacy_chat.logging.output import settle\n"
         "sys.stdout = open('/dev/full', 'w')\n"
         "sys.stdout.write('left')\n"
         "settle()\n"

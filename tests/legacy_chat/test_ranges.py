@@ -83,7 +83,8 @@ def runs(loop: str, server_options: dict[str, Any], grace: float) -> None:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("compat.schedule.time", clock)
-        patch.setattr("legacy_chat.limits.time", clock)
+        patch.setattr("legacy_chat.idle.time", clock)
+        patch.setattr("legacy_chat.rate_limit.time", clock)
         with our_room(loop, **server_options) as room:
             schedule = compat.schedule.schedule_of(asyncore.socket_map)
 

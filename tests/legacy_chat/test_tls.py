@@ -17,9 +17,9 @@ import pytest
 
 from compat.tls import CLOSE_NOTIFY, CUT, TLS
 from legacy_chat import ChatServer, ChatSession, cli
+from legacy_chat.secure_conversation import SecureConversation
 from legacy_chat.tls import (
     FileError,
-    SecureConversation,
     client_context,
     server_context,
 )

@@ -14,8 +14,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from legacy_chat.escapes import one_line
-from legacy_chat.output import PATIENCE, write_line
+from legacy_chat.logging.escapes import one_line
+from legacy_chat.logging.output import PATIENCE, write_line
 
 __all__ = ["FORMATS", "Handler", "JsonFormatter", "TextFormatter", "configure"]
 

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from compat.nonblocking import PATIENCE, is_writable, write_some
 from compat.streams import settle
-from legacy_chat.escapes import one_line
+from legacy_chat.logging.escapes import one_line
 
 __all__ = ["PATIENCE", "complain", "settle", "write_line"]
 

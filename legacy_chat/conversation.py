@@ -1,15 +1,9 @@
-"""``legacy-chat connect``: connects a terminal, or a pipe, to a room.
+"""The client's end of a conversation with a room.
 
 Rule 1: data from a peer cannot control a terminal: characters that a terminal does not
 show are written as escapes there. A pipe receives the bytes unchanged.
 Rule 2: a character that TCP has split is shown once it is complete.
-Rule 3: to leave is to send the terminator. The room flushes its queue before it closes,
-so a pipe receives its whole echo, and the others receive the farewell.
-Rule 4: one thread reads standard input, because not every system can poll it together
-with a socket. Another thread writes standard output, because its reader may stall. Only
-the loop's thread uses the conversation.
-Rule 5: a signal ends the conversation within HURRY seconds, whatever the room and the
-reader of standard output do; a second signal ends it at once.
+Rule 3: only the loop's thread uses the conversation.
 """
 
 from __future__ import annotations
@@ -17,27 +11,17 @@ from __future__ import annotations
 import asynchat
 import asyncore
 import codecs
-import errno
-import os
-import select
-import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import compat
 from compat.urgent import drop_urgent_data
-from legacy_chat.escapes import visible
+from legacy_chat.logging.escapes import visible
 from legacy_chat.screen import Screen
 
-if TYPE_CHECKING:
-    import ssl
-
-__all__ = ["Conversation", "StreamError", "connect"]
+__all__ = ["Conversation", "StreamError"]
 
 # Seconds without data from a room after which leave() gives the room up.
 PATIENCE = 5.0
@@ -202,120 +186,3 @@ class Conversation(asynchat.async_chat):
             self.fail(error)
         elif error is not None:
             self.fail(StreamError(f"standard output: {error.strerror}"))
-
-
-class Piece:
-    """A producer of one piece of input, which releases *written* once it is used."""
-
-    def __init__(self, data: bytes, written: threading.Semaphore) -> None:
-        self._data = data
-        self._written = written
-
-    def more(self) -> bytes:
-        """Return the piece, then b""."""
-        data, self._data = self._data, b""
-        if not data:
-            self._written.release()
-        return data
-
-
-def connect(
-    host: str,
-    port: int,
-    loop: str = "auto",
-    terminator: bytes = b"out",
-    tls: ssl.SSLContext | None = None,
-    signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM),
-) -> None:
-    """Send and receive until the input ends, the room closes, or a signal arrives.
-
-    Args:
-        loop: a key of ``compat.LOOPS``, or "auto".
-        terminator: the bytes that end a conversation in this room.
-        tls: a client's context; None for plain TCP. If it checks names, the server's
-            certificate must have the name *host*.
-        signals: the signals that end the conversation.
-
-    Raises:
-        OSError: no server listens there. ``socket.gaierror``: the host has no address.
-        BrokenPipeError: the reader of standard output has closed it.
-        StreamError: standard input cannot be read, or standard output written.
-        KeyboardInterrupt: a signal arrived before or after the conversation.
-        compat.tls.HandshakeError: the server's certificate is not valid for *host*, or
-            the server does not speak TLS.
-    """
-    if sys.stdout is None:
-        raise StreamError("standard output is closed")
-    map: dict[int, Conversation] = {}
-    with _interrupted_by(signals):
-        sock = socket.create_connection((host, port))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        talk = _begin(sock, map, terminator, host, tls)
-        if sys.stdin is None:
-            talk.leave()
-        else:
-            threading.Thread(target=_read_input, args=(talk, map), daemon=True).start()
-        with compat.on_signals(signals, lambda signum: talk.interrupt(), map=map):
-            compat.loop(map=map, loop=loop)
-        talk.finish()
-    if talk.failure is not None:
-        raise talk.failure
-
-
-@contextmanager
-def _interrupted_by(signals: Iterable[int]) -> Iterator[None]:
-    """Let each of these signals raise KeyboardInterrupt in this block."""
-    with ExitStack() as stack:
-        for each in signals:
-            before = signal.signal(each, signal.default_int_handler)
-            stack.callback(signal.signal, each, before)
-        yield
-
-
-def _begin(
-    sock: socket.socket,
-    map: compat.Map,
-    terminator: bytes,
-    host: str,
-    tls: ssl.SSLContext | None,
-) -> Conversation:
-    if tls is None:
-        return Conversation(sock, sys.stdout, map, terminator)
-    # Imported here, because that module imports this one.
-    from legacy_chat.tls import SecureConversation
-
-    return SecureConversation(sock, sys.stdout, map, terminator, tls, host)
-
-
-def _read_input(talk: Conversation, map: compat.Map) -> None:
-    """Queue standard input in the loop's thread, piece by piece; at EOF, leave."""
-    try:
-        keyboard = sys.stdin.fileno()
-        typed = os.isatty(keyboard)
-        free = threading.Semaphore(PIECES)
-        while data := _read(keyboard, typed):
-            # A typed line is sent without its newline, as by the tutorial's input().
-            data = data.rstrip(b"\r\n") if typed else data
-            if data:
-                free.acquire()
-                piece = Piece(data, free)
-                compat.call_soon_threadsafe(talk.push_with_producer, piece, map=map)
-    except OSError as error:
-        failure = StreamError(f"standard input: {error.strerror}")
-        compat.call_soon_threadsafe(talk.fail, failure, map=map)
-    else:
-        compat.call_soon_threadsafe(talk.leave, map=map)
-
-
-def _read(keyboard: int, typed: bool) -> bytes:
-    while True:
-        try:
-            return os.read(keyboard, 65536)
-        except BlockingIOError:
-            # Another process has made standard input non-blocking.
-            select.select((keyboard,), (), ())
-        except OSError as error:
-            if typed and error.errno == errno.EIO:
-                # The terminal has hung up.
-                return b""
-            raise

@@ -1,0 +1,1 @@
+"""The log, the printed lines, and untrusted text in both."""
