@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from compat import loops, schedule
-from compat.trace.session import Session
+from compat.trace.record.session import Session
 from tests.support import ORIGINALS, OURS
 
 # By default, each run of the suite tries other examples and may find new faults. The

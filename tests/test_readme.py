@@ -21,10 +21,11 @@ import pytest
 import compat
 import legacy_chat
 from compat.trace import cli as views
-from compat.trace import rules
-from compat.trace.mermaid import diagram
-from compat.trace.reading import Reader, Turn, read_trace
-from compat.trace.text import lines
+from compat.trace.doctor import rules
+from compat.trace.model import Turn
+from compat.trace.reader import Reader, read_trace
+from compat.trace.render.mermaid import diagram
+from compat.trace.render.text import lines
 from legacy_chat import cli as command
 from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.engine.runner import play

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from compat.trace.html import page
+from compat.trace.render.html import page
 from tests.browser import chromium, missing, opened, visit
 from tests.compat.trace.making import large
 

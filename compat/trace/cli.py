@@ -30,12 +30,14 @@ from compat.streams import (
     settle,
     throw_away,
 )
-from compat.trace import mermaid, perfetto, text
-from compat.trace.choosing import ALL, Choice, chosen
-from compat.trace.findings import LIMITS, RULES_IN_WORDS
-from compat.trace.phrases import LANGUAGES
-from compat.trace.reading import Reader, TraceError, Turn, read_lines
-from compat.trace.words import count, readable
+from compat.trace.doctor.findings import RULES_IN_WORDS
+from compat.trace.doctor.thresholds import LIMITS
+from compat.trace.filter import ALL, Choice, chosen
+from compat.trace.model import Turn
+from compat.trace.reader import Reader, TraceError, read_lines
+from compat.trace.render import mermaid, perfetto, text
+from compat.trace.render.formatting import readable
+from compat.trace.render.messages import LANGUAGES, count
 
 __all__ = ["followed", "main"]
 
@@ -145,7 +147,7 @@ def show_mermaid(given: argparse.Namespace) -> int:
 def show_html(given: argparse.Namespace) -> int:
     """A page to step through, complete in itself."""
     # Here, for no other view needs it.
-    from compat.trace.html import page
+    from compat.trace.render.html import page
 
     return _document(
         given,

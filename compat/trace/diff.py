@@ -31,8 +31,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeAlias
 
-from compat.trace.reading import Call, Channel, Event, Turn, walk
-from compat.trace.words import counted, readable
+from compat.trace.model import Call, Channel, Event, Turn, walk
+from compat.trace.render.formatting import readable
+from compat.trace.render.messages import counted
 
 __all__ = ["CONTEXT", "Difference", "Step", "first_difference"]
 

@@ -6,7 +6,8 @@ import argparse
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from compat.trace import LARGEST, LEAST, MOST, PAYLOAD, tracing
+from compat.trace import tracing
+from compat.trace.format import LARGEST, LEAST, MOST, PAYLOAD
 from compat.values import shown
 
 __all__ = ["Given", "add_options", "check_trace", "trace_mistake", "traced"]
@@ -67,7 +68,7 @@ def check_trace(given: Given) -> None:
     """
     if given.trace is not None and given.trace != "-":
         # Here, for most programs are never traced.
-        from compat.trace.output import check_file
+        from compat.trace.record.sink import check_file
 
         check_file(given.trace)
 

@@ -26,7 +26,7 @@ from compat.files import PRIVATE
 from compat.loops import VARIABLE
 from compat.replacing import replacing
 from compat.streams import escape_the_rest, is_coloured, throw_away
-from compat.trace.reading import Reader, read_trace
+from compat.trace.reader import Reader, read_trace
 from compat.values import shown
 from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.engine.harness import StageError
@@ -197,7 +197,7 @@ def _judge(number: int, scenes: list[Scene]) -> int:
 def _trace(trace: Path, show: Show, steps: list[Scene]) -> Iterator[str]:
     """The trace of the steps, as text; that of the answer would give it away."""
     # Here, for the list does not need it.
-    from compat.trace.text import lines
+    from compat.trace.render.text import lines
 
     reader = Reader()
     first, last = steps[0].first, steps[-1].last
@@ -244,7 +244,7 @@ def _first_of(texts: list[list[str]]) -> list[str]:
 
 
 def _page(trace: Path, show: Show, number: int) -> str:
-    from compat.trace.html import page
+    from compat.trace.render.html import page
 
     reader = Reader()
     title = show.title(number, LESSONS[number - 1]).replace("`", "")

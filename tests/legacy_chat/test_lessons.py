@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 import compat
 from compat.selector_loop import Known
-from compat.trace.reading import Reader, read_trace
-from compat.trace.text import lines
+from compat.trace.reader import Reader, read_trace
+from compat.trace.render.text import lines
 from legacy_chat import session
 from legacy_chat.baseline.report.text import width
 from legacy_chat.cli import main
@@ -661,7 +661,7 @@ def test_coloured_trace_names_the_actors(
 def test_the_trace_of_a_lesson_is_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("compat.trace.html")
+    pytest.importorskip("compat.trace.render.html")
     page = tmp_path / "lesson.html"
     assert main(["lesson", "4", "--lang", "zh", "--html", str(page)]) == 0
     text = page.read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from compat.trace.words import count
+from compat.trace.render.messages import count
 from legacy_chat.baseline.fuzz.minimise import minimise, says_never
 from legacy_chat.baseline.model.format import Action, Heard
 from legacy_chat.baseline.model.profile import Profile

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from compat.replacing import replacing
-from compat.trace.words import count
+from compat.trace.render.messages import count
 from legacy_chat.baseline.model.format import visible_json
 from legacy_chat.baseline.replay.check import Result
 from legacy_chat.baseline.report.text import seen, seen_error

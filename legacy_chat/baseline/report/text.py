@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compat.characters import is_printable
-from compat.trace.words import width
+from compat.trace.render.formatting import width
 from legacy_chat.baseline.model.errors import LAST_WORDS
 from legacy_chat.baseline.model.format import Action, Got
 

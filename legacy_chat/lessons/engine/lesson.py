@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from compat.trace.phrases import LANGUAGES
-from compat.trace.reading import Call, Channel, Event, Turn
+from compat.trace.model import Call, Channel, Event, Turn
+from compat.trace.render.messages import LANGUAGES
 
 if TYPE_CHECKING:
     from legacy_chat.lessons.engine.harness import Stage

@@ -14,8 +14,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from compat.trace.reading import Call, Channel, Entry, Event, Turn
-from compat.trace.words import clip, title
+from compat.trace.model import Call, Channel, Entry, Event, Turn
+from compat.trace.render.formatting import clip
+from compat.trace.render.messages import title
 from legacy_chat.baseline.report.text import readable, width
 from legacy_chat.lessons.engine.cjk_wrap import (
     MIDDLE,

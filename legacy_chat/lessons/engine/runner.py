@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import compat
-from compat.trace.reading import read_trace
+from compat.trace.reader import read_trace
 from legacy_chat.lessons.engine.harness import Note, Stage
 from legacy_chat.lessons.engine.lesson import Claim, Lesson, Seen, Step
 

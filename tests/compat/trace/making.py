@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compat.trace.reading import Reader, Turn, read_lines
+from compat.trace.model import Turn
+from compat.trace.reader import Reader, read_lines
 
 __all__ = ["Room", "Trace", "hello", "large"]
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import compat
-from compat.trace.reading import Call, Event, Reader, Turn, read_trace, walk
+from compat.trace.model import Call, Event, Turn, walk
+from compat.trace.reader import Reader, read_trace
 from tests.support import Peer, turn_until
 
 __all__ = ["Line", "Recording", "recorded"]

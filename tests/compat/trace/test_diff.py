@@ -14,7 +14,8 @@ from hypothesis import given
 
 import compat
 from compat.trace.diff import Difference, first_difference
-from compat.trace.reading import TraceError, Turn, read_lines, read_trace
+from compat.trace.model import Turn
+from compat.trace.reader import TraceError, read_lines, read_trace
 from legacy_chat import ChatSession
 from tests.compat.trace.anything import files
 from tests.compat.trace.making import Room, Trace

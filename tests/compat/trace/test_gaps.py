@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from compat.trace.cli import main
 from compat.trace.diff import first_difference
 from compat.trace.doctor import examine
-from compat.trace.html import page
-from compat.trace.mermaid import diagram
-from compat.trace.perfetto import chunks
-from compat.trace.reading import Call, Reader, Turn, read_lines, walk
-from compat.trace.text import lines
+from compat.trace.model import Call, Turn, walk
+from compat.trace.reader import Reader, read_lines
+from compat.trace.render.html import page
+from compat.trace.render.mermaid import diagram
+from compat.trace.render.perfetto import chunks
+from compat.trace.render.text import lines
 from tests.compat.trace.making import Room, Trace, hello, large
 
 Capture = pytest.CaptureFixture[str]

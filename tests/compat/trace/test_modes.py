@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from compat.trace.output import File
+from compat.trace.record.sink import File
 from legacy_chat.cli import main as legacy_chat
 from tests.compat.trace.making import hello
-from tests.compat.trace.test_trace_cli import run
+from tests.compat.trace.test_cli import run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 

@@ -1,0 +1,1 @@
+"""The views of a trace: text, Mermaid, Perfetto, and an HTML page."""

@@ -1,0 +1,55 @@
+"""The doctor's findings in the trace of each lesson, on each loop: exactly these."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compat.trace import doctor
+from compat.trace.doctor.findings import Finding
+from compat.trace.doctor.thresholds import Limits
+from compat.trace.reader import Reader, read_trace
+from legacy_chat.lessons import LESSONS
+from legacy_chat.lessons.engine.runner import play
+
+# Nothing here depends on the clock.
+LIMITS = Limits(idle_wait_us=1 << 40, slow_us=1 << 40, asked_part=2.0)
+
+# The rules, and whose class is to be looked at.
+FOUND: dict[int, list[tuple[str, str]]] = {
+    # It decodes half a character.
+    4: [("hidden-error", "Hasty")],
+    # Bob and Cid do not read, and the room gives them up.
+    5: [("slow-reader", "ChatSession")],
+    # It is called for what was ready under its number before. Not by selectors.
+    6: [("hidden-error", "Newcomer")],
+    7: [("busy-writer", "Echo")],
+    8: [("spinning-listener", "Plain"), ("hidden-error", "Plain")],
+}
+
+
+def examined(number: int, loop: str, trace: Path) -> list[Finding]:
+    play(LESSONS[number - 1], loop, trace)
+    reader = Reader()
+    return doctor.examine(read_trace(trace, reader), reader, LIMITS)
+
+
+@pytest.mark.parametrize("number", range(1, len(LESSONS) + 1))
+def test_a_lesson_has_the_trouble_that_it_is_about_and_no_other(
+    number: int, loop: str, tmp_path: Path
+) -> None:
+    found = examined(number, loop, tmp_path / "trace")
+    due = FOUND.get(number, [])
+    if (number, loop) == (6, "selectors"):
+        due = []
+    assert [(each.rule, each.channel.partition("#")[0]) for each in found] == due
+
+
+def test_the_slow_readers_of_a_lesson_are_both_seen_to_close(
+    loop: str, tmp_path: Path
+) -> None:
+    (slow,) = examined(5, loop, tmp_path / "trace")
+    assert slow.count == 2
+    assert "2 peers read too slowly" in slow.what
+    assert ": 2 closed, " in slow.what

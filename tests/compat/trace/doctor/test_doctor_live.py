@@ -1,0 +1,311 @@
+"""The doctor on real programs: each with one fault, on each loop; and a healthy room.
+
+Nothing here depends on a clock: thresholds in microseconds have values that any machine
+meets.
+"""
+
+from __future__ import annotations
+
+import asyncore
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import compat
+from compat.trace import doctor
+from compat.trace.doctor.findings import Finding
+from compat.trace.doctor.thresholds import Limits
+from compat.trace.reader import Reader, read_trace
+from tests.legacy_chat.rooms import original_room, our_room
+from tests.support import ORIGINALS, Peer, turn_once, turn_until
+
+# As many turns as a test turns; any wait is short enough, for nobody waits here.
+LIMITS: dict[str, Any] = {
+    "idle_turns": 15,
+    "idle_wait_us": 1 << 40,
+    "slow_us": 1 << 40,
+    "asked_part": 2.0,
+}
+TURNS = 20
+
+
+class Patient:
+    """A trace, and the doctor's findings in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def findings(self, **limits: Any) -> list[Finding]:
+        reader = Reader()
+        turns = read_trace(self.path, reader)
+        return doctor.examine(turns, reader, Limits(**{**LIMITS, **limits}))
+
+    def only(self, rule: str, **limits: Any) -> Finding:
+        findings = self.findings(**limits)
+        assert [each.rule for each in findings] == [rule]
+        return findings[0]
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Patient]:
+    yield Patient(tmp_path / "patient")
+    asyncore.close_all(ignore_all=True)
+
+
+@contextmanager
+def traced(patient: Patient, kind: type) -> Iterator[tuple[Any, Peer]]:
+    """Yield a channel of that class, and its peer, while a trace is recorded."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, compat.tracing(patient.path):
+        peer = Peer(listener.getsockname())
+        ours, _ = listener.accept()
+        yield kind(ours), peer
+        peer.close()
+
+
+def turn(loop: str, times: int = TURNS) -> None:
+    for _ in range(times):
+        turn_once(loop)
+
+
+class Quiet(asyncore.dispatcher):
+    def writable(self) -> bool:
+        return False
+
+
+class AlwaysWritable(asyncore.dispatcher):
+    def handle_write(self) -> None:
+        pass
+
+
+class Deaf(Quiet):
+    def handle_read(self) -> None:
+        pass
+
+
+class Endless(Quiet):
+    def handle_read(self) -> None:
+        self.recv(100)
+
+    def handle_close(self) -> None:
+        pass
+
+
+class Urgent(Quiet):
+    def handle_read(self) -> None:
+        self.recv(100)
+
+
+class Raises(Quiet):
+    def handle_read(self) -> None:
+        raise ValueError(f"cannot read {self.recv(1)!r}")
+
+    def handle_error(self) -> None:
+        pass
+
+
+class RaisesTwice(Raises):
+    def handle_error(self) -> None:
+        raise NameError("there is no log")
+
+
+class PastTheTrace(Quiet):
+    def handle_read(self) -> None:
+        self.socket.recv(1)
+
+
+class Slow(Quiet):
+    def handle_read(self) -> None:
+        self.recv(1)
+        self.reckon()
+
+    def reckon(self) -> int:
+        return sum(range(300_000))
+
+
+class Asks(Quiet):
+    def readable(self) -> bool:
+        return sum(range(30_000)) > 0
+
+    def handle_read(self) -> None:
+        self.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says", "rule"),
+    [
+        (AlwaysWritable, b"", "busy-writer"),
+        (Deaf, b"hello", "idle-reader"),
+        (Urgent, None, "urgent-spin"),
+    ],
+)
+def test_spinning_channel_is_found(
+    any_loop: str, patient: Patient, kind: type, says: bytes | None, rule: str
+) -> None:
+    with traced(patient, kind) as (_, peer):
+        if says is None:
+            peer.sock.send(b"!", socket.MSG_OOB)
+        else:
+            peer.send(says)
+        turn(any_loop)
+    finding = patient.only(rule)
+    assert finding.channel.startswith(f"{kind.__name__}#1 (127.0.0.1:")
+    assert finding.count in (TURNS - 1, TURNS)
+
+
+def test_handle_close_that_does_not_close_is_found(
+    any_loop: str, patient: Patient
+) -> None:
+    with traced(patient, Endless) as (_, peer):
+        peer.close()
+        turn(any_loop)
+    assert patient.only("ignored-end").what.startswith(
+        "Endless.handle_close does not close"
+    )
+
+
+def test_channel_that_reads_past_the_trace_is_healthy(
+    any_loop: str, patient: Patient
+) -> None:
+    with traced(patient, PastTheTrace) as (_, peer):
+        peer.send(b"x" * TURNS)
+        turn(any_loop)
+    assert patient.findings() == []
+
+
+def test_an_exception_that_is_swallowed_is_found(
+    any_loop: str, patient: Patient
+) -> None:
+    with traced(patient, Raises) as (_, peer):
+        peer.send(b"x" * TURNS)
+        turn(any_loop)
+    finding = patient.only("hidden-error")
+    assert finding.count == TURNS
+    assert finding.what.startswith("ValueError: cannot read b'x': 20 times")
+    assert Path(finding.where.rpartition(":")[0]).name == Path(__file__).name
+    assert finding.more == ["the channel stayed open 20 times"]
+
+
+def test_handle_error_that_raises_is_worst(any_loop: str, patient: Patient) -> None:
+    with traced(patient, RaisesTwice) as (_, peer):
+        peer.send(b"x")
+        with pytest.raises(NameError):
+            turn(any_loop)
+    left, _ = patient.findings()
+    assert left.rule == "left-the-loop"
+    assert left.what.startswith("NameError: there is no log left the loop")
+
+
+def test_callback_that_computes_is_slow(any_loop: str, patient: Patient) -> None:
+    with traced(patient, Slow) as (_, peer):
+        peer.send(b"x" * TURNS)
+        turn(any_loop)
+    finding = patient.only("slow-callback", slow_us=1)
+    assert finding.what.startswith("Slow.handle_read blocks everybody: 20 times for")
+    assert Path(finding.where.rpartition(":")[0]).name == Path(__file__).name
+
+
+def test_readable_that_computes_is_costly(any_loop: str, patient: Patient) -> None:
+    with traced(patient, Asks) as (_, peer):
+        peer.send(b"x" * 2 * TURNS)
+        turn(any_loop, 2 * TURNS)
+    finding = patient.only("costly-asking", asked_part=0.0, asked_each_us=1)
+    assert "in the map then: 1 Asks" in finding.more
+
+
+@contextmanager
+def original_room_traced(loop: str, patient: Patient) -> Iterator[Any]:
+    with compat.tracing(patient.path), original_room(loop) as room:
+        yield room
+
+
+def test_a_reader_that_does_not_read_is_found(any_loop: str, patient: Patient) -> None:
+    with original_room_traced(any_loop, patient) as room:
+        speaker, listener = room.join_many(2)
+        room.peers.remove(listener)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        session = room.session(listener)
+        session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for said in range(1, 40):
+            speaker.send(b"x" * 4000)
+            room.until(lambda said=said: len(speaker.got) == 4000 * said)
+    assert patient.only("growing-backlog", backlog=1_000).count == 1
+
+
+def test_the_tutorials_ghosts_are_found(any_loop: str, patient: Patient) -> None:
+    with original_room_traced(any_loop, patient) as room:
+        speaker, *others = room.join_many(4)
+        for each in others:
+            each.close()
+        room.until(lambda: len(asyncore.socket_map) == 2)
+        for said in range(10):
+            speaker.send(b"<%d>" % said)
+            room.until(lambda said=said: b"<%d>" % said in speaker.got)
+    finding = patient.only("ghosts")
+    assert finding.count == 30
+    assert finding.what.startswith(
+        "ChatSession: 3 closed channels still spoken to, 30 times"
+    )
+    assert "server.py:" in finding.where
+
+
+def test_a_room_without_descriptors_spins(
+    any_loop: str, patient: Patient, out_of_descriptors: Callable[[], None]
+) -> None:
+    with original_room_traced(any_loop, patient) as room:
+        room.join()
+        late = Peer(room.server.socket.getsockname())
+        room.peers.append(late)
+        out_of_descriptors()
+        turn(any_loop)
+    spin, hidden = patient.findings()
+    assert (spin.rule, hidden.rule) == ("spinning-listener", "hidden-error")
+    assert spin.channel.startswith("ChatServer#")
+    assert "the last error: OSError: [Errno 24] Too many open files" in spin.more
+
+
+def test_a_busy_room_is_healthy(any_loop: str, patient: Patient) -> None:
+    # asyncore's own loop, called for one turn at a time, seems to ask for as long as
+    # the test does other things between its turns.
+    asked = {} if any_loop in ORIGINALS else {"asked_part": Limits().asked_part}
+    with compat.tracing(patient.path), our_room(any_loop) as room:
+        peers = room.join_many(12)
+        for said in range(15):
+            for each in peers:
+                each.send(b"message %d " % said * 40)
+            room.fence(peers[said % 12], *peers[:3])
+        for each in peers[:4]:
+            each.send(b"I shout")
+        for each in peers[4:8]:
+            each.close()
+        for each in peers[8:10]:
+            each.reset()
+        room.until(lambda: len(room.server.clients) == 2)
+        room.fence(peers[10], peers[11])
+    assert patient.findings(**asked) == []
+
+
+def test_the_tutorials_room_is_healthy_while_nobody_drops(
+    any_loop: str, patient: Patient
+) -> None:
+    with original_room_traced(any_loop, patient) as room:
+        peers = room.join_many(6)
+        for said in range(10):
+            for each in peers:
+                each.send(b"<%d>" % said)
+            room.until(lambda said=said: all(b"<%d>" % said in p.got for p in peers))
+        for each in peers:
+            each.send(b"out")
+        room.until(lambda: all(each.ended for each in peers))
+    assert patient.findings() == []
+
+
+def test_single_slow_turn_is_no_finding(patient: Patient) -> None:
+    with traced(patient, Slow) as (_, peer):
+        peer.send(b"xx")
+        turn_until("select", lambda: patient.path.read_bytes().count(b"handle_read"))
+    assert patient.findings(slow_us=1, slow_once_us=1 << 40) == []

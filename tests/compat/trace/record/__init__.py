@@ -1,0 +1,1 @@
+"""The trace's format, its reader, and the views."""

@@ -1,0 +1,104 @@
+"""The reader on any file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from compat.trace.model import Call, State, walk
+from compat.trace.reader import Reader, read_lines
+from tests.compat.trace.making import Trace
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"e": "call", "do": 5}\n',
+        b'{"e": "call", "do": "push", "ch": [1]}\n',
+        b'{"e": "call", "do": "push", "d": "1"}\n',
+        b'{"e": "call", "do": "push", "us": %d}\n' % 10**400,
+        b'{"e": "call", "do": "push", "data": "\\ud800"}\n',
+        b'{"e": "call", "do": "push", "ch": -1}\n',
+        b'{"e": "call", "do": "push", "to": "\\u0001"}\n',
+        b'{"e": "timer", "in": NaN}\n',
+        b'{"e": "woke", "read": ["1"]}\n',
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_a_line_of_another_kind_is_the_end_of_what_can_be_read(line: bytes) -> None:
+    trace = Trace()
+    trace.calls("push")
+    lines = [*trace.bytes().splitlines(True), line]
+    trace.calls("close")
+    lines += trace.bytes().splitlines(True)[-1:]
+    reader = Reader()
+    (turn,) = read_lines(lines, reader)
+    assert [call.do for call in turn.calls()] == ["push"]
+    assert not reader.whole
+
+
+def test_calls_may_be_nested_as_deep_as_a_program_can_go() -> None:
+    trace = Trace()
+    deep = 5_000
+    for d in range(deep, -1, -1):
+        trace.lines.append(json.dumps({"e": "call", "t": d, "d": d, "do": str(d)}))
+    (turn,), _ = trace.read()
+    assert [call.do for call in turn.calls()] == [str(d) for d in range(deep + 1)]
+
+
+def test_a_walk_comes_back_to_a_call_after_what_is_in_it() -> None:
+    trace = Trace()
+    with trace.call("handle_read"):
+        trace.calls("push")
+    trace.calls("close")
+    (turn,), _ = trace.read()
+    steps = [
+        (call.do, begins)
+        for call, begins in walk(turn.entries)
+        if isinstance(call, Call)
+    ]
+    assert steps == [
+        ("handle_read", True),
+        ("push", True),
+        ("push", False),
+        ("handle_read", False),
+        ("close", True),
+        ("close", False),
+    ]
+
+
+def states(trace: Trace) -> list[State]:
+    return [
+        entry
+        for turn in trace.read()[0]
+        for entry, _ in walk(turn.entries)
+        if isinstance(entry, State)
+    ]
+
+
+def test_a_state_knows_what_its_channel_waited_for_then() -> None:
+    trace = Trace()
+    anna = trace.opens("Session", 6)
+    trace.state(anna, terminator=b"out")
+    trace.state(anna, backlog=1)
+    trace.state(anna, terminator=10)
+    assert [each.terminator for each in states(trace)] == ["out", "out", 10]
+
+
+def test_held_back_bytes_are_the_end_of_the_read_data() -> None:
+    trace = Trace()
+    anna = trace.opens("Session", 6)
+    for data in (b"a\r", b"\n", b"b"):
+        trace.calls("handle_read", anna, data=data, **{"in": len(data)})
+        trace.state(anna, held=2)
+    assert [each.holds for each in states(trace)] == [b"a\r", b"\r\n", b"\nb"]
+
+
+def test_held_back_bytes_of_a_truncated_read_are_unknown() -> None:
+    trace = Trace(payload=2)
+    anna = trace.opens("Session", 6)
+    for data in (b"ho", b"hello"):
+        trace.calls("handle_read", anna, data=data, **{"in": len(data)})
+        trace.state(anna, held=1)
+    assert [each.holds for each in states(trace)] == [b"o", None]
