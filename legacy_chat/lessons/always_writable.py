@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncore
 
-import compat
 from legacy_chat.lessons.engine.harness import PATIENCE, Stage
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
 
@@ -103,7 +102,7 @@ LESSON = Lesson(
             ),
             spin,
             (
-                Excerpt(asyncore.dispatcher.writable),
+                Excerpt("asyncore:dispatcher.writable"),
                 Excerpt(Echo.handle_write, beside="handle_write"),
             ),
             (
@@ -180,7 +179,7 @@ LESSON = Lesson(
                 "在聊天室里，asynchat 已经替你回答好了：队列里有东西，才返回真。",
             ),
             be_in_the_room,
-            (Excerpt(compat.async_chat.writable, "return bool(self._compat_fifo)"),),
+            (Excerpt("compat.chat:async_chat.writable", "return bool("),),
             (
                 Claim(
                     Text(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from compat import audience
 from compat.chat import async_chat
 from legacy_chat.lessons.engine.harness import Stage
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
@@ -160,7 +159,7 @@ LESSON = Lesson(
                 Excerpt(EagerWaiter),
                 Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
                 Excerpt(
-                    async_chat.push,
+                    "compat.chat:async_chat.push",
                     "self._compat_push_at_once(data)",
                     beside="collect_incoming_data",
                 ),
@@ -182,10 +181,10 @@ LESSON = Lesson(
             ),
             ask_gathering,
             (
-                Excerpt(ChatSession, "ac_gather = True"),
+                Excerpt("legacy_chat.session:ChatSession", "ac_gather = True"),
                 Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
                 Excerpt(
-                    async_chat.push,
+                    "compat.chat:async_chat.push",
                     ("elif self.ac_gather is True:", "self._compat_wait()"),
                     beside="collect_incoming_data",
                 ),
@@ -226,7 +225,7 @@ LESSON = Lesson(
             talk_eagerly,
             (
                 Excerpt(
-                    audience.Audience._push_to,
+                    "compat.audience:Audience._push_to",
                     ("for member in list(members)", "member.push(data)"),
                     beside="push",
                 ),
@@ -254,7 +253,7 @@ LESSON = Lesson(
             talk_gathering,
             (
                 Excerpt(
-                    audience.Audience._compat_turn_ends,
+                    "compat.audience:Audience._compat_turn_ends",
                     "for channel, part in list(parts.items()):",
                     "for channel, reads_log in members:",
                     "sent = channel.socket.send(log)",

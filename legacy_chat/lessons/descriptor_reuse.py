@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from compat.selector_loop import Known
 from legacy_chat.lessons.engine.harness import Stage
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
 
@@ -144,7 +143,7 @@ LESSON = Lesson(
             come_and_go,
             (
                 Excerpt(
-                    asyncore.dispatcher.del_channel,
+                    "asyncore:dispatcher.del_channel",
                     ("if fd in map:", "self._fileno = None"),
                     beside="handle_close",
                 ),
@@ -181,19 +180,19 @@ LESSON = Lesson(
                     beside="handle_read",
                 ),
                 Excerpt(
-                    asyncore.poll,
+                    "asyncore:poll",
                     ("for fd in r:", "read(obj)"),
                     beside="handle_read",
                     loops=("select",),
                 ),
                 Excerpt(
-                    asyncore.poll2,
+                    "asyncore:poll2",
                     ("for fd, flags in r:", "readwrite(obj, flags)"),
                     beside="handle_read",
                     loops=("poll",),
                 ),
                 Excerpt(
-                    Known.is_still_in,
+                    "compat.selector_loop:Known.is_still_in",
                     ("channel = self.channel", "return map.get"),
                     beside="handle_read",
                     loops=("selectors",),
@@ -265,7 +264,7 @@ LESSON = Lesson(
         swap_on_asynchat,
         (
             Excerpt(
-                asynchat.async_chat.handle_read,
+                "asynchat:async_chat.handle_read",
                 ("data = self.recv(", "return"),
                 beside="handle_read",
             ),

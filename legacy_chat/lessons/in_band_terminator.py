@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import compat
 from legacy_chat.lessons.engine.harness import Stage
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Seen, Step, Text
-from legacy_chat.session import ChatSession
 
 __all__ = ["LESSON"]
 
@@ -57,7 +55,7 @@ def whats_done(seen: Seen) -> list[str]:
 
 
 LEAVES = Excerpt(
-    ChatSession.found_terminator,
+    "legacy_chat.session:ChatSession.found_terminator",
     ('say("accept close")', 'self.finish("out")'),
     beside="found_terminator",
 )
@@ -83,13 +81,13 @@ LESSON = Lesson(
             shout,
             (
                 Excerpt(
-                    compat.async_chat._compat_collect,
+                    "compat.chat:async_chat._compat_collect",
                     ("elif (end := read.find", "self.found_terminator()"),
                     beside="collect_incoming_data",
                 ),
                 LEAVES,
                 Excerpt(
-                    ChatSession.finish,
+                    "legacy_chat.session:ChatSession.finish",
                     ("self._leave()", "self.close_when_done()"),
                     beside="found_terminator",
                 ),
@@ -135,7 +133,7 @@ LESSON = Lesson(
                 "在这里，shout 就只是 shout。",
             ),
             shout_elsewhere,
-            (Excerpt(ChatSession._keep, "set_terminator"),),
+            (Excerpt("legacy_chat.session:ChatSession._keep", "set_terminator"),),
             (
                 Claim(
                     Text(
@@ -171,7 +169,7 @@ LESSON = Lesson(
         say_more,
         (
             Excerpt(
-                ChatSession.collect_incoming_data,
+                "legacy_chat.session:ChatSession.collect_incoming_data",
                 ("if self._leaving:", "self.push(data)"),
                 beside="found_terminator",
             ),

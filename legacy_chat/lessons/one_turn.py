@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import asyncore
-
-import compat
-from compat.selector_loop import SelectorLoop
 from legacy_chat.lessons.engine.harness import Stage
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Seen, Step, Text
-from legacy_chat.listener import Listener
-from legacy_chat.session import ChatSession
 
 __all__ = ["LESSON"]
 
@@ -72,10 +66,10 @@ LESSON = Lesson(
             open_room,
             (
                 Excerpt(
-                    asyncore.dispatcher.set_socket,
+                    "asyncore:dispatcher.set_socket",
                     ("self.socket = sock", "self.add_channel(map)"),
                 ),
-                Excerpt(asyncore.dispatcher.add_channel, "map[self._fileno] = self"),
+                Excerpt("asyncore:dispatcher.add_channel", "map[self._fileno] = self"),
             ),
             (
                 Claim(
@@ -98,32 +92,32 @@ LESSON = Lesson(
             let_ann_in,
             (
                 Excerpt(
-                    asyncore.poll,
+                    "asyncore:poll",
                     ("for fd, obj in list", "is_w = obj.writable()"),
                     "select.select(r, w, e, timeout)",
                     ("for fd in r:", "read(obj)"),
                     loops=("select",),
                 ),
                 Excerpt(
-                    asyncore.poll2,
+                    "asyncore:poll2",
                     ("for fd, obj in list", "flags |= select.POLLIN"),
                     ("r = pollster.poll(timeout)", "readwrite(obj, flags)"),
                     loops=("poll",),
                 ),
                 Excerpt(
-                    SelectorLoop._ask,
+                    "compat.selector_loop:SelectorLoop._ask",
                     ("reads = channel.readable()", "writes = channel.writable()"),
                     loops=("selectors",),
                 ),
                 Excerpt(
-                    SelectorLoop._turn,
+                    "compat.selector_loop:SelectorLoop._turn",
                     "self._ask_who_may_have_changed()",
                     "self._wait(timeout, everything)",
                     "self._call_ready(ready)",
                     loops=("selectors",),
                 ),
                 Excerpt(
-                    Listener._accept_from,
+                    "legacy_chat.listener:Listener._accept_from",
                     "pair = door.accept()",
                     "self.handle_accepted(*pair)",
                     beside="handle_accept",
@@ -164,7 +158,7 @@ LESSON = Lesson(
             say_hi,
             (
                 Excerpt(
-                    ChatSession.collect_incoming_data,
+                    "legacy_chat.session:ChatSession.collect_incoming_data",
                     "self.push(data)",
                     "self.broadcasting(data)",
                     beside="collect_incoming_data",
@@ -206,7 +200,7 @@ LESSON = Lesson(
             say_nothing,
             (
                 Excerpt(
-                    compat.loop,
+                    "compat.loops:loop",
                     ("while (map or", "turn(schedule.patience(timeout))"),
                 ),
             ),

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from legacy_chat.lessons.engine.harness import HOST, Stage, StageError
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
-from legacy_chat.listener import Listener
 
 try:
     import resource
@@ -139,7 +138,7 @@ LESSON = Lesson(
             spin,
             (
                 Excerpt(
-                    asyncore.dispatcher.accept,
+                    "asyncore:dispatcher.accept",
                     ("conn, addr = self.socket.accept()",) * 2,
                     ("except OSError as why:", "raise"),
                     beside="handle_accept",
@@ -180,13 +179,13 @@ LESSON = Lesson(
             stay,
             (
                 Excerpt(
-                    Listener._refuse_all_from,
+                    "legacy_chat.listener:Listener._refuse_all_from",
                     ("self._reserve.give_up()", "pair = door.accept()"),
                     ('self.refuse(pair[0], "descriptors")', "self._reserve.hold()"),
                     beside="handle_accept",
                 ),
                 Excerpt(
-                    Listener.readable,
+                    "legacy_chat.listener:Listener.readable",
                     ("return (", "< self._clients_then"),
                     beside="handle_accept",
                 ),
@@ -239,7 +238,7 @@ LESSON = Lesson(
             let_in_again,
             (
                 Excerpt(
-                    Listener._accept_from,
+                    "legacy_chat.listener:Listener._accept_from",
                     (
                         "if CANNOT_ACCEPT in self._failing:",
                         "self.handle_accepted(*pair)",

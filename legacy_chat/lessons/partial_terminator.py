@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asynchat
-
-import compat
 from legacy_chat.lessons.engine.harness import Stage
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Seen, Step, Text
-from legacy_chat.session import ChatSession
 
 __all__ = ["LESSON"]
 
@@ -63,7 +59,7 @@ def told(seen: Seen, words: str) -> bool:
 
 
 HOLDS_BACK = Excerpt(
-    compat.async_chat._compat_collect,
+    "compat.chat:async_chat._compat_collect",
     ("held = (", "else 0"),
     ("if held:", "return"),
     beside="collect_incoming_data",
@@ -90,9 +86,9 @@ LESSON = Lesson(
             ),
             say_hello,
             (
-                Excerpt(ChatSession._keep, "set_terminator"),
+                Excerpt("legacy_chat.session:ChatSession._keep", "set_terminator"),
                 HOLDS_BACK,
-                Excerpt(asynchat.find_prefix_at_end, beside="collect_incoming_data"),
+                Excerpt("asynchat:find_prefix_at_end", beside="collect_incoming_data"),
             ),
             (
                 Claim(
@@ -126,7 +122,7 @@ LESSON = Lesson(
             say_world,
             (
                 Excerpt(
-                    compat.async_chat._compat_collect,
+                    "compat.chat:async_chat._compat_collect",
                     "self._compat_read + data",
                     beside="collect_incoming_data",
                 ),
@@ -166,7 +162,7 @@ LESSON = Lesson(
             say_out_in_pieces,
             (
                 Excerpt(
-                    compat.async_chat._compat_collect,
+                    "compat.chat:async_chat._compat_collect",
                     "(end := read.find(terminator, begin))",
                     "self.found_terminator()",
                     beside="found_terminator",

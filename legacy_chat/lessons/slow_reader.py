@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import socket
 
-import compat
-from compat import audience
 from legacy_chat.lessons.engine.harness import Peer, Stage
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
-from legacy_chat.session import ChatSession
 
 __all__ = ["LESSON"]
 
@@ -108,11 +105,11 @@ LESSON = Lesson(
             fill_the_kernel,
             (
                 Excerpt(
-                    audience._leave,
+                    "compat.audience:_leave",
                     ("channel._compat_queue", "announce(channel)"),
                     beside="turn ends",
                 ),
-                Excerpt(compat.async_chat.writable, "return bool(self._compat_fifo)"),
+                Excerpt("compat.chat:async_chat.writable", "return bool("),
             ),
             (
                 Claim(
@@ -147,7 +144,7 @@ LESSON = Lesson(
             read_it_all,
             (
                 Excerpt(
-                    compat.async_chat.initiate_send,
+                    "compat.chat:async_chat.initiate_send",
                     ("if len(fifo) > 1:", "self._compat_send_first(fifo)"),
                     beside="handle_write",
                 ),
@@ -196,10 +193,11 @@ LESSON = Lesson(
             fall_behind,
             (
                 Excerpt(
-                    compat.async_chat._compat_look_at_backlog, beside="handle_backlog"
+                    "compat.chat:async_chat._compat_look_at_backlog",
+                    beside="handle_backlog",
                 ),
                 Excerpt(
-                    ChatSession.handle_backlog,
+                    "legacy_chat.session:ChatSession.handle_backlog",
                     'close_because("slow")',
                     beside="handle_backlog",
                 ),

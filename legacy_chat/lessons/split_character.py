@@ -39,7 +39,6 @@ def cut_in_ours(stage: Stage) -> None:
     stage.turn()
     cid.hear(4)
     dan.hear("说:你")
-    stage.facts["cut"] = stage.session(cid)._cut
 
 
 def say_the_rest(stage: Stage) -> None:
@@ -48,7 +47,6 @@ def say_the_rest(stage: Stage) -> None:
     stage.turn()
     cid.hear(2)
     dan.hear("说:好")
-    stage.facts["cut"] = stage.session(cid)._cut
     stage.facts["echo"] = cid.got
 
 
@@ -88,7 +86,7 @@ LESSON = Lesson(
             (
                 Excerpt(Hasty.collect_incoming_data, beside="collect_incoming_data"),
                 Excerpt(
-                    ChatSession.handle_error,
+                    "legacy_chat.session:ChatSession.handle_error",
                     ("logger.exception(", 'close_because("error")'),
                     beside="handle_error",
                 ),
@@ -134,7 +132,7 @@ LESSON = Lesson(
             cut_in_ours,
             (
                 Excerpt(
-                    ChatSession.collect_incoming_data,
+                    "legacy_chat.session:ChatSession.collect_incoming_data",
                     ("if self._cut or", "self.broadcasting(data)"),
                     beside="collect_incoming_data",
                 ),
@@ -151,10 +149,10 @@ LESSON = Lesson(
                 ),
                 Claim(
                     Text(
-                        "One byte of `好` waits in the session.",
-                        "`好` 的一个字节留在会话里等着。",
+                        "The byte of `好` that has arrived is not forwarded yet.",
+                        "`好` 已到的那一个字节还没有转发。",
                     ),
-                    lambda seen: seen.facts["cut"] == GREETING[3:4],
+                    lambda seen: seen.heard["dan"].endswith("说:你".encode()),
                 ),
             ),
         ),
@@ -172,9 +170,7 @@ LESSON = Lesson(
                         "丁听到 `好`；丙的回显原样不动，一共六个字节。",
                     ),
                     lambda seen: (
-                        words(seen, "dan") == "好"
-                        and seen.facts["echo"] == GREETING
-                        and seen.facts["cut"] == b""
+                        words(seen, "dan") == "好" and seen.facts["echo"] == GREETING
                     ),
                 ),
             ),
@@ -194,7 +190,7 @@ LESSON = Lesson(
         leave_in_the_middle,
         (
             Excerpt(
-                ChatSession.found_terminator,
+                "legacy_chat.session:ChatSession.found_terminator",
                 ("if self._cut:", "self.broadcasting(cut)"),
                 beside="found_terminator",
             ),

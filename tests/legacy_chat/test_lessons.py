@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asynchat
 import asyncore
 import contextlib
 import os
+import pkgutil
 import re
 import select
 import signal
@@ -21,24 +21,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compat
-from compat.selector_loop import Known
 from compat.trace.reader import Reader, read_trace
 from compat.trace.render.text import lines
-from legacy_chat import session
 from legacy_chat.baseline.report.text import width
 from legacy_chat.cli import main
-from legacy_chat.lessons import LESSONS, always_writable, cli, out_of_descriptors
+from legacy_chat.lessons import LESSONS, cli, out_of_descriptors
 from legacy_chat.lessons.engine import render
 from legacy_chat.lessons.engine.cjk_wrap import beside, code_wrapped, filled, folded
 from legacy_chat.lessons.engine.harness import Stage, StageError
-from legacy_chat.lessons.engine.lesson import LANGUAGES, Claim, Excerpt, Lesson, Text
+from legacy_chat.lessons.engine.lesson import (
+    LANGUAGES,
+    ChangedCodeError,
+    Claim,
+    Excerpt,
+    Lesson,
+    Text,
+)
 from legacy_chat.lessons.engine.render import Show
 from legacy_chat.lessons.engine.runner import Scene, play
-from legacy_chat.listener import Listener
-from legacy_chat.server import ChatServer
 from tests.support import OURS
 
 NUMBERS = range(1, len(LESSONS) + 1)
+
+# Code that tests replace.
+SESSION = "legacy_chat.session:ChatSession"
+LISTENER = "legacy_chat.listener:Listener"
+ECHO = "legacy_chat.lessons.always_writable"
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
 
@@ -164,105 +172,121 @@ def test_actors_are_listed_with_commas_and_a_conjunction(played: Any) -> None:
 
 # A claim can fail: one change in the code of a lesson makes it fail.
 
-CHANGES: dict[str, tuple[int, Any, str, Any]] = {
-    "nothing is held back": (2, asynchat, "find_prefix_at_end", lambda *_: 0),
-    "out ends nothing": (3, session.ChatSession, "finish", lambda *_: None),
-    "characters are cut": (4, session, "_unfinished", lambda data: 0),
-    "slow readers stay": (5, session.ChatSession, "handle_backlog", lambda self: None),
-    "whoever was ready is called": (6, Known, "is_still_in", lambda *_: True),
-    "the calm one spins": (7, always_writable.Calm, "writable", lambda self: True),
-    "the mute one speaks": (7, always_writable.Mute, "writable", lambda self: True),
-    "there is no reserve": (8, Listener, "_refuse_all_from", lambda *_: None),
-    "the room spins": (8, Listener, "readable", lambda self: True),
-    "nobody gathers": (9, session.ChatSession, "ac_gather", False),
-    "everybody gathers": (9, compat.async_chat, "ac_gather", True),
+# By change: the lesson, what is replaced, and by what.
+CHANGES: dict[str, tuple[int, str, Any]] = {
+    "nothing is held back": (2, "asynchat:find_prefix_at_end", lambda *_: 0),
+    "out ends nothing": (3, f"{SESSION}.finish", lambda *_: None),
+    "characters are cut": (4, "legacy_chat.session:_unfinished", lambda data: 0),
+    "slow readers stay": (5, f"{SESSION}.handle_backlog", lambda self: None),
+    "stale events are dispatched": (
+        6,
+        "compat.selector_loop:Known.is_still_in",
+        lambda *_: True,
+    ),
+    "the calm one spins": (7, f"{ECHO}:Calm.writable", lambda self: True),
+    "the mute one writes": (7, f"{ECHO}:Mute.writable", lambda self: True),
+    "there is no reserve": (8, f"{LISTENER}._refuse_all_from", lambda *_: None),
+    "the room spins": (8, f"{LISTENER}.readable", lambda self: True),
+    "no writes are coalesced": (9, f"{SESSION}.ac_gather", False),
+    "all writes are coalesced": (9, "compat:async_chat.ac_gather", True),
 }
+
+
+def replace(monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> None:
+    """Replace an existing ``module:qualified.name``."""
+    owner, attribute = re.fullmatch(r"(.+)[:.](\w+)", name).groups()
+    monkeypatch.setattr(pkgutil.resolve_name(owner), attribute, value)
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_claim_fails_when_the_code_differs(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number, where, name, what = CHANGES[change]
+    number, name, value = CHANGES[change]
     monkeypatch.setattr("legacy_chat.lessons.engine.harness.PATIENCE", 0.3)
-    monkeypatch.setattr(where, name, what)
+    replace(monkeypatch, name, value)
     assert is_found_out(number, "selectors", tmp_path / "trace")
 
 
-# Of lesson 1, each claim by itself: changes that leave the scenario as it is, and the
-# beginnings of what is not true any more.
+# Of lesson 1, each claim by itself: changes that leave the scenario as it is. Each is
+# made from the original function.
 
 
-def open_and_leave_a_socket(self: Any, *given: Any) -> int:
-    asyncore.dispatcher(map=self._map).create_socket()
-    return open_doors(self, *given)
+def leave_a_socket_open(original: Any) -> Any:
+    def changed(self: Any, *given: Any) -> Any:
+        asyncore.dispatcher(map=self._map).create_socket()
+        return original(self, *given)
+
+    return changed
 
 
-def let_in_with_a_companion(self: Any, *given: Any) -> None:
-    handle_accepted(self, *given)
-    companion = asyncore.dispatcher(map=self._map)
-    companion.readable = companion.writable = lambda: False  # type: ignore[method-assign]
-    companion.create_socket(type=socket.SOCK_DGRAM)
+def add_a_companion(original: Any) -> Any:
+    def changed(self: Any, *given: Any) -> None:
+        original(self, *given)
+        companion: Any = asyncore.dispatcher(map=self._map)
+        companion.readable = companion.writable = lambda: False
+        companion.create_socket(type=socket.SOCK_DGRAM)
+
+    return changed
 
 
-def collect_and_accept(self: Any, data: bytes) -> None:
-    self.server.handle_accept()
-    collect_incoming_data(self, data)
+def accept_first(original: Any) -> Any:
+    def changed(self: Any, data: bytes) -> None:
+        self.server.handle_accept()
+        original(self, data)
+
+    return changed
 
 
-def collect_and_say_twice(self: Any, data: bytes) -> None:
-    self.push(data)
-    collect_incoming_data(self, data)
+def echo_twice(original: Any) -> Any:
+    def changed(self: Any, data: bytes) -> None:
+        self.push(data)
+        original(self, data)
+
+    return changed
 
 
-def come_in_front(self: Any, map: Any = None) -> None:
-    map = self._map if map is None else map
-    others = dict(map)
-    map.clear()
-    add_channel(self, map)
-    map.update(others)
+def insert_in_front(original: Any) -> Any:
+    def changed(self: Any, map: Any = None) -> None:
+        map = self._map if map is None else map
+        others = dict(map)
+        map.clear()
+        original(self, map)
+        map.update(others)
+
+    return changed
 
 
-open_doors = Listener.open_doors
-handle_accepted = ChatServer.handle_accepted
-collect_incoming_data = session.ChatSession.collect_incoming_data
-add_channel = asyncore.dispatcher.add_channel
-
-CHANGES_OF_ONE_TURN: dict[str, tuple[type, str, Any, list[str]]] = {
+# By change: what is replaced, by what, and the beginnings of the claims that fail.
+CHANGES_OF_ONE_TURN: dict[str, tuple[str, Callable[[Any], Any], list[str]]] = {
     "a socket is left in the map": (
-        Listener,
-        "open_doors",
-        open_and_leave_a_socket,
+        f"{LISTENER}.open_doors",
+        leave_a_socket_open,
         ["The map has one channel", "The ready set was the listening channel"],
     ),
     "a session does not come alone": (
-        ChatServer,
-        "handle_accepted",
-        let_in_with_a_companion,
+        "legacy_chat.server:ChatServer.handle_accepted",
+        add_a_companion,
         ["`handle_accept` was called once"],
     ),
     "the listener is called for nothing": (
-        session.ChatSession,
-        "collect_incoming_data",
-        collect_and_accept,
+        f"{SESSION}.collect_incoming_data",
+        accept_first,
         ["Only Ann's channel was ready; nobody called"],
     ),
-    "what is said is said twice": (
-        session.ChatSession,
-        "collect_incoming_data",
-        collect_and_say_twice,
+    "data is echoed twice": (
+        f"{SESSION}.collect_incoming_data",
+        echo_twice,
         ["Read, collected, echoed"],
     ),
     "the room spins": (
-        session.ChatSession,
-        "writable",
-        lambda self: True,
+        f"{SESSION}.writable",
+        lambda original: lambda self: True,
         ["Nobody was ready"],
     ),
-    "who comes last is first": (
-        asyncore.dispatcher,
-        "add_channel",
-        come_in_front,
+    "the last channel is first": (
+        "asyncore:dispatcher.add_channel",
+        insert_in_front,
         ["One turn, two in its ready set"],
     ),
 }
@@ -272,8 +296,8 @@ CHANGES_OF_ONE_TURN: dict[str, tuple[type, str, Any, list[str]]] = {
 def test_claim_about_a_turn_fails_when_the_code_differs(
     change: str, loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where, name, what, begin = CHANGES_OF_ONE_TURN[change]
-    monkeypatch.setattr(where, name, what)
+    name, changed, begin = CHANGES_OF_ONE_TURN[change]
+    replace(monkeypatch, name, changed(pkgutil.resolve_name(name)))
     scenes = play(LESSONS[0], loop, tmp_path / "trace")
     false = [
         claim.text.en
@@ -300,7 +324,7 @@ def test_the_tutorials_way_with_one_message_more_is_found_out(
         self.broadcasting(data)
         self.broadcasting(data)
 
-    monkeypatch.setattr(session.ChatSession, "collect_incoming_data", twice)
+    replace(monkeypatch, f"{SESSION}.collect_incoming_data", twice)
     assert is_found_out(2, loop, tmp_path / "trace")
 
 
@@ -319,9 +343,25 @@ def test_false_claim_is_reported_and_fails_the_command(
     ]
 
 
-def test_an_excerpt_that_is_not_there_any_more_is_an_error() -> None:
-    with pytest.raises(LookupError, match="not there any more: 'goto'"):
-        Excerpt(Listener.readable, "goto").lines()
+def test_excerpt_of_a_missing_line_is_an_error() -> None:
+    with pytest.raises(LookupError, match=r"poll has no line with 'goto'"):
+        Excerpt("asyncore:poll", "goto").lines()
+
+
+def test_excerpt_of_a_missing_function_is_an_error() -> None:
+    with pytest.raises(LookupError, match=r"compat\.loops:goto does not exist"):
+        Excerpt("compat.loops:goto").lines()
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_excerpts_of_a_lesson_are_in_the_code(number: int) -> None:
+    changed = []
+    for excerpt in excerpts_of(LESSONS[number - 1]):
+        try:
+            excerpt.lines()
+        except ChangedCodeError as error:
+            changed.append(str(error))
+    assert changed == []
 
 
 # The stage.
@@ -709,7 +749,7 @@ def test_a_shown_line_that_somebody_has_changed_is_one_line(
     )
     assert main(["lesson", "2"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("legacy-chat lesson: lesson 2: it shows a line of ")
+    assert line.startswith("legacy-chat lesson: lesson 2: legacy_chat/session.py  Chat")
 
 
 def test_a_file_that_cannot_be_written_is_one_line(

@@ -10,10 +10,12 @@ any more is an error.
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compat.trace.model import Call, Channel, Event, Turn
@@ -127,7 +129,8 @@ class Excerpt:
     """Lines of a function, to be shown beside what they do.
 
     Args:
-        function: whose lines.
+        function: a function or class of the lesson itself, or the qualified name of
+            another one: ``compat.loops:loop``.
         picks: parts of lines: each is the next line that has it, and a pair is all from
             one to the other. None for the whole function.
         beside: the call that it is shown beside; "" for the beginning of the step.
@@ -136,15 +139,29 @@ class Excerpt:
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Callable[..., Any] | str,
         *picks: str | tuple[str, str],
         beside: str = "",
         loops: tuple[str, ...] = (),
     ) -> None:
-        self.function = function
+        self._function = function
         self.picks = picks
         self.beside = beside
         self.loops = loops
+
+    @cached_property
+    def function(self) -> Any:
+        """The function or class.
+
+        Raises:
+            ChangedCodeError: no function has that name.
+        """
+        if not isinstance(self._function, str):
+            return self._function
+        try:
+            return pkgutil.resolve_name(self._function)
+        except (ImportError, AttributeError) as error:
+            raise ChangedCodeError(f"{self._function} does not exist") from error
 
     @property
     def name(self) -> str:
@@ -158,7 +175,7 @@ class Excerpt:
         """The lines with their numbers; number 0 is a gap.
 
         Raises:
-            ChangedCodeError: a line that it picks is not there.
+            ChangedCodeError: the function or a picked line does not exist.
             OSError: the source is not here.
         """
         source, first = inspect.getsourcelines(self.function)
@@ -187,9 +204,7 @@ class Excerpt:
         for at in range(begin, len(texts)):
             if part in texts[at]:
                 return at
-        raise ChangedCodeError(
-            f"it shows a line of {self.name} that is not there any more: {part!r}"
-        )
+        raise ChangedCodeError(f"{self.name} has no line with {part!r}")
 
 
 class Step(NamedTuple):
