@@ -76,13 +76,13 @@ class Input(NamedTuple):
 
     Attributes:
         terminator: the room's terminator.
-        crowd: number of sessions in the room.
+        pool: number of sessions in the room.
         plain: whether the room is a list, as the tutorial's was.
         reads: the reads, in order.
     """
 
     terminator: bytes
-    crowd: int
+    pool: int
     plain: bool
     reads: tuple[Read, ...]
 
@@ -123,14 +123,14 @@ class Fuzzed(ChatSession):
         self.handle_read()
 
 
-def differs(terminator: bytes, crowd: int, plain: bool, reads: Sequence[Read]) -> str:
+def differs(terminator: bytes, pool: int, plain: bool, reads: Sequence[Read]) -> str:
     """Return what a room does wrong with this input; "" if nothing."""
     clients: Any = [] if plain else Clients({})
-    names = [f"10.0.0.{number}" for number in range(crowd)]
+    names = [f"10.0.0.{number}" for number in range(pool)]
     sessions = [Fuzzed(name, terminator, clients) for name in names]
     speakers = [Speaker(name, terminator) for name in names]
-    expected = [b""] * crowd
-    here = list(range(crowd))
+    expected = [b""] * pool
+    here = list(range(pool))
     for who, data in reads:
         try:
             sessions[who].hear(data)
@@ -155,17 +155,17 @@ def differs(terminator: bytes, crowd: int, plain: bool, reads: Sequence[Read]) -
 def make(seed: int, number: int) -> Input:
     """Return the input of that number."""
     chance = random.Random(seed << 40 | number)
-    crowd = chance.randint(1, MOST)
+    pool = chance.randint(1, MOST)
     terminator = chance.choice(TERMINATORS)
     reads = [
-        (chance.randrange(crowd), data)
+        (chance.randrange(pool), data)
         for _ in range(chance.randint(1, 3))
         for data in _cut(chance, _bytes(chance, terminator))
     ]
     if chance.random() < 0.5:
         # One session sends all the time, so that its segmentation matters.
         reads = [(0, data) for _, data in reads]
-    return Input(terminator, crowd, chance.random() < 0.3, tuple(reads))
+    return Input(terminator, pool, chance.random() < 0.3, tuple(reads))
 
 
 def shorten(found: Input) -> Input:
@@ -256,8 +256,8 @@ def _shorter(found: Input) -> Iterator[Input]:
         for less in _less(data):
             read = who, less
             yield found._replace(reads=(*reads[:at], read, *reads[at + 1 :]))
-    if found.crowd > 1 + max(who for who, _ in reads):
-        yield found._replace(crowd=found.crowd - 1)
+    if found.pool > 1 + max(who for who, _ in reads):
+        yield found._replace(pool=found.pool - 1)
 
 
 def _less(data: bytes) -> Iterator[bytes]:

@@ -6,9 +6,9 @@ shows, compares and minimises transcripts, and searches for differences with ran
 conversations.
 
     >>> from pathlib import Path
-    >>> from legacy_chat.baseline import Place, check, find_profile, load
-    >>> place = Place("127.0.0.1", 19528)
-    >>> check(load(Path("hello.jsonl")), place, find_profile("tutorial")).outcome
+    >>> from legacy_chat.baseline import Endpoint, check, find_profile, load
+    >>> endpoint = Endpoint("127.0.0.1", 19528)
+    >>> check(load(Path("hello.jsonl")), endpoint, find_profile("tutorial")).outcome
     'same'
 
 ``transcripts/`` holds the transcripts of the tutorial's server. ``kept`` has the
@@ -18,7 +18,7 @@ behaviour that every rewrite must have; ``repaired`` has pairs, ``original`` and
 
 from __future__ import annotations
 
-from legacy_chat.baseline.model.compare import Difference, compare, differences
+from legacy_chat.baseline.model.compare import Mismatch, compare, differences
 from legacy_chat.baseline.model.errors import (
     FormatError,
     ReferenceFailedError,
@@ -26,11 +26,11 @@ from legacy_chat.baseline.model.errors import (
 )
 from legacy_chat.baseline.model.format import (
     Action,
-    Got,
-    Header,
-    Heard,
+    Answers,
+    Received,
     Step,
     Transcript,
+    TranscriptHeader,
     load,
     parse,
     save,
@@ -40,25 +40,25 @@ from legacy_chat.baseline.model.profile import Profile, find_profile, read_profi
 from legacy_chat.baseline.model.shipped import find_transcripts
 from legacy_chat.baseline.replay.barrier import WITNESS
 from legacy_chat.baseline.replay.check import Result, check
-from legacy_chat.baseline.replay.player import Conversation, play
-from legacy_chat.baseline.replay.server import Place, started
+from legacy_chat.baseline.replay.player import Player, play
+from legacy_chat.baseline.replay.server import Endpoint, started
 
 __all__ = [
     "WITNESS",
     "Action",
-    "Conversation",
-    "Difference",
+    "Answers",
+    "Endpoint",
     "FormatError",
-    "Got",
-    "Header",
-    "Heard",
-    "Place",
+    "Mismatch",
+    "Player",
     "Profile",
+    "Received",
     "ReferenceFailedError",
     "Result",
     "RunError",
     "Step",
     "Transcript",
+    "TranscriptHeader",
     "check",
     "compare",
     "differences",

@@ -34,9 +34,9 @@ from legacy_chat.baseline.model.errors import FormatError, RunError
 from legacy_chat.baseline.model.format import (
     LONGEST_QUIET,
     STDOUT,
-    Header,
     Step,
     Transcript,
+    TranscriptHeader,
     load,
     save,
     standard_output,
@@ -51,7 +51,7 @@ from legacy_chat.baseline.model.shipped import (
 )
 from legacy_chat.baseline.replay.batch import Plan, Server, Target, count_steps, run
 from legacy_chat.baseline.replay.check import Result
-from legacy_chat.baseline.replay.lockstep import Pair, Played
+from legacy_chat.baseline.replay.lockstep import Lockstep, Played
 from legacy_chat.baseline.replay.player import LAST_LOOK, TIMEOUT, play, quiet_of
 from legacy_chat.baseline.replay.proxy import listen
 from legacy_chat.baseline.replay.quiescence import QUIET
@@ -140,7 +140,7 @@ def record(given: argparse.Namespace) -> int:
     quiet = quiet_of(profile, given.quiet)
     server = Server(given.timeout)
     try:
-        place = server.place(target, scenario.header.host)
+        endpoint = server.endpoint(target, scenario.header.host)
         header = scenario.header._replace(
             recorded_from=given.recorded_from or _called(target, profile),
             profile=_profile_name(given) or scenario.header.profile,
@@ -149,7 +149,7 @@ def record(given: argparse.Namespace) -> int:
             quiet=quiet,
         )
         with Progress("recording") as progress:
-            steps = play(scenario, place, profile, given.timeout, quiet=quiet)
+            steps = play(scenario, endpoint, profile, given.timeout, quiet=quiet)
             if quiet:
                 steps = watched(steps, quiet, _warner(progress))
             save(given.output, Transcript(header, _counted(steps, progress)))
@@ -231,7 +231,7 @@ def minimise_file(given: argparse.Namespace) -> int:
     """Find the shortest conversation that two servers answer differently."""
     transcript = load(_only_one(given.file))
     profile = _profile(given, transcript)
-    with _pair(given, profile) as pair, Progress("minimising") as progress:
+    with _lockstep(given, profile) as pair, Progress("minimising") as progress:
         actions = [step.action for step in transcript.steps]
         found = minimise(actions, pair, progress.step)
     if found is None:
@@ -245,7 +245,10 @@ def fuzz(given: argparse.Namespace) -> int:
     profile = find_profile(given.profile or "tutorial")
     limit = 0.0 if given.conversations else given.minutes * 60
     plan = Hunt(given.seed, limit, given.conversations, given.first)
-    with _pair(given, profile) as pair, Progress("fuzzing", seconds=limit) as progress:
+    with (
+        _lockstep(given, profile) as pair,
+        Progress("fuzzing", seconds=limit) as progress,
+    ):
         outcome = hunt(plan, pair, progress.step)
     _print([outcome.summary()])
     if outcome.found is None:
@@ -297,7 +300,7 @@ def _show_one(transcript: Transcript, given: argparse.Namespace) -> None:
     _print(lines)
 
 
-def _pair(given: argparse.Namespace, profile: Profile) -> Pair:
+def _lockstep(given: argparse.Namespace, profile: Profile) -> Lockstep:
     """Return the reference and the server to compare with it."""
     if not given.command and not given.connect and not given.loop:
         raise RunError("which server? Say --command, --connect or --loop")
@@ -310,7 +313,7 @@ def _pair(given: argparse.Namespace, profile: Profile) -> Pair:
     target, *others = _targets(given, profile)
     if others:
         raise RunError("one server at a time: name one --loop")
-    return Pair(
+    return Lockstep(
         Target(reference, given.reference_connect, "auto"),
         target,
         profile,
@@ -385,7 +388,7 @@ def _written(
     """Write the conversation that two servers answer differently, and print it."""
     reference = given.reference or profile.server
     name = _profile_name(given) or profile.name
-    header = Header(title, reference, name, profile.framing, witness=True)
+    header = TranscriptHeader(title, reference, name, profile.framing, witness=True)
     steps = save(given.output, Transcript(header, found.steps))
     if found.difference is not None:
         _print(map(seen_error, found.difference.lines("reference", "now")))
@@ -438,7 +441,7 @@ def _parser() -> argparse.ArgumentParser:
     minimising = commands.add_parser("minimise", help=minimise_file.__doc__)
     minimising.set_defaults(run=minimise_file)
     minimising.add_argument("file", metavar="FILE")
-    _pair_options(minimising)
+    _lockstep_options(minimising)
     _fuzz_parser(commands.add_parser("fuzz", help=fuzz.__doc__))
     return parser
 
@@ -464,7 +467,7 @@ def _record_parser(parser: argparse.ArgumentParser) -> None:
         type=_quiet,
         default=0.0,
         metavar="SECONDS",
-        help="a step without a fence is over after this long without a byte; after the "
+        help="a step without a barrier ends after this long without a byte; after the "
         f"last step, {LAST_LOOK} times as long (default: the profile's, or {QUIET:g})",
     )
     parser.add_argument("--title", help="of the transcript")
@@ -515,7 +518,7 @@ def _show_parser(parser: argparse.ArgumentParser) -> None:
 
 def _fuzz_parser(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=fuzz)
-    _pair_options(parser)
+    _lockstep_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
         "--minutes", type=_minutes, default=1.0, metavar="M", help="default: 1"
@@ -532,7 +535,7 @@ def _fuzz_parser(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _pair_options(parser: argparse.ArgumentParser) -> None:
+def _lockstep_options(parser: argparse.ArgumentParser) -> None:
     _server_options(parser)
     parser.add_argument(
         "--reference",

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from legacy_chat.baseline import Place, Profile
+from legacy_chat.baseline import Endpoint, Profile
 from legacy_chat.baseline.model.names import Volatile
 
 __all__ = ["LINES", "LineServer", "line_server", "serving"]
@@ -98,28 +98,28 @@ class LineServer(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[Place]:
+def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[Endpoint]:
     """A server with a thread for each client, in this process; where it listens."""
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    with _turning(server) as place:
-        yield place
+    with _turning(server) as endpoint:
+        yield endpoint
 
 
 @contextmanager
-def line_server(prefix: str = "you said") -> Iterator[Place]:
+def line_server(prefix: str = "you said") -> Iterator[Endpoint]:
     """The server in a thread of this process: where it listens."""
-    with _turning(LineServer(prefix)) as place:
-        yield place
+    with _turning(LineServer(prefix)) as endpoint:
+        yield endpoint
 
 
 @contextmanager
-def _turning(server: socketserver.TCPServer) -> Iterator[Place]:
+def _turning(server: socketserver.TCPServer) -> Iterator[Endpoint]:
     with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield Place("127.0.0.1", server.server_address[1])
+            yield Endpoint("127.0.0.1", server.server_address[1])
         finally:
             server.shutdown()
             thread.join()

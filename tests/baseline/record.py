@@ -121,9 +121,9 @@ def _record(old: Transcript, command: str) -> list[Step]:
     profile = find_profile("tutorial")
     # The original listens where it likes, and who comes elsewhere is refused.
     host = old.header.host if "{host}" in command else ""
-    with started(command, host=host or "127.0.0.1") as place:
-        place.connect().close()
-        return list(play(old, place, profile))
+    with started(command, host=host or "127.0.0.1") as endpoint:
+        endpoint.connect().close()
+        return list(play(old, endpoint, profile))
 
 
 if __name__ == "__main__":

@@ -56,12 +56,12 @@ def test_a_scenario_is_recorded_and_checked(
 ) -> None:
     said = tmp_path / "said.jsonl"
     profile = ["--profile", str(tmp_path / "lines.toml")]
-    with line_server() as place:
-        where = ["--connect", f"{place.host}:{place.port}", *profile]
+    with line_server() as endpoint:
+        where = ["--connect", f"{endpoint.host}:{endpoint.port}", *profile]
         assert main(["record", str(scenario), "-o", str(said), *where]) == 0
         assert main(["check", str(said), *where, "--cut", "every byte"]) == 0
-    with line_server("you shout") as place:
-        where = ["--connect", f"{place.host}:{place.port}", *profile]
+    with line_server("you shout") as endpoint:
+        where = ["--connect", f"{endpoint.host}:{endpoint.port}", *profile]
         assert main(["check", str(said), *where]) == 1
     assert load(said).header.framing == "stream"
     out, err = capsys.readouterr()
@@ -77,8 +77,8 @@ def test_recording_warns_of_steps_in_which_nothing_arrived(
     head, come, *_ = SCENARIO.splitlines()
     send = '{"client": "a", "do": "send", "data": "half a line"}'
     scenario.write_text("\n".join([head, come, send]), "utf8")
-    with line_server() as place:
-        where = ["--connect", f"{place.host}:{place.port}", "--quiet", "0.05"]
+    with line_server() as endpoint:
+        where = ["--connect", f"{endpoint.host}:{endpoint.port}", "--quiet", "0.05"]
         assert main(["record", str(scenario), "-o", str(said), *where]) == 0
     silent, advice = capsys.readouterr().err.splitlines()
     assert 'warning: step 2, a sends "half a line": nothing arrived within 0' in silent
@@ -86,7 +86,7 @@ def test_recording_warns_of_steps_in_which_nothing_arrived(
     assert load(said).header.quiet == 0.05
 
 
-def test_recording_with_a_fence_has_no_quiet_header(tmp_path: Path) -> None:
+def test_recording_with_a_barrier_has_no_quiet_header(tmp_path: Path) -> None:
     said = tmp_path / "said.jsonl"
     scenario = str(find_transcripts("k2-held-back")[0])
     argv = ["record", scenario, "--loop", "selectors", "--quiet", "60"]
@@ -113,8 +113,8 @@ def test_check_with_another_profile_says_so(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said, mine = tmp_path / "said.jsonl", str(tmp_path / "lines.toml")
-    with line_server() as place:
-        where = ["--connect", f"{place.host}:{place.port}"]
+    with line_server() as endpoint:
+        where = ["--connect", f"{endpoint.host}:{endpoint.port}"]
         main(["record", str(scenario), "-o", str(said), *where, "--profile", mine])
         assert main(["check", str(said), *where, "--profile", mine]) == 0
         assert "profile" not in capsys.readouterr().out
@@ -192,9 +192,14 @@ def test_show_and_diff_print_transcripts(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_proxy_records_until_it_is_stopped(tmp_path: Path) -> None:
     said = tmp_path / "said.jsonl"
-    with line_server() as place:
+    with line_server() as endpoint:
         command = (sys.executable, "-m", "legacy_chat", "baseline", "record")
-        where = ("--proxy", "127.0.0.1:0", "--connect", f"{place.host}:{place.port}")
+        where = (
+            "--proxy",
+            "127.0.0.1:0",
+            "--connect",
+            f"{endpoint.host}:{endpoint.port}",
+        )
         where += ("--quiet", "0.05")
         with process(*command, *where, "-o", str(said), cwd=ROOT) as proxy:
             port = proxy.wait_for(r"listening on .* port (\d+)", err=True)[1]

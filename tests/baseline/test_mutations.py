@@ -48,11 +48,11 @@ leave = "QUIT"
 quiet = 0.01
 patience = 0.1
 server = "false {port}"
-[fence]
-say = "fence {n}"
-heard = ["{witness}: fence {n}"]
-words = 1
-last_words = 2
+[barrier]
+send = "barrier {n}"
+receive = ["{witness}: barrier {n}"]
+rounds = 1
+rounds_at_close = 2
 hello = "hi"
 welcome = "hi"
 [[volatile]]
@@ -118,11 +118,11 @@ def transcripts(draw: st.DrawFn) -> bytes:
     """A transcript with some fields, lines or bytes exchanged."""
     lines: list[Any] = [dict(line) for line in LINES]
     for _ in range(draw(st.integers(0, 3))):
-        place = draw(st.integers(0, len(lines) - 1))
-        if draw(st.integers(0, 5)) and isinstance(lines[place], dict):
-            lines[place][draw(st.sampled_from(KEYS))] = draw(VALUES)
+        endpoint = draw(st.integers(0, len(lines) - 1))
+        if draw(st.integers(0, 5)) and isinstance(lines[endpoint], dict):
+            lines[endpoint][draw(st.sampled_from(KEYS))] = draw(VALUES)
         else:
-            lines[place] = draw(VALUES | st.sampled_from(LINES).map(dict))
+            lines[endpoint] = draw(VALUES | st.sampled_from(LINES).map(dict))
     text = "".join(json.dumps(line) + "\n" for line in lines)
     return draw(damaged(text))
 
@@ -132,9 +132,9 @@ def profiles(draw: st.DrawFn) -> bytes:
     """A profile with some values or bytes exchanged."""
     lines = PROFILE.splitlines(keepends=True)
     for _ in range(draw(st.integers(0, 3))):
-        place = draw(st.integers(0, len(lines) - 1))
-        key = lines[place].partition(" = ")[0]
-        lines[place] = draw(
+        endpoint = draw(st.integers(0, len(lines) - 1))
+        key = lines[endpoint].partition(" = ")[0]
+        lines[endpoint] = draw(
             st.builds(lambda value, key=key: f"{key} = {_toml(value)}\n", VALUES)
             | st.sampled_from(["", *lines])
         )
@@ -150,8 +150,8 @@ def damaged(draw: st.DrawFn, text: str) -> bytes:
         text = text[:start] + draw(RAW | st.text(max_size=5)) + text[stop:]
     data = text.encode("utf8", "surrogatepass")
     if draw(st.integers(0, 9)) == 0:
-        place = draw(st.integers(0, len(data)))
-        data = data[:place] + draw(st.binary(max_size=4)) + data[place:]
+        endpoint = draw(st.integers(0, len(data)))
+        data = data[:endpoint] + draw(st.binary(max_size=4)) + data[endpoint:]
     return data
 
 

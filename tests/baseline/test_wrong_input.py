@@ -16,7 +16,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from legacy_chat.baseline import Action, Difference, Got, Header, Result, save
+from legacy_chat.baseline import (
+    Action,
+    Mismatch,
+    Received,
+    Result,
+    TranscriptHeader,
+    save,
+)
 from legacy_chat.baseline.cli import main
 from legacy_chat.baseline.model.format import Step, Transcript
 from legacy_chat.baseline.model.shipped import TRANSCRIPTS
@@ -44,9 +51,9 @@ def nasty(tmp_path: Path) -> Path:
     path = tmp_path / "nasty.jsonl"
     steps = [
         Step(Action(NASTY, "open"), {}),
-        Step(Action(NASTY, "send", NASTY.encode()), {NASTY: Got(NASTY.encode())}),
+        Step(Action(NASTY, "send", NASTY.encode()), {NASTY: Received(NASTY.encode())}),
     ]
-    save(path, Transcript(Header(NASTY, NASTY), steps))
+    save(path, Transcript(TranscriptHeader(NASTY, NASTY), steps))
     return path
 
 
@@ -78,7 +85,7 @@ def test_names_cannot_steer_a_terminal_in_a_diff(
     nasty: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     other = tmp_path / "other.jsonl"
-    save(other, Transcript(Header(), [Step(Action("b" + NASTY, "open"), {})]))
+    save(other, Transcript(TranscriptHeader(), [Step(Action("b" + NASTY, "open"), {})]))
     assert main(["diff", str(nasty), str(other)]) == 1
     assert not STEERS.search(capsys.readouterr().out)
 
@@ -116,8 +123,11 @@ def test_output_of_a_server_cannot_steer_a_terminal(capsys: Capture) -> None:
 
 def test_junit_and_json_reports_are_valid_for_any_bytes(tmp_path: Path) -> None:
     name = f"{NASTY}\ud800"
-    found = Difference(
-        1, Action(name, "send", b"\x1b"), {name: Got(b"a")}, {name: Got(b"\x00\xff")}
+    found = Mismatch(
+        1,
+        Action(name, "send", b"\x1b"),
+        {name: Received(b"a")},
+        {name: Received(b"\x00\xff")},
     )
     results = [
         Result(name, name, difference=found),
@@ -163,8 +173,8 @@ def test_recording_names_its_profile_without_a_path(
     )
     profile.write_text('framing = "stream"', "utf8")
     scenario.write_text(f'{HEAD}}}\n{{"client": "a", "do": "open"}}')
-    with line_server() as place:
-        where = ["--connect", f"{place.host}:{place.port}"]
+    with line_server() as endpoint:
+        where = ["--connect", f"{endpoint.host}:{endpoint.port}"]
         profiled = [*where, "--profile", str(profile)]
         command = ["record", str(scenario), "-o", str(said), "--quiet", "0.05"]
         assert main([*command, *profiled]) == 0
@@ -339,8 +349,8 @@ def test_reader_that_leaves_is_no_error_to_show() -> None:
 def test_recording_leaves_a_device_as_it_is(tmp_path: Path) -> None:
     scenario = tmp_path / "talk.jsonl"
     scenario.write_text(f'{HEAD}}}\n{{"client": "a", "do": "open"}}')
-    with line_server() as place:
-        where = ("--connect", f"{place.host}:{place.port}", "--quiet", "0.05")
+    with line_server() as endpoint:
+        where = ("--connect", f"{endpoint.host}:{endpoint.port}", "--quiet", "0.05")
         done = shell("", "record", str(scenario), "-o", "/dev/full", *where)
     assert done.returncode == 2
     why = "legacy-chat baseline: /dev/full: No space left on device\n"

@@ -31,13 +31,13 @@ import pytest
 
 from legacy_chat.baseline import (
     Action,
-    Conversation,
-    Got,
-    Header,
-    Heard,
-    Place,
+    Answers,
+    Endpoint,
+    Player,
+    Received,
     Step,
     Transcript,
+    TranscriptHeader,
     check,
     find_profile,
 )
@@ -67,10 +67,10 @@ def rooms() -> Iterator[Servers]:
 @pytest.fixture(scope="module")
 def answers() -> list[Transcript]:
     """Return the original's answers to each conversation."""
-    return [record(number, place) for number, place in with_originals()]
+    return [record(number, endpoint) for number, endpoint in with_originals()]
 
 
-def with_originals() -> Iterator[tuple[int, Place]]:
+def with_originals() -> Iterator[tuple[int, Endpoint]]:
     """Yield each conversation's number, and an original to play the conversation to.
 
     The original is restarted now and then: dropped clients stay in its room and every
@@ -80,24 +80,24 @@ def with_originals() -> Iterator[tuple[int, Place]]:
     for first in range(0, len(NUMBERS), few):
         with server(ORIGINAL) as address:
             for number in NUMBERS[first : first + few]:
-                yield number, Place(*address)
+                yield number, Endpoint(*address)
 
 
-def record(number: int, place: Place) -> Transcript:
+def record(number: int, endpoint: Endpoint) -> Transcript:
     """Return the data that each client receives in each step of a conversation."""
     author = Author(PROFILE, 0, number)
     steps = []
-    with Conversation(place, PROFILE, witness=True) as conversation:
+    with Player(endpoint, PROFILE, witness=True) as conversation:
         for action in author:
             steps.append(Step(action, conversation.step(action)))
-            author.hear(steps[-1].heard)
+            author.hear(steps[-1].answers)
     title = f"{VARIABLE}={number}:{number + 1}"
-    return Transcript(Header(title, witness=True), steps)
+    return Transcript(TranscriptHeader(title, witness=True), steps)
 
 
-def hold(answer: Transcript, place: Place) -> None:
+def hold(answer: Transcript, endpoint: Endpoint) -> None:
     """Play a conversation to a server; fail at the first answer that differs."""
-    result = check(answer, place, PROFILE)
+    result = check(answer, endpoint, PROFILE)
     lines = result.difference.lines() if result.difference else (result.error,)
     assert result.outcome == "same", "\n".join([answer.header.title, *lines])
 
@@ -107,13 +107,13 @@ def test_our_room_sends_what_the_original_sends(
     loop: str, rooms: Servers, answers: list[Transcript]
 ) -> None:
     for answer in answers:
-        hold(answer, Place(*rooms(loop)))
+        hold(answer, Endpoint(*rooms(loop)))
 
 
 @pytest.mark.timeout(PATIENCE)
 def test_original_gives_the_same_answers_twice(answers: list[Transcript]) -> None:
-    for (_, place), answer in zip(with_originals(), answers, strict=True):
-        hold(answer, place)
+    for (_, endpoint), answer in zip(with_originals(), answers, strict=True):
+        hold(answer, endpoint)
 
 
 def test_generated_conversations_cover_actions_and_edge_cases(
@@ -150,31 +150,31 @@ def megabytes() -> list[Action]:
     ]
 
 
-def without_prefixes(heard: Heard) -> Heard:
+def without_prefixes(answers: Answers) -> Answers:
     """Remove the senders' names: only one client sends in a step."""
     return {
-        client: Got(re.sub("用户{.} 说:".encode(), b"", data), ended)
-        for client, (data, ended) in heard.items()
+        client: Received(re.sub("用户{.} 说:".encode(), b"", data), ended)
+        for client, (data, ended) in answers.items()
     }
 
 
 @pytest.fixture(scope="module")
-def megabytes_of_the_original() -> list[Heard]:
+def megabytes_of_the_original() -> list[Answers]:
     with server(ORIGINAL) as address:
-        return heard_of_megabytes(Place(*address))
+        return heard_of_megabytes(Endpoint(*address))
 
 
-def heard_of_megabytes(place: Place) -> list[Heard]:
+def heard_of_megabytes(endpoint: Endpoint) -> list[Answers]:
     """Return the data that each client receives in each step."""
-    with Conversation(place, PROFILE) as conversation:
+    with Player(endpoint, PROFILE) as conversation:
         return [without_prefixes(conversation.step(action)) for action in megabytes()]
 
 
 def test_megabytes_arrive_as_from_the_original(
-    loop: str, rooms: Servers, megabytes_of_the_original: list[Heard]
+    loop: str, rooms: Servers, megabytes_of_the_original: list[Answers]
 ) -> None:
-    heard = heard_of_megabytes(Place(*rooms(loop)))
-    steps = zip(megabytes(), heard, megabytes_of_the_original, strict=True)
+    answers = heard_of_megabytes(Endpoint(*rooms(loop)))
+    steps = zip(megabytes(), answers, megabytes_of_the_original, strict=True)
     for action, ours, theirs in steps:
         same = ours == theirs
         assert same, f"{action.client} says {action.data[:20]!r}"

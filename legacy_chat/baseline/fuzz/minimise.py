@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from legacy_chat.baseline.model.errors import ReferenceFailedError
 from legacy_chat.baseline.model.format import Action
-from legacy_chat.baseline.replay.lockstep import Pair, Played
+from legacy_chat.baseline.replay.lockstep import Lockstep, Played
 
 __all__ = ["minimise", "says_never"]
 
 
 def minimise(
     actions: Sequence[Action],
-    pair: Pair,
+    pair: Lockstep,
     stepped: Callable[[], object] = lambda: None,
 ) -> Played | None:
     """Return the shortest conversation that differs; None if *actions* do not differ.
@@ -63,7 +63,7 @@ def says_never(actions: Sequence[Action], never: Sequence[bytes]) -> bool:
 
 
 def _shorter(
-    best: Played, pair: Pair, never: Sequence[bytes], stepped: Callable[[], object]
+    best: Played, pair: Lockstep, never: Sequence[bytes], stepped: Callable[[], object]
 ) -> Played | None:
     """Return the first shorter conversation that differs; None if there is none."""
     actions = [step.action for step in best.steps]

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from compat.trace.render.messages import count
 from legacy_chat.baseline.fuzz.minimise import minimise, says_never
-from legacy_chat.baseline.model.format import Action, Heard
+from legacy_chat.baseline.model.format import Action, Answers
 from legacy_chat.baseline.model.profile import Profile
-from legacy_chat.baseline.replay.lockstep import Pair, Played
+from legacy_chat.baseline.replay.lockstep import Lockstep, Played
 
 __all__ = ["Author", "Hunt", "Outcome", "hunt"]
 
@@ -94,9 +94,9 @@ class Author:
         for _ in range(self._plan.steps):
             yield self._action()
 
-    def hear(self, heard: Heard) -> None:
+    def hear(self, answers: Answers) -> None:
         """Remove the clients whose connections have ended."""
-        for client, got in heard.items():
+        for client, got in answers.items():
             if got.end:
                 self._here.pop(client, None)
                 self._mute.discard(client)
@@ -177,7 +177,7 @@ class Author:
 
 
 def hunt(
-    plan: Hunt, pair: Pair, stepped: Callable[[], object] = lambda: None
+    plan: Hunt, pair: Lockstep, stepped: Callable[[], object] = lambda: None
 ) -> Outcome:
     """Play random conversations until the answers differ or a limit is reached.
 
@@ -191,10 +191,10 @@ def hunt(
     steps = 0
     unsteady: list[int] = []
 
-    def told(heard: Heard) -> None:
+    def told(answers: Answers) -> None:
         nonlocal steps
         steps += 1
-        author.hear(heard)
+        author.hear(answers)
         stepped()
 
     for so_many in itertools.count(1):
@@ -215,7 +215,9 @@ def hunt(
     raise AssertionError("count() has no end")
 
 
-def _again(played: Played, pair: Pair, stepped: Callable[[], object]) -> Played | None:
+def _again(
+    played: Played, pair: Lockstep, stepped: Callable[[], object]
+) -> Played | None:
     """Return the shortest form of *played*; None if no attempt reproduces it."""
     actions = [step.action for step in played.steps]
     for _ in range(AGAIN):

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 from legacy_chat.baseline.model.format import (
     Action,
-    Got,
-    Heard,
+    Answers,
+    Received,
     Step,
     Transcript,
     text_of,
 )
 from legacy_chat.baseline.report.text import does, got, readable, width
 
-__all__ = ["Difference", "compare", "differences", "first_difference"]
+__all__ = ["Mismatch", "compare", "differences", "first_difference"]
 
 # Bytes that are shown before the first difference, and after it.
 BEFORE = 24
@@ -31,7 +31,7 @@ AFTER = 40
 SHOWN = 3
 
 
-class Difference(NamedTuple):
+class Mismatch(NamedTuple):
     """Two different answers to one action.
 
     Attributes:
@@ -42,14 +42,16 @@ class Difference(NamedTuple):
 
     at: int
     action: Action
-    recorded: Heard
-    now: Heard
+    recorded: Answers
+    now: Answers
     error: str = ""
 
     def clients(self) -> list[str]:
         """Return the clients whose data differs, in the order of their appearance."""
         names = dict.fromkeys([*self.recorded, *self.now])
-        return [each for each in names if self._pair(each)[0] != self._pair(each)[1]]
+        return [
+            each for each in names if self._both_of(each)[0] != self._both_of(each)[1]
+        ]
 
     def lines(self, left: str = "recorded", right: str = "now") -> Iterator[str]:
         """Return lines of text: the step, then both sides for each such client."""
@@ -60,14 +62,14 @@ class Difference(NamedTuple):
             return
         clients = self.clients()
         for name in clients[:SHOWN]:
-            yield from _both(name, *self._pair(name), left, right)
+            yield from _both(name, *self._both_of(name), left, right)
         if len(clients) > SHOWN:
             others = clients[SHOWN:]
             yield f"  and {len(others)} clients more: {', '.join(others)}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the difference as a JSON object."""
-        pairs = {name: self._pair(name) for name in self.clients()}
+        pairs = {name: self._both_of(name) for name in self.clients()}
         return {
             "at": self.at,
             "client": self.action.client,
@@ -83,23 +85,25 @@ class Difference(NamedTuple):
             },
         }
 
-    def _pair(self, client: str) -> tuple[Got, Got]:
-        return self.recorded.get(client, Got()), self.now.get(client, Got())
+    def _both_of(self, client: str) -> tuple[Received, Received]:
+        return self.recorded.get(client, Received()), self.now.get(client, Received())
 
 
-def compare(at: int, action: Action, recorded: Heard, now: Heard) -> Difference | None:
+def compare(
+    at: int, action: Action, recorded: Answers, now: Answers
+) -> Mismatch | None:
     """Return the difference in one step; None if there is none."""
-    return None if recorded == now else Difference(at, action, recorded, now)
+    return None if recorded == now else Mismatch(at, action, recorded, now)
 
 
-def differences(left: Transcript, right: Transcript) -> Iterator[Difference | str]:
+def differences(left: Transcript, right: Transcript) -> Iterator[Mismatch | str]:
     """Yield the differences in answers, up to the first difference in actions."""
     pairs = zip_longest(left.steps, right.steps)
     for at, (one, other) in enumerate(pairs, 1):
         if one is None or other is None or one.action != other.action:
             yield f"step {at}: {_step(one)} / {_step(other)}"
             return
-        found = compare(at, one.action, one.heard, other.heard)
+        found = compare(at, one.action, one.answers, other.answers)
         if found is not None:
             yield found
 
@@ -119,7 +123,9 @@ def _step(step: Step | None) -> str:
     return f"{step.action.client} {does(step.action)}"
 
 
-def _both(name: str, recorded: Got, now: Got, left: str, right: str) -> Iterator[str]:
+def _both(
+    name: str, recorded: Received, now: Received, left: str, right: str
+) -> Iterator[str]:
     if recorded.data == now.data:
         yield f"  {name}: {left} {got(recorded)}, {right} {got(now)}"
         return
@@ -133,14 +139,14 @@ def _both(name: str, recorded: Got, now: Got, left: str, right: str) -> Iterator
     yield " " * (6 + space + width(before) + (3 if start else 1)) + "^"
 
 
-def _excerpt(each: Got, start: int, first: int) -> str:
+def _excerpt(each: Received, start: int, first: int) -> str:
     if not each.data:
         return got(each)
     stop = _whole(each.data, first + AFTER)
     shown = f'{"..." if start else ""}"{readable(each.data[start:stop])}"'
     if stop < len(each.data):
         shown += f" and {len(each.data) - stop:,} bytes more"
-    return f"{shown}, {got(Got(b'', each.end))}" if each.end else shown
+    return f"{shown}, {got(Received(b'', each.end))}" if each.end else shown
 
 
 def _start(data: bytes, first: int) -> int:
@@ -156,5 +162,5 @@ def _whole(data: bytes, place: int) -> int:
     return start
 
 
-def _as_json(each: Got) -> dict[str, Any]:
+def _as_json(each: Received) -> dict[str, Any]:
     return {"got": text_of(each.data), "end": each.end}

@@ -19,7 +19,7 @@ written ``{{}a}``.
 
 Beyond the design: the header's "profile" (how the data is interpreted), "framing",
 "host" (the address for the clients, not the server's usual one) and "witness" (the data
-of the fence's witness is included); an action's "cut"; the ends "reset" and "refused".
+of the witness is included); an action's "cut"; the ends "reset" and "refused".
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ __all__ = [
     "LONGEST_QUIET",
     "STDOUT",
     "Action",
-    "Got",
-    "Header",
-    "Heard",
+    "Answers",
+    "Received",
     "Step",
     "Transcript",
+    "TranscriptHeader",
     "data_of",
     "load",
     "named",
@@ -115,7 +115,7 @@ class Action(NamedTuple):
     cut: str = ""
 
 
-class Got(NamedTuple):
+class Received(NamedTuple):
     """The data that one client received in a step, and the end of its connection.
 
     Attributes:
@@ -127,17 +127,17 @@ class Got(NamedTuple):
 
 
 # The data of a step, by client. A client that received nothing is not in it.
-Heard = dict[str, Got]
+Answers = dict[str, Received]
 
 
 class Step(NamedTuple):
     """An action, and the data that it caused, by client in the order of arrival."""
 
     action: Action
-    heard: Heard
+    answers: Answers
 
 
-class Header(NamedTuple):
+class TranscriptHeader(NamedTuple):
     """The properties of a whole transcript.
 
     Attributes:
@@ -146,8 +146,8 @@ class Header(NamedTuple):
             "stream": the cut must not matter. "" for the profile's framing.
         cut: the cut of every send without its own.
         host: the address that the clients connect to, if not the server's own.
-        witness: whether the data of the fence's witness is included.
-        quiet: seconds without data that ended a step; 0 if a fence did.
+        witness: whether the data of the barrier's witness is included.
+        quiet: seconds without data that ended a step; 0 if a barrier did.
     """
 
     title: str = ""
@@ -167,7 +167,7 @@ class Transcript(NamedTuple):
         steps: for a file, each iteration reads them again.
     """
 
-    header: Header
+    header: TranscriptHeader
     steps: Iterable[Step]
 
 
@@ -309,7 +309,7 @@ def _texts(lines: Iterable[bytes], name: str) -> Iterator[str]:
             ) from None
 
 
-def _header(line: str, name: str) -> Header:
+def _header(line: str, name: str) -> TranscriptHeader:
     where = f"{name}, line 1"
     event = _event(line, where) if line.strip() else {}
     if any(_differs(event.get(key), value) for key, value in FORMAT.items()):
@@ -318,9 +318,9 @@ def _header(line: str, name: str) -> Header:
             f"{name}: not a transcript of this version: it begins with "
             f"{line[:SHOWN]!r}, not with {wanted}"
         )
-    said = {key: event[key] for key in Header._fields if key in event}
+    said = {key: event[key] for key in TranscriptHeader._fields if key in event}
     for key, value in said.items():
-        kind = type(Header._field_defaults[key])
+        kind = type(TranscriptHeader._field_defaults[key])
         fits = type(value) is kind
         if kind is float:
             fits = type(value) in (int, float) and 0 <= value <= LONGEST_QUIET
@@ -328,7 +328,7 @@ def _header(line: str, name: str) -> Header:
             raise FormatError(
                 f'{where}: "{key}" must be {RULES[kind]}, got {named(value)}'
             )
-    header = Header(**said)
+    header = TranscriptHeader(**said)
     if header.framing not in ("", *FRAMINGS):
         raise FormatError(
             f"{name}: framing {named(header.framing)} is none of {FRAMINGS}"
@@ -360,7 +360,7 @@ def _steps(lines: Iterable[str], name: str) -> Iterator[Step]:
             told = f', and "at" is {named(event["at"])}' if "at" in event else ""
             raise FormatError(f"{where}: step {at} is not over, or has not begun{told}")
         if "got" in event:
-            _add(step.heard, event, where)
+            _add(step.answers, event, where)
         elif "do" not in event:
             raise FormatError(f'{where}: neither "do" nor "got" is in it')
     if step is not None:
@@ -393,13 +393,13 @@ def _action(event: dict[str, Any], where: str) -> Action:
     return Action(client, do, data, _cut(cut, where))
 
 
-def _add(heard: Heard, event: dict[str, Any], where: str) -> None:
+def _add(answers: Answers, event: dict[str, Any], where: str) -> None:
     client, got = _client(event, where, "who got it?"), event["got"]
-    before = heard.get(client, Got())
+    before = answers.get(client, Received())
     if isinstance(got, str) and got in ENDS:
-        heard[client] = Got(before.data, got)
+        answers[client] = Received(before.data, got)
     else:
-        heard[client] = Got(before.data + _data(got, where), before.end)
+        answers[client] = Received(before.data + _data(got, where), before.end)
 
 
 def _client(event: dict[str, Any], where: str, question: str) -> str:
@@ -461,7 +461,7 @@ def _events(at: int, step: Step) -> Iterator[dict[str, Any]]:
     if cut:
         event["cut"] = cut
     yield event
-    for client, got in step.heard.items():
+    for client, got in step.answers.items():
         if got.data:
             yield {"at": at, "client": client, "got": text_of(got.data)}
         if got.end:

@@ -5,15 +5,15 @@
     leave = "QUIT\\r\\n"                       # sent at the end of a conversation
     server = "python shout.py --port {port}" # the reference, for minimise and fuzz
 
-    [fence]                                  # proves that a step is over
-    say = "fence {n}\\r\\n"                    # the witness sends this …
-    heard = ["witness: fence {n}\\r\\n"]       # … and each client receives this
+    [barrier]                                  # proves that a step is over
+    send = "barrier {n}\\r\\n"                   # the witness sends this …
+    receive = ["witness: barrier {n}\\r\\n"]       # … and each client receives this
 
     [[volatile]]
     name = "id"
     pattern = "id=(?P<value>[0-9a-f]+)"
 
-Every key is optional. Without a fence, a step is over after ``quiet`` seconds without
+Every key is optional. Without a barrier, a step is over after ``quiet`` seconds without
 data (default: 3). The shipped profiles ``tutorial`` and ``lines`` show every key.
 
 Rule: reading an invalid profile raises an error that names the fault.
@@ -32,7 +32,7 @@ from legacy_chat.baseline.model.format import FRAMINGS, LONGEST_QUIET, data_of, 
 from legacy_chat.baseline.model.names import Volatile, joined
 
 __all__ = [
-    "FenceWords",
+    "BarrierMessages",
     "FuzzPlan",
     "Profile",
     "find_profile",
@@ -56,7 +56,7 @@ ACTIONS = {
 MESSAGES = {"pieces": 4.0, "words": 5.0, "long": 1.0}
 
 
-# Maximum words of a fence after an action.
+# Maximum words of a barrier after an action.
 MOST_WORDS = 1000
 
 # The largest values of a fuzz plan, and its largest weight.
@@ -64,22 +64,22 @@ MOST = {"clients": 1000, "steps": 1_000_000, "longest": 1 << 26, "fresh": 1_000_
 HEAVIEST = 1e9
 
 
-class FenceWords(NamedTuple):
-    """The words of a fence: messages that the witness sends and each client receives.
+class BarrierMessages(NamedTuple):
+    """The markers of a barrier: the witness sends them, and each client receives them.
 
     Attributes:
-        say: a word as the witness sends it, with ``{n}`` for a unique number.
-        heard: the forms in which a word may arrive, the longest first, with ``{n}``
+        send: a marker as the witness sends it, with ``{n}`` for a unique number.
+        receive: the forms in which a marker may arrive, the longest first, with ``{n}``
             and ``{witness}``, the witness's address as the server writes it.
-        words: the number of words after an action.
-        last_words: the same after an action that sends data and closes.
+        rounds: the number of markers after an action.
+        rounds_at_close: the same after an action that sends data and closes.
         hello: the first data of the witness; welcome: the pattern of the answer.
     """
 
-    say: bytes
-    heard: tuple[bytes, ...]
-    words: int = 3
-    last_words: int = 4
+    send: bytes
+    receive: tuple[bytes, ...]
+    rounds: int = 3
+    rounds_at_close: int = 4
     hello: bytes = b""
     welcome: bytes = b""
 
@@ -117,9 +117,9 @@ class Profile(NamedTuple):
     Attributes:
         leave: data that each client sends at the end; the server then closes the
             connection.
-        quiet: seconds without data that end a step without a fence. 0 means 3 seconds
+        quiet: seconds without data that end a step without a barrier. 0 means 3 seconds
             for record, and a measured time for fuzz and minimise.
-        patience: minimum seconds to wait for an expected answer without a fence.
+        patience: minimum seconds to wait for an expected answer without a barrier.
         server: the command of the reference server; server.py lists the replacements.
     """
 
@@ -129,7 +129,7 @@ class Profile(NamedTuple):
     quiet: float = 0.0
     patience: float = 3.0
     server: str = ""
-    fence: FenceWords | None = None
+    barrier: BarrierMessages | None = None
     volatile: tuple[Volatile, ...] = ()
     fuzz: FuzzPlan = FuzzPlan()
 
@@ -201,23 +201,23 @@ def _profile(table: dict[str, Any], stem: str) -> Profile:
         _number(table, "quiet", 0.0, 0, LONGEST_QUIET),
         _number(table, "patience", 3.0, 0, LONGEST_QUIET),
         _text(table, "server"),
-        _fence(table["fence"]) if "fence" in table else None,
+        _barrier(table["barrier"]) if "barrier" in table else None,
         volatile,
         _plan(table.get("fuzz", {})),
     )
 
 
-def _fence(table: dict[str, Any]) -> FenceWords:
-    _only(table, "[fence]", FenceWords._fields)
-    say = data_of(table.get("say", ""))
-    heard = _several(table.get("heard", [table.get("say", "")]))
-    if not heard or not all(b"{n}" in each for each in (say, *heard)):
-        raise ValueError('[fence] "say" and each "heard" must have {n} in them')
-    words = int(_number(table, "words", 3, 1, MOST_WORDS))
-    last_words = int(_number(table, "last_words", words + 1, 1, MOST_WORDS + 1))
+def _barrier(table: dict[str, Any]) -> BarrierMessages:
+    _only(table, "[barrier]", BarrierMessages._fields)
+    send = data_of(table.get("send", ""))
+    receive = _several(table.get("receive", [table.get("send", "")]))
+    if not receive or not all(b"{n}" in each for each in (send, *receive)):
+        raise ValueError('[barrier] "send" and each "receive" must have {n} in them')
+    rounds = int(_number(table, "rounds", 3, 1, MOST_WORDS))
+    at_close = int(_number(table, "rounds_at_close", rounds + 1, 1, MOST_WORDS + 1))
     welcome = _pattern(table, "welcome")
-    return FenceWords(
-        say, heard, words, last_words, data_of(table.get("hello", "")), welcome
+    return BarrierMessages(
+        send, receive, rounds, at_close, data_of(table.get("hello", "")), welcome
     )
 
 

@@ -30,7 +30,7 @@ the client sends, also right before a half-close or a drop, and {"base64": "/w==
 is not UTF-8. "cut" splits it into segments: "every byte", "at 3 7", "random 42". The
 transcript is the same file, with a line for what each client got.
 
-Each action is a step. A profile with a fence proves when it is over. Otherwise it is
+Each action is a step. A profile with a barrier proves when it is over. Otherwise it is
 over after --quiet seconds without a byte, or the profile's "quiet": choose more than
 the server's slowest answer takes. A warning names each step in which nothing arrived.
 check needs no such wait: a step is over when what was recorded has come. Only between

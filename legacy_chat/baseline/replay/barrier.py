@@ -1,4 +1,4 @@
-"""The fence: a barrier that proves that a step is over.
+"""The barrier: the proof that a step is over.
 
 The witness is the tool's own client, connected during the whole conversation. After
 each action it sends three unique messages, the *words*. It sends each word when the
@@ -31,7 +31,7 @@ client, so it has found the close by the second word.
 Rule 3: the disconnection of the witness is an event like any other, and the last one.
 
 A server with one thread for each client keeps neither of the first two rules; without a
-fence, the steps end by quiescence.py.
+barrier, the steps end by quiescence.py.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from contextlib import contextmanager
 
 from legacy_chat.baseline.model.errors import RunError
 from legacy_chat.baseline.model.format import Action
-from legacy_chat.baseline.model.profile import FenceWords
-from legacy_chat.baseline.replay.client_pool import Client, Crowd
+from legacy_chat.baseline.model.profile import BarrierMessages
+from legacy_chat.baseline.replay.client_pool import Client, ClientPool
 
-__all__ = ["WITNESS", "Fence", "on_one_cpu"]
+__all__ = ["WITNESS", "Barrier", "on_one_cpu"]
 
 # The witness's name; a transcript may include the data that it received.
 WITNESS = "witness"
@@ -57,27 +57,29 @@ ONE_READ = 16384
 
 # Added to an error when the words do not arrive.
 NEEDS = (
-    "A fence needs a server that sends the witness's words to every client, the "
-    "witness included; for any other server, leave [fence] out of the profile"
+    "A barrier needs a server that sends the witness's words to every client, the "
+    "witness included; for any other server, leave [barrier] out of the profile"
 )
 
 # Seconds to wait for a word at all clients before the witness sends another one.
 GRACE = 0.1
 
 
-class Fence:
+class Barrier:
     """The witness and its words.
 
     Args:
-        crowd: the clients of the conversation, with the witness.
+        pool: the clients of the conversation, with the witness.
         address: the witness's address, as the server writes it.
     """
 
-    def __init__(self, crowd: Crowd, words: FenceWords, address: bytes) -> None:
-        self._crowd = crowd
+    def __init__(
+        self, pool: ClientPool, words: BarrierMessages, address: bytes
+    ) -> None:
+        self._pool = pool
         self._words = words
-        self._witness = crowd[WITNESS]
-        forms = [form.replace(b"{witness}", address) for form in words.heard]
+        self._witness = pool[WITNESS]
+        forms = [form.replace(b"{witness}", address) for form in words.receive]
         self._forms = forms
         numbered = [
             re.escape(form).replace(rb"\{n\}", rb"(\d{1,18})") for form in forms
@@ -94,20 +96,20 @@ class Fence:
                 the witness.
         """
         words = self._words
-        self._crowd.send(self._witness, words.hello)
+        self._pool.send(self._witness, words.hello)
         if words.welcome:
             welcome = re.compile(words.welcome)
             if not self._witness_gets(lambda client: bool(welcome.search(client.got))):
                 raise RunError(
-                    f"fence: the witness sent hello {words.hello!r} and received no "
+                    f"barrier: the witness sent hello {words.hello!r} and received no "
                     f"welcome that matches {words.welcome!r} in "
-                    f"{self._crowd.timeout:g} s: {_last_of(self._witness)}"
+                    f"{self._pool.timeout:g} s: {_last_of(self._witness)}"
                 )
         if not self._say_next():
             raise RunError(
-                f"fence: the witness sent {self._say()!r} and did not receive "
+                f"barrier: the witness sent {self._say()!r} and did not receive "
                 f"{' or '.join(map(repr, self._expected()))} in "
-                f"{self._crowd.timeout:g} s: {_last_of(self._witness)}. {NEEDS}"
+                f"{self._pool.timeout:g} s: {_last_of(self._witness)}. {NEEDS}"
             )
         if self._witness.end:
             raise RunError("the server has closed the witness, which had done nothing")
@@ -119,14 +121,14 @@ class Fence:
             RunError: the words do not arrive at the witness, or at another client.
         """
         ends = bool(action.data) and action.do != "send"
-        for _ in range(self._words.last_words if ends else self._words.words):
+        for _ in range(self._words.rounds_at_close if ends else self._words.rounds):
             self._hear_back()
         self._everybody_hears()
         if len(action.data) > ONE_READ:
             self._until_words_come_alone()
         if self._witness.end:
             # The server is gone; wait for the ends of the other connections.
-            self._crowd.until(self._crowd, lambda client: bool(client.end), GRACE)
+            self._pool.until(self._pool, lambda client: bool(client.end), GRACE)
 
     def clean(self, data: bytes) -> bytes:
         """Return *data* without the words sent since the last step."""
@@ -141,7 +143,7 @@ class Fence:
         if not self._say_next():
             raise RunError(
                 "the witness said something, and nothing came back in "
-                f"{self._crowd.timeout:g} s: {_last_of(self._witness)}"
+                f"{self._pool.timeout:g} s: {_last_of(self._witness)}"
             )
 
     def _say_next(self) -> bool:
@@ -149,35 +151,35 @@ class Fence:
         if self._witness.end:
             return True
         self._last += 1
-        self._crowd.send(self._witness, self._say())
+        self._pool.send(self._witness, self._say())
         return self._witness_gets(self._has_heard)
 
     def _witness_gets(self, holds: Callable[[Client], bool]) -> bool:
-        return not self._crowd.until([self._witness], lambda c: bool(c.end) or holds(c))
+        return not self._pool.until([self._witness], lambda c: bool(c.end) or holds(c))
 
     def _everybody_hears(self) -> None:
         """Wait until each client has received the last word, or its end."""
-        end = time.monotonic() + self._crowd.timeout
-        while deaf := self._crowd.until(self._crowd, self._has_heard, GRACE):
+        end = time.monotonic() + self._pool.timeout
+        while deaf := self._pool.until(self._pool, self._has_heard, GRACE):
             if self._witness.end:
                 return
             if time.monotonic() > end:
                 raise RunError(
                     f"{deaf[0].name} got neither the witness's words nor its end in "
-                    f"{self._crowd.timeout:g} s: {_last_of(deaf[0])}. {NEEDS}"
+                    f"{self._pool.timeout:g} s: {_last_of(deaf[0])}. {NEEDS}"
                 )
             self._hear_back()
 
     def _until_words_come_alone(self) -> None:
         alone = 0
-        end = time.monotonic() + self._crowd.timeout
-        while alone < self._words.words and not self._witness.end:
+        end = time.monotonic() + self._pool.timeout
+        while alone < self._words.rounds and not self._witness.end:
             if time.monotonic() > end:
                 raise RunError(
                     f"something besides the witness's words has kept arriving for "
-                    f"{self._crowd.timeout:g} s"
+                    f"{self._pool.timeout:g} s"
                 )
-            before = {client: len(client.got) for client in self._crowd}
+            before = {client: len(client.got) for client in self._pool}
             self._hear_back()
             self._everybody_hears()
             news = (self.clean(bytes(c.got[size:])) for c, size in before.items())
@@ -188,7 +190,7 @@ class Fence:
 
     def _say(self) -> bytes:
         """Return the last word, as the witness sends it."""
-        return self._words.say.replace(b"{n}", b"%d" % self._last)
+        return self._words.send.replace(b"{n}", b"%d" % self._last)
 
     def _expected(self) -> list[bytes]:
         """Return the forms in which the last word may arrive."""

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from legacy_chat.baseline.model.errors import FormatError, RunError
-from legacy_chat.baseline.model.format import Header, load
+from legacy_chat.baseline.model.format import TranscriptHeader, load
 from legacy_chat.baseline.model.profile import Profile, profile_named
 from legacy_chat.baseline.model.shipped import name_of
 from legacy_chat.baseline.replay.check import Result, check
-from legacy_chat.baseline.replay.server import Place, started
+from legacy_chat.baseline.replay.server import Endpoint, started
 
 __all__ = ["Plan", "Server", "Target", "count_steps", "run"]
 
@@ -78,41 +78,41 @@ class Server:
         self._timeout = timeout
         self._stack = ExitStack()
         self._key: tuple[Target, str] | None = None
-        self._place: Place | None = None
+        self._endpoint: Endpoint | None = None
         self._aborted = False
 
-    def place(self, target: Target, host: str = "") -> Place:
+    def endpoint(self, target: Target, host: str = "") -> Endpoint:
         """Return the address of *target*, which is started if needed.
 
         Raises:
             RunError: the server cannot be started, or the run was aborted.
         """
-        if self._place is None or self._key != (target, host):
+        if self._endpoint is None or self._key != (target, host):
             self.close()
             self._key = target, host
-            self._place = self._start(target, host)
+            self._endpoint = self._start(target, host)
         if self._aborted:
             raise RunError("the run has been ended")
-        return self._place
+        return self._endpoint
 
     def abort(self) -> None:
         """Terminate a server that was started; safe from any thread.
 
-        The conversation with the server fails, and place() raises from now on.
+        The conversation with the server fails, and endpoint() raises from now on.
         """
         self._aborted = True
-        if self._place is not None:
-            self._place.end()
+        if self._endpoint is not None:
+            self._endpoint.end()
 
     def close(self) -> None:
         """Terminate the server; the next conversation starts another one."""
-        self._place = None
+        self._endpoint = None
         stack, self._stack = self._stack, ExitStack()
         stack.close()
 
-    def _start(self, target: Target, host: str) -> Place:
+    def _start(self, target: Target, host: str) -> Endpoint:
         if not target.command and target.address is not None:
-            return Place(*target.address, timeout=self._timeout)
+            return Endpoint(*target.address, timeout=self._timeout)
         return self._stack.enter_context(
             started(
                 target.command,
@@ -203,12 +203,12 @@ def _check(
             return Result(name, on, skipped=f"its framing is {framing!r}: cuts matter")
         if why := _out_of_reach(header.host, target):
             return Result(name, on, skipped=why)
-        place = server.place(target, header.host)
+        endpoint = server.endpoint(target, header.host)
     except (FormatError, RunError, OSError) as error:
         return Result(name, on, error=str(error))
     result = check(
         transcript,
-        place,
+        endpoint,
         profile,
         plan.timeout,
         cut=cut,
@@ -221,7 +221,7 @@ def _check(
     return result._replace(note=_other_profile(header, plan))
 
 
-def _other_profile(header: Header, plan: Plan) -> str:
+def _other_profile(header: TranscriptHeader, plan: Plan) -> str:
     """Return a note if the transcript was recorded with another profile; else ""."""
     if plan.profile is None or not header.recorded_from:
         return ""

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from legacy_chat.baseline.model.compare import Difference, compare
+from legacy_chat.baseline.model.compare import Mismatch, compare
 from legacy_chat.baseline.model.errors import FormatError, RunError
-from legacy_chat.baseline.model.format import Action, Heard, Step, Transcript
+from legacy_chat.baseline.model.format import Action, Answers, Step, Transcript
 from legacy_chat.baseline.model.profile import Profile
-from legacy_chat.baseline.replay.player import TIMEOUT, Conversation, numbered
-from legacy_chat.baseline.replay.server import Place
+from legacy_chat.baseline.replay.player import TIMEOUT, Player, numbered
+from legacy_chat.baseline.replay.server import Endpoint
 
 __all__ = ["Result", "check"]
 
@@ -37,7 +37,7 @@ class Result(NamedTuple):
     on: str = ""
     steps: int = 0
     seconds: float = 0.0
-    difference: Difference | None = None
+    difference: Mismatch | None = None
     error: str = ""
     skipped: str = ""
     note: str = ""
@@ -67,7 +67,7 @@ class Result(NamedTuple):
 
 def check(
     transcript: Transcript,
-    place: Place,
+    endpoint: Endpoint,
     profile: Profile,
     timeout: float = TIMEOUT,
     *,
@@ -76,7 +76,7 @@ def check(
     on: str = "",
     stepped: Callable[[], object] = lambda: None,
 ) -> Result:
-    """Play the transcript's actions to the server at *place*, and compare.
+    """Play the transcript's actions to the server at *endpoint*, and compare.
 
     Args:
         cut: the cut of every message, in place of the transcript's; the framing must
@@ -85,12 +85,12 @@ def check(
     """
     begin = time.monotonic()
     steps = 0
-    difference: Difference | None = None
+    difference: Mismatch | None = None
     error = ""
     header = transcript.header
     try:
-        with Conversation(
-            place,
+        with Player(
+            endpoint,
             profile,
             timeout,
             witness=header.witness,
@@ -113,15 +113,15 @@ def check(
     return Result(name or header.title, on, steps, took, difference, error)
 
 
-def _rest(steps: int, conversation: Conversation) -> Difference | None:
+def _rest(steps: int, player: Player) -> Mismatch | None:
     """Return the difference made by data after the last step."""
-    return compare(steps + 1, Action("nobody", "wait"), {}, conversation.rest())
+    return compare(steps + 1, Action("nobody", "wait"), {}, player.rest())
 
 
 def _answer(
-    at: int, step: Step, conversation: Conversation, cut: bool, last: bool
-) -> Difference | None:
+    at: int, step: Step, player: Player, cut: bool, last: bool
+) -> Mismatch | None:
     action, recorded = step
     action = action._replace(cut="") if cut else action
-    now: Heard = conversation.step(action, recorded, last=last)
+    now: Answers = player.step(action, recorded, last=last)
     return compare(at, action, recorded, now)

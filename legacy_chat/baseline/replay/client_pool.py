@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from legacy_chat.baseline.model.errors import RunError
 
-__all__ = ["Client", "Crowd"]
+__all__ = ["Client", "ClientPool"]
 
 # Seconds without progress of a send, after which the server may be waiting for a read.
 STALL = 0.1
@@ -76,7 +76,7 @@ class Client:
             self.end = "eof"
 
 
-class Crowd:
+class ClientPool:
     """All clients by name, in the order of their arrival.
 
     Args:
@@ -98,7 +98,7 @@ class Crowd:
         return self._clients[name]
 
     def add(self, name: str, sock: socket.socket) -> Client:
-        """Add a client on a connected socket, which the crowd owns from now on."""
+        """Add a client on a connected socket, which the pool owns from now on."""
         client = self._clients[name] = Client(name, sock)
         self._selector.register(sock, selectors.EVENT_READ, client)
         return client
@@ -177,7 +177,7 @@ class Crowd:
         """Read until *holds* is true for all of *waiting*; return the other clients.
 
         Args:
-            seconds: the longest wait; None for the crowd's timeout.
+            seconds: the longest wait; None for the pool's timeout.
         """
         end = time.monotonic() + (self.timeout if seconds is None else seconds)
         left = [client for client in waiting if not holds(client)]

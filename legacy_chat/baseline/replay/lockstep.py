@@ -1,8 +1,8 @@
 """Two servers in lockstep, the reference and the target: each step is played to both.
 
 Rule 1: each step is played to the reference first; the target then gets time for the
-same answer. Without a fence, if the target sends more, the reference gets time for that
-too, so the result does not depend on which server is slower.
+same answer. Without a barrier, if the target sends more, the reference gets time for
+that, too. So the result does not depend on which server is slower.
 Rule 2: a conversation that cannot be played to the reference does not count. If only
 the target cannot be played to, for example because it hangs, that is a difference.
 Rule 3: after a difference, both servers are replaced by new ones.
@@ -15,16 +15,16 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple
 
-from legacy_chat.baseline.model.compare import Difference, compare
+from legacy_chat.baseline.model.compare import Mismatch, compare
 from legacy_chat.baseline.model.errors import ReferenceFailedError, RunError
-from legacy_chat.baseline.model.format import Action, Got, Heard, Step
+from legacy_chat.baseline.model.format import Action, Answers, Received, Step
 from legacy_chat.baseline.model.profile import Profile
 from legacy_chat.baseline.replay.batch import Server, Target
-from legacy_chat.baseline.replay.player import Conversation, joined
+from legacy_chat.baseline.replay.player import Player, joined
 from legacy_chat.baseline.replay.quiescence import LOOK
-from legacy_chat.baseline.replay.server import Place
+from legacy_chat.baseline.replay.server import Endpoint
 
-__all__ = ["Pair", "Played"]
+__all__ = ["Lockstep", "Played"]
 
 
 class Played(NamedTuple):
@@ -35,10 +35,10 @@ class Played(NamedTuple):
     """
 
     steps: list[Step]
-    difference: Difference | None = None
+    difference: Mismatch | None = None
 
 
-class Pair:
+class Lockstep:
     """The two servers; both are started on demand.
 
     Args:
@@ -53,7 +53,7 @@ class Pair:
         self._servers = Server(timeout), Server(timeout)
         self._timeout = timeout
 
-    def __enter__(self) -> Pair:
+    def __enter__(self) -> Lockstep:
         return self
 
     def __exit__(
@@ -72,7 +72,7 @@ class Pair:
     def play(
         self,
         actions: Iterable[Action],
-        told: Callable[[Heard], object] = lambda heard: None,
+        told: Callable[[Answers], object] = lambda answers: None,
     ) -> Played:
         """Play until the answers differ.
 
@@ -87,9 +87,9 @@ class Pair:
         pairs = zip(self._servers, self._targets, strict=True)
         # First: a conversation binds this thread, and processes that it starts, to one
         # processor.
-        places = [server.place(target) for server, target in pairs]
+        endpoints = [server.endpoint(target) for server, target in pairs]
         try:
-            played = self._play(places, actions, told)
+            played = self._play(endpoints, actions, told)
         except RunError:
             self.renew()
             raise
@@ -99,15 +99,15 @@ class Pair:
 
     def _play(
         self,
-        places: Sequence[Place],
+        endpoints: Sequence[Endpoint],
         actions: Iterable[Action],
-        told: Callable[[Heard], object],
+        told: Callable[[Answers], object],
     ) -> Played:
         steps: list[Step] = []
         found = None
-        with self._conversation(places[0]) as theirs:
+        with self._conversation(endpoints[0]) as theirs:
             try:
-                with self._conversation(places[1]) as ours:
+                with self._conversation(endpoints[1]) as ours:
                     found = _in_lockstep(theirs, ours, actions, told, steps)
             except ReferenceFailedError:
                 raise
@@ -115,14 +115,14 @@ class Pair:
                 if not steps:
                     raise
                 action, recorded = steps[-1]
-                found = Difference(len(steps), action, recorded, {}, str(error))
+                found = Mismatch(len(steps), action, recorded, {}, str(error))
             if found is not None:
                 theirs.break_off()
         return Played(steps, found)
 
-    def _conversation(self, place: Place) -> Conversation:
-        return Conversation(
-            place,
+    def _conversation(self, endpoint: Endpoint) -> Player:
+        return Player(
+            endpoint,
             self.profile,
             self._timeout,
             witness=True,
@@ -131,12 +131,12 @@ class Pair:
 
 
 def _in_lockstep(
-    theirs: Conversation,
-    ours: Conversation,
+    theirs: Player,
+    ours: Player,
     actions: Iterable[Action],
-    told: Callable[[Heard], object],
+    told: Callable[[Answers], object],
     steps: list[Step],
-) -> Difference | None:
+) -> Mismatch | None:
     """Play until the answers differ; add the reference's answers to *steps*."""
     for action in actions:
         with _reference():
@@ -164,14 +164,14 @@ def _reference() -> Iterator[None]:
         raise ReferenceFailedError(f"the reference: {error}") from error
 
 
-def _missing(recorded: Heard, now: Heard) -> Heard:
+def _missing(recorded: Answers, now: Answers) -> Answers:
     """Return the data that *recorded* lacks to equal *now*; {} if that cannot be."""
-    late: Heard = {}
+    late: Answers = {}
     for name in {**recorded, **now}:
-        before, after = recorded.get(name, Got()), now.get(name, Got())
+        before, after = recorded.get(name, Received()), now.get(name, Received())
         if before == after:
             continue
         if before.end or not after.data.startswith(before.data):
             return {}
-        late[name] = Got(after.data[len(before.data) :], after.end)
+        late[name] = Received(after.data[len(before.data) :], after.end)
     return late

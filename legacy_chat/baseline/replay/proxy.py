@@ -21,12 +21,18 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from legacy_chat.baseline.model.errors import NeverQuietError, RunError
-from legacy_chat.baseline.model.format import Action, Got, Header, Heard, Step
+from legacy_chat.baseline.model.format import (
+    Action,
+    Answers,
+    Received,
+    Step,
+    TranscriptHeader,
+)
 from legacy_chat.baseline.model.names import Names
 from legacy_chat.baseline.model.profile import Profile
-from legacy_chat.baseline.replay.client_pool import Crowd
-from legacy_chat.baseline.replay.quiescence import Quiet
-from legacy_chat.baseline.replay.server import Place
+from legacy_chat.baseline.replay.client_pool import ClientPool
+from legacy_chat.baseline.replay.quiescence import Quiescence
+from legacy_chat.baseline.replay.server import Endpoint
 from legacy_chat.baseline.replay.signals import handled
 
 __all__ = ["Proxy", "listen"]
@@ -52,7 +58,7 @@ class _Event(NamedTuple):
     do: str = "send"
 
 
-class _Relay(Crowd):
+class _Relay(ClientPool):
     """The connections to the server. Data read on one is forwarded to its client.
 
     Args:
@@ -75,7 +81,7 @@ class _Relay(Crowd):
         self.add(name, server)
 
     def pump(self, seconds: float) -> bool:
-        """Poll and read as Crowd.pump does, and forward the data.
+        """Poll and read as ClientPool.pump does, and forward the data.
 
         Raises:
             _StoppedError: the recording must end.
@@ -135,7 +141,7 @@ class Proxy:
     def __init__(
         self,
         door: socket.socket,
-        place: Place,
+        endpoint: Endpoint,
         profile: Profile,
         timeout: float,
         quiet: float,
@@ -144,13 +150,13 @@ class Proxy:
         self.address: tuple[str, int] = door.getsockname()[:2]
         self.error = ""
         self._door = door
-        self._place = place
+        self._endpoint = endpoint
         self._profile = profile
         self._seconds = quiet
         self._warn = warn
         self._stopped, self._stop = socket.socketpair()
         self._relay = _Relay(timeout, self._stopped)
-        self._quiet = Quiet(self._relay)
+        self._quiescence = Quiescence(self._relay)
         self._count = 0
         # Whether data has arrived since the step was quiet.
         self._is_late = False
@@ -166,11 +172,11 @@ class Proxy:
         self._selector.register(self._stopped, selectors.EVENT_READ)
         self._stop.setblocking(False)
 
-    def header(self, title: str) -> Header:
+    def header(self, title: str) -> TranscriptHeader:
         """Return the transcript's header."""
-        return Header(
+        return TranscriptHeader(
             title,
-            f"port {self._place.port}, through a proxy",
+            f"port {self._endpoint.port}, through a proxy",
             self._profile.name,
             self._profile.framing,
             quiet=self._seconds,
@@ -194,7 +200,7 @@ class Proxy:
                     self._settle()
                 else:
                     self._count += 1
-                    yield Step(action, {action.client: Got(end="refused")})
+                    yield Step(action, {action.client: Received(end="refused")})
                     action = None
         except _StoppedError:
             self._look_again()
@@ -224,7 +230,7 @@ class Proxy:
         for name in list(self._clients):
             self._forget(name)
         self._relay.close()
-        self._quiet.close()
+        self._quiescence.close()
         self._selector.close()
         self._stopped.close()
         self._stop.close()
@@ -279,7 +285,7 @@ class Proxy:
     def _let_in(self, name: str) -> bool:
         client, _ = self._door.accept()
         try:
-            server = self._place.connect()
+            server = self._endpoint.connect()
         except (ConnectionRefusedError, RunError):
             client.close()
             return False
@@ -295,7 +301,7 @@ class Proxy:
         """Wait until the server is quiet; warn if it is not within the timeout."""
         self._is_late = False
         try:
-            self._quiet.settle(self._seconds)
+            self._quiescence.settle(self._seconds)
         except NeverQuietError as error:
             self._warn(f"step {self._count + 1} was cut: {error}")
 
@@ -304,7 +310,7 @@ class Proxy:
         end = time.monotonic() + LAST_LOOK
         try:
             while (left := end - time.monotonic()) > 0:
-                Crowd.pump(self._relay, left)
+                ClientPool.pump(self._relay, left)
         except RunError as error:
             self.error = str(error)
 
@@ -312,15 +318,15 @@ class Proxy:
         """Return the step with the data that all clients received since it began."""
         self._let_go()
         self._count += 1
-        heard: Heard = {}
+        answers: Answers = {}
         for client in self._relay:
             data, end = self._relay.take(client.name), client.end
             if data or end:
-                heard[client.name] = Got(self._names.hear(data), end)
+                answers[client.name] = Received(self._names.hear(data), end)
             if end:
                 self._relay.remove(client.name)
                 self._forget(client.name)
-        return Step(action, heard)
+        return Step(action, answers)
 
     def _let_go(self) -> None:
         """Stop polling the connections that the server has closed."""
@@ -361,7 +367,7 @@ def listen(
                 f"cannot listen on {address[0]}:{address[1]}: {error}"
             ) from error
         stack.enter_context(door)
-        place = Place(*server, timeout=timeout)
-        proxy = Proxy(door, place, profile, timeout, quiet, warn)
+        endpoint = Endpoint(*server, timeout=timeout)
+        proxy = Proxy(door, endpoint, profile, timeout, quiet, warn)
         stack.callback(proxy.close)
         yield proxy

@@ -1,4 +1,4 @@
-"""Quiet: the evidence that a step is over, where no fence proves it.
+"""Quiescence: the evidence that a step is over, where no barrier proves it.
 
 A recording does not know the answer: a step is over after some seconds without data. A
 check knows it: a step is over when all the recorded data has arrived and a short poll
@@ -9,7 +9,7 @@ measures, and both must be reached:
 
 - seconds, at least a multiple of the longest gap after which this server still sent
   data.
-- round trips through another process, the yardstick. It waits for a processor as the
+- round trips through another process, the probe. It waits for a processor as the
   server does, so the quiet is longer where that wait is long.
 
 Rule: a server that is never quiet is an error.
@@ -23,9 +23,9 @@ import time
 from collections.abc import Callable
 
 from legacy_chat.baseline.model.errors import NeverQuietError, RunError
-from legacy_chat.baseline.replay.client_pool import Crowd
+from legacy_chat.baseline.replay.client_pool import ClientPool
 
-__all__ = ["LOOK", "QUIET", "Quiet", "Yardstick"]
+__all__ = ["LOOK", "QUIET", "LoadProbe", "Quiescence"]
 
 # Seconds without data after which a step is over, where no answer is expected.
 QUIET = 3.0
@@ -56,7 +56,7 @@ while byte := os.read(0, 1):
 """
 
 
-class Yardstick:
+class LoadProbe:
     """An echo process, whose round trips measure the load of the machine."""
 
     def __init__(self) -> None:
@@ -81,8 +81,8 @@ class Yardstick:
             if asks and answers and asks.write(b"?") and answers.read(1):
                 return
         except OSError as error:
-            raise RunError(f"the yardstick process has ended: {error}") from error
-        raise RunError("the yardstick process has ended: was it killed?")
+            raise RunError(f"the probe process has ended: {error}") from error
+        raise RunError("the probe process has ended: was it killed?")
 
     def close(self) -> None:
         """Terminate the process."""
@@ -91,22 +91,22 @@ class Yardstick:
                 self._process.stdin.close()
 
 
-class Quiet:
+class Quiescence:
     """Detects the quiet of one conversation.
 
     Args:
-        yardstick: the process for the round trips; None to start one.
+        probe: the process for the round trips; None to start one.
         clock: returns seconds.
     """
 
     def __init__(
         self,
-        crowd: Crowd,
-        yardstick: Yardstick | None = None,
+        pool: ClientPool,
+        probe: LoadProbe | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._crowd = crowd
-        self._yardstick = yardstick or Yardstick()
+        self._pool = pool
+        self._probe = probe or LoadProbe()
         self._clock = clock
         self._longest = 0.0
 
@@ -114,7 +114,7 @@ class Quiet:
         """Return after *seconds* without data.
 
         Raises:
-            NeverQuietError: data keeps arriving for the crowd's timeout.
+            NeverQuietError: data keeps arriving for the pool's timeout.
         """
         self._wait(seconds, lambda: False, seconds)
 
@@ -125,13 +125,13 @@ class Quiet:
             patience: seconds without data after which missing data is given up.
 
         Raises:
-            NeverQuietError: data keeps arriving for the crowd's timeout.
+            NeverQuietError: data keeps arriving for the pool's timeout.
         """
-        self._wait(LOOK, complete, max(LOOK, min(patience, self._crowd.timeout)))
+        self._wait(LOOK, complete, max(LOOK, min(patience, self._pool.timeout)))
 
     def close(self) -> None:
-        """Terminate the yardstick."""
-        self._yardstick.close()
+        """Terminate the probe."""
+        self._probe.close()
 
     def _wait(self, look: float, complete: Callable[[], bool], patience: float) -> None:
         begin = last = self._clock()
@@ -139,15 +139,15 @@ class Quiet:
         # The result of complete() for the data so far; None after new data.
         done: bool | None = None
         while True:
-            came = self._crowd.pump(min(look / ROUNDS, LONGEST_ROUND))
-            self._yardstick.round_trip()
+            came = self._pool.pump(min(look / ROUNDS, LONGEST_ROUND))
+            self._probe.round_trip()
             now = self._clock()
             rounds += 1
             if came:
                 self._longest = max(self._longest, min(now - last, LONGEST_GAP))
                 rounds, last, done = 0, now, None
-                if now - begin > self._crowd.timeout + look:
-                    raise NeverQuietError(look, self._crowd.timeout)
+                if now - begin > self._pool.timeout + look:
+                    raise NeverQuietError(look, self._pool.timeout)
             if rounds < ROUNDS or now - last < look:
                 continue
             if done is None:

@@ -25,7 +25,7 @@ from typing import IO
 
 from legacy_chat.baseline.model.errors import LAST_WORDS, RunError
 
-__all__ = ["Place", "parse_address", "started"]
+__all__ = ["Endpoint", "parse_address", "started"]
 
 # Ports that Linux does not assign by itself: no other connection takes one between the
 # check here and the server's bind.
@@ -45,7 +45,7 @@ _taken: set[int] = set()
 _lock = threading.Lock()
 
 
-class Place:
+class Endpoint:
     """The address of a server.
 
     Args:
@@ -84,7 +84,7 @@ class Place:
         """
 
 
-class _Started(Place):
+class _Started(Endpoint):
     """A server that was started in a separate process."""
 
     def __init__(
@@ -173,7 +173,7 @@ def started(
     loop: str = "",
     host: str = "127.0.0.1",
     timeout: float = 20.0,
-) -> Iterator[Place]:
+) -> Iterator[Endpoint]:
     """Start a server by its command, and terminate it at the end of the block.
 
     Args:

@@ -24,15 +24,15 @@ def watched(
     here: set[str] = set()
     silent = 0
     for at, step in enumerate(steps, 1):
-        action, heard = step
+        action, answers = step
         here.add(action.client)
         if action.do in ("drop", "reset"):
             here.discard(action.client)
-        if here and not heard:
+        if here and not answers:
             silent += 1
             what = f"{action.client} {does(action)}"
             warn(f"step {at}, {what}: nothing arrived within {quiet:g} s")
-        here.difference_update(name for name, got in heard.items() if got.end)
+        here.difference_update(name for name, got in answers.items() if got.end)
         yield step
     if silent:
         warn("if an answer was due, record again with a longer --quiet SECONDS")

@@ -44,11 +44,11 @@ def page(transcript: Transcript, clients: Sequence[str]) -> Iterator[str]:
 
 
 def _cell(step: Step, name: str) -> str:
-    said = heard = ""
+    said = answers = ""
     if step.action.client == name:
         said = f'<p class="does">{escape(deed(step.action))}</p>'
-    if name in step.heard:
-        each = step.heard[name]
+    if name in step.answers:
+        each = step.answers[name]
         ended = " end" if each.end else ""
-        heard = f'<p class="hears{ended}">{escape(got(each))}</p>'
-    return said + heard
+        answers = f'<p class="hears{ended}">{escape(got(each))}</p>'
+    return said + answers

@@ -26,9 +26,9 @@ def diagram(transcript: Transcript) -> Iterator[str]:
     for name, ours in clients.items():
         yield f"    participant {ours} as {_text(seen(name))}"
     yield "    participant server"
-    for action, heard in transcript.steps:
+    for action, answers in transcript.steps:
         yield f"    {clients[action.client]}->>server: {_text(deed(action))}"
-        for name, each in heard.items():
+        for name, each in answers.items():
             arrow = "--x" if each.end else "-->>"
             yield f"    server{arrow}{clients[name]}: {_text(got(each))}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from legacy_chat.baseline.model.format import Header, Step, Transcript
+from legacy_chat.baseline.model.format import Step, Transcript, TranscriptHeader
 from legacy_chat.baseline.report.text import deed, fitted, got, seen, width, wrapped
 
 __all__ = ["as_columns", "as_lines", "clients_of"]
@@ -26,7 +26,7 @@ def clients_of(transcript: Transcript) -> list[str]:
     names: dict[str, None] = {}
     for step in transcript.steps:
         names.setdefault(step.action.client)
-        names.update(dict.fromkeys(step.heard))
+        names.update(dict.fromkeys(step.answers))
     return list(names)
 
 
@@ -45,13 +45,13 @@ def as_lines(transcript: Transcript, colour: bool) -> Iterator[str]:
     """Yield lines without columns: each action, then the data that it caused."""
     yield from _title(transcript.header, colour)
     clients: list[str] = []
-    for at, (action, heard) in enumerate(transcript.steps, 1):
-        for name in (action.client, *heard):
+    for at, (action, answers) in enumerate(transcript.steps, 1):
+        for name in (action.client, *answers):
             if name not in clients:
                 clients.append(name)
         does = f"{action.client}: {deed(action)}"
         yield _painted(f"{at:4} ", FAINT, colour) + _painted(does, BOLD, colour)
-        for name, each in heard.items():
+        for name, each in answers.items():
             hears = f"     → {name}: {got(each)}"
             yield _painted(hears, _colour_of(clients.index(name)), colour)
 
@@ -72,8 +72,8 @@ def _cell(step: Step, name: str, columns: int) -> list[str]:
     lines: list[str] = []
     if step.action.client == name:
         lines += wrapped(f"> {deed(step.action)}", columns)
-    if name in step.heard:
-        lines += wrapped(f"< {got(step.heard[name])}", columns)
+    if name in step.answers:
+        lines += wrapped(f"< {got(step.answers[name])}", columns)
     return lines
 
 
@@ -90,7 +90,7 @@ def _row(
         yield (left + "  ".join(painted)).rstrip()
 
 
-def _title(header: Header, colour: bool) -> Iterator[str]:
+def _title(header: TranscriptHeader, colour: bool) -> Iterator[str]:
     yield _painted(header.title, BOLD, colour)
     if header.recorded_from:
         yield _painted(f"recorded from: {header.recorded_from}", FAINT, colour)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from compat.characters import is_printable
 from compat.trace.render.formatting import width
 from legacy_chat.baseline.model.errors import LAST_WORDS
-from legacy_chat.baseline.model.format import Action, Got
+from legacy_chat.baseline.model.format import Action, Received
 
 __all__ = [
     "deed",
@@ -64,7 +64,7 @@ def does(action: Action) -> str:
     return f"{'sends ' if action.data else ''}{deed(action)}"
 
 
-def got(got: Got) -> str:
+def got(got: Received) -> str:
     """Return a short text for received data: ``"hell"``, ``"bye", the end``."""
     said = f'"{readable(got.data)}"' if got.data else ""
     return ", ".join(filter(None, (said, ENDS[got.end]))) or "nothing"

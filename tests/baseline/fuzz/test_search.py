@@ -9,8 +9,8 @@ import pytest
 
 from legacy_chat.baseline import (
     Action,
-    Got,
     Profile,
+    Received,
     ReferenceFailedError,
     RunError,
     find_profile,
@@ -18,7 +18,7 @@ from legacy_chat.baseline import (
 from legacy_chat.baseline.fuzz.minimise import minimise, says_never
 from legacy_chat.baseline.fuzz.search import Author, Hunt, hunt
 from legacy_chat.baseline.replay.batch import Target
-from legacy_chat.baseline.replay.lockstep import Pair
+from legacy_chat.baseline.replay.lockstep import Lockstep
 from tests.baseline.line_server import serving
 from tests.baseline.rewrites import COMMAND
 from tests.support import DEADLINE, ROOT
@@ -33,9 +33,9 @@ def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def pair(reference: str, rewrite: str, timeout: float = 20.0) -> Pair:
+def pair(reference: str, rewrite: str, timeout: float = 20.0) -> Lockstep:
     targets = [Target(COMMAND.replace("NAME", name)) for name in (reference, rewrite)]
-    return Pair(*targets, ROOM, timeout)
+    return Lockstep(*targets, ROOM, timeout)
 
 
 def written(profile: Profile, number: int) -> list[Action]:
@@ -71,7 +71,7 @@ def test_disconnected_client_sends_nothing_more() -> None:
         assert action.client not in told
         if action.do == "send":
             told.append(action.client)
-            author.hear({action.client: Got(b"", "eof")})
+            author.hear({action.client: Received(b"", "eof")})
     assert told
 
 
@@ -157,7 +157,7 @@ def test_actions_that_the_reference_rejects_are_an_error() -> None:
 def test_server_that_exits_is_an_error() -> None:
     targets = Target(COMMAND.replace("NAME", "right")), Target("{python} -c 0 {port}")
     with (
-        Pair(*targets, ROOM, 5.0) as servers,
+        Lockstep(*targets, ROOM, 5.0) as servers,
         pytest.raises(RunError, match="status 0"),
     ):
         hunt(Hunt(conversations=1), servers)
@@ -182,7 +182,7 @@ def test_late_answer_of_the_reference_is_no_difference() -> None:
     actions = [*opens("a"), *(Action("a", "send", b"%d\n" % n) for n in range(3))]
     with serving(Late) as late, serving(Prompt) as prompt:
         targets = [Target("", (each.host, each.port)) for each in (late, prompt)]
-        with Pair(*targets, LINES, 20.0) as servers:
+        with Lockstep(*targets, LINES, 20.0) as servers:
             played = servers.play(actions)
     assert played.difference is None
-    assert played.steps[1].heard == {"a": Got(b"you said 0\n")}
+    assert played.steps[1].answers == {"a": Received(b"you said 0\n")}

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from legacy_chat.baseline import (
     Action,
     FormatError,
-    Got,
-    Header,
+    Received,
     Step,
     Transcript,
+    TranscriptHeader,
     load,
     parse,
     save,
@@ -28,17 +28,19 @@ HEAD = '{"format": "legacy-chat-transcript", "version": 1, "title": "t"}\n'
 NAMES = st.sampled_from(["a", "b", "ä"])
 SAYING = st.sampled_from(["send", "drop", "half-close"])
 ACTIONS = st.builds(Action, NAMES, SAYING, st.binary(), st.sampled_from(["", "at 1"]))
-GOT = st.builds(Got, st.binary(), st.sampled_from(["", "eof", "reset", "refused"]))
+GOT = st.builds(Received, st.binary(), st.sampled_from(["", "eof", "reset", "refused"]))
 STEPS = st.builds(Step, ACTIONS, st.dictionaries(NAMES, GOT.filter(any)))
 
 
-def one(action: Action, **heard: Got) -> Transcript:
-    return Transcript(Header("t"), [Step(action, heard)])
+def one(action: Action, **answers: Received) -> Transcript:
+    return Transcript(TranscriptHeader("t"), [Step(action, answers)])
 
 
 @given(st.lists(STEPS))
 def test_transcript_round_trips_through_its_text(steps: list[Step]) -> None:
-    transcript = Transcript(Header("t", framing="stream", witness=True), steps)
+    transcript = Transcript(
+        TranscriptHeader("t", framing="stream", witness=True), steps
+    )
     text = unparse(transcript)
     assert parse(text) == transcript
     assert all(line.isprintable() for line in text.rstrip("\n").split("\n"))
@@ -47,13 +49,13 @@ def test_transcript_round_trips_through_its_text(steps: list[Step]) -> None:
 @pytest.mark.parametrize("data", [b"eof", b"reset", b"refused", b"\xff\xfe", b"\x00"])
 @pytest.mark.parametrize("end", ["", "eof", "reset", "refused"])
 def test_data_that_spells_an_end_is_not_an_end(data: bytes, end: str) -> None:
-    transcript = one(Action("a", "send", data), a=Got(data, end))
+    transcript = one(Action("a", "send", data), a=Received(data, end))
     assert parse(unparse(transcript)) == transcript
 
 
 def test_utf8_data_is_written_as_text() -> None:
     text = unparse(
-        one(Action("a", "send", b"hello"), b=Got("用户{a} 说:hell".encode()))
+        one(Action("a", "send", b"hello"), b=Received("用户{a} 说:hell".encode()))
     )
     assert text == HEAD + (
         '{"at": 1, "client": "a", "do": "send", "data": "hello"}\n'
@@ -168,6 +170,6 @@ def test_aborted_recording_keeps_the_old_file(tmp_path: Path) -> None:
         raise OSError("the server has gone")
 
     with pytest.raises(OSError, match="gone"):
-        save(path, Transcript(Header("t"), steps()))  # type: ignore[arg-type]
+        save(path, Transcript(TranscriptHeader("t"), steps()))  # type: ignore[arg-type]
     assert path.read_text("utf8") == "what was there"
     assert list(tmp_path.iterdir()) == [path]

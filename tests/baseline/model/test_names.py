@@ -25,8 +25,8 @@ def test_only_addresses_of_clients_are_replaced() -> None:
 
 
 def test_equal_values_have_the_same_name() -> None:
-    heard = names().hear(b"aaaaaaaa bbbbbbbb aaaaaaaa")
-    assert heard == b"{token1} {token2} {token1}"
+    answers = names().hear(b"aaaaaaaa bbbbbbbb aaaaaaaa")
+    assert answers == b"{token1} {token2} {token1}"
 
 
 def test_all_times_have_one_name() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from legacy_chat.baseline import (
-    Place,
+    Endpoint,
     check,
     differences,
     find_profile,
@@ -36,9 +36,9 @@ def rooms() -> Iterator[Servers]:
         yield address
 
 
-def hold(path: Path, place: Place) -> None:
+def hold(path: Path, endpoint: Endpoint) -> None:
     """Check the transcript against a server; fail with the difference."""
-    result = check(load(path), place, PROFILE, name=path.stem)
+    result = check(load(path), endpoint, PROFILE, name=path.stem)
     assert result.outcome == "same", result.error or "\n".join(
         result.difference.lines() if result.difference else ()
     )
@@ -63,15 +63,15 @@ def test_shipped_transcript_holds_on_every_loop(
     host = needs_its_host(path)
     if host:
         with room(loop, "--host", host) as (_, (_, port)):
-            hold(path, Place(host, port))
+            hold(path, Endpoint(host, port))
     else:
-        hold(path, Place(*rooms(loop)))
+        hold(path, Endpoint(*rooms(loop)))
 
 
 @on_the_original
 @pytest.mark.parametrize("path", KEPT, ids=name_of)
 def test_kept_transcript_holds_on_the_original(path: Path, rooms: Servers) -> None:
-    hold(path, Place(*rooms(ORIGINAL)))
+    hold(path, Endpoint(*rooms(ORIGINAL)))
 
 
 @on_the_original
@@ -80,7 +80,7 @@ def test_original_side_of_repairs_holds_on_the_original() -> None:
     with original_room() as (_, address):
         for path in THEIRS:
             needs_its_host(path)
-            hold(path, Place(*address))
+            hold(path, Endpoint(*address))
 
 
 @pytest.mark.parametrize("path", [*KEPT, *THEIRS, *OURS], ids=name_of)

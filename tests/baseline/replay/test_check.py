@@ -8,13 +8,13 @@ import pytest
 
 from legacy_chat.baseline import (
     Action,
-    Conversation,
-    Got,
-    Header,
-    Place,
+    Endpoint,
+    Player,
+    Received,
     Result,
     Step,
     Transcript,
+    TranscriptHeader,
     check,
     find_profile,
     find_transcripts,
@@ -97,28 +97,34 @@ def test_parallel_jobs_report_every_result() -> None:
 
 
 @pytest.fixture(scope="module")
-def lines() -> Iterator[Place]:
-    with line_server() as place:
-        yield place
+def lines() -> Iterator[Endpoint]:
+    with line_server() as endpoint:
+        yield endpoint
 
 
 def talk(*messages: bytes) -> Transcript:
     """One client, which comes and says that."""
     actions = [Action("a", "open"), *(Action("a", "send", each) for each in messages)]
-    return Transcript(Header("talk"), [Step(action, {}) for action in actions])
+    return Transcript(
+        TranscriptHeader("talk"), [Step(action, {}) for action in actions]
+    )
 
 
-def recorded(place: Place, *messages: bytes) -> Transcript:
-    return Transcript(Header("talk"), list(play(talk(*messages), place, LINES)))
+def recorded(endpoint: Endpoint, *messages: bytes) -> Transcript:
+    return Transcript(
+        TranscriptHeader("talk"), list(play(talk(*messages), endpoint, LINES))
+    )
 
 
 @pytest.mark.parametrize("cut", ["every byte", "at 3", "random 5"])
-def test_segmentation_does_not_change_a_line_protocol(lines: Place, cut: str) -> None:
+def test_segmentation_does_not_change_a_line_protocol(
+    lines: Endpoint, cut: str
+) -> None:
     transcript = recorded(lines, b"{token1}\r\nQUIT\r\n")
     assert check(transcript, lines, LINES, cut=cut).outcome == "same"
 
 
-def test_another_server_differs(lines: Place) -> None:
+def test_another_server_differs(lines: Endpoint) -> None:
     transcript = recorded(lines, b"hello\r\n")
     with line_server("you shouted") as other:
         result = check(transcript, other, LINES)
@@ -126,24 +132,26 @@ def test_another_server_differs(lines: Place) -> None:
     assert list(result.difference.lines())[1] == "  a, byte 5:"
 
 
-def test_missing_answer_is_a_difference(lines: Place) -> None:
+def test_missing_answer_is_a_difference(lines: Endpoint) -> None:
     open_it, say = recorded(lines, b"hello\r\n").steps
-    longer = {"a": Got(say.heard["a"].data + b"and more")}
-    transcript = Transcript(Header("talk"), [open_it, Step(say.action, longer)])
+    longer = {"a": Received(say.answers["a"].data + b"and more")}
+    transcript = Transcript(
+        TranscriptHeader("talk"), [open_it, Step(say.action, longer)]
+    )
     result = check(transcript, lines, LINES._replace(patience=0.3))
     assert result.difference is not None
     assert result.difference.at == 2
 
 
-def test_data_after_the_last_step_is_found(lines: Place) -> None:
-    with Conversation(lines, LINES) as conversation:
+def test_data_after_the_last_step_is_found(lines: Endpoint) -> None:
+    with Player(lines, LINES) as conversation:
         conversation.step(Action("a", "open"))
         with lines.connect() as other:
             other.sendall(b"ALL of you\r\n")
-            # Who came first has heard it when the other does.
+            # Who came first has answers it when the other does.
             while b"hear" not in other.recv(100):
                 pass
-            assert conversation.rest() == {"a": Got(b"hear of you\r\n")}
+            assert conversation.rest() == {"a": Received(b"hear of you\r\n")}
 
 
 def test_cut_is_skipped_for_segment_framing() -> None:

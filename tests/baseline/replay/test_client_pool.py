@@ -1,4 +1,4 @@
-"""Every wait of a crowd ends, also while the server sends without end."""
+"""Every wait of a pool ends, also while the server sends without end."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Iterator
 import pytest
 
 from legacy_chat.baseline import RunError
-from legacy_chat.baseline.replay import client_pool as crowd
-from legacy_chat.baseline.replay.client_pool import Client, Crowd
+from legacy_chat.baseline.replay import client_pool
+from legacy_chat.baseline.replay.client_pool import Client, ClientPool
 
-Pair = tuple[Crowd, Client]
+Lockstep = tuple[ClientPool, Client]
 
 
 @pytest.fixture
-def talker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+def talker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lockstep]:
     """A client whose server sends without end and reads nothing."""
-    monkeypatch.setattr(crowd, "STEP_SIZE", 1 << 40)
-    people = Crowd(timeout=0.1)
+    monkeypatch.setattr(client_pool, "STEP_SIZE", 1 << 40)
+    people = ClientPool(timeout=0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())
         theirs, _ = listener.accept()
@@ -30,7 +30,7 @@ def talker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
             while True:
                 theirs.sendall(b"tick" * 10_000)
         except OSError:
-            # The crowd has closed its end.
+            # The pool has closed its end.
             theirs.close()
 
     thread = threading.Thread(target=talk)
@@ -40,24 +40,24 @@ def talker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     thread.join()
 
 
-def test_until_ends_while_data_arrives(talker: Pair) -> None:
+def test_until_ends_while_data_arrives(talker: Lockstep) -> None:
     people, client = talker
     assert people.until([client], lambda each: False) == [client]
     assert client.got
 
 
-def test_send_fails_while_data_arrives(talker: Pair) -> None:
+def test_send_fails_while_data_arrives(talker: Lockstep) -> None:
     people, client = talker
     with pytest.raises(RunError, match=r"takes nothing more from a for 0\.1 s"):
         people.send(client, b"x" * 100_000_000)
 
 
 def test_step_larger_than_limit_is_an_error(
-    talker: Pair, monkeypatch: pytest.MonkeyPatch
+    talker: Lockstep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crowd, "STEP_SIZE", 1 << 20)
+    monkeypatch.setattr(client_pool, "STEP_SIZE", 1 << 20)
     people, client = talker
     people.timeout = 60.0
     with pytest.raises(RunError, match="sent more than 1 MiB in one step"):
         people.until([client], lambda each: False)
-    assert len(client.got) <= (1 << 20) + crowd.READ_SIZE
+    assert len(client.got) <= (1 << 20) + client_pool.READ_SIZE

@@ -1,4 +1,4 @@
-"""A step is over by evidence: the fence's, or a quiet that suits the server."""
+"""A step is over by evidence: the barrier's, or a quiet that suits the server."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import pytest
 from legacy_chat.baseline import (
     WITNESS,
     Action,
-    Conversation,
-    Got,
-    Header,
-    Heard,
-    Place,
+    Answers,
+    Endpoint,
+    Player,
     Profile,
+    Received,
     RunError,
     Step,
     Transcript,
+    TranscriptHeader,
     check,
     find_profile,
     play,
 )
 from legacy_chat.baseline.model.names import Volatile
-from legacy_chat.baseline.model.profile import FenceWords
+from legacy_chat.baseline.model.profile import BarrierMessages
 from legacy_chat.baseline.replay import player
-from legacy_chat.baseline.replay.client_pool import Crowd
-from legacy_chat.baseline.replay.quiescence import LOOK, QUIET, Quiet
+from legacy_chat.baseline.replay.client_pool import ClientPool
+from legacy_chat.baseline.replay.quiescence import LOOK, QUIET, Quiescence
 from tests.baseline.line_server import LINES, line_server, serving
 from tests.support import DEADLINE, process, room
 
@@ -48,56 +48,58 @@ def b(do: str, data: bytes = b"") -> Action:
 
 
 @pytest.fixture(scope="module")
-def lines() -> Iterator[Place]:
-    with line_server() as place:
-        yield place
+def lines() -> Iterator[Endpoint]:
+    with line_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="module")
-def chat() -> Iterator[Place]:
+def chat() -> Iterator[Endpoint]:
     with room("selectors") as (_, address):
-        yield Place(*address)
+        yield Endpoint(*address)
 
 
-def said(data: bytes, **more: Got) -> Heard:
-    return {"a": Got(data), **more}
+def said(data: bytes, **more: Received) -> Answers:
+    return {"a": Received(data), **more}
 
 
-def test_step_returns_the_data_that_it_caused(chat: Place) -> None:
-    with Conversation(chat, ROOM) as talk:
+def test_step_returns_the_data_that_it_caused(chat: Endpoint) -> None:
+    with Player(chat, ROOM) as talk:
         assert talk.step(a("open")) == talk.step(b("open")) == {}
-        heard = talk.step(a("send", b"hello"))
-        assert heard == said(b"hell", b=Got("用户{a} 说:hell".encode()))
-        heard = talk.step(a("send", b"ut"))
-        assert heard["a"] == Got(b"", "eof")
+        answers = talk.step(a("send", b"hello"))
+        assert answers == said(b"hell", b=Received("用户{a} 说:hell".encode()))
+        answers = talk.step(a("send", b"ut"))
+        assert answers["a"] == Received(b"", "eof")
 
 
-def test_data_of_the_witness_is_returned_on_request(chat: Place) -> None:
-    with Conversation(chat, ROOM, witness=True) as talk:
+def test_data_of_the_witness_is_returned_on_request(chat: Endpoint) -> None:
+    with Player(chat, ROOM, witness=True) as talk:
         talk.step(a("open"))
-        assert talk.step(a("send", b"hi"))[WITNESS] == Got("用户{a} 说:hi".encode())
+        assert talk.step(a("send", b"hi"))[WITNESS] == Received(
+            "用户{a} 说:hi".encode()
+        )
 
 
-def test_the_pieces_of_a_message_are_segments(chat: Place) -> None:
-    with Conversation(chat, ROOM) as talk:
+def test_the_pieces_of_a_message_are_segments(chat: Endpoint) -> None:
+    with Player(chat, ROOM) as talk:
         talk.step(a("open"))
         talk.step(b("open"))
-        heard = talk.step(a("send", b"two", "at 1"))
-        assert heard["b"].data.decode() == "用户{a} 说:t用户{a} 说:w"
+        answers = talk.step(a("send", b"two", "at 1"))
+        assert answers["b"].data.decode() == "用户{a} 说:t用户{a} 说:w"
 
 
-def test_a_message_that_takes_many_reads_is_one_step(chat: Place) -> None:
-    with Conversation(chat, ROOM) as talk:
+def test_a_message_that_takes_many_reads_is_one_step(chat: Endpoint) -> None:
+    with Player(chat, ROOM) as talk:
         talk.step(a("open"))
         assert talk.step(a("send", b"x" * 3_000_000)) == said(b"x" * 3_000_000)
         assert talk.step(a("send", b"y")) == said(b"y")
 
 
-def test_the_next_conversation_finds_an_empty_room(chat: Place) -> None:
+def test_the_next_conversation_finds_an_empty_room(chat: Endpoint) -> None:
     for _ in range(3):
-        with Conversation(chat, ROOM, witness=True) as talk:
+        with Player(chat, ROOM, witness=True) as talk:
             talk.step(a("open"))
-            assert talk.step(a("send", b"alone?"))["a"] == Got(b"alone?")
+            assert talk.step(a("send", b"alone?"))["a"] == Received(b"alone?")
 
 
 @pytest.mark.parametrize(
@@ -115,9 +117,9 @@ def test_the_next_conversation_finds_an_empty_room(chat: Place) -> None:
     ],
 )
 def test_impossible_action_is_an_error(
-    chat: Place, actions: list[Action], why: str
+    chat: Endpoint, actions: list[Action], why: str
 ) -> None:
-    with Conversation(chat, ROOM) as talk:
+    with Player(chat, ROOM) as talk:
         *before, last = actions
         for action in before:
             talk.step(action)
@@ -125,42 +127,42 @@ def test_impossible_action_is_an_error(
             talk.step(last)
 
 
-def fenced(say: bytes, hello: bytes = b"", welcome: bytes = b"") -> Profile:
-    """Lines, and a fence that the line server answers to the witness alone."""
-    words = FenceWords(say, (say.replace(b"PING", b"PONG"),), 3, 4, hello, welcome)
-    return LINES._replace(fence=words)
+def with_barrier(say: bytes, hello: bytes = b"", welcome: bytes = b"") -> Profile:
+    """Lines, and a barrier that the line server answers to the witness alone."""
+    words = BarrierMessages(say, (say.replace(b"PING", b"PONG"),), 3, 4, hello, welcome)
+    return LINES._replace(barrier=words)
 
 
-def test_fence_that_the_witness_does_not_receive_is_an_error(lines: Place) -> None:
+def test_barrier_that_the_witness_does_not_receive_is_an_error(lines: Endpoint) -> None:
     why = r"""the witness sent b'PING 1\\r\\n' and did not receive b'PONG 1\\r\\n' """
     with (
-        pytest.raises(RunError, match=f"{why}in 0.2 s: the last .*leave .fence. out"),
-        Conversation(lines, fenced(b"PING {n}\r\n"), timeout=0.2),
+        pytest.raises(RunError, match=f"{why}in 0.2 s: the last .*leave .barrier. out"),
+        Player(lines, with_barrier(b"PING {n}\r\n"), timeout=0.2),
     ):
-        pytest.fail("the fence works")
+        pytest.fail("the barrier works")
 
 
-def test_fence_without_its_welcome_is_an_error(lines: Place) -> None:
+def test_barrier_without_its_welcome_is_an_error(lines: Endpoint) -> None:
     # No part of the greeting, whose token is a number.
-    profile = fenced(b"fence {n}\r\n", b"NICK w\r\n", b"^001 w")
+    profile = with_barrier(b"barrier {n}\r\n", b"NICK w\r\n", b"^001 w")
     why = r"sent hello b'NICK w\\r\\n' and received no welcome that matches b'\^001 w'"
     with (
         pytest.raises(RunError, match=why),
-        Conversation(lines, profile, timeout=0.2),
+        Player(lines, profile, timeout=0.2),
     ):
-        pytest.fail("the fence works")
+        pytest.fail("the barrier works")
 
 
-def test_fence_that_others_do_not_receive_is_an_error(lines: Place) -> None:
+def test_barrier_that_others_do_not_receive_is_an_error(lines: Endpoint) -> None:
     # The line server echoes to the witness, and sends nothing to the others.
-    with Conversation(lines, fenced(b"fence {n}\r\n"), timeout=0.2) as talk:
-        why = r"a got neither the witness's words .*leave \[fence\] out"
+    with Player(lines, with_barrier(b"barrier {n}\r\n"), timeout=0.2) as talk:
+        why = r"a got neither the witness's words .*leave \[barrier\] out"
         with pytest.raises(RunError, match=why):
             talk.step(a("open"))
         talk.break_off()
 
 
-def test_fence_with_constant_noise_is_an_error() -> None:
+def test_barrier_with_constant_noise_is_an_error() -> None:
     """After a large message, silence must follow the words; this server adds noise."""
 
     class Noisy(socketserver.BaseRequestHandler):
@@ -176,10 +178,10 @@ def test_fence_with_constant_noise_is_an_error() -> None:
             people.remove(self.request)
 
     people: list[socket.socket] = []
-    profile = Profile(fence=FenceWords(b"<{n}>", (b"<{n}>",)))
+    profile = Profile(barrier=BarrierMessages(b"<{n}>", (b"<{n}>",)))
     with (
-        serving(Noisy) as place,
-        Conversation(place, profile, timeout=0.5) as talk,
+        serving(Noisy) as endpoint,
+        Player(endpoint, profile, timeout=0.5) as talk,
     ):
         talk.step(a("open"))
         with pytest.raises(RunError, match=r"besides the witness's words .* 0\.5 s"):
@@ -190,55 +192,55 @@ def test_fence_with_constant_noise_is_an_error() -> None:
 def test_killed_server_disconnects_the_witness() -> None:
     with (
         room("select") as (server, address),
-        Conversation(Place(*address), ROOM) as talk,
+        Player(Endpoint(*address), ROOM) as talk,
     ):
         talk.step(a("open"))
         server.popen.kill()
         server.wait()
-        heard = talk.step(a("send", b"there?"))
-        assert heard[WITNESS].end
+        answers = talk.step(a("send", b"there?"))
+        assert answers[WITNESS].end
         with pytest.raises(RunError, match="is gone"):
             talk.step(a("send", b"still?"))
 
 
-def test_without_a_fence_quiet_ends_a_step(lines: Place) -> None:
-    with Conversation(lines, LINES) as talk:
+def test_without_a_barrier_quiet_ends_a_step(lines: Endpoint) -> None:
+    with Player(lines, LINES) as talk:
         assert talk.step(a("open")) == said(HELLO % 1)
-        assert talk.step(b("open")) == {"b": Got(HELLO % 2)}
+        assert talk.step(b("open")) == {"b": Received(HELLO % 2)}
         assert talk.step(a("send", b"half a ")) == {}
         assert talk.step(a("send", b"line\r\n")) == said(b"you said half a line\r\n")
-        heard = talk.step(b("send", b"ALL of you\r\n"))
-        assert heard == said(b"hear of you\r\n", b=Got(b"hear of you\r\n"))
+        answers = talk.step(b("send", b"ALL of you\r\n"))
+        assert answers == said(b"hear of you\r\n", b=Received(b"hear of you\r\n"))
         assert talk.step(a("send", b"{token1}\r\n")) == said(b"you said {token1}\r\n")
 
 
-def test_late_but_expected_answer_is_awaited(lines: Place) -> None:
+def test_late_but_expected_answer_is_awaited(lines: Endpoint) -> None:
     expected = said(b"you said LATE x\r\n")
-    with Conversation(lines, LINES) as talk:
+    with Player(lines, LINES) as talk:
         talk.step(a("open"))
         assert talk.step(a("send", b"LATE x\r\n"), expected) == expected
 
 
-def test_ends_of_connections_are_events(lines: Place) -> None:
-    with Conversation(lines, LINES) as talk:
+def test_ends_of_connections_are_events(lines: Endpoint) -> None:
+    with Player(lines, LINES) as talk:
         for name in "abc":
             talk.step(Action(name, "open"))
         assert talk.step(a("send", b"QUIT\r\n")) == {
-            "a": Got(b"you said QUIT\r\n", "eof")
+            "a": Received(b"you said QUIT\r\n", "eof")
         }
-        assert talk.step(b("send", b"RESET\r\n")) == {"b": Got(b"", "reset")}
+        assert talk.step(b("send", b"RESET\r\n")) == {"b": Received(b"", "reset")}
         assert talk.step(Action("c", "half-close", b"bye\r\n")) == {
-            "c": Got(b"you said bye\r\n", "eof")
+            "c": Received(b"you said bye\r\n", "eof")
         }
 
 
-@pytest.mark.parametrize("profile", [LINES, ROOM], ids=["quiet", "fence"])
+@pytest.mark.parametrize("profile", [LINES, ROOM], ids=["quiet", "barrier"])
 def test_refused_connection_is_an_event(profile: Profile) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        place = Place(*nobody.getsockname())
-        with Conversation(place, profile) as talk:
-            assert talk.step(a("open")) == {"a": Got(end="refused")}
+        endpoint = Endpoint(*nobody.getsockname())
+        with Player(endpoint, profile) as talk:
+            assert talk.step(a("open")) == {"a": Received(end="refused")}
             with pytest.raises(RunError, match="not here: its connection was refused"):
                 talk.step(a("drop"))
 
@@ -252,17 +254,17 @@ def test_data_is_read_while_the_server_reads_nothing() -> None:
     )
     data = b"x" * 5_000_000
     with process(sys.executable, "-c", program) as server:
-        place = Place("127.0.0.1", int(server.wait_for(r"(\d+)")[1]))
-        with Conversation(place, Profile()) as talk:
+        endpoint = Endpoint("127.0.0.1", int(server.wait_for(r"(\d+)")[1]))
+        with Player(endpoint, Profile()) as talk:
             talk.step(a("open"))
             assert talk.step(a("send", data), said(data)) == said(data)
 
 
-class Recorded(Quiet):
+class Recorded(Quiescence):
     """Notes how long each wait for quiet is to be, and waits for a look."""
 
-    def __init__(self, crowd: Crowd) -> None:
-        super().__init__(crowd)
+    def __init__(self, pool: ClientPool) -> None:
+        super().__init__(pool)
         self.made.append(self)
         self.seconds: list[float] = []
 
@@ -279,13 +281,13 @@ class Recorded(Quiet):
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
-    monkeypatch.setattr(player, "Quiet", Recorded)
+    monkeypatch.setattr(player, "Quiescence", Recorded)
     monkeypatch.setattr(Recorded, "made", [])
     return Recorded.made
 
 
 TALK = Transcript(
-    Header("talk"), [Step(a("open"), {}), Step(a("send", b"half a line"), {})]
+    TranscriptHeader("talk"), [Step(a("open"), {}), Step(a("send", b"half a line"), {})]
 )
 
 
@@ -298,7 +300,7 @@ TALK = Transcript(
     ],
 )
 def test_recording_waits_for_seconds_and_longer_at_the_end(
-    lines: Place,
+    lines: Endpoint,
     waits: list[Recorded],
     profile: Profile,
     asked: float,
@@ -310,14 +312,14 @@ def test_recording_waits_for_seconds_and_longer_at_the_end(
 
 
 def test_check_waits_as_long_as_the_recording_did(
-    lines: Place, waits: list[Recorded]
+    lines: Endpoint, waits: list[Recorded]
 ) -> None:
-    transcript = TALK._replace(header=Header("talk", quiet=4.0))
+    transcript = TALK._replace(header=TranscriptHeader("talk", quiet=4.0))
     check(transcript, lines, Profile(patience=3.0))
     # The first step differs: the server greets.
     assert [quiet.seconds for quiet in waits] == [[8.0]]
     profile = Profile(volatile=(Volatile("x", rb"welcome[\s\S]*", "any"),))
-    greeted = Step(a("open"), {"a": Got(b"{x}")})
+    greeted = Step(a("open"), {"a": Received(b"{x}")})
     check(Transcript(transcript.header, [greeted, TALK.steps[1]]), lines, profile)
     assert waits[1].seconds == [8.0, 24.0, LOOK]
 
@@ -331,7 +333,7 @@ def test_late_end_belongs_to_the_last_step() -> None:
 
     looks_again = threading.Event()
 
-    class Signalling(Quiet):
+    class Signalling(Quiescence):
         def settle(self, seconds: float) -> None:
             if seconds > QUIET:
                 looks_again.set()
@@ -339,10 +341,12 @@ def test_late_end_belongs_to_the_last_step() -> None:
             else:
                 super().settle(LOOK)
 
-    with serving(Closing) as place, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(player, "Quiet", Signalling)
-        (step,) = play(Transcript(Header(), [Step(a("open"), {})]), place, Profile())
-    assert step.heard == {"a": Got(b"", "eof")}
+    with serving(Closing) as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(player, "Quiescence", Signalling)
+        (step,) = play(
+            Transcript(TranscriptHeader(), [Step(a("open"), {})]), endpoint, Profile()
+        )
+    assert step.answers == {"a": Received(b"", "eof")}
 
 
 @pytest.mark.parametrize(
@@ -372,35 +376,38 @@ def test_half_of_a_value_gets_no_name(
             self.request.sendall(rest)
             self.request.recv(1)
 
-    class Looking(Quiet):
-        def __init__(self, crowd: Crowd) -> None:
-            super().__init__(crowd)
-            self.crowd = crowd
+    class Looking(Quiescence):
+        def __init__(self, pool: ClientPool) -> None:
+            super().__init__(pool)
+            self.pool = pool
 
         def wait_for(
             self, complete: Callable[[], bool], patience: float = LOOK
         ) -> None:
-            self.crowd.until(self.crowd, lambda client: half in client.got)
+            self.pool.until(self.pool, lambda client: half in client.got)
             assert not complete()
             is_seen.set()
             super().wait_for(complete, patience)
 
     profile = Profile(volatile=(Volatile("id", pattern),))
     with (
-        serving(Halves) as place,
+        serving(Halves) as endpoint,
         pytest.MonkeyPatch.context() as patch,
-        Conversation(place, profile) as talk,
+        Player(endpoint, profile) as talk,
     ):
-        patch.setattr(player, "Quiet", Looking)
+        patch.setattr(player, "Quiescence", Looking)
         assert talk.step(a("open"), said(expected)) == said(expected)
 
 
 def test_check_waits_between_segments_as_the_recording_did(
-    lines: Place, waits: list[Recorded]
+    lines: Endpoint, waits: list[Recorded]
 ) -> None:
-    steps = [Step(a("open"), {"a": Got(b"{x}")}), Step(a("send", b"ab", "at 1"), {})]
+    steps = [
+        Step(a("open"), {"a": Received(b"{x}")}),
+        Step(a("send", b"ab", "at 1"), {}),
+    ]
     volatile = (Volatile("x", rb"welcome[\s\S]*", "any"),)
-    header = Header("talk", quiet=4.0)
+    header = TranscriptHeader("talk", quiet=4.0)
     check(Transcript(header, steps), lines, Profile(volatile=volatile))
     (quiet,) = waits
     assert quiet.seconds == [8.0, 4.0, 24.0, LOOK]

@@ -14,15 +14,15 @@ import pytest
 
 from legacy_chat.baseline import (
     Action,
-    Got,
-    Header,
-    Place,
+    Endpoint,
+    Received,
     RunError,
     Step,
     Transcript,
+    TranscriptHeader,
     check,
 )
-from legacy_chat.baseline.replay import client_pool as crowd
+from legacy_chat.baseline.replay import client_pool
 from legacy_chat.baseline.replay.proxy import listen
 from tests.baseline.line_server import LINES, line_server, serving
 from tests.support import DEADLINE, Peer
@@ -33,7 +33,7 @@ QUIET = 0.05
 
 @contextmanager
 def recording(
-    server: Place,
+    server: Endpoint,
     quiet: float = QUIET,
     timeout: float = 20.0,
     warn: Callable[[str], object] = pytest.fail,
@@ -83,16 +83,16 @@ def test_a_recorded_conversation_can_be_checked() -> None:
             b.wait_for_end()
             a.close()
             b.close()
-        told = {step.action: step.heard for step in steps}
+        told = {step.action: step.answers for step in steps}
         assert told[Action("a", "send", b"my token is {token1}\r\n")] == {
-            "a": Got(b"you said my token is {token1}\r\n")
+            "a": Received(b"you said my token is {token1}\r\n")
         }
         assert told[Action("b", "send", b"ALL of you\r\n")] == {
-            "a": Got(b"hear of you\r\n"),
-            "b": Got(b"hear of you\r\n"),
+            "a": Received(b"hear of you\r\n"),
+            "b": Received(b"hear of you\r\n"),
         }
-        assert told[Action("b", "half-close")] == {"b": Got(b"", "eof")}
-        transcript = Transcript(Header("recorded"), steps)
+        assert told[Action("b", "half-close")] == {"b": Received(b"", "eof")}
+        transcript = Transcript(TranscriptHeader("recorded"), steps)
         assert check(transcript, server, LINES).outcome == "same"
     with line_server("you whispered") as other:
         assert check(transcript, other, LINES).outcome == "different"
@@ -118,17 +118,17 @@ def test_close_after_the_servers_close_is_no_step() -> None:
                 a.wait_for_end()
                 a.close()
             assert [step.action.do for step in steps][:2] == ["open", "send"]
-            assert steps[1].heard["a"].end == "eof"
+            assert steps[1].answers["a"].end == "eof"
 
 
 def test_unreachable_server_is_a_refused_connection() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        with recording(Place(*nobody.getsockname())) as (address, steps):
+        with recording(Endpoint(*nobody.getsockname())) as (address, steps):
             a = Peer(address)
             a.wait_for_end()
             a.close()
-    assert steps == [Step(Action("a", "open"), {"a": Got(end="refused")})]
+    assert steps == [Step(Action("a", "open"), {"a": Received(end="refused")})]
 
 
 def test_an_address_that_is_taken_is_an_error() -> None:
@@ -158,7 +158,7 @@ def test_stop_keeps_the_step_of_a_server_that_is_never_quiet() -> None:
         reader.start()
     reader.join()
     assert [step.action for step in steps] == [Action("a", "open")]
-    assert steps[0].heard["a"].data.startswith(b"tick tick")
+    assert steps[0].answers["a"].data.startswith(b"tick tick")
 
 
 def test_stop_does_not_wait_for_a_client_that_reads_nothing() -> None:
@@ -166,13 +166,13 @@ def test_stop_does_not_wait_for_a_client_that_reads_nothing() -> None:
         a = Peer(where)
         a.wait_for("tick tick")
     a.close()
-    assert steps[0].heard["a"].data.startswith(b"tick tick")
+    assert steps[0].answers["a"].data.startswith(b"tick tick")
 
 
 def test_step_of_a_server_that_is_never_quiet_is_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(crowd, "STEP_SIZE", 1 << 40)
+    monkeypatch.setattr(client_pool, "STEP_SIZE", 1 << 40)
     warned = threading.Event()
     lines: list[str] = []
 
@@ -194,7 +194,7 @@ def test_step_of_a_server_that_is_never_quiet_is_cut(
 
 
 def test_recording_that_fails_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "STEP_SIZE", 1 << 16)
+    monkeypatch.setattr(client_pool, "STEP_SIZE", 1 << 16)
     free = ("127.0.0.1", 0)
     with (
         serving(Talker) as server,
@@ -204,4 +204,4 @@ def test_recording_that_fails_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) -
         (step,) = proxy.steps()
         a.close()
     assert proxy.error == "the server sent more than 0 MiB in one step"
-    assert step.heard["a"].data.startswith(b"tick tick")
+    assert step.answers["a"].data.startswith(b"tick tick")

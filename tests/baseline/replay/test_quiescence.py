@@ -13,19 +13,19 @@ from typing import cast
 import pytest
 
 from legacy_chat.baseline.model.errors import NeverQuietError
-from legacy_chat.baseline.replay.client_pool import Crowd
+from legacy_chat.baseline.replay.client_pool import ClientPool
 from legacy_chat.baseline.replay.quiescence import (
     ECHO,
     LOOK,
     QUIET,
     ROUNDS,
-    Quiet,
-    Yardstick,
+    LoadProbe,
+    Quiescence,
 )
 
 
 class World:
-    """A clock, a crowd to which data comes at known times, and a yardstick.
+    """A clock, a pool to which data comes at known times, and a probe.
 
     Args:
         arrivals: when something comes, in order.
@@ -42,8 +42,8 @@ class World:
         self._arrivals = iter(arrivals)
         self._next = next(self._arrivals, float("inf"))
         self._busy = busy
-        world = cast(Crowd, self), cast(Yardstick, self)
-        self.quiet = Quiet(*world, clock=lambda: self.now)
+        world = cast(ClientPool, self), cast(LoadProbe, self)
+        self.quiet = Quiescence(*world, clock=lambda: self.now)
 
     def pump(self, seconds: float) -> bool:
         if self._next > self.now + seconds:

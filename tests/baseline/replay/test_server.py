@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from legacy_chat.baseline import RunError, started
-from legacy_chat.baseline.replay.server import Place, parse_address
+from legacy_chat.baseline.replay.server import Endpoint, parse_address
 from tests.support import DEADLINE
 
 # Accepts once it has been told where, and says by a file which process it is.
@@ -33,8 +33,8 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def hear(place: Place) -> bytes:
-    with place.connect() as sock:
+def hear(endpoint: Endpoint) -> bytes:
+    with endpoint.connect() as sock:
         return sock.recv(100)
 
 
@@ -51,12 +51,12 @@ def test_first_client_waits_until_the_server_listens(
 ) -> None:
     pid = tmp_path / "pid"
     command = f"{{python}} {script} {{host}} {{port}} {pid} on {{loop}} '{{x}} y'"
-    with started(command, loop="poll") as place:
-        assert hear(place) == b"on poll {x} y!"
+    with started(command, loop="poll") as endpoint:
+        assert hear(endpoint) == b"on poll {x} y!"
         assert is_alive(int(pid.read_text()))
     assert not is_alive(int(pid.read_text()))
     with pytest.raises(ConnectionRefusedError):
-        Place(place.host, place.port).connect()
+        Endpoint(endpoint.host, endpoint.port).connect()
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd")
@@ -77,25 +77,25 @@ def test_a_fixed_address_needs_no_port(script: Path, tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         address = free.getsockname()
     command = f"{{python}} {script} 127.0.0.1 {address[1]} {tmp_path / 'pid'} fixed"
-    with started(command, address) as place:
-        assert hear(place) == b"fixed!"
+    with started(command, address) as endpoint:
+        assert hear(endpoint) == b"fixed!"
 
 
 def test_error_of_a_server_that_exits_early_has_its_output() -> None:
     command = "{python} -c 'import sys; sys.exit(\"no {port} today\")'"
-    with started(command) as place, pytest.raises(RunError) as error:
-        place.connect()
+    with started(command) as endpoint, pytest.raises(RunError) as error:
+        endpoint.connect()
     assert "has ended with status 1 before it listened" in str(error.value)
-    assert f"| no {place.port} today" in str(error.value)
+    assert f"| no {endpoint.port} today" in str(error.value)
 
 
 def test_server_that_never_listens_is_an_error() -> None:
     never = "{python} -c 'import threading; threading.Event().wait()' {port}"
     with (
-        started(never, timeout=0.2) as place,
+        started(never, timeout=0.2) as endpoint,
         pytest.raises(RunError, match=r"does not listen at 127\.0\.0\.1:\d+ in 0\.2 s"),
     ):
-        place.connect()
+        endpoint.connect()
 
 
 @pytest.mark.parametrize(

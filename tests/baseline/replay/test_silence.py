@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from legacy_chat.baseline import Action, Got, Heard, Step
+from legacy_chat.baseline import Action, Answers, Received, Step
 from legacy_chat.baseline.replay.silence import watched
 
 
-def warnings(*steps: tuple[str, str, Heard]) -> list[str]:
-    played = [Step(Action(name, do), heard) for name, do, heard in steps]
+def warnings(*steps: tuple[str, str, Answers]) -> list[str]:
+    played = [Step(Action(name, do), answers) for name, do, answers in steps]
     lines: list[str] = []
     assert list(watched(played, 3.0, lines.append)) == played
     return lines
 
 
 def test_silent_step_is_named_and_advice_follows() -> None:
-    first, advice = warnings(("a", "open", {}), ("a", "send", {"a": Got(b"x")}))
+    first, advice = warnings(("a", "open", {}), ("a", "send", {"a": Received(b"x")}))
     assert first == "step 1, a comes: nothing arrived within 3 s"
     assert "--quiet" in advice
 
 
 def test_step_is_not_silent_if_another_client_received_data() -> None:
-    greeted: Heard = {"a": Got(b"hi")}
-    assert warnings(("a", "open", greeted), ("b", "open", {"a": Got(b"b!")})) == []
+    greeted: Answers = {"a": Received(b"hi")}
+    assert warnings(("a", "open", greeted), ("b", "open", {"a": Received(b"b!")})) == []
 
 
 def test_step_without_connected_clients_is_not_silent() -> None:
-    greeted: Heard = {"a": Got(b"hi")}
+    greeted: Answers = {"a": Received(b"hi")}
     assert warnings(("a", "open", greeted), ("a", "drop", {})) == []
-    ended: Heard = {"a": Got(b"", "eof")}
+    ended: Answers = {"a": Received(b"", "eof")}
     assert (
-        warnings(("a", "open", ended), ("b", "open", {"b": Got(end="refused")})) == []
+        warnings(("a", "open", ended), ("b", "open", {"b": Received(end="refused")}))
+        == []
     )

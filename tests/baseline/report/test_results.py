@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from legacy_chat.baseline import Action, Difference, Got, Result
+from legacy_chat.baseline import Action, Mismatch, Received, Result
 from legacy_chat.baseline.report.results import (
     as_json,
     lines,
@@ -17,8 +17,8 @@ from legacy_chat.baseline.report.results import (
     write_junit,
 )
 
-WRONG = Difference(
-    3, Action("a", "send", b"\0hi"), {"b": Got(b"x")}, {"b": Got(b"\xff")}
+WRONG = Mismatch(
+    3, Action("a", "send", b"\0hi"), {"b": Received(b"x")}, {"b": Received(b"\xff")}
 )
 SAME = Result("k1", "poll", 7, 0.25)
 DIFFERENT = Result("k2", "poll", 3, difference=WRONG)

@@ -9,22 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legacy_chat.baseline import Action, Got, Header, Step, Transcript
+from legacy_chat.baseline import Action, Received, Step, Transcript, TranscriptHeader
 from legacy_chat.baseline.report.html import page
 from legacy_chat.baseline.report.mermaid import diagram
 from legacy_chat.baseline.report.show import as_columns, as_lines, clients_of
 from legacy_chat.baseline.report.text import readable, width, wrapped
 
 TALK = Transcript(
-    Header("K2: held back", "a server"),
+    TranscriptHeader("K2: held back", "a server"),
     [
         Step(Action("a", "open"), {}),
         Step(Action("b", "open"), {}),
         Step(
             Action("a", "send", b"hello"),
-            {"a": Got(b"hell"), "b": Got("用户{a} 说:hell".encode())},
+            {"a": Received(b"hell"), "b": Received("用户{a} 说:hell".encode())},
         ),
-        Step(Action("b", "drop", b"bye"), {"a": Got(b"\x1b[2J;", "eof")}),
+        Step(Action("b", "drop", b"bye"), {"a": Received(b"\x1b[2J;", "eof")}),
     ],
 )
 
@@ -118,8 +118,8 @@ class Reader(HTMLParser):
 
 def test_page_is_self_contained_and_escapes_its_data() -> None:
     nasty = b"<script>alert('&')</script></p></table>"
-    step = Step(Action("<a>", "send", nasty), {"<a>": Got(nasty, "eof")})
-    transcript = Transcript(Header("</title><script>"), [step])
+    step = Step(Action("<a>", "send", nasty), {"<a>": Received(nasty, "eof")})
+    transcript = Transcript(TranscriptHeader("</title><script>"), [step])
     reader = Reader()
     reader.feed("\n".join(page(transcript, clients_of(transcript))))
     assert reader.open == []
