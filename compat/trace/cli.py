@@ -31,8 +31,8 @@ from compat.streams import (
     throw_away,
 )
 from compat.trace.doctor.findings import RULES_IN_WORDS
-from compat.trace.doctor.thresholds import LIMITS
-from compat.trace.filter import ALL, Choice, chosen
+from compat.trace.doctor.thresholds import DEFAULTS
+from compat.trace.filter import ALL, TurnFilter, chosen
 from compat.trace.model import Turn
 from compat.trace.reader import Reader, TraceError, read_lines
 from compat.trace.render import mermaid, perfetto, text
@@ -131,7 +131,7 @@ def show_text(given: argparse.Namespace) -> int:
             raise
         if reader.header is not None:
             show(chosen(reader.rest(), choice))
-    if reader.lost or not reader.whole:
+    if reader.lost_lines or not reader.is_intact:
         _warn(given.file, reader)
     return SHOWN
 
@@ -168,7 +168,7 @@ def show_doctor(given: argparse.Namespace) -> int:
     from compat.trace import doctor
 
     reader = Reader()
-    limits = LIMITS if given.slow is None else LIMITS.with_slow(given.slow)
+    limits = DEFAULTS if given.slow is None else DEFAULTS.with_slow(given.slow)
     findings = doctor.examine(_turns_of(given, given.file, reader), reader, limits)
     stdout = _stdout("")
     for line in doctor.report(findings):
@@ -214,7 +214,7 @@ def followed(name: str, reader: Reader, pause: Callable[[], object]) -> Iterator
             pause()
     with _opened(name) as file:
         line = b""
-        while not reader.ended:
+        while not reader.end_reason:
             line += file.readline()
             if line.endswith(b"\n"):
                 yield line
@@ -332,16 +332,16 @@ def _pause() -> None:
 
 def _warn(name: str, reader: Reader) -> None:
     """Say on standard error what a trace has not."""
-    if reader.lost:
+    if reader.lost_lines:
         _say(
-            f"{name}: {count(reader.lost, 'line')} are missing in "
+            f"{name}: {count(reader.lost_lines, 'line')} are missing in "
             f"{count(reader.gaps, 'place')}: the reader of the trace was too slow"
         )
-    if not reader.whole:
+    if not reader.is_intact:
         _say(f"{name}: it is cut off or damaged behind line {reader.line:,}")
-    elif reader.ended == "full":
+    elif reader.end_reason == "full":
         _say(f"{name}: it is full; there was more")
-    elif not reader.ended:
+    elif not reader.end_reason:
         _say(f"{name}: it has no end: the program still ran, or was killed")
 
 
@@ -442,8 +442,8 @@ def _doctor_parser(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         metavar="SECONDS",
         help="tell of each callback that takes so long, even once (default: "
-        f"{LIMITS.slow_once_us / 1e6:g} once, or {LIMITS.slow_us / 1e6:g} "
-        f"{LIMITS.slow_times} times)",
+        f"{DEFAULTS.slow_once_us / 1e6:g} once, or {DEFAULTS.slow_us / 1e6:g} "
+        f"{DEFAULTS.slow_times} times)",
     )
 
 
@@ -472,9 +472,9 @@ def _view_parser(
     )
 
 
-def _choice(given: argparse.Namespace) -> Choice:
+def _choice(given: argparse.Namespace) -> TurnFilter:
     first, last = given.turns
-    return Choice(first, last, frozenset(given.channel), given.calls_only)
+    return TurnFilter(first, last, frozenset(given.channel), given.calls_only)
 
 
 def _number(text: str) -> int:

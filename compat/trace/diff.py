@@ -31,11 +31,11 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeAlias
 
-from compat.trace.model import Call, Channel, Event, Turn, walk
+from compat.trace.model import Call, Event, TracedChannel, Turn, walk
 from compat.trace.render.formatting import readable
 from compat.trace.render.messages import counted
 
-__all__ = ["CONTEXT", "Difference", "Step", "first_difference"]
+__all__ = ["CONTEXT", "ComparedCall", "TraceDifference", "first_difference"]
 
 # Calls before the one that differs that are shown. What led there is seldom older.
 CONTEXT = 3
@@ -51,7 +51,7 @@ NOBODY: Key = ("", 0)
 
 
 @dataclass
-class Step:
+class ComparedCall:
     """A call, as far as it is compared.
 
     Attributes:
@@ -62,7 +62,7 @@ class Step:
     """
 
     key: Key
-    do: str
+    name: str
     turn: int
     thread: int
     line: int
@@ -72,7 +72,7 @@ class Step:
     error: str
 
     def __str__(self) -> str:
-        said = readable(self.do)
+        said = readable(self.name)
         if self.size is not None and self.data is not None:
             said += f" {counted(self.data, self.size)}"
         elif self.size is not None:
@@ -83,7 +83,7 @@ class Step:
 
 
 @dataclass
-class Difference:
+class TraceDifference:
     """The first call that differs.
 
     Attributes:
@@ -95,16 +95,16 @@ class Difference:
         before: the calls that were the same, the last one last: a's and b's.
     """
 
-    what: str
+    kind: str
     key: Key
     number: int
-    a: Step | None
-    b: Step | None
-    before: list[tuple[Step, Step]]
+    a: ComparedCall | None
+    b: ComparedCall | None
+    before: list[tuple[ComparedCall, ComparedCall]]
 
     def lines(self) -> Iterator[str]:
         """For people."""
-        yield f"{_name(self.key)}, call {self.number:,}: {_WHAT[self.what]}"
+        yield f"{_name(self.key)}, call {self.number:,}: {_WHAT[self.kind]}"
         yield f"  a: {_at(self.a, self.key)}"
         yield f"  b: {_at(self.b, self.key)}"
         if not self.before:
@@ -121,7 +121,7 @@ def first_difference(
     *,
     strict: bool = False,
     context: int = CONTEXT,
-) -> Difference | None:
+) -> TraceDifference | None:
     """The first call of *a* that is not in *b*, or is another one there.
 
     Args:
@@ -154,10 +154,10 @@ class _Side:
     """
 
     def __init__(self, strict: bool) -> None:
-        self.steps: dict[Key, deque[Step]] = {}
+        self.steps: dict[Key, deque[ComparedCall]] = {}
         self.hosts: set[str] = set()
         self.ports: set[str] = set()
-        self.whole = False
+        self.is_intact = False
         self.is_torn = False
         self._strict = strict
         self._keys: dict[int, Key] = {}
@@ -167,7 +167,7 @@ class _Side:
 
     def take(self, turn: Turn) -> None:
         """Another turn of it."""
-        self.is_torn = self.is_torn or turn.torn
+        self.is_torn = self.is_torn or turn.has_gap
         if self.is_torn:
             return
         self._closed.clear()
@@ -186,7 +186,7 @@ class _Side:
 
     def _take(self, turn: Turn, call: Call, key: Key) -> Key | None:
         """Note a call; give whose calls are inside of it."""
-        if call.do == "handle_close" and not self._strict:
+        if call.name == "handle_close" and not self._strict:
             if key in self._closed:
                 return None
             self._closed.add(key)
@@ -196,32 +196,35 @@ class _Side:
         return key
 
     def _learn(self, event: Event) -> None:
-        self.whole = self.whole or event.fields.get("why") == "closed"
+        self.is_intact = self.is_intact or event.fields.get("why") == "closed"
         for end in ("local", "peer"):
             host, _, port = str(event.fields.get(end, "")).rpartition(":")
             self.hosts.add(host.strip("[]") if port.isdecimal() else host + port)
             self.ports.add(port)
 
-    def _key(self, channel: Channel) -> Key:
+    def _key(self, channel: TracedChannel) -> Key:
         if channel.number not in self._keys:
-            self._kinds[channel.kind] += 1
-            self._keys[channel.number] = channel.kind, self._kinds[channel.kind]
+            self._kinds[channel.class_name] += 1
+            self._keys[channel.number] = (
+                channel.class_name,
+                self._kinds[channel.class_name],
+            )
         return self._keys[channel.number]
 
     def _counts(self, call: Call, key: Key) -> bool:
-        if call.do in ("timer", "soon") or key == NOBODY:
+        if call.name in ("timer", "soon") or key == NOBODY:
             return False
         if self._strict:
             return True
-        is_own = "f" not in call.fields and call.do == "handle_read"
-        return call.do not in UNEVEN and not is_own
+        is_own = "f" not in call.fields and call.name == "handle_read"
+        return call.name not in UNEVEN and not is_own
 
 
-def _step(turn: Turn, call: Call, key: Key) -> Step:
-    size = call.size if call.size is not None else call.taken or None
-    return Step(
+def _step(turn: Turn, call: Call, key: Key) -> ComparedCall:
+    size = call.size if call.size is not None else call.received or None
+    return ComparedCall(
         key,
-        call.do,
+        call.name,
         turn.number,
         turn.thread,
         call.line,
@@ -238,8 +241,8 @@ class _Comparison:
     def __init__(self, strict: bool, context: int) -> None:
         self.a, self.b = _Side(strict), _Side(strict)
         self._context = context
-        self._found: dict[Key, Difference] = {}
-        self._same: dict[Key, deque[tuple[Step, Step]]] = {}
+        self._found: dict[Key, TraceDifference] = {}
+        self._same: dict[Key, deque[tuple[ComparedCall, ComparedCall]]] = {}
         self._count: Counter[Key] = Counter()
         # Which port of b stands for which of a, and the other way round.
         self._ports: dict[str, str] = {}
@@ -261,7 +264,7 @@ class _Comparison:
                     # Nothing comes that it could be compared with.
                     steps.clear()
 
-    def first(self) -> Difference | None:
+    def first(self) -> TraceDifference | None:
         """What has been found, when both have ended."""
         for key in {**self.a.steps, **self.b.steps}:
             a, b = (
@@ -269,13 +272,13 @@ class _Comparison:
             )
             if key in self._found:
                 continue
-            if a is not None and self.b.whole:
+            if a is not None and self.b.is_intact:
                 self._differs(key, "missing", a, None)
-            elif b is not None and self.a.whole:
+            elif b is not None and self.a.is_intact:
                 self._differs(key, "more", None, b)
         return _first(list(self._found.values()))
 
-    def _pair(self, key: Key, a: Step, b: Step) -> None:
+    def _pair(self, key: Key, a: ComparedCall, b: ComparedCall) -> None:
         what = self._difference(a, b)
         if what:
             self._differs(key, what, a, b)
@@ -284,17 +287,19 @@ class _Comparison:
         same = self._same.setdefault(key, deque(maxlen=self._context))
         same.append((a, b))
 
-    def _differs(self, key: Key, what: str, a: Step | None, b: Step | None) -> None:
+    def _differs(
+        self, key: Key, what: str, a: ComparedCall | None, b: ComparedCall | None
+    ) -> None:
         step = a or b
         assert step is not None
         before = list(self._same.get(key, ()))
         number = self._count[key] + 1
-        self._found[key] = Difference(what, step.key, number, a, b, before)
+        self._found[key] = TraceDifference(what, step.key, number, a, b, before)
 
-    def _difference(self, a: Step, b: Step) -> str:
+    def _difference(self, a: ComparedCall, b: ComparedCall) -> str:
         if a.key != b.key:
             return "channel"
-        if a.do != b.do:
+        if a.name != b.name:
             return "method"
         if not self._are_same_bytes(a, b):
             return "bytes"
@@ -302,7 +307,7 @@ class _Comparison:
             return "listeners"
         return "" if self._are_same(_plain(a.error), _plain(b.error)) else "error"
 
-    def _are_same_bytes(self, a: Step, b: Step) -> bool:
+    def _are_same_bytes(self, a: ComparedCall, b: ComparedCall) -> bool:
         if a.data is None or b.data is None or a.size is None or b.size is None:
             # Without payloads, all there is to compare.
             return a.size == b.size
@@ -314,7 +319,7 @@ class _Comparison:
             return self._begin_alike(a, b)
         return self._are_same(_text(a.data), _text(b.data))
 
-    def _begin_alike(self, a: Step, b: Step) -> bool:
+    def _begin_alike(self, a: ComparedCall, b: ComparedCall) -> bool:
         ours, theirs = (
             re.split(r"\d+\Z", _text(each.data or b""))[0] for each in (a, b)
         )
@@ -341,7 +346,7 @@ class _Comparison:
         return (ours, theirs) == (p, q)
 
 
-def _first(found: list[Difference]) -> Difference | None:
+def _first(found: list[TraceDifference]) -> TraceDifference | None:
     """The first in a; or one that only b has, if it comes before that one in b."""
     in_a = [(each.a.line, each) for each in found if each.a is not None]
     in_b = [(each.b.line, each) for each in found if each.b and each.a is None]
@@ -353,7 +358,7 @@ def _first(found: list[Difference]) -> Difference | None:
     return more[1] if more[0] < _line_in_b(first[1]) else first[1]
 
 
-def _line_in_b(difference: Difference) -> int:
+def _line_in_b(difference: TraceDifference) -> int:
     if difference.b is not None:
         return difference.b.line
     return difference.before[-1][1].line if difference.before else 0
@@ -368,18 +373,18 @@ def _plain(error: str) -> str:
     return re.sub(r"\b0x[0-9a-fA-F]+", "0x…", error)
 
 
-def _at(step: Step | None, key: Key) -> str:
+def _at(step: ComparedCall | None, key: Key) -> str:
     if step is None:
         return "no call"
     return f"{_turn(step)}, line {step.line}: {_called(step, key)}"
 
 
-def _turn(step: Step) -> str:
+def _turn(step: ComparedCall) -> str:
     thread = f" of thread {step.thread}" if step.thread > 1 else ""
     return f"turn {step.turn}{thread}"
 
 
-def _called(step: Step, key: Key) -> str:
+def _called(step: ComparedCall, key: Key) -> str:
     """With whose call it is, if that is another one's."""
     return f"{step}" if step.key == key else f"{_name(step.key)}: {step}"
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from compat.trace.model import Channel, Entry, Event, Turn, walk
+from compat.trace.model import Entry, Event, TracedChannel, Turn, walk
 
-__all__ = ["ALL", "Choice", "chosen"]
+__all__ = ["ALL", "TurnFilter", "chosen"]
 
 
 @dataclass(frozen=True)
-class Choice:
+class TurnFilter:
     """What is to be seen.
 
     Attributes:
@@ -29,10 +29,10 @@ class Choice:
     calls_only: bool = False
 
 
-ALL = Choice()
+ALL = TurnFilter()
 
 
-def chosen(turns: Iterable[Turn], choice: Choice) -> Iterator[Turn]:
+def chosen(turns: Iterable[Turn], choice: TurnFilter) -> Iterator[Turn]:
     """The turns that *choice* leaves something of, with what it leaves."""
     if choice == ALL:
         yield from turns
@@ -49,8 +49,8 @@ def chosen(turns: Iterable[Turn], choice: Choice) -> Iterator[Turn]:
             yield part
 
 
-def _part(turn: Turn, choice: Choice) -> Turn:
-    def of(channels: list[Channel]) -> list[Channel]:
+def _part(turn: Turn, choice: TurnFilter) -> Turn:
+    def of(channels: list[TracedChannel]) -> list[TracedChannel]:
         return [each for each in channels if _is_of(each, choice)]
 
     return replace(
@@ -67,25 +67,25 @@ def _part(turn: Turn, choice: Choice) -> Turn:
     )
 
 
-def _kept(entries: list[Entry], choice: Choice) -> list[Entry]:
+def _kept(entries: list[Entry], choice: TurnFilter) -> list[Entry]:
     # What is kept of each call that is walked through, the innermost last.
     kept: list[list[Entry]] = [[]]
     for entry, begins in walk(entries):
         if isinstance(entry, Event):
             is_kept = _is_of(entry.channel, choice) and not choice.calls_only
             # What is missing may be of any channel.
-            if is_kept or entry.what == "lost":
+            if is_kept or entry.kind == "lost":
                 kept[-1].append(entry)
         elif begins:
             kept.append([])
         else:
             inside = kept.pop()
             if inside or _is_of(entry.channel, choice):
-                kept[-1].append(replace(entry, inside=inside))
+                kept[-1].append(replace(entry, children=inside))
     return kept[0]
 
 
-def _is_of(channel: Channel | None, choice: Choice) -> bool:
+def _is_of(channel: TracedChannel | None, choice: TurnFilter) -> bool:
     if not choice.channels:
         return True
     return channel is not None and channel.number in choice.channels

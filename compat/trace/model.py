@@ -11,19 +11,19 @@ from typing import Any, TypeAlias
 
 __all__ = [
     "Call",
-    "Channel",
     "Code",
     "Entry",
     "Event",
-    "Header",
-    "State",
+    "StateChange",
+    "TraceHeader",
+    "TracedChannel",
     "Turn",
     "walk",
 ]
 
 
 @dataclass
-class Header:
+class TraceHeader:
     """The first line; see compat.trace."""
 
     program: str = ""
@@ -45,15 +45,15 @@ class Code:
     """
 
     number: int
-    do: str
-    kind: str | None
+    name: str
+    class_name: str | None
     file: str
     line: int
     source: list[str]
 
 
 @dataclass
-class Channel:
+class TracedChannel:
     """A channel, and what became of it by the last event that was read.
 
     Attributes:
@@ -65,7 +65,7 @@ class Channel:
 
     number: int
     fd: int = -1
-    kind: str = "?"
+    class_name: str = "?"
     module: str = ""
     status: str = "new"
     local: str = ""
@@ -79,7 +79,7 @@ class Channel:
     @property
     def name(self) -> str:
         """For people: ``ChatSession#3``."""
-        return f"{self.kind}#{self.number}"
+        return f"{self.class_name}#{self.number}"
 
 
 @dataclass
@@ -98,16 +98,16 @@ class Event:
     """
 
     line: int
-    what: str
+    kind: str
     at: int
     depth: int
     thread: int
-    channel: Channel | None
+    channel: TracedChannel | None
     fields: dict[str, Any]
 
 
 @dataclass
-class State(Event):
+class StateChange(Event):
     """What became of a channel; ``fields`` has what has changed.
 
     Attributes:
@@ -117,7 +117,7 @@ class State(Event):
     """
 
     terminator: str | int | None = None
-    holds: bytes | None = None
+    held_bytes: bytes | None = None
 
 
 @dataclass
@@ -136,21 +136,21 @@ class Call:
     """
 
     line: int
-    do: str
+    name: str
     at: int
     us: int
     depth: int
     thread: int
-    channel: Channel | None
+    channel: TracedChannel | None
     code: Code | None
     size: int | None
     data: bytes | None
-    taken: int
-    given: int
+    received: int
+    sent: int
     error: str
     where: str
     fields: dict[str, Any]
-    inside: list[Entry] = field(default_factory=list)
+    children: list[Entry] = field(default_factory=list)
 
     @property
     def end(self) -> int:
@@ -160,7 +160,7 @@ class Call:
     @property
     def would_block(self) -> bool:
         """Return whether its socket took or gave nothing then, which is no failure."""
-        return self.do in _TRIES and self.error.partition(":")[0] in _WOULD_BLOCK
+        return self.name in _TRIES and self.error.partition(":")[0] in _WOULD_BLOCK
 
     def calls(self) -> Iterator[Call]:
         """The calls in it, and in those; itself first."""
@@ -195,18 +195,18 @@ class Turn:
     thread: int = 1
     line: int = 0
     at: int = 0
-    by: str = ""
+    loop: str = ""
     timeout: float | None = None
     channels: int = 0
-    asked: int = 0
+    interest_us: int = 0
     waited: int | None = None
     why: str = ""
-    read: list[Channel] = field(default_factory=list)
-    write: list[Channel] = field(default_factory=list)
-    urgent: list[Channel] = field(default_factory=list)
+    read: list[TracedChannel] = field(default_factory=list)
+    write: list[TracedChannel] = field(default_factory=list)
+    urgent: list[TracedChannel] = field(default_factory=list)
     interests: list[Event] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    torn: bool = False
+    has_gap: bool = False
 
     def calls(self) -> Iterator[Call]:
         """Every call of the turn, outer ones before those in them."""
@@ -233,7 +233,7 @@ def walk(entries: Iterable[Entry]) -> Iterator[tuple[Entry, bool]]:
         if entry is not None:
             yield entry, True
             if isinstance(entry, Call):
-                within.append((entry, iter(entry.inside)))
+                within.append((entry, iter(entry.children)))
             continue
         within.pop()
         if call is not None:

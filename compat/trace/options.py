@@ -10,7 +10,7 @@ from compat.trace import tracing
 from compat.trace.format import LARGEST, LEAST, MOST, PAYLOAD
 from compat.values import shown
 
-__all__ = ["Given", "add_options", "check_trace", "trace_mistake", "traced"]
+__all__ = ["TraceOptions", "add_options", "check_trace", "trace_mistake", "traced"]
 
 # Digits of that; Python refuses to read thousands of them.
 DIGITS = len(str(MOST))
@@ -18,7 +18,7 @@ DIGITS = len(str(MOST))
 UNITS = {"K": 10, "M": 20, "G": 30}
 
 
-class Given(Protocol):
+class TraceOptions(Protocol):
     """What was given."""
 
     trace: str | None
@@ -52,7 +52,7 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def trace_mistake(given: Given) -> str:
+def trace_mistake(given: TraceOptions) -> str:
     """What is wrong with the options together; "" if nothing is."""
     limited = given.trace_payload != PAYLOAD or given.trace_max != LARGEST
     if given.trace is None and limited:
@@ -60,7 +60,7 @@ def trace_mistake(given: Given) -> str:
     return ""
 
 
-def check_trace(given: Given) -> None:
+def check_trace(given: TraceOptions) -> None:
     """Find out whether it can be written, before there is something to write.
 
     Raises:
@@ -73,7 +73,9 @@ def check_trace(given: Given) -> None:
         check_file(given.trace)
 
 
-def traced(given: Given, program: str | None = None) -> AbstractContextManager[None]:
+def traced(
+    given: TraceOptions, program: str | None = None
+) -> AbstractContextManager[None]:
     """Trace what follows, if that is asked for.
 
     Args:

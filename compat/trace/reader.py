@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from compat.trace.format import is_sound
-from compat.trace.model import Call, Channel, Code, Entry, Event, Header, State, Turn
+from compat.trace.model import (
+    Call,
+    Code,
+    Entry,
+    Event,
+    StateChange,
+    TracedChannel,
+    TraceHeader,
+    Turn,
+)
 
 __all__ = ["Reader", "TraceError", "read_lines", "read_trace"]
 
@@ -37,8 +46,8 @@ class TraceError(ValueError):
 class _Thread:
     """What has been read of one thread."""
 
-    def __init__(self, number: int, torn: bool) -> None:
-        self.turn = Turn(0, number, torn=torn)
+    def __init__(self, number: int, has_gap: bool) -> None:
+        self.turn = Turn(0, number, has_gap=has_gap)
         # What has no parent yet, the deepest last.
         self.open: list[Entry] = []
 
@@ -56,16 +65,16 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self.header: Header | None = None
-        self.channels: dict[int, Channel] = {}
+        self.header: TraceHeader | None = None
+        self.channels: dict[int, TracedChannel] = {}
         self.code: dict[int, Code] = {}
-        self.ended = ""
-        self.whole = True
+        self.end_reason = ""
+        self.is_intact = True
         self.line = 0
-        self.lost = 0
+        self.lost_lines = 0
         self.gaps = 0
         # The one that has written the last line.
-        self._last = _Thread(1, torn=False)
+        self._last = _Thread(1, has_gap=False)
         self._threads: dict[int, _Thread] = {}
         # The end of what each channel has read, as far as it is known.
         self._tails: dict[int, bytes] = {}
@@ -89,7 +98,7 @@ class Reader:
             self.header = _header(fields)
             return None
         if not fields:
-            self.whole = False
+            self.is_intact = False
             self.line -= 1
             return None
         return self._take(fields)
@@ -103,9 +112,9 @@ class Reader:
             turns.append(thread.turn)
         return turns
 
-    def channel(self, number: int) -> Channel:
+    def channel(self, number: int) -> TracedChannel:
         """The channel of that number; a new one, if it is not known."""
-        return self.channels.setdefault(number, Channel(number))
+        return self.channels.setdefault(number, TracedChannel(number))
 
     def _take(self, fields: dict[str, Any]) -> Turn | None:
         what, number = fields.get("e"), fields.get("th", 1)
@@ -118,7 +127,7 @@ class Reader:
             self._learn(fields)
         elif what == "turn" and depth == 0:
             return self._begin_turn(thread, fields)
-        elif what == "woke" and depth == 0 and not thread.turn.torn:
+        elif what == "woke" and depth == 0 and not thread.turn.has_gap:
             self._wake(thread, fields)
         elif what == "call":
             self._close_call(thread, self._call(fields, number))
@@ -130,16 +139,16 @@ class Reader:
 
     def _thread(self, number: int) -> _Thread:
         if number not in self._threads:
-            self._threads[number] = _Thread(number, torn=bool(self.gaps))
+            self._threads[number] = _Thread(number, has_gap=bool(self.gaps))
         return self._threads[number]
 
     def _lose(self, fields: dict[str, Any]) -> None:
         """Lines of any thread are missing here."""
-        self.lost += max(0, fields.get("n") or 0)
+        self.lost_lines += max(0, fields.get("n") or 0)
         self.gaps += 1
         thread = self._threads.setdefault(self._last.turn.thread, self._last)
         for each in self._threads.values():
-            each.turn.torn = True
+            each.turn.has_gap = True
         # What was read meanwhile is not known.
         self._tails.clear()
         event = self._event(fields, thread.turn.thread)
@@ -186,15 +195,15 @@ class Reader:
         at = len(thread.open)
         while at and _is_inside(thread.open[at - 1], call):
             at -= 1
-        call.inside = thread.open[at:]
+        call.children = thread.open[at:]
         thread.open[at:] = [call]
 
-        if call.taken and call.channel is not None:
+        if call.received and call.channel is not None:
             self._has_read(call, call.channel.number)
 
     def _has_read(self, call: Call, number: int) -> None:
         data = call.data or b""
-        whole = call.size is None and len(data) == call.taken
+        whole = call.size is None and len(data) == call.received
         tail = self._tails.get(number, b"") + data
         self._tails[number] = tail[-TAIL:] if whole else b""
 
@@ -223,20 +232,20 @@ class Reader:
         channel = self.channel(fields["ch"]) if fields.get("ch") else None
         if what == "open" and channel is not None:
             channel.fd, channel.opened = fields.get("fd", -1), at
-            channel.kind = fields.get("class", "?")
+            channel.class_name = fields.get("class", "?")
             channel.module = fields.get("module", "")
         elif what == "state" and channel is not None:
             for name, value in fields.items():
                 if name in _STATE:
                     setattr(channel, _STATE[name], value)
         elif what == "end":
-            self.ended = fields.get("why", "")
+            self.end_reason = fields.get("why", "")
         event = (self.line, what, at, fields.get("d", 0), thread, channel, fields)
         if what == "state" and channel is not None:
             tail = self._tails.get(channel.number, b"")
             known = 0 < channel.held <= len(tail)
             holds = tail[-channel.held :] if known else None
-            return State(*event, channel.terminator, holds)
+            return StateChange(*event, channel.terminator, holds)
         return Event(*event)
 
     def _learn(self, fields: dict[str, Any]) -> None:
@@ -282,26 +291,26 @@ def read_lines(lines: Iterable[bytes], reader: Reader | None = None) -> Iterator
     reader = reader or Reader()
     for line in lines:
         if not line.endswith(b"\n"):
-            reader.whole = False
+            reader.is_intact = False
             break
         turn = reader.feed(line)
         if turn is not None and (turn.number or turn.entries):
             yield turn
-        if not reader.whole:
+        if not reader.is_intact:
             break
     if reader.header is None:
         raise TraceError("this is no trace: it has no whole line")
     yield from reader.rest()
 
 
-def _header(fields: dict[str, Any]) -> Header:
+def _header(fields: dict[str, Any]) -> TraceHeader:
     if fields.get("format") != "compat-trace":
         raise TraceError("this is no trace: its first line is not a trace's header")
     if fields.get("version") != 1:
         version = repr(fields.get("version"))[:LONGEST_VERSION]
         raise TraceError(f"this trace has version {version}: only 1 is known here")
-    return Header(
-        **{name: fields[name] for name in Header.__annotations__ if name in fields}
+    return TraceHeader(
+        **{name: fields[name] for name in TraceHeader.__annotations__ if name in fields}
     )
 
 
@@ -311,4 +320,4 @@ def _is_inside(entry: Entry, call: Call) -> bool:
 
 
 def _is_interest(entry: Entry) -> bool:
-    return isinstance(entry, Event) and entry.what == "interest"
+    return isinstance(entry, Event) and entry.kind == "interest"

@@ -130,7 +130,7 @@ LESSON = Lesson(
                     lambda seen: (
                         len(seen.calls("handle_write")) == TURNS
                         and not any(
-                            call.given for turn in seen.turns for call in turn.calls()
+                            call.sent for turn in seen.turns for call in turn.calls()
                         )
                     ),
                 ),

@@ -207,7 +207,7 @@ LESSON = Lesson(
                     ),
                     lambda seen: (
                         not any(
-                            inner.given
+                            inner.sent
                             for call in seen.calls("collect_incoming_data")
                             for inner in call.calls()
                         )

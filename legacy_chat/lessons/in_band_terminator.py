@@ -51,7 +51,7 @@ def whats_done(seen: Seen) -> list[str]:
     kinds = ("collect_incoming_data", "found_terminator")
     calls = [call for turn in seen.turns for call in turn.calls()]
     calls.sort(key=lambda call: call.line)
-    return [call.do for call in calls if call.do in kinds]
+    return [call.name for call in calls if call.name in kinds]
 
 
 LEAVES = Excerpt(

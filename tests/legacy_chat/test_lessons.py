@@ -79,7 +79,7 @@ def test_code_is_shown_beside_a_call_that_was_made(
     number: int, loop: str, played: Any
 ) -> None:
     for scene in played(number, loop):
-        made = {call.do for turn in scene.seen.turns for call in turn.calls()}
+        made = {call.name for turn in scene.seen.turns for call in turn.calls()}
         for excerpt in scene.step.code:
             if loop in (excerpt.loops or OURS):
                 assert excerpt.lines()
@@ -625,7 +625,7 @@ def test_a_lesson_ends_with_its_trace_a_question_and_the_answer(
     assert "ChatSession#2.handle_read()" in out[at[0] : at[1]]
     assert ("有通道就绪" if lang == "zh" else "ready to read") in out[at[0] : at[1]]
     assert "hellou" not in out[: at[1]]
-    assert any(turn.by == "poll" for turn in read_trace(kept))
+    assert any(turn.loop == "poll" for turn in read_trace(kept))
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

@@ -6,13 +6,13 @@
 
 A callback is slow from 0.25 s on, or from 0.1 s on if it is so three times: what
 asyncio's debug mode calls slow once, a machine that is too busy may have made of a
-quick one. ``Limits().with_slow(0.05)``, ``--slow 0.05``, has every one of 50 ms. Who is
+quick one. ``--slow 0.05`` has every one of 50 ms. Who is
 ready in vain is told of after 50 turns; or, where a trace is short, after three, if
 each is a mistake by itself and they are a tenth of all. ``python -m compat.trace doctor
 --help`` has the rest.
 
 Rule 1: a finding is certain. What a healthy program also does, however busy it is, is
-none; every threshold stands in findings.Limits, with its unit and its reason. What a
+none; every threshold stands in thresholds.py, with its unit and its reason. What a
 short trace may show is a part of it: of its turns, of its time.
 Rule 2: what has happened ten thousand times is one finding, with a count, where it was
 first or worst, and one sentence that says what to do.
@@ -25,18 +25,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from compat.trace.doctor.facts import Walk, Whole
+from compat.trace.doctor.facts import FactCollector, TraceFacts
 from compat.trace.doctor.findings import Finding, Severity
 from compat.trace.doctor.rules import RULES
-from compat.trace.doctor.thresholds import LIMITS, Limits
+from compat.trace.doctor.thresholds import DEFAULTS, Thresholds
 from compat.trace.model import Turn
 from compat.trace.reader import Reader
 
-__all__ = ["Finding", "Limits", "Severity", "examine", "report"]
+__all__ = ["Finding", "Severity", "Thresholds", "examine", "report"]
 
 
 def examine(
-    turns: Iterable[Turn], reader: Reader, limits: Limits = LIMITS
+    turns: Iterable[Turn], reader: Reader, limits: Thresholds = DEFAULTS
 ) -> list[Finding]:
     """Say what is wrong, worst first. An empty list: nothing that is certain.
 
@@ -46,20 +46,20 @@ def examine(
         limits: other thresholds than the usual ones.
     """
     rules = [rule(limits) for rule in RULES]
-    whole = Whole()
-    walk = Walk()
+    whole = TraceFacts()
+    walk = FactCollector()
     for turn in turns:
         seen = walk.through(turn)
         whole.add(seen)
-        if turn.torn:
+        if turn.has_gap:
             walk.lose()
         for rule in rules:
-            if turn.torn:
+            if turn.has_gap:
                 rule.lose()
             else:
                 rule.look(seen)
-    whole.ended = reader.ended
-    whole.lost, whole.gaps = reader.lost, reader.gaps
+    whole.end_reason = reader.end_reason
+    whole.lost_lines, whole.gaps = reader.lost_lines, reader.gaps
     found = [finding for rule in rules for finding in rule.findings(whole)]
     return sorted(found, key=lambda finding: (finding.severity, -finding.weight))
 
@@ -68,7 +68,7 @@ def report(findings: Iterable[Finding]) -> Iterator[str]:
     """The findings as lines of text, for people."""
     count = 0
     for count, finding in enumerate(findings, 1):
-        yield f"{count}. {finding.severity.name.lower()}: {finding.what}"
+        yield f"{count}. {finding.severity.name.lower()}: {finding.summary}"
         if finding.line:
             yield f"   look at: {', '.join(_places(finding))}"
         for more in finding.more:

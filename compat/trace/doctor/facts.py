@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from compat.trace.doctor.findings import Place
-from compat.trace.model import Call, Channel, Event, Turn, walk
+from compat.trace.doctor.findings import Location
+from compat.trace.model import Call, Event, TracedChannel, Turn, walk
 from compat.trace.render.formatting import duration
 
-__all__ = ["Made", "Seen", "Walk", "Whole"]
+__all__ = ["CallFacts", "FactCollector", "TraceFacts", "TurnFacts"]
 
 
-class Made(NamedTuple):
+class CallFacts(NamedTuple):
     """A call as it was made.
 
     Attributes:
@@ -28,7 +28,7 @@ class Made(NamedTuple):
     """
 
     call: Call
-    outer: Made | None
+    outer: CallFacts | None
     late: bool
 
     def around(self) -> Iterator[Call]:
@@ -40,7 +40,7 @@ class Made(NamedTuple):
 
 
 @dataclass
-class Seen:
+class TurnFacts:
     """A turn, walked through once for all the rules.
 
     Attributes:
@@ -67,7 +67,7 @@ class Seen:
     turn: Turn
     status: dict[int, str]
     listeners: set[int] = field(default_factory=set)
-    made: list[Made] = field(default_factory=list)
+    made: list[CallFacts] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     moved: set[int] = field(default_factory=set)
     parents: set[int] = field(default_factory=set)
@@ -79,17 +79,17 @@ class Seen:
     reads: set[int] = field(default_factory=set)
     writes: set[int] = field(default_factory=set)
     outermost: Call | None = None
-    asked: int = 0
+    interest_us: int = 0
     us: int = 0
 
-    def place(self, channel: Channel | None, line: int = 0) -> Place:
+    def place(self, channel: TracedChannel | None, line: int = 0) -> Location:
         """Where this is."""
         turn = self.turn
-        return Place(turn.number, turn.thread, line or turn.line, channel)
+        return Location(turn.number, turn.thread, line or turn.line, channel)
 
 
 @dataclass
-class Whole:
+class TraceFacts:
     """The trace as a whole.
 
     Attributes:
@@ -102,12 +102,12 @@ class Whole:
 
     us: int = 0
     turns: int = 0
-    last: Place = field(default_factory=lambda: Place(0, 1, 1, None))
-    ended: str = ""
-    lost: int = 0
+    last: Location = field(default_factory=lambda: Location(0, 1, 1, None))
+    end_reason: str = ""
+    lost_lines: int = 0
     gaps: int = 0
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: TurnFacts) -> None:
         """Another turn is over."""
         self.turns += bool(seen.turn.number)
         self.us = max(self.us, seen.turn.end)
@@ -122,7 +122,7 @@ class Whole:
         )
 
 
-class Walk:
+class FactCollector:
     """Walks through a turn, in the order in which things began."""
 
     def __init__(self) -> None:
@@ -133,14 +133,14 @@ class Walk:
         # By thread: when its last turn was over.
         self._ends: dict[int, int] = {}
 
-    def through(self, turn: Turn) -> Seen:
+    def through(self, turn: Turn) -> TurnFacts:
         since = self._ends.get(turn.thread, 0)
-        asked = max(0, min(turn.asked, turn.at - since))
-        seen = Seen(turn, self._status, self._listeners, asked=asked)
+        asked = max(0, min(turn.interest_us, turn.at - since))
+        seen = TurnFacts(turn, self._status, self._listeners, interest_us=asked)
         self._ends[turn.thread] = turn.end
         if turn.number:
             seen.us = turn.end - turn.at + asked
-        outer: Made | None = None
+        outer: CallFacts | None = None
         for entry, begins in walk(turn.entries):
             if isinstance(entry, Event):
                 self._event(seen, entry, outer)
@@ -155,8 +155,8 @@ class Walk:
         self._closed.clear()
         self._status.clear()
 
-    def _call(self, seen: Seen, call: Call, outer: Made | None) -> Made:
-        made = Made(call, outer, self._is_late(seen.turn, call))
+    def _call(self, seen: TurnFacts, call: Call, outer: CallFacts | None) -> CallFacts:
+        made = CallFacts(call, outer, self._is_late(seen.turn, call))
         seen.made.append(made)
         if outer is None:
             seen.outermost = call
@@ -164,19 +164,19 @@ class Walk:
             _note(seen, call, call.channel.number)
         return made
 
-    def _event(self, seen: Seen, event: Event, outer: Made | None) -> None:
+    def _event(self, seen: TurnFacts, event: Event, outer: CallFacts | None) -> None:
         seen.events.append(event)
         if event.channel is None:
             return
         number = event.channel.number
-        if event.what == "open":
+        if event.kind == "open":
             self._closed.pop(number, None)
             if outer is not None:
                 _note_parents(seen, outer)
-        elif event.what == "state" and "is" in event.fields:
+        elif event.kind == "state" and "is" in event.fields:
             self._becomes(seen, event, number)
 
-    def _becomes(self, seen: Seen, event: Event, number: int) -> None:
+    def _becomes(self, seen: TurnFacts, event: Event, number: int) -> None:
         status = self._status[number] = event.fields["is"]
         if status == "closed":
             self._closed[number] = event.at, event.thread
@@ -193,38 +193,38 @@ class Walk:
         return call.at > at and (thread != call.thread or at < turn.at)
 
 
-def _is_from_a_callback(seen: Seen) -> bool:
+def _is_from_a_callback(seen: TurnFacts) -> bool:
     """Is what happens now the work of one, and not of the program between two turns?
 
     What was found in the wait comes before any; who closes outside of them calls close.
     """
-    return seen.outermost is not None and seen.outermost.do != "close"
+    return seen.outermost is not None and seen.outermost.name != "close"
 
 
-def _note_parents(seen: Seen, outer: Made) -> None:
+def _note_parents(seen: TurnFacts, outer: CallFacts) -> None:
     for call in (outer.call, *outer.around()):
         if call.channel is not None:
             seen.parents.add(call.channel.number)
 
 
-def _note(seen: Seen, call: Call, number: int) -> None:
+def _note(seen: TurnFacts, call: Call, number: int) -> None:
     # Where lines were lost, its code may be unknown.
     is_unknown = call.code is None and call.fields.get("f")
     if is_unknown or (call.code and any(map(_PAST.search, call.code.source))):
         seen.hidden.add(number)
-    if call.do == "handle_read":
+    if call.name == "handle_read":
         seen.reads.add(number)
-    elif call.do == "handle_write":
+    elif call.name == "handle_write":
         seen.writes.add(number)
-    if call.taken or call.given:
+    if call.received or call.sent:
         seen.moved.add(number)
-    elif call.do in ("handle_accepted", "handle_connect"):
+    elif call.name in ("handle_accepted", "handle_connect"):
         seen.parents.add(number)
-    elif call.do == "handle_error":
+    elif call.name == "handle_error":
         seen.errors[number] = call.error
-    elif call.do == "handle_close":
+    elif call.name == "handle_close":
         seen.ends.add(number)
-    elif call.do == "handle_backlog":
+    elif call.name == "handle_backlog":
         seen.behind.add(number)
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from compat.trace.doctor.thresholds import LIMITS
-from compat.trace.model import Channel
+from compat.trace.doctor.thresholds import DEFAULTS
+from compat.trace.model import TracedChannel
 from compat.trace.render.formatting import readable
 from compat.trace.render.messages import named
 
-__all__ = ["RULES_IN_WORDS", "Finding", "Place", "Severity"]
+__all__ = ["RULES_IN_WORDS", "Finding", "Location", "Severity"]
 
 
 class Severity(IntEnum):
@@ -35,13 +35,13 @@ class Severity(IntEnum):
     NOTE = 8
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where to look."""
 
     turn: int
     thread: int
     line: int
-    channel: Channel | None
+    channel: TracedChannel | None
 
 
 @dataclass
@@ -63,9 +63,9 @@ class Finding:
     rule: str
     severity: Severity
     weight: float
-    what: str
+    summary: str
     count: int
-    place: Place
+    place: Location
     advice: str
     where: str = ""
     more: list[str] = field(default_factory=list)
@@ -87,10 +87,12 @@ class Finding:
         return _whose(self.place.channel) if self.place.channel else ""
 
 
-def _whose(channel: Channel) -> str:
+def _whose(channel: TracedChannel) -> str:
     peer = f" ({readable(channel.peer)})" if channel.peer else ""
     return f"{named(channel)}{peer}"
 
+
+_AT = DEFAULTS
 
 # What the command line says of all that. A figure that people may meet stands here as
 # it stands above.
@@ -98,18 +100,18 @@ RULES_IN_WORDS = f"""\
 what is told of, worst first:
   stopped  an exception left the loop through handle_error
   stalls   a channel that is ready in turn after turn, and nothing comes of it: so the
-           loop never waits. {LIMITS.idle_turns} turns in a row, or {LIMITS.idle_few} \
+           loop never waits. {_AT.idle_turns} turns in a row, or {_AT.idle_few} \
 if each is a mistake by itself
            (writable() with nothing to send, accept that fails, handle_close that does
-           not close) and they are {LIMITS.idle_part:.0%} of all turns
-  stalls   a callback that takes {LIMITS.slow_once_us / 1e6:g} s once, or \
-{LIMITS.slow_us / 1e6:g} s {LIMITS.slow_times} times (--slow SECONDS: once);
-           nobody else is served meanwhile. Less than {LIMITS.stalls_us / 1e6:g} s at \
-once and less than {LIMITS.stalls_part:.0%}
+           not close) and they are {_AT.idle_part:.0%} of all turns
+  stalls   a callback that takes {_AT.slow_once_us / 1e6:g} s once, or \
+{_AT.slow_us / 1e6:g} s {_AT.slow_times} times (--slow SECONDS: once);
+           nobody else is served meanwhile. Less than {_AT.stalls_us / 1e6:g} s at \
+once and less than {_AT.stalls_part:.0%}
            of the time, it is "delays"
-  leaks    what is queued for a peer only grows, to {LIMITS.backlog // 1024} KiB or more
+  leaks    what is queued for a peer only grows, to {_AT.backlog // 1024} KiB or more
   leaks    closed channels that are still spoken to
-  leaks    descriptors from {LIMITS.select_fd} on, with select
+  leaks    descriptors from {_AT.select_fd} on, with select
   hidden   exceptions that handle_error or the log has swallowed
   lost     peers that read too slowly, and came to the program's own limit
   waste    readable() and writable() that cost more than all that is called

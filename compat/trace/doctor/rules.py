@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from compat.trace.doctor.facts import Made, Seen, Whole
-from compat.trace.doctor.findings import Finding, Place, Severity
-from compat.trace.doctor.thresholds import Limits
-from compat.trace.model import Call, Channel, Event, walk
+from compat.trace.doctor.facts import CallFacts, TraceFacts, TurnFacts
+from compat.trace.doctor.findings import Finding, Location, Severity
+from compat.trace.doctor.thresholds import Thresholds
+from compat.trace.model import Call, Event, TracedChannel, walk
 from compat.trace.render.formatting import duration, readable
 from compat.trace.render.messages import count as many
 
@@ -26,17 +26,17 @@ class Rule:
 
     name = ""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Thresholds) -> None:
         self.limits = limits
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         """Another turn is over."""
         raise NotImplementedError
 
     def lose(self) -> None:
         """Lines are missing: forget what only an unbroken trace proves."""
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
         """What was found."""
         raise NotImplementedError
 
@@ -53,12 +53,12 @@ class LeftTheLoop(Rule):
 
     name = "left-the-loop"
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Thresholds) -> None:
         super().__init__(limits)
         # By thread, if it has made no turn since.
-        self._last: dict[int, tuple[Call, Place]] = {}
+        self._last: dict[int, tuple[Call, Location]] = {}
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         thread = seen.turn.thread
         self._last.pop(thread, None)
         calls = [each for each in seen.turn.entries if isinstance(each, Call)]
@@ -69,7 +69,7 @@ class LeftTheLoop(Rule):
     def lose(self) -> None:
         self._last.clear()
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
         for call, place in self._last.values():
             yield Finding(
                 self.name,
@@ -85,7 +85,7 @@ class LeftTheLoop(Rule):
     def _raised(self, before: Call, call: Call) -> bool:
         # Or its error is the one that it was called for.
         return (
-            call.do == "handle_error"
+            call.name == "handle_error"
             and before.channel is call.channel
             and bool(before.error)
             and before.error != call.error
@@ -101,21 +101,21 @@ class SlowCallbacks(Rule):
     @dataclass
     class Group:
         call: Call
-        place: Place
+        place: Location
         worst: int = 0
         us: int = 0
         count: int = 0
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Thresholds) -> None:
         super().__init__(limits)
         self._groups: dict[str, SlowCallbacks.Group] = {}
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         for entry in seen.turn.entries:
             if isinstance(entry, Call) and entry.us >= self.limits.slow_us:
                 self._slow(seen, entry)
 
-    def _slow(self, seen: Seen, call: Call) -> None:
+    def _slow(self, seen: TurnFacts, call: Call) -> None:
         busy = _busy(call)
         us = busy[call.line]
         if us < self.limits.slow_us:
@@ -129,11 +129,11 @@ class SlowCallbacks(Rule):
         if us > group.worst:
             group.worst, group.call, group.place = us, blamed, place
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
         for group in self._groups.values():
             if not self._is_certain(group):
                 continue
-            calls = sum(isinstance(each, Call) for each in group.call.inside)
+            calls = sum(isinstance(each, Call) for each in group.call.children)
             yield Finding(
                 self.name,
                 self._severity(group, whole),
@@ -148,7 +148,7 @@ class SlowCallbacks(Rule):
                 [f"the worst one made {calls:,} calls"] if calls > 1 else [],
             )
 
-    def _how_often(self, group: Group, whole: Whole) -> str:
+    def _how_often(self, group: Group, whole: TraceFacts) -> str:
         part = whole.part(group.us)
         if group.count == 1:
             return f"once for {part}"
@@ -163,7 +163,7 @@ class SlowCallbacks(Rule):
             or group.worst >= self.limits.slow_once_us
         )
 
-    def _severity(self, group: Group, whole: Whole) -> Severity:
+    def _severity(self, group: Group, whole: TraceFacts) -> Severity:
         limits = self.limits
         if group.worst >= limits.stalls_us or group.us >= whole.us * limits.stalls_part:
             return Severity.STALLS
@@ -191,7 +191,7 @@ def _blamed(call: Call, busy: dict[int, int]) -> Call:
     """The innermost call that takes at least half of it, and whose code is known."""
     known = call
     while True:
-        inner = [each for each in call.inside if isinstance(each, Call)]
+        inner = [each for each in call.children if isinstance(each, Call)]
         slowest = max(inner, key=lambda each: busy[each.line], default=None)
         if slowest is None or busy[slowest.line] * 2 < busy[call.line]:
             return known
@@ -204,7 +204,7 @@ def _blamed(call: Call, busy: dict[int, int]) -> Call:
 class Streak:
     """Turns in a row in which a channel was ready and nothing came of it."""
 
-    begin: Place
+    begin: Location
     turns: int = 0
     us: int = 0
     # Has it been counted?
@@ -227,13 +227,13 @@ class Spins(Rule):
 
     advice = ""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Thresholds) -> None:
         super().__init__(limits)
         # By thread: the channels that were idle in its last turn.
         self._streaks: dict[int, dict[int, Streak]] = {}
         self._spins: dict[str, Spin] = {}
 
-    def idle(self, seen: Seen) -> Iterable[Channel]:
+    def idle(self, seen: TurnFacts) -> Iterable[TracedChannel]:
         """The channels that were ready in vain in this turn."""
         raise NotImplementedError
 
@@ -241,11 +241,11 @@ class Spins(Rule):
         """What is wrong with the channels of that class."""
         raise NotImplementedError
 
-    def least(self, seen: Seen, channel: Channel) -> int:
+    def least(self, seen: TurnFacts, channel: TracedChannel) -> int:
         """In how many turns in a row no healthy one would be ready in vain."""
         return self.limits.idle_turns
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         turn = seen.turn
         spun = turn.waited is not None and turn.waited < self.limits.idle_wait_us
         before = self._streaks.get(turn.thread, {})
@@ -258,17 +258,17 @@ class Spins(Rule):
             now[channel.number] = streak
             if streak.turns >= self.least(seen, channel):
                 self._note(seen, channel, streak)
-                longest = spinning.setdefault(channel.kind, streak)
+                longest = spinning.setdefault(channel.class_name, streak)
                 if streak.turns > longest.turns:
-                    spinning[channel.kind] = streak
+                    spinning[channel.class_name] = streak
         for kind, streak in spinning.items():
             self._count(self._spins[kind], streak, seen.us)
 
     def lose(self) -> None:
         self._streaks.clear()
 
-    def _note(self, seen: Seen, channel: Channel, streak: Streak) -> None:
-        spin = self._spins.setdefault(channel.kind, Spin(streak))
+    def _note(self, seen: TurnFacts, channel: TracedChannel, streak: Streak) -> None:
+        spin = self._spins.setdefault(channel.class_name, Spin(streak))
         spin.channels.add(channel.number)
         spin.error = seen.errors.get(channel.number, spin.error)
         if streak.turns > spin.longest.turns:
@@ -280,7 +280,7 @@ class Spins(Rule):
         spin.us += us if longest.counts else longest.us
         longest.counts = True
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
         for kind, spin in self._spins.items():
             if not self._is_certain(spin, whole):
                 continue
@@ -296,13 +296,13 @@ class Spins(Rule):
                 more=list(self._more(spin, whole)),
             )
 
-    def _is_certain(self, spin: Spin, whole: Whole) -> bool:
+    def _is_certain(self, spin: Spin, whole: TraceFacts) -> bool:
         is_most = spin.turns >= whole.turns * self.limits.idle_part
         return spin.longest.turns >= self.limits.idle_turns or (
-            is_most and not whole.lost
+            is_most and not whole.lost_lines
         )
 
-    def _more(self, spin: Spin, whole: Whole) -> Iterator[str]:
+    def _more(self, spin: Spin, whole: TraceFacts) -> Iterator[str]:
         yield f"{spin.longest.turns:,} in a row, from that turn on"
         if spin.longest.turns < self.limits.idle_turns:
             yield f"there are only {many(whole.turns, 'turn')} in the trace"
@@ -322,7 +322,7 @@ class SpinningListener(Spins):
         "and raise the limit (ulimit -n)."
     )
 
-    def idle(self, seen: Seen) -> Iterator[Channel]:
+    def idle(self, seen: TurnFacts) -> Iterator[TracedChannel]:
         for channel in seen.turn.read:
             number = channel.number
             if (
@@ -335,7 +335,7 @@ class SpinningListener(Spins):
     def says(self, kind: str) -> str:
         return f"{kind} is ready and accepts nobody"
 
-    def least(self, seen: Seen, channel: Channel) -> int:
+    def least(self, seen: TurnFacts, channel: TracedChannel) -> int:
         return self.limits.idle_few
 
 
@@ -348,7 +348,7 @@ class IgnoredEnd(Spins):
         "or readable() has to be false from then on."
     )
 
-    def idle(self, seen: Seen) -> Iterator[Channel]:
+    def idle(self, seen: TurnFacts) -> Iterator[TracedChannel]:
         for channel in _untouched(seen, seen.turn.read):
             if channel.number in seen.ends:
                 yield channel
@@ -356,7 +356,7 @@ class IgnoredEnd(Spins):
     def says(self, kind: str) -> str:
         return f"{kind}.handle_close does not close"
 
-    def least(self, seen: Seen, channel: Channel) -> int:
+    def least(self, seen: TurnFacts, channel: TracedChannel) -> int:
         return self.limits.idle_few
 
 
@@ -369,7 +369,7 @@ class IdleReader(Spins):
         "that may raise, or let readable() be false while it cannot read."
     )
 
-    def idle(self, seen: Seen) -> Iterator[Channel]:
+    def idle(self, seen: TurnFacts) -> Iterator[TracedChannel]:
         for channel in _untouched(seen, seen.turn.read):
             number = channel.number
             # Below TLS there are bytes that are no whole record yet: it is not called.
@@ -389,13 +389,13 @@ class BusyWriter(Spins):
         "something is queued (dispatcher's own is always true)."
     )
 
-    def idle(self, seen: Seen) -> Iterator[Channel]:
+    def idle(self, seen: TurnFacts) -> Iterator[TracedChannel]:
         return _untouched(seen, seen.turn.write)
 
     def says(self, kind: str) -> str:
         return f"{kind}.writable() is true with nothing to send"
 
-    def least(self, seen: Seen, channel: Channel) -> int:
+    def least(self, seen: TurnFacts, channel: TracedChannel) -> int:
         # What a producer holds back is queued, and will be sent; who is not called, as
         # below TLS, may have written what a trace does not see.
         is_empty = not channel.backlog and not channel.queued
@@ -412,14 +412,16 @@ class UrgentSpin(Spins):
         "self.socket.recv(1, socket.MSG_OOB), or close."
     )
 
-    def idle(self, seen: Seen) -> Iterator[Channel]:
+    def idle(self, seen: TurnFacts) -> Iterator[TracedChannel]:
         return _untouched(seen, seen.turn.urgent)
 
     def says(self, kind: str) -> str:
         return f"{kind}.handle_expt leaves urgent data where it is"
 
 
-def _untouched(seen: Seen, ready: Iterable[Channel]) -> Iterator[Channel]:
+def _untouched(
+    seen: TurnFacts, ready: Iterable[TracedChannel]
+) -> Iterator[TracedChannel]:
     """Those that nothing came from or went to, and that are what they were."""
     touched = seen.moved | seen.changed | seen.parents | seen.hidden
     return (channel for channel in ready if channel.number not in touched)
@@ -429,18 +431,18 @@ def _untouched(seen: Seen, ready: Iterable[Channel]) -> Iterator[Channel]:
 class Grown:
     """A backlog since it was last empty: bytes, and in how many turns it has grown."""
 
-    begin: Place
+    begin: Location
     now: int = 0
     peak: int = 0
     added: int = 0
-    taken: int = 0
+    received: int = 0
     turns: int = 0
     queued: int = 0
 
     def becomes(self, backlog: int, queued: int) -> None:
         """So much waits when a turn is over, in so many entries of the queue."""
         self.added += max(0, backlog - self.now)
-        self.taken += max(0, self.now - backlog)
+        self.received += max(0, self.now - backlog)
         # The bytes of a long queue are added up now and then, its entries always.
         self.turns += backlog > self.now or queued > self.queued
         self.peak = max(self.peak, backlog)
@@ -452,7 +454,7 @@ class GrowingBacklog(Rule):
 
     name = "growing-backlog"
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Thresholds) -> None:
         super().__init__(limits)
         self._open: dict[int, Grown] = {}
         # Of a class's channels that have closed with too much: how many, the worst.
@@ -460,12 +462,12 @@ class GrowingBacklog(Rule):
         # Those that close in the last turn are closed because the program ends.
         self._closing: list[Grown] = []
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         self._closing.clear()
-        became: dict[int, tuple[Channel, dict[str, object]]] = {}
+        became: dict[int, tuple[TracedChannel, dict[str, object]]] = {}
         for event in seen.events:
             channel = event.channel
-            if event.what != "state" or channel is None:
+            if event.kind != "state" or channel is None:
                 continue
             number = channel.number
             if event.fields.get("is") == "closed":
@@ -482,7 +484,9 @@ class GrowingBacklog(Rule):
         self._open.clear()
         self._closing.clear()
 
-    def _becomes(self, seen: Seen, channel: Channel, fields: dict[str, object]) -> None:
+    def _becomes(
+        self, seen: TurnFacts, channel: TracedChannel, fields: dict[str, object]
+    ) -> None:
         grown = self._open.get(channel.number) or Grown(seen.place(channel))
         # Only what has changed is there.
         grown.becomes(
@@ -494,21 +498,21 @@ class GrowingBacklog(Rule):
         else:
             self._open.pop(channel.number, None)
 
-    def _close(self, channel: Channel, is_limited: bool) -> None:
+    def _close(self, channel: TracedChannel, is_limited: bool) -> None:
         grown = self._open.pop(channel.number, None)
         if grown is None:
             return
         if grown.now >= self.limits.backlog_closed:
             if self._is_bad(grown):
-                self._add(self._gone, channel.kind, grown)
+                self._add(self._gone, channel.class_name, grown)
         elif not is_limited:
             self._closing.append(grown)
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
         found = dict(self._gone)
         for grown in (*self._open.values(), *self._closing):
             if self._is_bad(grown, whole) and grown.begin.channel is not None:
-                self._add(found, grown.begin.channel.kind, grown)
+                self._add(found, grown.begin.channel.class_name, grown)
         for kind, (count, worst) in found.items():
             yield Finding(
                 self.name,
@@ -523,7 +527,7 @@ class GrowingBacklog(Rule):
                 "or stop what feeds it.",
                 more=[
                     f"it grew in {worst.turns:,} turns from that one on; "
-                    f"{_size(worst.added)} came, {_size(worst.taken)} were taken"
+                    f"{_size(worst.added)} came, {_size(worst.received)} were taken"
                 ],
             )
 
@@ -531,20 +535,20 @@ class GrowingBacklog(Rule):
         count, worst = to.get(kind, (0, grown))
         to[kind] = count + 1, max(worst, grown, key=lambda each: each.now)
 
-    def _is_bad(self, grown: Grown, whole: Whole | None = None) -> bool:
+    def _is_bad(self, grown: Grown, whole: TraceFacts | None = None) -> bool:
         limits = self.limits
         is_long = grown.turns >= limits.backlog_turns
         return (
             (is_long or (whole is not None and self._is_most(grown, whole)))
             and grown.now >= limits.backlog
             and grown.now >= grown.peak * limits.backlog_left
-            and grown.taken <= grown.added * limits.backlog_taken
+            and grown.received <= grown.added * limits.backlog_taken
         )
 
-    def _is_most(self, grown: Grown, whole: Whole) -> bool:
+    def _is_most(self, grown: Grown, whole: TraceFacts) -> bool:
         """Has it only grown, for a good part of a trace that may be short?"""
         least = max(self.limits.backlog_few, whole.turns * self.limits.backlog_part)
-        return grown.turns >= least and not grown.taken and not whole.lost
+        return grown.turns >= least and not grown.received and not whole.lost_lines
 
 
 class SlowReaders(Rule):
@@ -554,41 +558,41 @@ class SlowReaders(Rule):
 
     @dataclass
     class Group:
-        first: Place
+        first: Location
         where: str
         channels: set[int] = field(default_factory=set)
         closed: int = 0
         size: int = 0
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Thresholds) -> None:
         super().__init__(limits)
         self._groups: dict[str, SlowReaders.Group] = {}
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         if not seen.behind:
             return
         for made in seen.made:
-            if made.call.do == "handle_backlog":
+            if made.call.name == "handle_backlog":
                 self._reaches_it(seen, made.call)
         for event in seen.events:
             channel = event.channel
             if channel is not None and event.fields.get("is") == "closed":
                 self._closes(channel, channel.number in seen.behind)
 
-    def _reaches_it(self, seen: Seen, call: Call) -> None:
+    def _reaches_it(self, seen: TurnFacts, call: Call) -> None:
         if call.channel is not None:
             place = seen.place(call.channel, call.line)
             group = self.Group(place, _where(call))
-            group = self._groups.setdefault(call.channel.kind, group)
+            group = self._groups.setdefault(call.channel.class_name, group)
             group.channels.add(call.channel.number)
 
-    def _closes(self, channel: Channel, is_behind: bool) -> None:
+    def _closes(self, channel: TracedChannel, is_behind: bool) -> None:
         if is_behind:
-            group = self._groups[channel.kind]
+            group = self._groups[channel.class_name]
             group.closed += 1
             group.size += channel.backlog
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
         for kind, group in self._groups.items():
             count = len(group.channels)
             lost = f": {group.closed:,} closed, {_size(group.size)} or more lost"
@@ -610,7 +614,7 @@ class SlowReaders(Rule):
 class Ghost:
     """A channel that is spoken to after it has closed."""
 
-    first: Place
+    first: Location
     where: str
     times: int = 0
     size: int = 0
@@ -623,33 +627,36 @@ class Ghosts(Rule):
 
     SPEAKS = ("push", "push_with_producer", "send", "close_when_done")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Thresholds) -> None:
         super().__init__(limits)
         self._ghosts: dict[str, dict[int, Ghost]] = {}
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         for made in seen.made:
             if made.late and self._is_said(made):
                 self._spoken_to(seen, made)
         for event in seen.events:
-            if event.what == "open" and event.channel is not None:
+            if event.kind == "open" and event.channel is not None:
                 # It has been opened again, and what was queued can be sent.
-                self._ghosts.get(event.channel.kind, {}).pop(event.channel.number, None)
+                self._ghosts.get(event.channel.class_name, {}).pop(
+                    event.channel.number, None
+                )
 
     def lose(self) -> None:
         # It may have been opened again.
         self._ghosts.clear()
 
-    def _is_said(self, made: Made) -> bool:
+    def _is_said(self, made: CallFacts) -> bool:
         channel = made.call.channel
-        return made.call.do in self.SPEAKS and not any(
-            each.channel is channel and each.do in self.SPEAKS for each in made.around()
+        return made.call.name in self.SPEAKS and not any(
+            each.channel is channel and each.name in self.SPEAKS
+            for each in made.around()
         )
 
-    def _spoken_to(self, seen: Seen, made: Made) -> None:
+    def _spoken_to(self, seen: TurnFacts, made: CallFacts) -> None:
         channel = made.call.channel
         assert channel is not None
-        ghosts = self._ghosts.setdefault(channel.kind, {})
+        ghosts = self._ghosts.setdefault(channel.class_name, {})
         if channel.number not in ghosts:
             speaker = _where(*made.around())
             place = seen.place(channel, made.call.line)
@@ -657,7 +664,7 @@ class Ghosts(Rule):
         ghosts[channel.number].times += 1
         ghosts[channel.number].size += made.call.size or 0
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
         for kind, ghosts in self._ghosts.items():
             if ghosts:
                 yield self._finding(kind, list(ghosts.values()))
@@ -690,30 +697,30 @@ class HiddenErrors(Rule):
     @dataclass
     class Group:
         call: Call
-        first: Place
+        first: Location
         count: int = 0
         open: int = 0
         channels: set[int] = field(default_factory=set)
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Thresholds) -> None:
         super().__init__(limits)
         self._groups: dict[tuple[str, str], HiddenErrors.Group] = {}
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         for call, outer, _ in seen.made:
             # A handle_error may call the one that it overrides.
-            again = outer is not None and outer.call.do == "handle_error"
+            again = outer is not None and outer.call.name == "handle_error"
             if self._is_swallowed(call) and not again:
                 self._hidden(seen, call)
 
     def _is_swallowed(self, call: Call) -> bool:
         if call.error.startswith(MEANT):
             return False
-        return call.do == "handle_error" or (
-            call.do in ("timer", "soon") and bool(call.error)
+        return call.name == "handle_error" or (
+            call.name in ("timer", "soon") and bool(call.error)
         )
 
-    def _hidden(self, seen: Seen, call: Call) -> None:
+    def _hidden(self, seen: TurnFacts, call: Call) -> None:
         key = call.error.partition(":")[0], call.where
         place = seen.place(call.channel, call.line)
         group = self._groups.setdefault(key, self.Group(call, place))
@@ -722,7 +729,7 @@ class HiddenErrors(Rule):
             group.channels.add(call.channel.number)
             group.open += seen.status.get(call.channel.number) != "closed"
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
         for group in self._groups.values():
             handler = "handle_error" if group.channels else "the log"
             yield Finding(
@@ -738,11 +745,11 @@ class HiddenErrors(Rule):
                 list(self._more(group, whole)),
             )
 
-    def _more(self, group: Group, whole: Whole) -> Iterator[str]:
+    def _more(self, group: Group, whole: TraceFacts) -> Iterator[str]:
         if len(group.channels) > 1:
             yield f"{len(group.channels):,} channels had it"
         # What it is after a gap is not known.
-        if group.open and not whole.lost:
+        if group.open and not whole.lost_lines:
             yield f"the channel stayed open {_times(group.open)}"
 
 
@@ -755,18 +762,18 @@ class CostlyAsking(Rule):
 
     name = "costly-asking"
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Thresholds) -> None:
         super().__init__(limits)
-        self._open: dict[int, Channel] = {}
+        self._open: dict[int, TracedChannel] = {}
         self._asked = self._channels = self._turns = self._work = 0
         # Turns in which each channel took too long; in which all of them did.
         self._each = self._all = 0
         self._worst = 0
-        self._place = Place(0, 1, 0, None)
+        self._place = Location(0, 1, 0, None)
         self._there: Counter[str] = Counter()
         self._is_broken = False
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         if self._is_broken:
             return
         turn = seen.turn
@@ -782,26 +789,26 @@ class CostlyAsking(Rule):
     def _joins_or_leaves(self, event: Event) -> None:
         if event.channel is None:
             return
-        if event.what == "open":
+        if event.kind == "open":
             self._open[event.channel.number] = event.channel
         elif event.fields.get("is") == "closed":
             self._open.pop(event.channel.number, None)
 
-    def _takes(self, seen: Seen) -> None:
+    def _takes(self, seen: TurnFacts) -> None:
         limits, turn = self.limits, seen.turn
-        if seen.asked > self._worst:
+        if seen.interest_us > self._worst:
             alone = next(iter(self._open.values())) if len(self._open) == 1 else None
-            self._worst, self._place = seen.asked, seen.place(alone)
-            self._there = Counter(each.kind for each in self._open.values())
+            self._worst, self._place = seen.interest_us, seen.place(alone)
+            self._there = Counter(each.class_name for each in self._open.values())
         least = max(limits.asked_least_us, turn.channels * limits.asked_each_us)
-        self._each += seen.asked >= least
-        self._all += seen.asked >= limits.asked_us
-        self._asked += seen.asked
+        self._each += seen.interest_us >= least
+        self._all += seen.interest_us >= limits.asked_us
+        self._asked += seen.interest_us
         self._channels += turn.channels
         self._turns += 1
         self._work += sum(each.us for each in turn.entries if isinstance(each, Call))
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
         limits, asked, turns = self.limits, self._asked, self._turns
         least = max(self._work, whole.us * limits.asked_part)
         if turns < limits.asked_turns or asked <= least:
@@ -842,20 +849,20 @@ class SelectsLimit(Rule):
 
     name = "selects-limit"
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Thresholds) -> None:
         super().__init__(limits)
         self._highest = -1
-        self._place = Place(0, 1, 0, None)
+        self._place = Location(0, 1, 0, None)
         self._selects = False
 
-    def look(self, seen: Seen) -> None:
-        self._selects = self._selects or seen.turn.by == "select"
+    def look(self, seen: TurnFacts) -> None:
+        self._selects = self._selects or seen.turn.loop == "select"
         for event in seen.events:
-            fd = _number(event.fields.get("fd")) if event.what == "open" else -1
+            fd = _number(event.fields.get("fd")) if event.kind == "open" else -1
             if fd > self._highest:
                 self._highest, self._place = fd, seen.place(event.channel, event.line)
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
         if self._selects and self._highest >= self.limits.select_fd:
             yield Finding(
                 self.name,
@@ -875,11 +882,11 @@ class CutShort(Rule):
 
     name = "full"
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         """Nothing: the reader knows."""
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
-        if whole.ended == "full":
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
+        if whole.end_reason == "full":
             yield Finding(
                 self.name,
                 Severity.NOTE,
@@ -898,16 +905,16 @@ class Gaps(Rule):
 
     name = "gaps"
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: TurnFacts) -> None:
         """Nothing: the reader knows."""
 
-    def findings(self, whole: Whole) -> Iterator[Finding]:
-        if whole.lost:
+    def findings(self, whole: TraceFacts) -> Iterator[Finding]:
+        if whole.lost_lines:
             yield Finding(
                 self.name,
                 Severity.NOTE,
-                whole.lost,
-                f"{many(whole.lost, 'line')} of the trace are missing in "
+                whole.lost_lines,
+                f"{many(whole.lost_lines, 'line')} of the trace are missing in "
                 f"{many(whole.gaps, 'place')}: its reader was too slow",
                 whole.gaps,
                 whole.last,
@@ -922,9 +929,9 @@ class Gaps(Rule):
 def _do(call: Call) -> str:
     code = call.code
     if code is None:
-        kind, do = call.channel.kind if call.channel else "", call.do
+        kind, do = call.channel.class_name if call.channel else "", call.name
     else:
-        kind, do = code.kind or "", code.do
+        kind, do = code.class_name or "", code.name
     return readable(f"{kind}.{do}" if kind else do)
 
 
@@ -963,7 +970,7 @@ def _kinds(kinds: Counter[str]) -> str:
 # Raised by those who want the loop to end.
 MEANT = ("ExitNow", "KeyboardInterrupt", "SystemExit")
 
-RULES: tuple[Callable[[Limits], Rule], ...] = (
+RULES: tuple[Callable[[Thresholds], Rule], ...] = (
     LeftTheLoop,
     SpinningListener,
     IgnoredEnd,

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["LIMITS", "Limits"]
+__all__ = ["DEFAULTS", "Thresholds"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class Thresholds:
     """From where on something is wrong."""
 
     # Microseconds of a callback. A tenth of a second is what a person notices, and what
@@ -85,10 +85,10 @@ class Limits:
     # The descriptor from which on select has few left: it ends at 1,023.
     select_fd: int = 960
 
-    def with_slow(self, seconds: float) -> Limits:
+    def with_slow(self, seconds: float) -> Thresholds:
         """The same, but a callback that takes so long is told of, even once."""
         us = round(seconds * 1e6)
         return replace(self, slow_us=us, slow_once_us=us)
 
 
-LIMITS = Limits()
+DEFAULTS = Thresholds()

@@ -45,7 +45,16 @@ from importlib import resources
 from typing import Any, TypeAlias
 
 from compat.characters import escaped
-from compat.trace.model import Call, Channel, Entry, Event, Header, State, Turn, walk
+from compat.trace.model import (
+    Call,
+    Entry,
+    Event,
+    StateChange,
+    TracedChannel,
+    TraceHeader,
+    Turn,
+    walk,
+)
 from compat.trace.reader import Reader
 from compat.trace.render.messages import LANGUAGES
 
@@ -98,7 +107,7 @@ def page(
         known = ", ".join(LANGUAGES)
         raise ValueError(f"lang={lang!r} is no language of the page: {known} are")
     trace = _trace(turns, reader, part)
-    header = reader.header or Header()
+    header = reader.header or TraceHeader()
     script = "\n".join(map(_part, SCRIPTS))
     style = _part("page.css")
     return _fill(
@@ -150,20 +159,20 @@ def _trace(turns: Iterable[Turn], reader: Reader, part: bool) -> str:
     # Threads take turns; each is shown from its first moment on.
     told = [rows.of(turn) for turn in turns if turn.number or turn.entries]
     told.sort(key=lambda turn: turn[0])
-    header = vars(reader.header or Header())
+    header = vars(reader.header or TraceHeader())
     rest = {
         "header": {
             **header,
-            "ended": reader.ended,
-            "whole": reader.whole,
+            "ended": reader.end_reason,
+            "whole": reader.is_intact,
             "line": reader.line,
-            "lost": reader.lost,
+            "lost": reader.lost_lines,
             "part": part,
         },
         "strings": list(rows.strings),
         "channels": [_channel(each) for each in rows.channels.values()],
         "code": [
-            [each.number, each.do, each.kind, each.file, each.line, each.source]
+            [each.number, each.name, each.class_name, each.file, each.line, each.source]
             for each in reader.code.values()
         ],
     }
@@ -174,8 +183,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _channel(channel: Channel) -> Row:
-    return [channel.number, channel.kind, channel.module, channel.fd]
+def _channel(channel: TracedChannel) -> Row:
+    return [channel.number, channel.class_name, channel.module, channel.fd]
 
 
 class _Rows:
@@ -183,13 +192,13 @@ class _Rows:
 
     def __init__(self) -> None:
         self.strings: dict[str, int] = {"": 0}
-        self.channels: dict[int, Channel] = {}
+        self.channels: dict[int, TracedChannel] = {}
 
     def of(self, turn: Turn) -> tuple[int, str]:
         """When it began, and its rows, joined."""
         at = turn.at if turn.number else turn.entries[0].at
-        figures = [turn.number, turn.thread, self._text(turn.by), turn.timeout]
-        rows: list[Row] = [[0, at, *figures, turn.channels, turn.asked]]
+        figures = [turn.number, turn.thread, self._text(turn.loop), turn.timeout]
+        rows: list[Row] = [[0, at, *figures, turn.channels, turn.interest_us]]
         rows += filter(None, (self._event(each, 0, at) for each in turn.interests))
         if turn.waited is not None:
             rows.append(self._woke(turn, at))
@@ -213,13 +222,13 @@ class _Rows:
             depth,
             call.at - at,
             call.us,
-            self._text(call.do),
+            self._text(call.name),
             self._number(call.channel),
             call.code.number if call.code else 0,
             self._text(said),
             0 if call.size is None else call.size + 1,
-            call.taken,
-            call.given,
+            call.received,
+            call.sent,
             self._text(call.error),
             self._text(call.where),
             fields.get("to", 0),
@@ -232,11 +241,11 @@ class _Rows:
 
     def _event(self, event: Event, depth: int, at: int) -> Row:
         """Nothing, if the page does not know it, or no channel is named that should."""
-        if event.what in _OF_CHANNELS and event.channel is None:
+        if event.kind in _OF_CHANNELS and event.channel is None:
             return []
-        row = _EVENTS.get(event.what, _Rows._nothing)(self, event)
+        row = _EVENTS.get(event.kind, _Rows._nothing)(self, event)
         # At depth 0, it would be the turn's own.
-        row[1:1] = (depth or event.what == "woke", event.at - at)
+        row[1:1] = (depth or event.kind == "woke", event.at - at)
         return row if len(row) > 2 else []
 
     def _state(self, event: Event) -> Row:
@@ -282,7 +291,7 @@ class _Rows:
     def _text(self, text: str) -> int:
         return self.strings.setdefault(text, len(self.strings))
 
-    def _number(self, channel: Channel | None) -> int:
+    def _number(self, channel: TracedChannel | None) -> int:
         if channel is None:
             return 0
         self.channels.setdefault(channel.number, channel)
@@ -318,7 +327,7 @@ def _placed(entries: list[Entry]) -> Iterator[tuple[Entry, int]]:
             yield entry, depth
             depth += 1
         else:
-            follows = follows and isinstance(entry, State)
+            follows = follows and isinstance(entry, StateChange)
             yield entry, depth + follows
             continue
         follows = not begins

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from compat.trace.model import Call, Channel, Event, State, Turn, walk
+from compat.trace.model import Call, Event, StateChange, TracedChannel, Turn, walk
 from compat.trace.reader import Reader
 from compat.trace.render.formatting import clip, duration, packed, quoted, readable
 from compat.trace.render.messages import counted, happened, named, title, why
@@ -42,7 +42,7 @@ ESCAPED = re.compile(
 )
 
 
-class Line(NamedTuple):
+class DiagramLine(NamedTuple):
     """A line of the diagram, and whom it needs."""
 
     text: str
@@ -76,14 +76,14 @@ def diagram(turns: Iterable[Turn], reader: Reader, *, limit: int = LIMIT) -> str
     return "\n".join(["sequenceDiagram", *declared, *lines, ""])
 
 
-def _lines(turns: Iterable[Turn], reader: Reader) -> Iterator[Line]:
+def _lines(turns: Iterable[Turn], reader: Reader) -> Iterator[DiagramLine]:
     for turn in turns:
         begun = False
         for text, who in _messages(turn):
             if not begun and turn.number:
-                yield Line(_note(LOOP, _woke(turn)), (LOOP,), turn.number)
+                yield DiagramLine(_note(LOOP, _woke(turn)), (LOOP,), turn.number)
             begun = True
-            yield Line(text, who, turn.number)
+            yield DiagramLine(text, who, turn.number)
 
 
 def _messages(turn: Turn) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -99,7 +99,7 @@ def _messages(turn: Turn) -> Iterator[tuple[str, tuple[str, ...]]]:
             callers.append(called)
             continue
         callers.pop()
-        if entry.error and entry.do != "handle_error" and not entry.would_block:
+        if entry.error and entry.name != "handle_error" and not entry.would_block:
             text = f"raises {readable(entry.error)}"
             yield _message(called, "--x", callers[-1], text)
 
@@ -107,20 +107,20 @@ def _messages(turn: Turn) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _call(
     call: Call, caller: str, called: str
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    if call.do != "send" or not call.given:
+    if call.name != "send" or not call.sent:
         yield _message(caller, "->>", called, _label(call))
     if call.channel is None:
         return
     peer = f"p{call.channel.number}"
-    if call.taken:
-        yield _message(peer, "-->>", called, _bytes(call, call.taken))
-    if call.given:
-        yield _message(called, "-->>", peer, _bytes(call, call.given))
+    if call.received:
+        yield _message(peer, "-->>", called, _bytes(call, call.received))
+    if call.sent:
+        yield _message(called, "-->>", peer, _bytes(call, call.sent))
 
 
 def _label(call: Call) -> str:
     name = title(call)
-    if call.do == "handle_error" and call.error:
+    if call.name == "handle_error" and call.error:
         return f"{name} for {readable(call.error)}"
     told = f" to {call.fields['to']}" if "to" in call.fields else ""
     if call.size is None:
@@ -139,12 +139,12 @@ def _bytes(call: Call, size: int) -> str:
 
 def _event(event: Event) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What is worth a note: not each byte that waits, nor each interest."""
-    if event.what == "lost":
+    if event.kind == "lost":
         yield _note(LOOP, happened(event)), (LOOP,)
         return
-    if event.channel is None or event.what not in ("open", "state"):
+    if event.channel is None or event.kind not in ("open", "state"):
         return
-    if isinstance(event, State) and not event.fields.keys() & _TOLD:
+    if isinstance(event, StateChange) and not event.fields.keys() & _TOLD:
         return
     who = f"c{event.channel.number}"
     yield _note(who, happened(event)), (who,)
@@ -155,7 +155,7 @@ _TOLD = {"is", "terminator", "held"}
 
 def _woke(turn: Turn) -> list[str]:
     if turn.waited is None:
-        return [f"turn {turn.number}{'' if turn.torn else ' waits still'}"]
+        return [f"turn {turn.number}{'' if turn.has_gap else ' waits still'}"]
     return [f"turn {turn.number}: {why(turn.why)}", f"waited {duration(turn.waited)}"]
 
 
@@ -176,7 +176,7 @@ def _declared(who: str, reader: Reader) -> str:
     return _participant(who, named(channel) if who[0] == "c" else _peer(channel))
 
 
-def _peer(channel: Channel) -> str:
+def _peer(channel: TracedChannel) -> str:
     return readable(channel.peer) or f"peer of {named(channel)}"
 
 

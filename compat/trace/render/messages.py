@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from compat.trace.model import Call, Channel, Event, State
+from compat.trace.model import Call, Event, StateChange, TracedChannel
 from compat.trace.render.formatting import duration, quoted, readable, width
 
 __all__ = [
@@ -64,22 +64,22 @@ def count(number: float, thing: str, lang: str = "en") -> str:
 
 def title(call: Call, lang: str = "en") -> str:
     """What is called, for people: ``push``, ``timer 3: resume_accepting``."""
-    name = readable(call.do)
+    name = readable(call.name)
     if "to" in call.fields and call.channel is None:
         name = f"Audience.{name}"
-    if call.do == "timer" and isinstance(call.fields.get("id"), int):
+    if call.name == "timer" and isinstance(call.fields.get("id"), int):
         name = said("timer", lang, number=call.fields["id"])
-    if call.do == "turn ends":
+    if call.name == "turn ends":
         name = said("turn ends", lang)
-    if call.code is not None and call.do in ("timer", "soon"):
-        name += said("colon", lang) + readable(call.code.do)
+    if call.code is not None and call.name in ("timer", "soon"):
+        name += said("colon", lang) + readable(call.code.name)
     return name
 
 
 def traffic(call: Call, lang: str = "en") -> str:
     """What went through the channel's socket: ``read 5``, ``sent 4``, or ""."""
-    read = said("read", lang, count=call.taken) if call.taken else ""
-    sent = said("sent", lang, count=call.given) if call.given else ""
+    read = said("read", lang, count=call.received) if call.received else ""
+    sent = said("sent", lang, count=call.sent) if call.sent else ""
     return said("comma", lang).join(filter(None, (read, sent)))
 
 
@@ -88,7 +88,7 @@ def why(reason: str, lang: str = "en") -> str:
     return _said_of("why", reason, lang) or readable(reason)
 
 
-def became(state: State, lang: str = "en") -> list[str]:
+def became(state: StateChange, lang: str = "en") -> list[str]:
     """What a state says, a few words for each thing."""
     fields, words = state.fields, []
     if "is" in fields or "local" in fields or "peer" in fields:
@@ -106,7 +106,9 @@ def became(state: State, lang: str = "en") -> list[str]:
 
 def happened(event: Event, lang: str = "en") -> list[str]:
     """As became, of any event."""
-    return became(event, lang) if isinstance(event, State) else [_did(event, lang)]
+    return (
+        became(event, lang) if isinstance(event, StateChange) else [_did(event, lang)]
+    )
 
 
 def wanted(reads: object, writes: object, lang: str = "en") -> str:
@@ -114,35 +116,35 @@ def wanted(reads: object, writes: object, lang: str = "en") -> str:
     return said(f"wanted {'r' * bool(reads)}{'w' * bool(writes)}".rstrip(), lang)
 
 
-def named(channel: Channel) -> str:
+def named(channel: TracedChannel) -> str:
     """A channel's name, which a program may have made of anything."""
     return readable(channel.name)
 
 
 def _did(event: Event, lang: str) -> str:
     fields = event.fields
-    if event.what == "open":
+    if event.kind == "open":
         kind = f"{fields.get('module', '')}.{fields.get('class', '?')}".lstrip(".")
         fd = fields.get("fd", "?")
         return said("opened", lang, fd=fd, kind=readable(kind))
-    if event.what == "interest":
+    if event.kind == "interest":
         what = wanted(fields.get("r"), fields.get("w"), lang)
         return said("wants", lang, what=what)
-    if event.what == "timer":
+    if event.kind == "timer":
         number, after = fields.get("id", "?"), fields.get("in")
         if after is None:
             return said("timer cancelled", lang, number=number)
         return said("timer set", lang, number=number, seconds=after)
-    if event.what == "turn":
+    if event.kind == "turn":
         return said("inner turn", lang, number=fields.get("n", "?"))
-    if event.what == "woke":
+    if event.kind == "woke":
         span, reason = duration(fields.get("waited", 0)), fields.get("why", "")
         return said("waited", lang, span=span, why=why(reason, lang))
-    if event.what == "lost":
+    if event.kind == "lost":
         return said("lost", lang, count=fields.get("n") or 0)
-    if event.what == "end":
+    if event.kind == "end":
         return _end(fields.get("why", ""), lang)
-    return readable(event.what)
+    return readable(event.kind)
 
 
 def _said_of(kind: str, what: str, lang: str) -> str:
@@ -151,7 +153,7 @@ def _said_of(kind: str, what: str, lang: str) -> str:
     return said(phrase, lang) if phrase in PHRASES else ""
 
 
-def _status(state: State, lang: str) -> str:
+def _status(state: StateChange, lang: str) -> str:
     fields = state.fields
     status = fields.get("is", "")
     words = [said("addresses", lang)]
@@ -172,15 +174,15 @@ def _awaited(terminator: str | int | None, lang: str) -> str:
     return said("awaits bytes", lang, what=count(terminator, "byte", lang))
 
 
-def _held(state: State, lang: str) -> str:
+def _held(state: StateChange, lang: str) -> str:
     size, terminator = state.fields["held"], state.terminator
     if not size:
         return said("held nothing", lang)
-    if state.holds is None:
+    if state.held_bytes is None:
         return said("held", lang, what=count(size, "byte", lang))
-    what = quoted(state.holds)
+    what = quoted(state.held_bytes)
     whole = _bytes(terminator) if isinstance(terminator, str) else b""
-    if not whole.startswith(state.holds):
+    if not whole.startswith(state.held_bytes):
         return said("held", lang, what=what)
     return said("held because", lang, what=what, terminator=quoted(whole))
 

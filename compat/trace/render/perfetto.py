@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from compat.trace.model import Call, Event, State, Turn, walk
+from compat.trace.model import Call, Event, StateChange, Turn, walk
 from compat.trace.reader import Reader
 from compat.trace.render.formatting import place, readable
 from compat.trace.render.messages import counted, happened, named, title, why
@@ -73,7 +73,7 @@ class _Track:
     def turn(self, turn: Turn) -> Iterator[Fields]:
         """The events of a turn."""
         name = f"turn {turn.number}" if turn.number else "before the first turn"
-        begin = turn.at - turn.asked
+        begin = turn.at - turn.interest_us
         yield self._open(name, "turn", begin, turn.end, _of_turn(turn))
         if turn.number:
             yield self._whole("ask", "turn", begin, turn.at, {"of": turn.channels})
@@ -87,7 +87,7 @@ class _Track:
             elif begins:
                 name = title(entry)
                 if entry.channel is not None:
-                    between = "." if entry.do.isidentifier() else ": "
+                    between = "." if entry.name.isidentifier() else ": "
                     name = f"{named(entry.channel)}{between}{name}"
                 yield self._open(name, "call", entry.at, entry.end, _of_call(entry))
             else:
@@ -121,9 +121,9 @@ class _Track:
                 if size is not None:
                     name = f"{named(event.channel)} {what}"
                     yield self._fields("C", name, what, at, {"bytes": size})
-        if isinstance(event, State) and "is" not in event.fields:
+        if isinstance(event, StateChange) and "is" not in event.fields:
             return
-        if event.what != "interest":
+        if event.kind != "interest":
             said = "; ".join(happened(event))
             if event.channel is not None:
                 said = f"{named(event.channel)} {said}"
@@ -142,7 +142,7 @@ class _Track:
 
 def _of_turn(turn: Turn) -> Fields:
     timeout = None if turn.timeout is None else f"{turn.timeout:g} s"
-    return {"by": readable(turn.by), "channels": turn.channels, "timeout": timeout}
+    return {"by": readable(turn.loop), "channels": turn.channels, "timeout": timeout}
 
 
 def _of_wait(turn: Turn) -> Fields:
@@ -156,11 +156,11 @@ def _of_wait(turn: Turn) -> Fields:
 def _of_call(call: Call) -> Fields:
     args: Fields = {}
     if call.data is not None:
-        size = call.size if call.size is not None else call.taken or call.given
+        size = call.size if call.size is not None else call.received or call.sent
         args["data"] = counted(call.data, int(size))
     elif call.size is not None:
         args["given"] = call.size
-    told = {"in": call.taken, "out": call.given, "code": place(call.code)}
+    told = {"in": call.received, "out": call.sent, "code": place(call.code)}
     told |= {"error": readable(call.error), "where": readable(call.where)}
     return args | {name: value for name, value in told.items() if value}
 

@@ -19,7 +19,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from compat.trace.model import Call, Channel, Entry, Event, State, Turn, walk
+from compat.trace.model import (
+    Call,
+    Entry,
+    Event,
+    StateChange,
+    TracedChannel,
+    Turn,
+    walk,
+)
 from compat.trace.reader import Reader
 from compat.trace.render.formatting import (
     clip,
@@ -73,7 +81,7 @@ STYLES = {
 }
 
 
-class Part(NamedTuple):
+class Fragment(NamedTuple):
     """A piece of a line, and how it looks: a key of STYLES, or ""."""
 
     text: str
@@ -115,59 +123,59 @@ class _Text:
         self._columns = columns
         self._lang = lang
 
-    def turn(self, turn: Turn) -> Iterator[list[Part]]:
+    def turn(self, turn: Turn) -> Iterator[list[Fragment]]:
         if turn.number:
             yield self._head(turn)
         elif turn.entries:
-            thread = Part(self._thread(turn), "faint")
-            yield [Part(self._said("before"), "turn"), thread]
+            thread = Fragment(self._thread(turn), "faint")
+            yield [Fragment(self._said("before"), "turn"), thread]
         yield from self._interests(turn)
-        if turn.number and not (turn.torn and turn.waited is None):
+        if turn.number and not (turn.has_gap and turn.waited is None):
             yield self._woke(turn)
         yield from self._entries(turn.entries)
 
     def _said(self, phrase: str, **values: object) -> str:
         return said(phrase, self._lang, **values)
 
-    def _head(self, turn: Turn) -> list[Part]:
+    def _head(self, turn: Turn) -> list[Fragment]:
         channels = count(turn.channels, "channel", self._lang)
-        asked = {"by": readable(turn.by), "span": duration(turn.asked)}
+        asked = {"by": readable(turn.loop), "span": duration(turn.interest_us)}
         told = self._said("asked", channels=channels, **asked)
         if turn.timeout is None:
             told += self._said("no limit")
         else:
             told += self._said("limit", seconds=turn.timeout)
         return [
-            Part(self._said("turn", number=turn.number), "turn"),
-            Part(f"  {seconds(turn.at)}  {told}{self._thread(turn)}"),
+            Fragment(self._said("turn", number=turn.number), "turn"),
+            Fragment(f"  {seconds(turn.at)}  {told}{self._thread(turn)}"),
         ]
 
     def _thread(self, turn: Turn) -> str:
         return self._said("thread", number=turn.thread) if turn.thread != 1 else ""
 
-    def _interests(self, turn: Turn) -> Iterator[list[Part]]:
+    def _interests(self, turn: Turn) -> Iterator[list[Fragment]]:
         for wants, channels in _by_interest(turn.interests).items():
             what = self._said("wants", what=wanted(*wants, self._lang))
             label = f"  {what}{self._said('colon')}"
             room = self._columns - width(label)
-            yield [Part(label), Part(self._names(channels, room), "who")]
+            yield [Fragment(label), Fragment(self._names(channels, room), "who")]
 
-    def _woke(self, turn: Turn) -> list[Part]:
+    def _woke(self, turn: Turn) -> list[Fragment]:
         if turn.waited is None:
-            return [Part(f"  {self._said('waits')}", "faint")]
+            return [Fragment(f"  {self._said('waits')}", "faint")]
         reason = why(turn.why, self._lang)
         waited = self._said("waited", span=duration(turn.waited), why=reason)
-        parts = [Part(f"  {waited}")]
+        parts = [Fragment(f"  {waited}")]
         ready = {"read": turn.read, "write": turn.write, "urgent": turn.urgent}
         for kind, channels in ready.items():
             if channels:
                 label = self._said("ready to", what=self._said(f"ready {kind}"))
                 room = self._columns - _width(parts) - width(label) - 1
-                names = Part(self._names(channels, room), "who")
-                parts += [Part(label), names, Part(self._said("ready and"))]
+                names = Fragment(self._names(channels, room), "who")
+                parts += [Fragment(label), names, Fragment(self._said("ready and"))]
         return parts[:-1] if len(parts) > 1 else parts
 
-    def _names(self, channels: list[Channel], room: int) -> str:
+    def _names(self, channels: list[TracedChannel], room: int) -> str:
         """As many of their names as go in, at least one."""
         names = named(channels[0])
         for at, channel in enumerate(channels[1:], 1):
@@ -177,7 +185,7 @@ class _Text:
             names = longer
         return names
 
-    def _entries(self, entries: list[Entry]) -> Iterator[list[Part]]:
+    def _entries(self, entries: list[Entry]) -> Iterator[list[Fragment]]:
         callers: list[Call] = []
         for entry, begins in walk(entries):
             if isinstance(entry, Event):
@@ -186,42 +194,42 @@ class _Text:
                 yield self._call(entry, callers)
                 callers.append(entry)
             else:
-                if entry.error and entry.do != "handle_error":
+                if entry.error and entry.name != "handle_error":
                     yield self._raised(entry, callers)
                 callers.pop()
 
-    def _call(self, call: Call, callers: list[Call]) -> list[Part]:
-        is_method = call.do.isidentifier()
+    def _call(self, call: Call, callers: list[Call]) -> list[Fragment]:
+        is_method = call.name.isidentifier()
         whose = _whose(call, callers, "." if is_method else self._said("colon"))
-        parts = [*self._indent(callers), *whose, Part(title(call, self._lang))]
+        parts = [*self._indent(callers), *whose, Fragment(title(call, self._lang))]
         after = self._told(call, callers)
         timing = f"{duration(call.us):>{DURATION}}"
         right = f"  {self._placed(place(call.code))} {timing}"
         room = self._columns - _width(parts) - _width(after) - width(right)
         parts += self._payload(call, "()" if is_method else "", room)
-        return [*parts, *after, Part("\t"), Part(right, "faint")]
+        return [*parts, *after, Fragment("\t"), Fragment(right, "faint")]
 
-    def _payload(self, call: Call, empty: str, room: int) -> list[Part]:
+    def _payload(self, call: Call, empty: str, room: int) -> list[Fragment]:
         """What it was given, in parentheses; what went through the socket, behind."""
         went = traffic(call, self._lang)
         if call.size is not None:
             after = f")  {went}" if went else ")"
             given = self._data(call.data, call.size, room - len("(") - width(after))
-            return [Part("("), given, Part(after)]
+            return [Fragment("("), given, Fragment(after)]
         if not went:
-            return [Part(empty)]
+            return [Fragment(empty)]
         if call.data is None:
-            return [Part(f"{empty}  {went}")]
+            return [Fragment(f"{empty}  {went}")]
         told = f"{empty}  {went}{self._said('colon')}"
-        data = quoted(call.data, call.taken or call.given, room - width(told))
-        return [Part(told), Part(data, "data")]
+        data = quoted(call.data, call.received or call.sent, room - width(told))
+        return [Fragment(told), Fragment(data, "data")]
 
-    def _data(self, data: bytes | None, size: int, room: int) -> Part:
+    def _data(self, data: bytes | None, size: int, room: int) -> Fragment:
         if data is None:
-            return Part(count(size, "byte", self._lang))
-        return Part(counted(data, size, room, self._lang), "data")
+            return Fragment(count(size, "byte", self._lang))
+        return Fragment(counted(data, size, room, self._lang), "data")
 
-    def _told(self, call: Call, callers: list[Call]) -> list[Part]:
+    def _told(self, call: Call, callers: list[Call]) -> list[Fragment]:
         """What is said behind a call: to whom it goes, or what it is called for."""
         told, to, but = "", call.fields.get("to"), call.fields.get("but")
         if isinstance(to, int):
@@ -232,41 +240,43 @@ class _Text:
                 told = self._said("to", count=to)
                 if channel is not None:
                     told += self._said("but", who=named(channel))
-        parts = [Part(told, "who")] if told else []
-        if call.do == "handle_error" and call.error:
+        parts = [Fragment(told, "who")] if told else []
+        if call.name == "handle_error" and call.error:
             error = clip(readable(call.error), 36)
-            parts.append(Part(self._said("for", error=error), "error"))
+            parts.append(Fragment(self._said("for", error=error), "error"))
         return parts
 
-    def _raised(self, call: Call, callers: list[Call]) -> list[Part]:
+    def _raised(self, call: Call, callers: list[Call]) -> list[Fragment]:
         style = "faint" if call.would_block else "error"
-        error = Part(self._said("raises", error=readable(call.error)), style)
+        error = Fragment(self._said("raises", error=readable(call.error)), style)
         at = f"  {self._placed(where(call.where))}" if call.where else ""
-        return [*self._indent(callers), error, Part("\t"), Part(at, "faint")]
+        return [*self._indent(callers), error, Fragment("\t"), Fragment(at, "faint")]
 
     def _placed(self, at: str) -> str:
         return clip(at, self._columns // 3) if self._columns >= PLACED else ""
 
-    def _event(self, event: Event, callers: list[Call]) -> Iterator[list[Part]]:
+    def _event(self, event: Event, callers: list[Call]) -> Iterator[list[Fragment]]:
         begin = [*self._indent(callers), *_whose(event, callers, " ")]
         room = self._columns - _width(begin)
         between = self._said("semicolon")
         for words in packed(happened(event, self._lang), room, between):
-            held = isinstance(event, State) and bool(event.fields.get("held"))
-            style = "error" if event.what == "lost" else "held" if held else "state"
-            yield [*begin, Part(words, style)]
+            held = isinstance(event, StateChange) and bool(event.fields.get("held"))
+            style = "error" if event.kind == "lost" else "held" if held else "state"
+            yield [*begin, Fragment(words, style)]
 
-    def _indent(self, callers: list[Call]) -> list[Part]:
+    def _indent(self, callers: list[Call]) -> list[Fragment]:
         level = len(callers)
-        indent = Part("  " * (min(level, DEEPEST) + 1))
+        indent = Fragment("  " * (min(level, DEEPEST) + 1))
         if level <= DEEPEST:
             return [indent]
-        return [indent, Part(self._said("deep", level=level), "faint")]
+        return [indent, Fragment(self._said("deep", level=level), "faint")]
 
 
-def _by_interest(interests: Iterable[Event]) -> dict[tuple[bool, bool], list[Channel]]:
+def _by_interest(
+    interests: Iterable[Event],
+) -> dict[tuple[bool, bool], list[TracedChannel]]:
     """Who wants the same, in the order of the first."""
-    found: dict[tuple[bool, bool], list[Channel]] = {}
+    found: dict[tuple[bool, bool], list[TracedChannel]] = {}
     for event in interests:
         if event.channel is not None:
             wants = bool(event.fields.get("r")), bool(event.fields.get("w"))
@@ -274,19 +284,19 @@ def _by_interest(interests: Iterable[Event]) -> dict[tuple[bool, bool], list[Cha
     return found
 
 
-def _whose(entry: Entry, callers: list[Call], between: str) -> list[Part]:
+def _whose(entry: Entry, callers: list[Call], between: str) -> list[Fragment]:
     """The channel's name, unless the call around it is the same channel's."""
     channel = entry.channel
     if channel is None or (callers and callers[-1].channel is channel):
         return []
-    return [Part(named(channel), "who"), Part(between)]
+    return [Fragment(named(channel), "who"), Fragment(between)]
 
 
-def _width(parts: Iterable[Part]) -> int:
+def _width(parts: Iterable[Fragment]) -> int:
     return sum(width(part.text) for part in parts)
 
 
-def _painted(parts: list[Part], columns: int, color: bool) -> Iterator[str]:
+def _painted(parts: list[Fragment], columns: int, color: bool) -> Iterator[str]:
     r"""The parts in so many columns; behind a part ``"\t"``, to the right."""
     tab = next((at for at, part in enumerate(parts) if part.text == "\t"), len(parts))
     right = parts[tab + 1 :]

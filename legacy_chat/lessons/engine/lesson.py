@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from compat.trace.model import Call, Channel, Event, Turn
+from compat.trace.model import Call, Event, TracedChannel, Turn
 from compat.trace.render.messages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Seen:
             call
             for turn in self.turns
             for call in turn.calls()
-            if call.do == do and (not of or self.is_of(call.channel, of))
+            if call.name == do and (not of or self.is_of(call.channel, of))
         ]
 
     def interests(self, of: str) -> list[Event]:
@@ -85,14 +85,16 @@ class Seen:
         events = [event for turn in self.turns for event in turn.interests]
         return [event for event in events if self.is_of(event.channel, of)]
 
-    def is_of(self, channel: Channel | None, of: str) -> bool:
+    def is_of(self, channel: TracedChannel | None, of: str) -> bool:
         """Is it the channel of that peer, or of that class?"""
         if channel is None:
             return False
         port = self.ports.get(of)
-        return channel.kind == of or (port is not None and self.peer_of(channel) == of)
+        return channel.class_name == of or (
+            port is not None and self.peer_of(channel) == of
+        )
 
-    def peer_of(self, channel: Channel) -> str:
+    def peer_of(self, channel: TracedChannel) -> str:
         """Who is at the other end, "" if that is nobody with a name."""
         port = channel.peer.rpartition(":")[2]
         for name, own in self.ports.items():
@@ -102,11 +104,11 @@ class Seen:
 
     def readers(self, turn: Turn) -> list[str]:
         """Who was ready to be read: peers, and the classes of other channels."""
-        return [self.peer_of(channel) or channel.kind for channel in turn.read]
+        return [self.peer_of(channel) or channel.class_name for channel in turn.read]
 
     def writers(self, turn: Turn) -> list[str]:
         """Who was ready to be written to, likewise."""
-        return [self.peer_of(channel) or channel.kind for channel in turn.write]
+        return [self.peer_of(channel) or channel.class_name for channel in turn.write]
 
 
 class Claim(NamedTuple):

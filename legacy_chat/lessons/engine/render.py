@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from compat.trace.model import Call, Channel, Entry, Event, Turn
+from compat.trace.model import Call, Entry, Event, TracedChannel, Turn
 from compat.trace.render.formatting import clip
 from compat.trace.render.messages import title
 from legacy_chat.baseline.report.text import readable, width
@@ -250,7 +250,7 @@ class Show:
         """One paragraph, in lines."""
         return filled(text, self.columns)
 
-    def named(self, channels: Iterable[Channel], seen: Seen) -> list[str]:
+    def named(self, channels: Iterable[TracedChannel], seen: Seen) -> list[str]:
         """Who has which of these channels, in lines; none, if nobody has."""
         who = [
             self.word("named", who=self._name(peer), channel=channel.name)
@@ -388,29 +388,31 @@ class Show:
             elif at == hidden[0]:
                 yield Row("    " + self.word("more calls", count=len(hidden)))
 
-    def _entry(self, entry: Entry, inside: Channel | None, seen: Seen) -> Iterator[Row]:
+    def _entry(
+        self, entry: Entry, inside: TracedChannel | None, seen: Seen
+    ) -> Iterator[Row]:
         """A call and what happened in it; *inside* is whose call it is in."""
         indent = "  " * (entry.depth + 1)
         if isinstance(entry, Call):
             other = entry.channel is not None and entry.channel is not inside
-            yield Row(indent + self._call(entry, other, seen), entry.do)
-            for inner in entry.inside:
+            yield Row(indent + self._call(entry, other, seen), entry.name)
+            for inner in entry.children:
                 yield from self._entry(inner, entry.channel or inside, seen)
-        elif entry.what == "state":
+        elif entry.kind == "state":
             for said in self._state(entry, seen):
                 yield Row(indent + said)
 
     def _call(self, call: Call, other: bool, seen: Seen) -> str:
-        does = self.word(call.do) if call.do in WORDS else title(call)
+        does = self.word(call.name) if call.name in WORDS else title(call)
         if other and call.channel is not None:
             does = self.word("of", who=self._who(call.channel, seen), does=does)
         parts = [does]
         if call.data:
-            size = call.taken or call.given if call.size is None else call.size
+            size = call.received or call.sent if call.size is None else call.size
             parts.append(self._data(call.data, size, seen))
         if call.error:
             # What handle_error is called for, and does not raise.
-            how = "handles" if call.do == "handle_error" else "raised"
+            how = "handles" if call.name == "handle_error" else "raised"
             parts.append(self.word(how, error=call.error.partition(":")[0]))
         return " ".join(parts)
 
@@ -446,9 +448,9 @@ class Show:
     def _count(self, size: int) -> str:
         return self.word("byte" if size == 1 else "bytes", count=size)
 
-    def _who(self, channel: Channel, seen: Seen) -> str:
+    def _who(self, channel: TracedChannel, seen: Seen) -> str:
         peer = seen.peer_of(channel)
-        return self._name(peer) if peer else channel.kind
+        return self._name(peer) if peer else channel.class_name
 
     def _names(self, names: list[str]) -> str:
         if len(names) > MANY_NAMES:
@@ -471,12 +473,12 @@ def _figureless(rows: Iterable[Row]) -> str:
     return re.sub(r"[0-9,]+", "0", "\n".join(row.text for row in rows))
 
 
-def _made_between(turn: Turn) -> list[Channel]:
+def _made_between(turn: Turn) -> list[TracedChannel]:
     """What no callback has made: the scenario has, for what comes next."""
     return [
         entry.channel
         for entry in turn.entries
-        if not isinstance(entry, Call) and entry.what == "open" and entry.channel
+        if not isinstance(entry, Call) and entry.kind == "open" and entry.channel
     ]
 
 

@@ -37,11 +37,11 @@ class Recording:
     def read(self) -> None:
         """Read the trace, and check the promises of every trace."""
         self.turns = list(read_trace(self.path, self.reader))
-        assert self.reader.whole
+        assert self.reader.is_intact
         lines = self.path.read_bytes().splitlines()
         self.lines = [json.loads(line) for line in lines[1:]]
         for call in self.calls():
-            for inner in call.inside:
+            for inner in call.children:
                 end = inner.end if isinstance(inner, Call) else inner.at
                 assert inner.depth == call.depth + 1 or not isinstance(inner, Call)
                 # Each duration is rounded down separately.
@@ -54,7 +54,7 @@ class Recording:
             call
             for turn in self.turns
             for call in turn.calls()
-            if do in ("", call.do)
+            if do in ("", call.name)
             and (channel is None or (call.channel and call.channel.number == channel))
         ]
 
@@ -66,7 +66,7 @@ class Recording:
             for entry, begins in walk([*turn.interests, *turn.entries])
             if begins
             and isinstance(entry, Event)
-            and entry.what == what
+            and entry.kind == what
             and (channel is None or (entry.channel and entry.channel.number == channel))
         ]
 
@@ -75,7 +75,7 @@ class Recording:
         (number,) = {
             event.channel.number
             for event in self.events("open")
-            if event.channel is not None and event.channel.kind == kind
+            if event.channel is not None and event.channel.class_name == kind
         }
         return number
 

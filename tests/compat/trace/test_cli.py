@@ -255,7 +255,7 @@ def test_file_is_followed_in_any_segmentation(tmp_path: Path) -> None:
     turns = list(read_lines(followed(str(path), reader, growing(path, pieces)), reader))
     again = Reader()
     assert turns == list(read_lines(whole.splitlines(True), again))
-    assert reader.ended == again.ended == "closed"
+    assert reader.end_reason == again.end_reason == "closed"
 
 
 def test_a_file_is_followed_as_far_as_it_is_a_trace(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 import compat
-from compat.trace.diff import Difference, first_difference
+from compat.trace.diff import TraceDifference, first_difference
 from compat.trace.model import Turn
 from compat.trace.reader import TraceError, read_lines, read_trace
 from legacy_chat import ChatSession
@@ -23,11 +23,11 @@ from tests.legacy_chat.rooms import original_room, our_room
 from tests.support import ORIGINALS, OURS, Peer
 
 
-def diff(a: Trace, b: Trace, **options: Any) -> Difference | None:
+def diff(a: Trace, b: Trace, **options: Any) -> TraceDifference | None:
     return first_difference(a.read()[0], b.read()[0], **options)
 
 
-def found(a: Trace, b: Trace, **options: Any) -> Difference:
+def found(a: Trace, b: Trace, **options: Any) -> TraceDifference:
     difference = diff(a, b, **options)
     assert difference is not None
     return difference
@@ -75,7 +75,7 @@ def test_order_between_channels_counts_only_if_strict() -> None:
     a, b = trace(*HELLO), trace(*reversed(HELLO))
     assert diff(a, b) is None
     strictly = found(a, b, strict=True)
-    assert (strictly.what, strictly.key, strictly.number) == (
+    assert (strictly.kind, strictly.key, strictly.number) == (
         "channel",
         ("Session", 1),
         1,
@@ -93,7 +93,7 @@ def test_order_between_channels_counts_only_if_strict() -> None:
 def test_a_call_that_differs_is_found(other: tuple[str, bytes], what: str) -> None:
     same = (COLLECT, b"1"), (PUSH, b"1"), (COLLECT, b"2")
     difference = found(trace(*same, *HELLO), trace(*same, other, HELLO[1]))
-    assert (difference.what, difference.key, difference.number) == (
+    assert (difference.kind, difference.key, difference.number) == (
         what,
         ("Session", 1),
         3,
@@ -111,15 +111,15 @@ def test_first_difference_is_the_earliest_in_time() -> None:
 
 def test_a_call_that_one_of_them_does_not_have_is_found() -> None:
     a, b = trace(*HELLO), trace(HELLO[0])
-    assert (found(a, b).what, found(a, b).key) == ("missing", ("Session", 2))
-    assert (found(b, a).what, found(b, a).key) == ("more", ("Session", 2))
+    assert (found(a, b).kind, found(a, b).key) == ("missing", ("Session", 2))
+    assert (found(b, a).kind, found(b, a).key) == ("more", ("Session", 2))
 
 
 def test_call_of_only_one_trace_may_be_the_first_difference() -> None:
     a = trace((COLLECT, b"1"), (COLLECT, b"2"))
     b = trace((COLLECT, b"1"), (PUSH, b"1"), (COLLECT, b"3"))
-    assert found(a, b).what == "more"
-    assert found(b, a).what == "missing"
+    assert found(a, b).kind == "more"
+    assert found(b, a).kind == "missing"
 
 
 @pytest.mark.parametrize("end", ["", "full"])
@@ -144,13 +144,13 @@ def test_corresponding_ports_are_equal() -> None:
 def test_ports_that_do_not_correspond_are_a_difference() -> None:
     a = trace((PUSH, told(40_000)), (PUSH, told(40_000)))
     b = trace((PUSH, told(5_000)), (PUSH, told(5_001)), port=5_000)
-    assert (found(a, b).what, found(a, b).number) == ("bytes", 2)
+    assert (found(a, b).kind, found(a, b).number) == ("bytes", 2)
 
 
 def test_number_that_is_no_port_is_compared_literally() -> None:
     a = trace((PUSH, b"costs 40000"))
     b = trace((PUSH, b"costs 7777"), port=5_000)
-    assert found(a, b).what == "bytes"
+    assert found(a, b).kind == "bytes"
 
 
 def test_ports_are_found_where_the_payload_is_cut_in_them() -> None:
@@ -162,7 +162,7 @@ def test_ports_are_found_where_the_payload_is_cut_in_them() -> None:
 def test_without_payloads_the_sizes_are_compared() -> None:
     a = trace((PUSH, b"hello"), payload=None)
     assert diff(a, trace((PUSH, b"jello"), payload=None)) is None
-    assert found(a, trace((PUSH, b"hell"), payload=None)).what == "bytes"
+    assert found(a, trace((PUSH, b"hell"), payload=None)).kind == "bytes"
 
 
 def test_exceptions_are_compared_without_memory_addresses() -> None:
@@ -176,8 +176,8 @@ def test_exceptions_are_compared_without_memory_addresses() -> None:
 
     one = failing("TypeError: <Session at 0x7f0011223344> is odd")
     assert diff(one, failing("TypeError: <Session at 0x7f99aabbccdd> is odd")) is None
-    assert found(one, failing("TypeError: it is odd")).what == "error"
-    assert found(one, failing("")).what == "error"
+    assert found(one, failing("TypeError: it is odd")).kind == "error"
+    assert found(one, failing("")).kind == "error"
 
 
 def test_second_handle_close_of_poll_is_no_difference() -> None:
@@ -193,8 +193,8 @@ def test_second_handle_close_of_poll_is_no_difference() -> None:
         return made
 
     assert diff(closing(1, 1), closing(1, 2)) is None
-    assert found(closing(1, 1), closing(1, 2), strict=True).what == "more"
-    assert found(closing(1, 1), closing(2, 1)).what == "more"
+    assert found(closing(1, 1), closing(1, 2), strict=True).kind == "more"
+    assert found(closing(1, 1), closing(2, 1)).kind == "more"
 
 
 def test_only_overridden_handle_read_calls_are_compared() -> None:
@@ -210,7 +210,7 @@ def test_only_overridden_handle_read_calls_are_compared() -> None:
         return made
 
     assert diff(reading(1, own=True), reading(2, own=True)) is None
-    assert found(reading(1, own=False), reading(2, own=False)).what == "more"
+    assert found(reading(1, own=False), reading(2, own=False)).kind == "more"
 
 
 def rooms(change: Callable[[Room, int], None]) -> list[Trace]:
@@ -231,7 +231,7 @@ def rooms(change: Callable[[Room, int], None]) -> list[Trace]:
 def test_size_of_an_audience_is_a_difference_of_its_caller() -> None:
     a, b = rooms(lambda room, who: (room.enter(), room.says(who, b"bye"))[0])
     difference = found(a, b)
-    assert (difference.what, difference.key) == ("more", ("ChatServer", 1))
+    assert (difference.kind, difference.key) == ("more", ("ChatServer", 1))
 
 
 def test_the_lines_say_what_differs_and_what_came_before() -> None:
@@ -299,10 +299,10 @@ def test_a_program_that_was_changed_differs_where_it_was(tmp_path: Path) -> None
     other = recorded(tmp_path / "other", our_room("selectors", session_class=Loud))
     difference = first_difference(one, other)
     assert difference is not None
-    assert (difference.what, difference.key) == ("bytes", ("ChatSession", 1))
+    assert (difference.kind, difference.key) == ("bytes", ("ChatSession", 1))
     assert difference.a is not None
     assert difference.b is not None
-    assert (difference.a.do, difference.b.data) == ("push", b"o worms")
+    assert (difference.a.name, difference.b.data) == ("push", b"o worms")
 
 
 @given(files(), files())

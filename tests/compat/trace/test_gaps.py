@@ -57,8 +57,8 @@ def test_gap_is_counted_and_stands_where_it_was() -> None:
     trace = hello()
     begin = index_of(trace, '"n":3,')
     turns, reader = read(lost(trace.lines, (begin + 1, begin + 4)))
-    assert (reader.lost, reader.gaps, reader.whole) == (3, 1, True)
-    assert [turn.number for turn in turns if turn.torn] == [3]
+    assert (reader.lost_lines, reader.gaps, reader.is_intact) == (3, 1, True)
+    assert [turn.number for turn in turns if turn.has_gap] == [3]
     told = "\n".join(lines(turns[3], reader))
     assert "3 lines of the trace are missing here" in told
     assert "waits still" not in told
@@ -72,9 +72,9 @@ def test_call_gets_nothing_that_began_before_it() -> None:
     begin = index_of(trace, "handle_read")
     trace.calls("close", anna)
     (turn,), _ = read(lost(trace.lines, (begin, begin + 1)))
-    assert [call.do for call in turn.calls()] == ["push", "close"]
-    close = next(call for call in turn.calls() if call.do == "close")
-    assert not close.inside
+    assert [call.name for call in turn.calls()] == ["push", "close"]
+    close = next(call for call in turn.calls() if call.name == "close")
+    assert not close.children
 
 
 def test_gap_inside_of_a_call_stays_inside() -> None:
@@ -86,7 +86,7 @@ def test_gap_inside_of_a_call_stays_inside() -> None:
     begin = index_of(trace, '"b"')
     (turn,), _ = read(lost(trace.lines, (begin, begin + 1)))
     (call,) = (each for each in turn.entries if isinstance(each, Call))
-    inside = [each for each, begins in walk(call.inside) if begins]
+    inside = [each for each, begins in walk(call.children) if begins]
     assert [getattr(each, "data", None) for each in inside] == [b"a", None, b"c"]
 
 
@@ -181,8 +181,8 @@ MANY = large(400, clients=8).lines
 def test_every_view_shows_a_trace_with_gaps(view: str, where: list[Gap]) -> None:
     places = placed(len(MANY), where)
     turns, reader = read(lost(MANY, *places))
-    assert reader.whole
-    assert reader.lost == sum(end - begin for begin, end in places)
+    assert reader.is_intact
+    assert reader.lost_lines == sum(end - begin for begin, end in places)
     SHOWN[view](turns, reader)
 
 

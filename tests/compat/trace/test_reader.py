@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from compat.trace.model import Call, State, walk
+from compat.trace.model import Call, StateChange, walk
 from compat.trace.reader import Reader, read_lines
 from tests.compat.trace.making import Trace
 
@@ -34,8 +34,8 @@ def test_a_line_of_another_kind_is_the_end_of_what_can_be_read(line: bytes) -> N
     lines += trace.bytes().splitlines(True)[-1:]
     reader = Reader()
     (turn,) = read_lines(lines, reader)
-    assert [call.do for call in turn.calls()] == ["push"]
-    assert not reader.whole
+    assert [call.name for call in turn.calls()] == ["push"]
+    assert not reader.is_intact
 
 
 def test_calls_may_be_nested_as_deep_as_a_program_can_go() -> None:
@@ -44,7 +44,7 @@ def test_calls_may_be_nested_as_deep_as_a_program_can_go() -> None:
     for d in range(deep, -1, -1):
         trace.lines.append(json.dumps({"e": "call", "t": d, "d": d, "do": str(d)}))
     (turn,), _ = trace.read()
-    assert [call.do for call in turn.calls()] == [str(d) for d in range(deep + 1)]
+    assert [call.name for call in turn.calls()] == [str(d) for d in range(deep + 1)]
 
 
 def test_a_walk_comes_back_to_a_call_after_what_is_in_it() -> None:
@@ -54,7 +54,7 @@ def test_a_walk_comes_back_to_a_call_after_what_is_in_it() -> None:
     trace.calls("close")
     (turn,), _ = trace.read()
     steps = [
-        (call.do, begins)
+        (call.name, begins)
         for call, begins in walk(turn.entries)
         if isinstance(call, Call)
     ]
@@ -68,12 +68,12 @@ def test_a_walk_comes_back_to_a_call_after_what_is_in_it() -> None:
     ]
 
 
-def states(trace: Trace) -> list[State]:
+def states(trace: Trace) -> list[StateChange]:
     return [
         entry
         for turn in trace.read()[0]
         for entry, _ in walk(turn.entries)
-        if isinstance(entry, State)
+        if isinstance(entry, StateChange)
     ]
 
 
@@ -92,7 +92,7 @@ def test_held_back_bytes_are_the_end_of_the_read_data() -> None:
     for data in (b"a\r", b"\n", b"b"):
         trace.calls("handle_read", anna, data=data, **{"in": len(data)})
         trace.state(anna, held=2)
-    assert [each.holds for each in states(trace)] == [b"a\r", b"\r\n", b"\nb"]
+    assert [each.held_bytes for each in states(trace)] == [b"a\r", b"\r\n", b"\nb"]
 
 
 def test_held_back_bytes_of_a_truncated_read_are_unknown() -> None:
@@ -101,4 +101,4 @@ def test_held_back_bytes_of_a_truncated_read_are_unknown() -> None:
     for data in (b"ho", b"hello"):
         trace.calls("handle_read", anna, data=data, **{"in": len(data)})
         trace.state(anna, held=1)
-    assert [each.holds for each in states(trace)] == [b"o", None]
+    assert [each.held_bytes for each in states(trace)] == [b"o", None]

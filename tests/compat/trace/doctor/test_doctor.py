@@ -15,7 +15,7 @@ from hypothesis import given
 from compat.trace import doctor
 from compat.trace.diff import first_difference
 from compat.trace.doctor.findings import Finding, Severity
-from compat.trace.doctor.thresholds import Limits
+from compat.trace.doctor.thresholds import Thresholds
 from compat.trace.reader import Reader, TraceError, read_lines
 from tests.compat.trace.anything import files
 from tests.compat.trace.making import Room, Trace, large
@@ -24,7 +24,7 @@ TOO_MANY = "OSError: [Errno 24] Too many open files"
 
 
 def examine(trace: Trace, **limits: Any) -> list[Finding]:
-    return doctor.examine(*trace.read(), Limits(**limits))
+    return doctor.examine(*trace.read(), Thresholds(**limits))
 
 
 def only(trace: Trace, **limits: Any) -> Finding:
@@ -86,7 +86,7 @@ def test_slow_callback_is_the_innermost_with_known_code() -> None:
             trace.calls("push", channel, us=us)
     finding = only(trace)
     assert finding.rule == "slow-callback"
-    assert finding.what.startswith(
+    assert finding.summary.startswith(
         "Session.collect_incoming_data blocks everybody: 3 times for 100 ms or more, "
         "400 ms at worst"
     )
@@ -98,7 +98,7 @@ def test_slow_callback_is_the_innermost_with_known_code() -> None:
 def test_one_noticeable_block_is_a_finding(us: int) -> None:
     finding = only(blocked(us))
     assert finding.rule == "slow-callback"
-    assert finding.what.startswith("Session.handle_read blocks everybody: once for")
+    assert finding.summary.startswith("Session.handle_read blocks everybody: once for")
 
 
 def test_delay_of_a_busy_machine_is_no_slow_callback() -> None:
@@ -131,9 +131,9 @@ def test_a_delay_comes_after_a_leak_and_before_a_hidden_error() -> None:
 
 def test_threshold_of_a_slow_callback_can_be_set() -> None:
     trace = blocked(50_000)
-    assert doctor.examine(*trace.read(), Limits().with_slow(0.06)) == []
-    (finding,) = doctor.examine(*trace.read(), Limits().with_slow(0.05))
-    assert "once for 50.0 ms, 99% of the time" in finding.what
+    assert doctor.examine(*trace.read(), Thresholds().with_slow(0.06)) == []
+    (finding,) = doctor.examine(*trace.read(), Thresholds().with_slow(0.05))
+    assert "once for 50.0 ms, 99% of the time" in finding.summary
 
 
 def blocked(*each: int) -> Trace:
@@ -178,7 +178,7 @@ def test_writable_that_is_always_true_is_a_busy_writer() -> None:
     finding = only(trace)
     assert finding.rule == "busy-writer"
     assert (finding.count, finding.turn) == (5_000, 1)
-    assert finding.what == (
+    assert finding.summary == (
         "Session.writable() is true with nothing to send: 5,000 turns for nothing, "
         "55.0 ms, 100% of the time"
     )
@@ -316,7 +316,7 @@ def test_handle_close_that_does_not_close_is_an_ignored_end() -> None:
             trace.calls("handle_close", channel)
     finding = only(trace)
     assert finding.rule == "ignored-end"
-    assert finding.what.startswith("Session.handle_close does not close: 60 turns")
+    assert finding.summary.startswith("Session.handle_close does not close: 60 turns")
 
 
 def test_ready_channel_that_does_not_read_is_an_idle_reader() -> None:
@@ -374,7 +374,7 @@ def test_a_closed_channel_that_is_pushed_to_is_a_ghost() -> None:
     trace = list(ghosts(turns=100))[-1]
     finding = only(trace)
     assert finding.rule == "ghosts"
-    assert finding.what == (
+    assert finding.summary == (
         "Session: 1 closed channel still spoken to, 100 times, 500 bytes queued for "
         "nobody"
     )
@@ -404,7 +404,7 @@ def test_a_backlog_that_only_grows_is_found() -> None:
     growing(trace, [0, 5000, 0, *range(10_000, 1_000_000, 10_000)])
     finding = only(trace)
     assert finding.rule == "growing-backlog"
-    assert finding.what.endswith("1 peer only grows, to 990.0 kB at worst")
+    assert finding.summary.endswith("1 peer only grows, to 990.0 kB at worst")
     assert (finding.turn, finding.severity) == (4, Severity.LEAKS)
     assert finding.more == [
         "it grew in 99 turns from that one on; 990.0 kB came, 0 bytes were taken"
@@ -460,7 +460,7 @@ def test_peer_closed_at_the_limit_is_a_slow_reader() -> None:
     trace.end()
     finding = only(trace)
     assert (finding.rule, finding.severity) == ("slow-reader", Severity.LOST)
-    assert finding.what == (
+    assert finding.summary == (
         "Session: 1 peer read too slowly and came to the limit of what may be queued: "
         "1 closed, 100.0 kB or more lost"
     )
@@ -481,7 +481,7 @@ def test_limit_that_closes_no_channel_lost_nothing() -> None:
     channel = growing(trace, [100_000])
     trace.calls("handle_backlog", channel)
     trace.turn()
-    assert only(trace).what.endswith("came to the limit of what may be queued")
+    assert only(trace).summary.endswith("came to the limit of what may be queued")
 
 
 def test_closed_slow_reader_is_healthy_below_many_megabytes() -> None:
@@ -512,7 +512,7 @@ def test_error_that_is_swallowed_repeatedly_is_one_finding() -> None:
             trace.calls("handle_error", channel, **error)
     finding = only(trace)
     assert (finding.rule, finding.count) == ("hidden-error", 1_000)
-    assert finding.what == "ValueError: no: 1,000 times, swallowed by handle_error"
+    assert finding.summary == "ValueError: no: 1,000 times, swallowed by handle_error"
     assert (finding.turn, finding.where) == (1, "a.py:3")
     assert finding.more == ["the channel stayed open 1,000 times"]
 
@@ -521,7 +521,7 @@ def test_a_timers_error_is_hidden_in_the_log() -> None:
     trace = Trace()
     trace.turn(why="timer")
     trace.calls("timer", error="KeyError: 3", where="a.py:3")
-    assert only(trace).what == "KeyError: 3: once, swallowed by the log"
+    assert only(trace).summary == "KeyError: 3: once, swallowed by the log"
 
 
 def test_interest_that_costs_more_than_the_work_is_found() -> None:
@@ -666,7 +666,7 @@ def test_calls_that_are_deep_in_each_other_are_walked_through() -> None:
 @given(files())
 def test_any_trace_can_be_examined(file: bytes) -> None:
     reader = Reader()
-    lowest = Limits(**{field.name: 0 for field in fields(Limits)})
+    lowest = Thresholds(**{field.name: 0 for field in fields(Thresholds)})
     with contextlib.suppress(TraceError):
         turns = read_lines(file.splitlines(keepends=True), reader)
         for line in doctor.report(doctor.examine(turns, reader, lowest)):

@@ -8,13 +8,13 @@ import pytest
 
 from compat.trace import doctor
 from compat.trace.doctor.findings import Finding
-from compat.trace.doctor.thresholds import Limits
+from compat.trace.doctor.thresholds import Thresholds
 from compat.trace.reader import Reader, read_trace
 from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.engine.runner import play
 
 # Nothing here depends on the clock.
-LIMITS = Limits(idle_wait_us=1 << 40, slow_us=1 << 40, asked_part=2.0)
+DEFAULTS = Thresholds(idle_wait_us=1 << 40, slow_us=1 << 40, asked_part=2.0)
 
 # The rules, and whose class is to be looked at.
 FOUND: dict[int, list[tuple[str, str]]] = {
@@ -32,7 +32,7 @@ FOUND: dict[int, list[tuple[str, str]]] = {
 def examined(number: int, loop: str, trace: Path) -> list[Finding]:
     play(LESSONS[number - 1], loop, trace)
     reader = Reader()
-    return doctor.examine(read_trace(trace, reader), reader, LIMITS)
+    return doctor.examine(read_trace(trace, reader), reader, DEFAULTS)
 
 
 @pytest.mark.parametrize("number", range(1, len(LESSONS) + 1))
@@ -51,5 +51,5 @@ def test_the_slow_readers_of_a_lesson_are_both_seen_to_close(
 ) -> None:
     (slow,) = examined(5, loop, tmp_path / "trace")
     assert slow.count == 2
-    assert "2 peers read too slowly" in slow.what
-    assert ": 2 closed, " in slow.what
+    assert "2 peers read too slowly" in slow.summary
+    assert ": 2 closed, " in slow.summary

@@ -18,13 +18,13 @@ import pytest
 import compat
 from compat.trace import doctor
 from compat.trace.doctor.findings import Finding
-from compat.trace.doctor.thresholds import Limits
+from compat.trace.doctor.thresholds import Thresholds
 from compat.trace.reader import Reader, read_trace
 from tests.legacy_chat.rooms import original_room, our_room
 from tests.support import ORIGINALS, Peer, turn_once, turn_until
 
 # As many turns as a test turns; any wait is short enough, for nobody waits here.
-LIMITS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "idle_turns": 15,
     "idle_wait_us": 1 << 40,
     "slow_us": 1 << 40,
@@ -42,7 +42,7 @@ class Patient:
     def findings(self, **limits: Any) -> list[Finding]:
         reader = Reader()
         turns = read_trace(self.path, reader)
-        return doctor.examine(turns, reader, Limits(**{**LIMITS, **limits}))
+        return doctor.examine(turns, reader, Thresholds(**{**DEFAULTS, **limits}))
 
     def only(self, rule: str, **limits: Any) -> Finding:
         findings = self.findings(**limits)
@@ -163,7 +163,7 @@ def test_handle_close_that_does_not_close_is_found(
     with traced(patient, Endless) as (_, peer):
         peer.close()
         turn(any_loop)
-    assert patient.only("ignored-end").what.startswith(
+    assert patient.only("ignored-end").summary.startswith(
         "Endless.handle_close does not close"
     )
 
@@ -185,7 +185,7 @@ def test_an_exception_that_is_swallowed_is_found(
         turn(any_loop)
     finding = patient.only("hidden-error")
     assert finding.count == TURNS
-    assert finding.what.startswith("ValueError: cannot read b'x': 20 times")
+    assert finding.summary.startswith("ValueError: cannot read b'x': 20 times")
     assert Path(finding.where.rpartition(":")[0]).name == Path(__file__).name
     assert finding.more == ["the channel stayed open 20 times"]
 
@@ -197,7 +197,7 @@ def test_handle_error_that_raises_is_worst(any_loop: str, patient: Patient) -> N
             turn(any_loop)
     left, _ = patient.findings()
     assert left.rule == "left-the-loop"
-    assert left.what.startswith("NameError: there is no log left the loop")
+    assert left.summary.startswith("NameError: there is no log left the loop")
 
 
 def test_callback_that_computes_is_slow(any_loop: str, patient: Patient) -> None:
@@ -205,7 +205,7 @@ def test_callback_that_computes_is_slow(any_loop: str, patient: Patient) -> None
         peer.send(b"x" * TURNS)
         turn(any_loop)
     finding = patient.only("slow-callback", slow_us=1)
-    assert finding.what.startswith("Slow.handle_read blocks everybody: 20 times for")
+    assert finding.summary.startswith("Slow.handle_read blocks everybody: 20 times for")
     assert Path(finding.where.rpartition(":")[0]).name == Path(__file__).name
 
 
@@ -247,7 +247,7 @@ def test_the_tutorials_ghosts_are_found(any_loop: str, patient: Patient) -> None
             room.until(lambda said=said: b"<%d>" % said in speaker.got)
     finding = patient.only("ghosts")
     assert finding.count == 30
-    assert finding.what.startswith(
+    assert finding.summary.startswith(
         "ChatSession: 3 closed channels still spoken to, 30 times"
     )
     assert "server.py:" in finding.where
@@ -271,7 +271,7 @@ def test_a_room_without_descriptors_spins(
 def test_a_busy_room_is_healthy(any_loop: str, patient: Patient) -> None:
     # asyncore's own loop, called for one turn at a time, seems to ask for as long as
     # the test does other things between its turns.
-    asked = {} if any_loop in ORIGINALS else {"asked_part": Limits().asked_part}
+    asked = {} if any_loop in ORIGINALS else {"asked_part": Thresholds().asked_part}
     with compat.tracing(patient.path), our_room(any_loop) as room:
         peers = room.join_many(12)
         for said in range(15):

@@ -87,14 +87,14 @@ def agree(trace: Recording, conversation: Conversation, got: list[bytes]) -> Non
     for who, number in enumerate(numbers):
         said = b"".join(data for speaker, data in conversation if speaker == who)
         calls = trace.calls(channel=number)
-        reads = [call for call in calls if call.taken]
-        assert sum(call.taken for call in reads) == len(said)
+        reads = [call for call in calls if call.received]
+        assert sum(call.received for call in reads) == len(said)
         assert b"".join(call.data or b"" for call in reads) == said
-        assert sum(call.given for call in calls) == len(got[who])
+        assert sum(call.sent for call in calls) == len(got[who])
         collected = [
-            call.data or b"" for call in calls if call.do == "collect_incoming_data"
+            call.data or b"" for call in calls if call.name == "collect_incoming_data"
         ]
-        ends = sum(call.do == "found_terminator" for call in calls)
+        ends = sum(call.name == "found_terminator" for call in calls)
         last = trace.changes(number, "held")[-1:] or [0]
         assert len(b"".join(collected)) + 3 * ends + last[0] == len(said)
         assert trace.reader.channels[number].status == "closed"

@@ -100,7 +100,7 @@ def test_trace_may_become_full_during_a_call(any_loop: str, tmp_path: Path) -> N
         line = Makes()
         line.hears(any_loop, b"x")
         line.close()
-    assert trace.reader.ended == "full"
+    assert trace.reader.end_reason == "full"
 
 
 def test_a_trace_that_another_thread_ends(loop: str, tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_select_of_a_program_is_traced_and_restored(
         assert not hasattr(asyncore.select, "poll")
         line.close()
     assert asked
-    assert [turn.by for turn in trace.turns if turn.number] == ["select"] * len(asked)
+    assert [turn.loop for turn in trace.turns if turn.number] == ["select"] * len(asked)
     assert asyncore.select is Own
 
 
@@ -290,7 +290,7 @@ def test_loop_of_a_program_is_traced_by_its_calls(tmp_path: Path) -> None:
         asyncore.read(line)
         line.close()
     assert line.heard == [b"x"]
-    called = [call.do for call in trace.calls()]
+    called = [call.name for call in trace.calls()]
     assert called == ["handle_read", "collect_incoming_data", "close"]
 
 
@@ -305,7 +305,7 @@ def test_installed_loop_is_traced_under_its_own_name(name: str, tmp_path: Path) 
         while len(line.heard) < 2:
             asyncore.loop(0.05, count=1)
         line.close()
-    assert {turn.by for turn in trace.turns if turn.number} == {name}
+    assert {turn.loop for turn in trace.turns if turn.number} == {name}
     assert [call.data for call in trace.calls("handle_read")] == [b"x", b"y"]
     assert all(turn.channels == 1 for turn in trace.turns if turn.number)
 
@@ -387,7 +387,7 @@ def test_calls_made_while_a_line_is_written_are_recorded(tmp_path: Path) -> None
         sent = len(line.peer.take_what_is_there())
         line.close()
     assert sent
-    assert sum(call.given for call in trace.calls("push")) == sent
+    assert sum(call.sent for call in trace.calls("push")) == sent
     assert trace.calls()[-1].depth == 0
 
 

@@ -31,9 +31,9 @@ def test_read_and_held_back_bytes_are_recorded(any_loop: str, tmp_path: Path) ->
     assert line.heard == [b"hell"]
     number = trace.number("Line")
     (read,) = trace.calls("handle_read", number)
-    assert (read.taken, read.data, read.size) == (5, b"hello", None)
-    (collect,) = (each for each in read.inside if isinstance(each, Call))
-    assert (collect.do, collect.size, collect.data) == (
+    assert (read.received, read.data, read.size) == (5, b"hello", None)
+    (collect,) = (each for each in read.children if isinstance(each, Call))
+    assert (collect.name, collect.size, collect.data) == (
         "collect_incoming_data",
         4,
         b"hell",
@@ -51,7 +51,7 @@ def test_a_callback_names_its_code(any_loop: str, tmp_path: Path) -> None:
     (collect,) = trace.calls("collect_incoming_data")
     code = collect.code
     assert code is not None
-    assert (code.do, code.kind) == ("collect_incoming_data", "Line")
+    assert (code.name, code.class_name) == ("collect_incoming_data", "Line")
     assert code.file.endswith("recording.py")
     assert code.line == Line.collect_incoming_data.__code__.co_firstlineno
     assert code.source == [
@@ -137,7 +137,7 @@ def test_ready_channels_and_interest_are_recorded(
     second = next(turn for turn in trace.turns if turn.write)
     assert [channel.number for channel in second.write] == [number]
     (write,) = trace.calls("handle_write", number)
-    assert (write.given, write.data) == (1, b"y")
+    assert (write.sent, write.data) == (1, b"y")
     assert trace.turns[-1].why == "timeout"
     assert trace.turns[-1].timeout == 0
 
@@ -269,9 +269,9 @@ def test_a_call_of_the_base_class_is_the_same_call(
         line.close()
     assert got == b"tea, please"
     (push,) = trace.calls("push")
-    assert (push.size, push.data, push.given) == (3, b"tea", 11)
+    assert (push.size, push.data, push.sent) == (3, b"tea", 11)
     assert push.code is not None
-    assert push.code.kind == "Sub"
+    assert push.code.class_name == "Sub"
     assert len(trace.calls("close")) == 1
 
 
@@ -287,11 +287,11 @@ def test_payload_is_cut_at_a_limit_or_left_out(
         line.push(b"hellhell")
         line.close()
     (read,) = trace.calls("handle_read")
-    assert (read.taken, read.data) == (8, kept)
+    assert (read.received, read.data) == (8, kept)
     (collect,) = trace.calls("collect_incoming_data")
     assert (collect.size, collect.data) == (8, kept)
     (push,) = trace.calls("push")
-    assert (push.size, push.given, push.data) == (8, 8, kept)
+    assert (push.size, push.sent, push.data) == (8, 8, kept)
     assert trace.reader.header is not None
     assert trace.reader.header.payload == payload
 
@@ -377,7 +377,7 @@ def test_timers_and_their_cancellation_are_recorded(loop: str, tmp_path: Path) -
     assert call.fields["id"] == second["id"]
     assert call.channel is None
     assert call.code is not None
-    assert call.code.do == "remind"
+    assert call.code.name == "remind"
     assert next(turn for turn in trace.turns if turn.number).why == "timer"
 
 
@@ -406,7 +406,7 @@ def test_another_thread_wakes_the_loop(loop: str, tmp_path: Path) -> None:
     (call,) = trace.calls("soon")
     assert call.error == "ValueError: it went wrong"
     assert call.code is not None
-    assert call.code.do == "fails"
+    assert call.code.name == "fails"
     assert [turn.why for turn in trace.turns if turn.number][-1] == "wake-up"
 
 
@@ -428,9 +428,9 @@ def test_gathered_data_is_recorded_at_the_end_of_the_turn(
         line.close()
     assert got == b"echo" * 3
     pushes = trace.calls("push")
-    assert [(push.size, push.given) for push in pushes] == [(4, 0)] * 3
+    assert [(push.size, push.sent) for push in pushes] == [(4, 0)] * 3
     (end,) = trace.calls("turn ends")
-    assert (end.given, end.data) == (12, b"echo" * 3)
+    assert (end.sent, end.data) == (12, b"echo" * 3)
     assert end.channel is pushes[0].channel
 
 
@@ -460,7 +460,7 @@ def test_audience_message_is_recorded_once_with_all_sends(
     assert (push.fields["to"], push.fields["but"]) == (2, numbers[0])
     sends = trace.calls("send")
     assert [send.channel.number for send in sends if send.channel] == numbers[1:]
-    assert [(send.given, send.data) for send in sends] == [(2, b"hi")] * 2
+    assert [(send.sent, send.data) for send in sends] == [(2, b"hi")] * 2
 
 
 def test_bytes_of_overridden_recv_and_send_are_counted_once(
@@ -481,9 +481,9 @@ def test_bytes_of_overridden_recv_and_send_are_counted_once(
         assert line.peer.take_what_is_there() == b"abcd"
         line.close()
     (read,) = trace.calls("handle_read")
-    assert read.taken == 4
+    assert read.received == 4
     (push,) = trace.calls("push")
-    assert push.given == 4
+    assert push.sent == 4
 
 
 @pytest.mark.parametrize(
@@ -614,7 +614,7 @@ def test_object_that_is_no_dispatcher_is_traced(any_loop: str, tmp_path: Path) -
     number = trace.number("Plain")
     (read,) = trace.calls("handle_read_event", number)
     assert read.code is not None
-    assert read.code.kind == "Plain"
+    assert read.code.class_name == "Plain"
 
 
 def test_interest_is_recorded_once_for_alternating_maps(
@@ -711,7 +711,7 @@ def test_a_callback_that_fails_is_logged_as_itself(
     (call,) = trace.calls("timer")
     assert call.error == "ValueError: too late"
     assert call.code is not None
-    assert call.code.do == "Reminder"
+    assert call.code.name == "Reminder"
 
 
 def test_a_callback_that_has_failed_is_not_kept_alive(
@@ -748,9 +748,9 @@ def test_a_timer_that_calls_a_method_names_that_method(
         compat.call_later(0, partial(line.push, b"x"))
         compat.call_later(0, line.close)
         turn_until(loop, lambda: line._fileno is None)
-    names = [call.code and call.code.do for call in trace.calls("timer")]
+    names = [call.code and call.code.name for call in trace.calls("timer")]
     assert names == ["announce", "push", "close"]
-    assert [call.code and call.code.kind for call in trace.calls("timer")] == [
+    assert [call.code and call.code.class_name for call in trace.calls("timer")] == [
         "async_chat",
         "async_chat",
         "Line",
@@ -799,7 +799,7 @@ def test_the_whole_of_a_function_is_its_source(tmp_path: Path) -> None:
     connect, expt = (
         call.code.source
         for call in trace.calls()
-        if call.code is not None and call.do in ("handle_connect", "handle_expt")
+        if call.code is not None and call.name in ("handle_connect", "handle_expt")
     )
     assert connect[0] == "def handle_connect(self) -> None:"
     assert connect[-2:] == ['        b"x",', "    )"]

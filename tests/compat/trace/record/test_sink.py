@@ -43,7 +43,7 @@ def test_a_full_trace_is_whole_and_the_program_goes_on(
         line.close()
     assert len(line.heard) == 1000
     assert limit - 1000 < trace.path.stat().st_size <= limit
-    assert trace.reader.ended == "full"
+    assert trace.reader.end_reason == "full"
     assert trace.lines[-1]["e"] == "end"
     assert "it is full" in caplog.text
 
@@ -51,7 +51,7 @@ def test_a_full_trace_is_whole_and_the_program_goes_on(
 def test_closed_trace_says_that_it_is_closed(tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         Line().close()
-    assert trace.reader.ended == "closed"
+    assert trace.reader.end_reason == "closed"
 
 
 def test_second_trace_may_follow_but_not_overlap(tmp_path: Path) -> None:
@@ -256,10 +256,10 @@ def test_crash_leaves_whole_lines_and_the_ready_channels(
         assert crashed.wait() == -signal.SIGKILL
     reader = Reader()
     turns = list(read_trace(path, reader))
-    assert reader.whole
-    assert reader.ended == ""
+    assert reader.is_intact
+    assert reader.end_reason == ""
     assert turns[-1].why == "ready"
-    assert [channel.kind for channel in turns[-1].read] == ["Last"]
+    assert [channel.class_name for channel in turns[-1].read] == ["Last"]
 
 
 ECHO = """
@@ -309,9 +309,9 @@ def test_a_script_is_traced_from_the_command_line(tmp_path: Path) -> None:
         assert server.err == []
     reader = Reader()
     calls = [call for turn in read_trace(path, reader) for call in turn.calls()]
-    assert reader.ended == "closed"
-    (read,) = (call for call in calls if call.do == "handle_read")
-    assert (read.taken, read.given, read.data) == (5, 5, b"hello")
+    assert reader.end_reason == "closed"
+    (read,) = (call for call in calls if call.name == "handle_read")
+    assert (read.received, read.sent, read.data) == (5, 5, b"hello")
     assert read.code is not None
     assert read.code.file == "old.py"
 
@@ -343,11 +343,11 @@ def test_trace_of_a_room_has_its_calls(tmp_path: Path) -> None:
         assert server.wait() == 0
     reader = Reader()
     calls = [call for turn in read_trace(path, reader) for call in turn.calls()]
-    assert reader.ended == "closed"
-    assert [call.data for call in calls if call.do == "handle_read" and call.data] == [
-        b"he"
-    ]
-    assert "soon" in {call.do for call in calls}
+    assert reader.end_reason == "closed"
+    assert [
+        call.data for call in calls if call.name == "handle_read" and call.data
+    ] == [b"he"]
+    assert "soon" in {call.name for call in calls}
 
 
 @pytest.mark.parametrize(
@@ -443,7 +443,7 @@ def test_trace_of_an_idle_program_is_whole(
             raise left
     reader = Reader()
     assert [each.number for each in read_trace(path, reader)] == [0]
-    assert reader.ended == "closed"
+    assert reader.end_reason == "closed"
 
 
 def test_a_second_room_leaves_the_trace_of_the_first_alone(tmp_path: Path) -> None:
@@ -465,7 +465,7 @@ def test_a_second_room_leaves_the_trace_of_the_first_alone(tmp_path: Path) -> No
         assert first.wait() == 0
     reader = Reader()
     assert list(read_trace(path, reader))
-    assert (reader.whole, reader.ended) == (True, "closed")
+    assert (reader.is_intact, reader.end_reason) == (True, "closed")
 
 
 def test_a_room_that_cannot_listen_leaves_the_last_trace_alone(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def test_stalled_reader_loses_lines_and_the_trace_says_where(
         got += what_is_there(fd)
     reader = Reader()
     (turn,) = read_lines(got.splitlines(True), reader)
-    assert (reader.whole, reader.ended, reader.gaps) == (True, "closed", 2)
-    assert reader.lost + sum(1 for _ in turn.calls()) == at * 50
+    assert (reader.is_intact, reader.end_reason, reader.gaps) == (True, "closed", 2)
+    assert reader.lost_lines + sum(1 for _ in turn.calls()) == at * 50
     # A gap is said between what was before it and what was behind it.
     times = [entry.at for entry in turn.entries]
     assert times == sorted(times)
@@ -166,9 +166,9 @@ def test_fifo_may_get_its_reader_later(
             got += what_is_there(fd)
     reader = Reader()
     turns = list(read_lines(got.splitlines(True), reader))
-    calls = [call.data for turn in turns for call in turn.calls() if call.taken]
+    calls = [call.data for turn in turns for call in turn.calls() if call.received]
     assert calls == [b"before", b"after"]
-    assert (reader.ended, reader.lost) == ("closed", 0)
+    assert (reader.end_reason, reader.lost_lines) == ("closed", 0)
     assert not caplog.text
 
 
@@ -402,8 +402,8 @@ def test_threads_lose_no_line_uncounted(fifo: Path) -> None:
         got += what_is_there(fd)
     reader = Reader()
     (turn,) = read_lines(got.splitlines(True), reader)
-    assert reader.lost > 0
-    assert reader.lost + sum(1 for _ in turn.calls()) == 4 * 400 * 50
+    assert reader.lost_lines > 0
+    assert reader.lost_lines + sum(1 for _ in turn.calls()) == 4 * 400 * 50
 
 
 def test_trace_leaves_nothing_in_the_way_after_a_stall(fifo: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compat.trace.filter import Choice, chosen
+from compat.trace.filter import TurnFilter, chosen
 from compat.trace.reader import Reader, read_lines
 from compat.trace.render.formatting import clip, readable
 from compat.trace.render.mermaid import diagram
@@ -52,16 +52,20 @@ console.log(JSON.stringify(read));
 """
 
 
-def drawn(trace: Trace, limit: int = 200, choice: Choice | None = None) -> list[str]:
+def drawn(
+    trace: Trace, limit: int = 200, choice: TurnFilter | None = None
+) -> list[str]:
     turns, reader = trace.read()
-    return diagram(chosen(turns, choice or Choice()), reader, limit=limit).splitlines()
+    return diagram(
+        chosen(turns, choice or TurnFilter()), reader, limit=limit
+    ).splitlines()
 
 
 def test_diagram_of_a_message_that_loses_its_end() -> None:
     room = Room()
     anna, _bert = room.enter(), room.enter()
     room.says(anna, b"hello")
-    assert drawn(room.trace, choice=Choice(3)) == [
+    assert drawn(room.trace, choice=TurnFilter(3)) == [
         "sequenceDiagram",
         "    participant p2 as 127.0.0.1:40014",
         "    participant p3 as 127.0.0.1:40021",
