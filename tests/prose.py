@@ -51,7 +51,7 @@ BANNED = {
     r"(?:hear|hears|heard)": "receive",
     r"(?:tell|tells|told)": "send, notify, report",
     r"(?:ask|asks|asked|asking)": "poll, check, request",
-    r"(?:take|takes|took|taken)(?= (?:it|nothing|less|half|none)\b)": "accept, receive",
+    r"(?:take|takes|took|taken)(?= (?:it|nothing|half|none)\b)": "accept, receive",
     r"(?:not|cannot|kernel|socket|system|peer) (?:take|takes|took|taken)": "receive",
     r"(?:knock|knocks|knocked)": "connect",
     r"(?:goodbye|farewell to)": "close_notify, last message",
@@ -72,7 +72,7 @@ def _compiled(phrase: str) -> re.Pattern[str]:
 PHRASES = {_compiled(phrase): advice for phrase, advice in BANNED.items()}
 CODE = re.compile(r"```.*?```|``.+?``|`[^`]+`", re.DOTALL)
 QUOTED = re.compile(r'"[^"\n]{1,60}"|“[^”]{1,60}”|‘[^’]{1,60}’')
-SENTENCE_END = re.compile(r"[.!?:;](?=\s|$)|[|]|\n\s*\n")
+SENTENCE_END = re.compile(r"[.!?:;](?=\s|$)|[|]|\n\s*\n|\n *(?:[-#]|\d+\.) ")
 SCRIPT = re.compile(
     r"""/\*.*?\*/|(?<![:\\])//[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`[^`]*`""",
     re.DOTALL,
@@ -161,6 +161,11 @@ def sentence_findings(line: int, words: str) -> Iterator[tuple[int, str]]:
             at = line + words.count("\n", 0, start)
             yield at, f"{len(sentence)} words: {' '.join(sentence[:6])} …"
         start = end.end() if end else stop
+
+
+def names(path: Path) -> list[str]:
+    """Return the names of the test functions of a module."""
+    return TEST.findall(path.read_text(encoding="utf-8"))
 
 
 def name_findings(path: Path, source: str) -> Iterator[tuple[int, str]]:

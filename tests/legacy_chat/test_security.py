@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.legacy_chat.rooms import our_room
-from tests.support import ROOT
 
 # Texts that would run, open or format something if they were ever evaluated.
 TEXTS = (
@@ -62,14 +59,3 @@ def test_no_bytes_are_formatted_or_evaluated(
             assert speaker.got[before[0] :].decode() == text
             assert listener.got[before[1] :].decode() == name + text
     assert audit.seen == []
-
-
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
-def test_readme_names_tests_that_exist(name: str) -> None:
-    named = set(re.findall(r"`(test_\w+[a-z0-9])`", (ROOT / name).read_text("utf8")))
-    files: list[Path] = list((ROOT / "tests").rglob("test_*.py"))
-    defined = set(
-        re.findall(r"^def (test_\w+)", "\n".join(map(Path.read_text, files)), re.M)
-    )
-    assert named
-    assert named <= defined
