@@ -1,12 +1,15 @@
-"""What a loop does, written down: one JSON object a line, for any asyncore program.
+"""Record the turns of any asyncore loop, one JSON object a line.
 
     >>> import compat
     >>> with compat.tracing("room.trace"):
     ...     compat.loop()
 
 ``python -m compat --trace FILE SCRIPT`` and ``legacy-chat serve --trace FILE`` do the
-same; ``python -m compat.trace VIEW FILE`` shows it. The format of the
-file is described in compat.trace.format.
+same. ``python -m compat.trace VIEW FILE`` shows a trace. compat.trace.format describes
+the file.
+
+Rule: the rest of compat imports this module only, and this module imports the recorder
+only when a trace begins: most programs are never traced.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from compat.trace.format import LARGEST, PAYLOAD
+from compat.trace.format import DEFAULT_PAYLOAD, DEFAULT_SIZE
 
 __all__ = ["tracing"]
 
@@ -23,39 +26,37 @@ __all__ = ["tracing"]
 @contextmanager
 def tracing(
     path: str | os.PathLike[str],
-    payload: int | None = PAYLOAD,
-    max_bytes: int = LARGEST,
+    payload: int | None = DEFAULT_PAYLOAD,
+    max_bytes: int = DEFAULT_SIZE,
     program: str | None = None,
 ) -> Iterator[None]:
-    """While this lasts, write down what every asyncore loop of the process does.
+    """Context manager: trace every asyncore loop of the process.
+
+    It traces asyncore's own loop as well as compat's, installed or not. A forked child
+    is not traced. Tracebacks have one more line of compat for each traced call.
+
+    A pipe, FIFO or terminal never blocks the program. Up to 1 MiB waits for its
+    reader. Further lines are dropped and counted; the trace says where, and the log
+    reports it once. A FIFO may get its reader later. Writes to a regular file block:
+    a stalled disk stalls the program.
 
     Args:
-        path: a file, which is written anew when something happens, and is left as it
-            was if an exception is raised before; "-" prints text on standard error.
-            A new file is readable by its owner alone; one that is there keeps its mode.
-        payload: bytes that are kept of what is read, said or sent; None for none, nor
-            what exceptions say, for they may repeat it.
-        max_bytes: of the file; then the trace ends, and the program goes on untraced.
-        program: what the header says that it is; None for the command line.
-
-    A pipe, a FIFO or a terminal never makes the program wait for its reader. What the
-    reader has not taken waits, up to 1 MiB; beyond that, lines are dropped and counted,
-    the trace says where, and the log says so once. A FIFO may get its reader later. A
-    regular file is written as the system takes it: a disk that stalls stalls the
-    program.
-
-    Whose loop it is does not matter: compat's, installed or not, or asyncore's own. A
-    forked child is not traced. Tracebacks show a line of compat for each call that is
-    traced.
+        path: a file, overwritten by the first event; an exception before that leaves
+            it unchanged. "-" prints text to standard error. A new file is readable
+            only by its owner; an existing one keeps its mode.
+        payload: bytes kept of each read, push and send. None for none; then messages
+            of exceptions are omitted too, because they may quote data.
+        max_bytes: size limit of the file; then the trace ends, and the program
+            continues without it.
+        program: the program's name in the header; None for the command line.
 
     Raises:
-        OSError: the file cannot be written, or another program writes a trace to it.
-        RuntimeError: something is being traced already.
-        TypeError: *payload* or *max_bytes* is no whole number.
-        ValueError: *payload* is negative; *max_bytes* is less than 4,096; one of them
-            is more than 1024 GiB.
+        OSError: the file cannot be written, or another process writes a trace to it.
+        RuntimeError: a trace is active already.
+        TypeError: *payload* or *max_bytes* is not an integer.
+        ValueError: *payload* is negative; *max_bytes* is below 4,096; one of them
+            exceeds 1024 GiB.
     """
-    # Here, for most programs are never traced.
     from compat.trace.record.session import begin
 
     session = begin(os.fspath(path), payload, max_bytes, program)

@@ -32,7 +32,7 @@ from compat.streams import (
 )
 from compat.trace.doctor.findings import RULES_IN_WORDS
 from compat.trace.doctor.thresholds import DEFAULTS
-from compat.trace.filter import ALL, TurnFilter, chosen
+from compat.trace.filter import TurnFilter
 from compat.trace.model import Turn
 from compat.trace.reader import Reader, TraceError, read_lines
 from compat.trace.render import mermaid, perfetto, text
@@ -125,12 +125,12 @@ def show_text(given: argparse.Namespace) -> int:
     choice = _choice(given)
     try:
         lines = followed(given.file, reader, _pause)
-        show(chosen(read_lines(lines, reader), choice))
+        show(choice.apply(read_lines(lines, reader)))
     except KeyboardInterrupt:
         if _stalls(stdout):
             raise
         if reader.header is not None:
-            show(chosen(reader.rest(), choice))
+            show(choice.apply(reader.rest()))
     if reader.lost_lines or not reader.is_intact:
         _warn(given.file, reader)
     return SHOWN
@@ -152,7 +152,13 @@ def show_html(given: argparse.Namespace) -> int:
     return _document(
         given,
         lambda turns, reader: [
-            page(turns, reader, given.lang, given.title, part=_choice(given) != ALL)
+            page(
+                turns,
+                reader,
+                given.lang,
+                given.title,
+                part=_choice(given) != TurnFilter(),
+            )
         ],
     )
 
@@ -278,10 +284,10 @@ def _chosen(
             last = max(last, turn.number)
             yield turn
 
-    for turn in chosen(noted(), choice):
+    for turn in choice.apply(noted()):
         empty = False
         yield turn
-    if empty and choice != ALL:
+    if empty and choice != TurnFilter():
         raise CannotError(
             "it has nothing of what is asked for, but "
             f"{count(last, 'turn')} and {count(len(reader.channels), 'channel')}"

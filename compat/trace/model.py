@@ -1,6 +1,6 @@
-"""What a trace holds: channels, code, and turns with their calls as trees.
+"""The contents of a trace: channels, code, and turns with their calls as trees.
 
-Rule: calls may be nested as deep as Python lets a program go: nothing here recurses.
+Rule: calls may be nested as deeply as Python allows: no function here recurses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 
 @dataclass
 class TraceHeader:
-    """The first line; see compat.trace."""
+    """The first line; see compat.trace.format."""
 
     program: str = ""
     python: str = ""
@@ -40,8 +40,8 @@ class Code:
 
     Attributes:
         number: ``f`` in the file.
-        do: its name; kind: the name of its class, None if it is in none.
-        source: its lines, without the common indent.
+        class_name: None for a function outside a class.
+        source: its lines, without their common indentation.
     """
 
     number: int
@@ -54,13 +54,12 @@ class Code:
 
 @dataclass
 class TracedChannel:
-    """A channel, and what became of it by the last event that was read.
+    """A channel, as the events read so far describe it.
 
     Attributes:
         number: ``ch`` in the file.
-        kind: the name of its class.
         status: "new", "connecting", "connected", "listening", "closing" or "closed".
-        held: bytes that are held back. backlog: bytes that wait for the peer.
+        held: bytes held back. backlog: bytes queued for the peer, in *queued* entries.
     """
 
     number: int
@@ -74,27 +73,24 @@ class TracedChannel:
     held: int = 0
     backlog: int = 0
     queued: int = 0
-    opened: int = 0
 
     @property
     def name(self) -> str:
-        """For people: ``ChatSession#3``."""
+        """The name in all views: ``ChatSession#3``."""
         return f"{self.class_name}#{self.number}"
 
 
 @dataclass
 class Event:
-    """A line of the file that is no call and no turn.
+    """A line of the file that is neither a call nor a turn.
 
     Attributes:
-        line: its number in the file, from 1 up: the header's.
-        what: its ``e``: open, state, interest, timer, lost, end, turn, woke (the last
-            two only in a call, from a loop that a handler has turned, or where lines
-            were lost).
+        line: its number in the file; the header is line 1.
+        kind: its ``e``: open, state, interest, timer, lost or end. Turn and woke occur
+            only inside a call, from a nested loop, or where lines were lost.
         at: microseconds since the trace began.
-        depth: 0 outside of any call.
-        channel: None if it has none.
-        fields: all that the line has.
+        depth: 0 outside any call.
+        fields: all fields of the line.
     """
 
     line: int
@@ -108,12 +104,12 @@ class Event:
 
 @dataclass
 class StateChange(Event):
-    """What became of a channel; ``fields`` has what has changed.
+    """The change of a channel's state; ``fields`` has only what changed.
 
     Attributes:
-        terminator: what the channel waited for then, changed or not.
-        holds: the bytes that it held back then; None if the trace does not tell, as
-            when what was read has been cut.
+        terminator: the channel's terminator at that time, changed or not.
+        held_bytes: the bytes that it held back at that time; None if they are not in
+            the trace, for example because a payload was cut.
     """
 
     terminator: str | int | None = None
@@ -122,17 +118,17 @@ class StateChange(Event):
 
 @dataclass
 class Call:
-    """A callback, or what a program asked of a channel.
+    """A callback, or a call of a channel's method by the program.
 
     Attributes:
-        line: its number in the file; do: the method's name.
-        at, us: when it began, and how long it took, in microseconds.
-        size: bytes that it was given, None if it is given none. taken, given: bytes
-            that it read from its channel's socket and wrote to it.
-        data: the first bytes that it was given, or read, or wrote; None if they were
-            left out.
-        error: what it raised, or "". where: "file:line" that raised it.
-        inside: what happened in it, in the order of its end.
+        line: its number in the file.
+        at, us: its start and its duration, in microseconds.
+        size: bytes of its argument, None if that is not bytes.
+        received, sent: bytes that it read from the channel's socket, or wrote to it.
+        data: the first bytes of its argument, else of those received or sent; None if
+            the trace has no payloads.
+        error: the exception that it raised, or "". where: "file:line" that raised it.
+        children: calls and events inside it, in the order of their ends.
     """
 
     line: int
@@ -154,41 +150,45 @@ class Call:
 
     @property
     def end(self) -> int:
-        """When it was over."""
+        """Its end, in microseconds since the trace began."""
         return self.at + self.us
 
     @property
     def would_block(self) -> bool:
-        """Return whether its socket took or gave nothing then, which is no failure."""
-        return self.name in _TRIES and self.error.partition(":")[0] in _WOULD_BLOCK
+        """Return whether its socket was not ready, which is not a failure."""
+        return (
+            self.name in ("send", "recv")
+            and self.error.partition(":")[0] in _WOULD_BLOCK
+        )
 
     def calls(self) -> Iterator[Call]:
-        """The calls in it, and in those; itself first."""
+        """Yield this call and all calls inside it, parents first."""
         return _calls([self])
 
 
-# What a non-blocking socket raises when it takes or gives nothing at the moment, and
-# from where: it is tried again when the socket is ready.
+# Exceptions of a non-blocking socket that is not ready: the call is repeated later.
 _WOULD_BLOCK = ("BlockingIOError", "SSLWantReadError", "SSLWantWriteError")
-_TRIES = ("send", "recv")
 
 Entry: TypeAlias = Call | Event
 
 
 @dataclass
 class Turn:
-    """One pass of a loop: everybody was asked, it waited, and called who was ready.
+    """One iteration of a loop: it updated the interest, waited, and dispatched.
 
     Attributes:
-        number: from 1 up in each thread; 0 for what came before the first.
-        at: when the wait began, in microseconds. timeout: seconds; None for no limit.
-        waited: microseconds; None if it was waiting still when the trace ended.
-        why: "ready", "timer", "wake-up" or "timeout"; "" if it was waiting still.
-        read, write, urgent: who was ready.
-        interests: what the asking brought, before the wait.
-        entries: what happened after the wait.
-        torn: were lines lost that may have been of this turn, or of others that are
-            not in the trace?
+        number: from 1 up in each thread; 0 for everything before the first turn.
+        loop: "select", "poll" or "selectors".
+        at: the start of the wait, in microseconds. timeout: seconds; None for no limit.
+        channels: the number of channels whose interest was checked.
+        interest_us: microseconds that this took.
+        waited: microseconds; None if the wait had not ended when the trace ended.
+        why: "ready", "timer", "wake-up" or "timeout"; "" while waiting.
+        read, write, urgent: the ready channels.
+        interests: interest that changed before the wait.
+        entries: calls and events after the wait.
+        has_gap: whether lines are missing that may belong to this turn, or to turns
+            that are not in the trace.
     """
 
     number: int
@@ -209,33 +209,35 @@ class Turn:
     has_gap: bool = False
 
     def calls(self) -> Iterator[Call]:
-        """Every call of the turn, outer ones before those in them."""
+        """Yield every call of the turn, parents first."""
         return _calls(self.entries)
 
     @property
     def end(self) -> int:
-        """When the last thing in it was over."""
-        ends = [self.at + (self.waited or 0)]
-        for entry in self.entries:
-            ends.append(entry.end if isinstance(entry, Call) else entry.at)
-        return max(ends)
+        """The end of its last call or event."""
+        return max(
+            self.at + (self.waited or 0),
+            *(each.end if isinstance(each, Call) else each.at for each in self.entries),
+            0,
+        )
 
 
 def walk(entries: Iterable[Entry]) -> Iterator[tuple[Entry, bool]]:
-    """Everything in *entries* and inside of it: each entry and True; after what is
-    inside of a call, the call once more and False.
+    """Yield (entry, True) for each entry, parents first.
+
+    After the children of a call, it yields (call, False).
     """
-    # Who is walked through, and what is left of it, the innermost last.
-    within: list[tuple[Call | None, Iterator[Entry]]] = [(None, iter(entries))]
-    while within:
-        call, left = within[-1]
-        entry = next(left, None)
+    # The calls that are open, and the rest of their children, the innermost last.
+    stack: list[tuple[Call | None, Iterator[Entry]]] = [(None, iter(entries))]
+    while stack:
+        call, rest = stack[-1]
+        entry = next(rest, None)
         if entry is not None:
             yield entry, True
             if isinstance(entry, Call):
-                within.append((entry, iter(entry.children)))
+                stack.append((entry, iter(entry.children)))
             continue
-        within.pop()
+        stack.pop()
         if call is not None:
             yield call, False
 

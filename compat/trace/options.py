@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from compat.trace import tracing
-from compat.trace.format import LARGEST, LEAST, MOST, PAYLOAD
+from compat.trace.format import DEFAULT_PAYLOAD, DEFAULT_SIZE, MAX_SIZE, MIN_SIZE
 from compat.values import shown
 
 __all__ = ["TraceOptions", "add_options", "check_trace", "trace_mistake", "traced"]
 
 # Digits of that; Python refuses to read thousands of them.
-DIGITS = len(str(MOST))
+DIGITS = len(str(MAX_SIZE))
 
 UNITS = {"K": 10, "M": 20, "G": 30}
 
@@ -37,24 +37,24 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--trace-payload",
         type=_payload,
-        default=PAYLOAD,
+        default=DEFAULT_PAYLOAD,
         metavar="BYTES",
         help="that are kept of what is read, said or sent; none: only how many there "
-        f"were; 0 to {MOST} (default: %(default)s)",
+        f"were; 0 to {MAX_SIZE} (default: %(default)s)",
     )
     parser.add_argument(
         "--trace-max",
         type=_size,
-        default=LARGEST,
+        default=DEFAULT_SIZE,
         metavar="BYTES",
         help="of trace, or with K, M or G behind it, after which the program goes on "
-        f"without; 4K to 1024G (default: {LARGEST >> 20}M)",
+        f"without; 4K to 1024G (default: {DEFAULT_SIZE >> 20}M)",
     )
 
 
 def trace_mistake(given: TraceOptions) -> str:
     """What is wrong with the options together; "" if nothing is."""
-    limited = given.trace_payload != PAYLOAD or given.trace_max != LARGEST
+    limited = given.trace_payload != DEFAULT_PAYLOAD or given.trace_max != DEFAULT_SIZE
     if given.trace is None and limited:
         return "--trace-payload and --trace-max say how --trace FILE is to be written"
     return ""
@@ -93,9 +93,9 @@ def _payload(text: str) -> int | None:
     if text == "none":
         return None
     size = _whole_number(text)
-    if not 0 <= size <= MOST:
+    if not 0 <= size <= MAX_SIZE:
         raise argparse.ArgumentTypeError(
-            f"must be none or a number of bytes from 0 to {MOST}, got {shown(text)}"
+            f"must be none or a number of bytes from 0 to {MAX_SIZE}, got {shown(text)}"
         )
     return size
 
@@ -105,9 +105,9 @@ def _size(text: str) -> int:
     if text[-1:].upper() in UNITS:
         number, unit = text[:-1], UNITS[text[-1].upper()]
     size = _whole_number(number) << unit
-    if not LEAST <= size <= MOST:
+    if not MIN_SIZE <= size <= MAX_SIZE:
         raise argparse.ArgumentTypeError(
-            f"must be a number of bytes from {LEAST} to {MOST}, such as 64M, "
+            f"must be a number of bytes from {MIN_SIZE} to {MAX_SIZE}, such as 64M, "
             f"got {shown(text)}"
         )
     return size

@@ -1,7 +1,7 @@
-"""Functions and errors, as they stand in a trace: what, and where in which file.
+"""Describe functions and exceptions of the program: their text, file and line.
 
-Rule 1: what is looked at is the program's, so it may be anything, and may raise.
-Rule 2: nothing is imported for it, and what comes out can be written as UTF-8.
+Rule 1: they are the program's, so each may be any object and may raise.
+Rule 2: no module is imported for this, and all results can be encoded as UTF-8.
 """
 
 from __future__ import annotations
@@ -17,61 +17,60 @@ from typing import Any
 
 __all__ = ["describe", "is_own", "place_of", "short", "sound", "source_of"]
 
-# The directory of the functions that a trace puts around the program's.
+# The folder of the functions that a trace puts around the program's.
 _RECORD = os.path.join(os.path.dirname(__file__), "record") + os.sep
 
-# Characters of an error, and lines of a function, that are kept.
-LONGEST_ERROR = 200
-LONGEST_SOURCE = 40
+# Characters of an error, and lines of a function.
+MAX_ERROR = 200
+MAX_SOURCE = 40
 
 
 def describe(error: BaseException | None, spoken: bool = True) -> str:
-    """An exception in a line.
+    """Return an exception as one line.
 
     Args:
-        spoken: with the program's words; False leaves nothing but its kind, and what
-            the system calls it.
+        spoken: include its message; else only its class and the system's error.
     """
     kind = type(error).__name__
     try:
-        said = f"{kind}: {error}" if spoken else kind + _system_words(error)
+        text = f"{kind}: {error}" if spoken else kind + _system_error(error)
     except Exception:
-        said = f"{kind}, which cannot be printed"
-    return sound(said[:LONGEST_ERROR])
+        text = f"{kind}, which cannot be printed"
+    return sound(text[:MAX_ERROR])
 
 
-def _system_words(error: BaseException | None) -> str:
+def _system_error(error: BaseException | None) -> str:
     if not isinstance(error, OSError) or error.errno is None:
         return ""
     words = os.strerror(error.errno)
-    # TLS and name resolution have numbers of their own.
+    # Errors of TLS and name resolution have other numbers.
     return f": [Errno {error.errno}] {words}" if error.strerror == words else ""
 
 
 def place_of(error: BaseException | None) -> str:
-    """Where it was raised: file and line."""
-    place: tuple[str, int] | None = None
+    """Return the file and line that raised it; "" if they are not known."""
+    place = ""
     traceback = error.__traceback__ if error is not None else None
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
         if not file.startswith(_RECORD):
-            place = file, traceback.tb_lineno
+            place = f"{short(file)}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
-    return f"{short(place[0])}:{place[1]}" if place else ""
+    return place
 
 
 def sound(text: str) -> str:
-    """The same, if all of it can be written as UTF-8; otherwise with escapes."""
+    """Return *text* with escapes for what UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def source_of(function: FunctionType) -> list[str]:
-    """The lines of a function, if they can be found. Nothing is imported for that."""
+    """Return the lines of a function; none if they cannot be found."""
     code = function.__code__
     lines = linecache.getlines(code.co_filename, function.__globals__)
-    lines = lines[code.co_firstlineno - 1 :][:LONGEST_SOURCE]
+    lines = lines[code.co_firstlineno - 1 :][:MAX_SOURCE]
     last = _last_line(code) - code.co_firstlineno + 1
-    # A docstring, or a comment, has no code.
+    # Docstrings and comments have no code.
     while lines[last:] and _indent(lines[last]) > _indent(lines[0]):
         last += 1
     text = textwrap.dedent("".join(lines[:last]))
@@ -91,10 +90,10 @@ def _last_line(code: CodeType) -> int:
 
 @lru_cache
 def short(file: str) -> str:
-    """A file's path from where the program is, or from where it is imported."""
+    """Return a path relative to the working directory or to a folder of sys.path."""
     folders = [folder for folder in sys.path if isinstance(folder, str)]
     folders.sort(key=len, reverse=True)
-    # Where the program is may have been removed.
+    # The working directory may have been removed.
     with suppress(OSError):
         folders.insert(0, os.getcwd())
     for folder in folders:
@@ -104,6 +103,6 @@ def short(file: str) -> str:
 
 
 def is_own(function: Any) -> bool:
-    """Is it asyncore's, asynchat's or compat's?"""
+    """Return whether a function belongs to asyncore, asynchat or compat."""
     module = str(getattr(function, "__module__", ""))
     return module in ("asyncore", "asynchat") or module.partition(".")[0] == "compat"

@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from compat.forks import at_fork
 from compat.origin import version_of
-from compat.trace.format import LEAST, MOST
+from compat.trace.format import MAX_SIZE, MIN_SIZE
 from compat.trace.record.hooks import Hooks
 from compat.trace.record.recorder import Trace
 from compat.trace.record.sink import File, Live, Sink
@@ -94,8 +94,10 @@ def begin(
                 f"payload={shown(payload)} is negative: None keeps nothing"
             )
     max_bytes = _whole("max_bytes", max_bytes)
-    if max_bytes < LEAST:
-        raise ValueError(f"max_bytes={shown(max_bytes)} is too few: at least {LEAST}")
+    if max_bytes < MIN_SIZE:
+        raise ValueError(
+            f"max_bytes={shown(max_bytes)} is too few: at least {MIN_SIZE}"
+        )
     if Session.current is not None:
         raise RuntimeError("something is being traced already: one trace at a time")
     return Session(path, payload, max_bytes, program)
@@ -120,8 +122,8 @@ def _whole(name: str, given: int) -> int:
         number = operator.index(given)
     except TypeError:
         raise TypeError(f"{name}={shown(given)} is no whole number of bytes") from None
-    if number > MOST:
-        raise ValueError(f"{name} must be <= {MOST}, got {shown(given)}")
+    if number > MAX_SIZE:
+        raise ValueError(f"{name} must be <= {MAX_SIZE}, got {shown(given)}")
     return number
 
 

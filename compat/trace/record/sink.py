@@ -27,7 +27,7 @@ from compat.files import PRIVATE, OpenFile, file_behind
 from compat.locks import RLock
 from compat.nonblocking import PATIENCE, is_writable, write_some
 from compat.streams import is_coloured
-from compat.trace.format import LEAST
+from compat.trace.format import MIN_SIZE
 
 if TYPE_CHECKING:
     from compat.trace.model import Turn
@@ -464,7 +464,7 @@ def check_file(path: str) -> None:
     if is_there and not os.path.isfile(path):
         # Whoever reads a pipe would take it for the end.
         return
-    File(path, LEAST, lambda: None).abandon()
+    File(path, MIN_SIZE, lambda: None).abandon()
     if not is_there:
         os.unlink(path)
 

@@ -88,8 +88,8 @@ def test_file_that_is_no_trace_gives_one_line_and_status_2(
     empty = tmp_path / "empty"
     empty.write_text("")
     for name, why in [
-        (other, "this is no trace: its first line is not a trace's header"),
-        (empty, "this is no trace: it has no whole line"),
+        (other, "not a trace: its first line is not a trace's header"),
+        (empty, "not a trace: it has no complete line"),
         (tmp_path / "missing", "No such file or directory"),
         (tmp_path, "Is a directory"),
     ]:
@@ -433,7 +433,7 @@ def test_diff_names_the_file_that_is_no_trace(
     assert run("diff", trace, other) == 2
     said = capsys.readouterr()
     assert said.err == (
-        f"python -m compat.trace: {other}: this is no trace: its first line is not a "
+        f"python -m compat.trace: {other}: not a trace: its first line is not a "
         "trace's header\n"
     )
     assert run("diff", "-", "-") == 2

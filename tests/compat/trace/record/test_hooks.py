@@ -22,7 +22,7 @@ import pytest
 
 import compat
 from compat import audience, chat, schedule, selector_loop
-from compat.trace.format import LEAST
+from compat.trace.format import MIN_SIZE
 from compat.trace.record.recorder import OUTSIDE
 from compat.trace.record.session import Session
 from tests.compat.trace.recording import Line, recorded
@@ -96,7 +96,7 @@ def test_trace_may_become_full_during_a_call(any_loop: str, tmp_path: Path) -> N
                 line.close()
             assert Session.current is None
 
-    with recorded(tmp_path, max_bytes=LEAST) as trace:
+    with recorded(tmp_path, max_bytes=MIN_SIZE) as trace:
         line = Makes()
         line.hears(any_loop, b"x")
         line.close()

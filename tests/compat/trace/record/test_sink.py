@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import compat
-from compat.trace.format import LEAST
+from compat.trace.format import MIN_SIZE
 from compat.trace.reader import Reader, read_trace
 from compat.trace.record.hooks import Hooks
 from compat.trace.record.session import Session
@@ -31,7 +31,7 @@ from tests.support import ROOT, Peer, Process, process, room
 NOTHING = b'{"e":"code"}\n'
 
 
-@pytest.mark.parametrize("limit", [LEAST, 3 * LEAST + 1])
+@pytest.mark.parametrize("limit", [MIN_SIZE, 3 * MIN_SIZE + 1])
 def test_a_full_trace_is_whole_and_the_program_goes_on(
     limit: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,7 +98,7 @@ def test_limits_are_checked_before_the_file_is_touched(
 
 
 def test_a_long_command_line_fits_into_the_smallest_trace(tmp_path: Path) -> None:
-    with recorded(tmp_path, max_bytes=LEAST, program="x" * 100_000) as trace:
+    with recorded(tmp_path, max_bytes=MIN_SIZE, program="x" * 100_000) as trace:
         """Nothing happens."""
     assert trace.reader.header is not None
     assert set(trace.reader.header.program) == {"x"}

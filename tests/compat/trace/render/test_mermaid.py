@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compat.trace.filter import TurnFilter, chosen
+from compat.trace.filter import TurnFilter
 from compat.trace.reader import Reader, read_lines
 from compat.trace.render.formatting import clip, readable
 from compat.trace.render.mermaid import diagram
@@ -57,7 +57,7 @@ def drawn(
 ) -> list[str]:
     turns, reader = trace.read()
     return diagram(
-        chosen(turns, choice or TurnFilter()), reader, limit=limit
+        (choice or TurnFilter()).apply(turns), reader, limit=limit
     ).splitlines()
 
 

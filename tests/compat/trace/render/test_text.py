@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compat.trace.filter import TurnFilter, chosen
+from compat.trace.filter import TurnFilter
 from compat.trace.reader import Reader, read_lines
 from compat.trace.render.formatting import clip, duration, quoted, readable, width
 from compat.trace.render.messages import LANGUAGES, PHRASES, counted
@@ -220,7 +220,7 @@ def test_filter_keeps_the_line_of_each_call(
     choice = TurnFilter(first, None, channels, calls_only=True)
     turns = list(read_lines(io.BytesIO(file)))
     before = [call.line for turn in turns for call in turn.calls()]
-    for turn in chosen(turns, choice):
+    for turn in choice.apply(turns):
         assert turn.number >= first
         for call in turn.calls():
             assert call.line in before
@@ -232,7 +232,7 @@ def test_filter_keeps_the_line_of_each_call(
 
 def test_channel_filter_keeps_the_enclosing_calls() -> None:
     turns, reader = hello().read()
-    (turn,) = chosen(turns, TurnFilter(3, 3, frozenset({3})))
+    (turn,) = TurnFilter(3, 3, frozenset({3})).apply(turns)
     told = "\n".join(lines(turn, reader))
     assert "turn ends" in told
     assert "ChatSession#3.send()" in told
