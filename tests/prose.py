@@ -181,7 +181,7 @@ def name_findings(path: Path, source: str) -> Iterator[tuple[int, str]]:
 
 
 def files(paths: list[Path]) -> list[Path]:
-    """Return the files to read: of a folder those that git knows."""
+    """Return the files to read: of a folder, those that git knows, or all."""
     listed: list[Path] = []
     for path in paths or [ROOT]:
         if path.is_file():
@@ -195,8 +195,12 @@ def files(paths: list[Path]) -> list[Path]:
             "--others",
             "--exclude-standard",
         ]
-        done = subprocess.run(command, cwd=path, capture_output=True, check=True)
-        listed += [path.resolve() / name for name in done.stdout.decode().split("\0")]
+        done = subprocess.run(command, cwd=path, capture_output=True, check=False)
+        if done.returncode == 0:
+            found = [path / name for name in done.stdout.decode().split("\0")]
+        else:
+            found = [*path.rglob("*")]
+        listed += [each.resolve() for each in found]
     return sorted(
         each
         for each in set(listed)
