@@ -15,7 +15,7 @@ from compat.trace.reader import Reader, read_trace
 from compat.trace.render.mermaid import diagram
 from compat.trace.render.text import lines
 from legacy_chat.lessons import LESSONS
-from legacy_chat.lessons.engine.runner import play
+from legacy_chat.lessons.engine.runner import run_lesson
 from tests.readmes import section
 
 LESSON = section("legacy_chat/lessons/README.md", "Lesson 2")
@@ -26,10 +26,10 @@ DIAGNOSIS = section("compat/trace/README.md", "A diagnosis")
 def hello(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Turn], Any, Reader]:
     """Return turns 3 and 4 of lesson 2, its peers' ports, and the reader."""
     trace = tmp_path_factory.mktemp("readme") / "hello.trace"
-    first, *_ = play(LESSONS[1], "selectors", trace)
+    first, *_ = run_lesson(LESSONS[1], "selectors", trace)
     reader = Reader()
     turns = [turn for turn in read_trace(trace, reader) if turn.number in (3, 4)]
-    return turns, first.seen.ports, reader
+    return turns, first.ports, reader
 
 
 def test_diagram_is_drawn_from_the_lesson(

@@ -4,230 +4,183 @@ from __future__ import annotations
 
 import asyncore
 
-from legacy_chat.lessons.engine.harness import PATIENCE, Stage
+from legacy_chat.lessons.engine.harness import PATIENCE, Harness
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
 
 __all__ = ["LESSON"]
 
-# Turns that are looked at.
+# Turns that are shown.
 TURNS = 3
 
 
 class Echo(asyncore.dispatcher):
-    """Says back what it hears. It has forgotten something."""
+    """Sends back what it receives. It has no ``writable``."""
 
-    waiting = b""
+    queue = b""
 
     def handle_read(self) -> None:
-        self.waiting += self.recv(1024)
+        self.queue += self.recv(1024)
 
     def handle_write(self) -> None:
-        sent = self.send(self.waiting)
-        self.waiting = self.waiting[sent:]
+        sent = self.send(self.queue)
+        self.queue = self.queue[sent:]
 
 
 class Calm(Echo):
-    """And has remembered it."""
+    """Is writable while its queue has data."""
 
     def writable(self) -> bool:
-        return bool(self.waiting)
+        return bool(self.queue)
 
 
 class Mute(Echo):
-    """And has overdone it."""
+    """Is never writable."""
 
     def writable(self) -> bool:
         return False
 
 
-def spin(stage: Stage) -> None:
-    ours, _ = stage.pair("ann")
-    echo = Echo(ours, stage.map)
+def spin(harness: Harness) -> None:
+    near, _ = harness.socket_pair("ann")
+    echo = Echo(near, harness.map)
     for _ in range(TURNS):
-        stage.turn(timeout=PATIENCE)
+        harness.turn(timeout=PATIENCE)
     echo.close()
 
 
-def be_calm(stage: Stage) -> None:
-    ours, bob = stage.pair("bob")
-    calm = Calm(ours, stage.map)
-    stage.turn(timeout=0)
-    bob.say("hi")
-    stage.turn()
-    stage.turn()
-    bob.hear("hi")
-    stage.turn(timeout=0)
+def wait_and_echo(harness: Harness) -> None:
+    near, bob = harness.socket_pair("bob")
+    calm = Calm(near, harness.map)
+    harness.turn(timeout=0)
+    bob.send("hi")
+    harness.turn()
+    harness.turn()
+    bob.receive("hi")
+    harness.turn(timeout=0)
     calm.close()
 
 
-def be_in_the_room(stage: Stage) -> None:
-    stage.open_room()
-    cid = stage.enter("cid")
-    stage.begin()
-    stage.turn(timeout=0)
-    cid.say("hi")
-    stage.turn()
-    cid.hear("hi")
-    stage.turn(timeout=0)
+def echo_in_room(harness: Harness) -> None:
+    (cid,) = harness.room_with("cid")
+    harness.turn(timeout=0)
+    cid.exchange("hi", "hi")
+    harness.turn(timeout=0)
 
 
-def be_mute(stage: Stage) -> None:
-    ours, dan = stage.pair("dan")
-    mute = Mute(ours, stage.map)
-    dan.say("hi")
-    stage.turn()
-    stage.turn(timeout=0)
-    dan.hear_all()
-    stage.facts["waiting"] = mute.waiting
+def never_write(harness: Harness) -> None:
+    near, dan = harness.socket_pair("dan")
+    mute = Mute(near, harness.map)
+    dan.send("hi")
+    harness.turn()
+    harness.turn(timeout=0)
+    dan.receive_pending()
+    harness.facts["queue"] = mute.queue
     mute.close()
 
 
 LESSON = Lesson(
     Text("`writable()` is always true", "`writable()` 总是返回真"),
     Text(
-        "`writable()` does not ask whether a socket could be written to. It could, "
-        "nearly always. It asks whether the channel has something to write.",
-        "`writable()` 问的不是“这个套接字能不能写”——它几乎随时都能写。"
-        "它问的是：这个通道有没有东西要写？",
-    ),
-    (
-        Step(
-            Text(
-                "A dispatcher of plain asyncore without a `writable` of its own has "
-                "this one. Its socket has room, so it is always in the ready set, and "
-                "no turn ever waits. This is the asyncore program that eats a core.",
-                "普通的 asyncore dispatcher 如果没有自己的 `writable`，用的就是这个。"
-                "套接字总有空位，于是它永远在就绪集里，没有哪一轮会等待。那种吃满"
-                "一个核的 asyncore 程序，多半就是这么来的。",
-            ),
-            spin,
-            (
-                Excerpt("asyncore:dispatcher.writable"),
-                Excerpt(Echo.handle_write, beside="handle_write"),
-            ),
-            (
-                Claim(
-                    Text(
-                        f"{TURNS} turns that might have waited {PATIENCE:g} seconds "
-                        "each, and all of them were ready at once.",
-                        f"{TURNS} 轮，每轮本可以等 {PATIENCE:g} 秒，结果每一轮都立刻就"
-                        "绪。",
-                    ),
-                    lambda seen: (
-                        [(turn.why, seen.writers(turn)) for turn in seen.turns]
-                        == [("ready", ["Echo"])] * TURNS
-                        and all(
-                            (turn.waited or 0) < PATIENCE * 1e6 for turn in seen.turns
-                        )
-                    ),
-                ),
-                Claim(
-                    Text(
-                        f"`handle_write` was called {TURNS} times, and not a byte was "
-                        "written.",
-                        f"`handle_write` 被回调 {TURNS} 次，一个字节也没写出去。",
-                    ),
-                    lambda seen: (
-                        len(seen.calls("handle_write")) == TURNS
-                        and not any(
-                            call.sent for turn in seen.turns for call in turn.calls()
-                        )
-                    ),
-                ),
-            ),
-        ),
-        Step(
-            Text(
-                "One method more: yes, while there is something to write. Now it "
-                "waits. Bob says `hi`: one turn reads it, and from then on there is "
-                "interest in writing; the next turn writes it, and the interest is "
-                "gone.",
-                "加一个方法：有东西要写时才返回真。现在它会等了。乙说 `hi`："
-                "一轮读进来，从此开始关注可写；下一轮写出去，关注也就取消了。",
-            ),
-            be_calm,
-            (Excerpt(Calm.writable), Excerpt(Echo.handle_read, beside="handle_read")),
-            (
-                Claim(
-                    Text(
-                        "Nothing; read; write; nothing.",
-                        "四轮依次是：无事、读、写、无事。",
-                    ),
-                    lambda seen: (
-                        [
-                            (turn.why, seen.readers(turn), seen.writers(turn))
-                            for turn in seen.turns
-                        ]
-                        == [
-                            ("timeout", [], []),
-                            ("ready", ["Calm"], []),
-                            ("ready", [], ["Calm"]),
-                            ("timeout", [], []),
-                        ]
-                    ),
-                ),
-                Claim(
-                    Text("Bob gets his echo.", "乙收到了回显。"),
-                    lambda seen: seen.heard["bob"] == b"hi",
-                ),
-            ),
-        ),
-        Step(
-            Text(
-                "In the room, asynchat answers for you: yes, while something is "
-                "queued.",
-                "在聊天室里，asynchat 已经替你回答好了：队列里有东西，才返回真。",
-            ),
-            be_in_the_room,
-            (Excerpt("compat.chat:async_chat.writable", "return bool("),),
-            (
-                Claim(
-                    Text(
-                        "Before and after Cid speaks, the room waits.",
-                        "丙说话之前和之后，聊天室都在等待。",
-                    ),
-                    lambda seen: (
-                        [turn.why for turn in seen.turns]
-                        == ["timeout", "ready", "timeout"]
-                        and seen.heard["cid"] == b"hi"
-                    ),
-                ),
-            ),
-        ),
-    ),
-    Text(
-        "And if `writable()` always says no? Dan says `hi` to such a channel.",
-        "那如果 `writable()` 总是返回假呢？丁对这样的通道说了 `hi`。",
+        "`writable()` does not mean that the socket has room. It nearly always has. It "
+        "means that the channel has data to send.",
+        "`writable()` 问的不是“套接字的缓冲区有没有空间”——几乎随时都有。它问的是：这个"
+        "通道有没有数据要发送？",
     ),
     Step(
-        Text(
-            "It is read, and kept for ever: the loop never looks whether the socket "
-            "has room, so `handle_write` is never called.",
-            "读是读了，却永远留在队列里：循环从不去看这个套接字能不能写，"
-            "`handle_write` 也就永远不会被回调。",
+        "An asyncore dispatcher without a `writable` inherits this one. Its socket has "
+        "room, so it is always in the ready set, and no turn ever waits. This is the "
+        "asyncore program that uses 100 % CPU.",
+        "普通的 asyncore dispatcher 如果没有定义 `writable`，就继承这一个。套接字总有空"
+        "间，于是它永远在就绪集里，没有哪一轮会等待。那种吃满一个核的 asyncore 程序，多"
+        "半就是这么来的。",
+        spin,
+        Excerpt("asyncore:dispatcher.writable"),
+        Excerpt(Echo.handle_write, beside="handle_write"),
+        Claim(
+            f"{TURNS} turns might have waited {PATIENCE:g} seconds each, and all were "
+            "ready at once.",
+            f"{TURNS} 轮，每轮本可以等 {PATIENCE:g} 秒，结果每一轮都立刻就绪。",
+            lambda run: (
+                [turn.why for turn in run.turns] == ["ready"] * TURNS
+                and run.writable() == [["Echo"]] * TURNS
+                and all((turn.waited or 0) < PATIENCE * 1e6 for turn in run.turns)
+            ),
         ),
-        be_mute,
-        (Excerpt(Mute.writable),),
-        (
-            Claim(
-                Text(
-                    "`hi` waits in the channel, `handle_write` was not called, and Dan "
-                    "hears nothing.",
-                    "`hi` 留在通道里，`handle_write` 没有被回调，丁什么也没听到。",
-                ),
-                lambda seen: (
-                    seen.facts["waiting"] == b"hi"
-                    and not seen.calls("handle_write")
-                    and "dan" not in seen.heard
-                ),
+        Claim(
+            f"`handle_write` ran {TURNS} times, and sent not a single byte.",
+            f"`handle_write` 运行了 {TURNS} 次，一个字节也没发出去。",
+            lambda run: (
+                len(run.calls("handle_write")) == TURNS
+                and not any(call.sent for call in run.calls())
             ),
         ),
     ),
-    Text(
-        "Interest in writing means: I have something to write. Have it while the "
-        "queue is not empty, and not a turn longer. "
-        "`python -m compat.trace doctor FILE` finds channels that do otherwise.",
-        "关注可写，意思是“我有东西要写”：队列非空时才关注，一轮也不要多。"
+    Step(
+        "One more method: return true while there is data to send. Now it waits. Bob "
+        "sends `hi`: one turn reads it and adds interest in writing; the next turn "
+        "writes it and removes the interest.",
+        "加一个方法：有数据要发送时才返回真。现在它会等待了。乙发送 `hi`：一轮读进来，"
+        "从此关注可写；下一轮写出去，不再关注。",
+        wait_and_echo,
+        Excerpt(Calm.writable),
+        Excerpt(Echo.handle_read, beside="handle_read"),
+        Claim(
+            "Timeout, read, write, timeout.",
+            "四轮依次是：超时、读、写、超时。",
+            lambda run: (
+                [turn.why for turn in run.turns]
+                == ["timeout", "ready", "ready", "timeout"]
+                and run.readable() == [[], ["Calm"], [], []]
+                and run.writable() == [[], [], ["Calm"], []]
+            ),
+        ),
+        Claim(
+            "Bob receives his echo.",
+            "乙收到了回显。",
+            lambda run: run.received("bob") == b"hi",
+        ),
+    ),
+    Step(
+        "In the room, asynchat defines `writable`: true while data is queued.",
+        "在聊天室里，asynchat 已经定义了 `writable`：队列里有数据时才返回真。",
+        echo_in_room,
+        Excerpt("compat.chat:async_chat.writable", "return bool("),
+        Claim(
+            "Before and after Cid sends data, the room waits.",
+            "丙发送数据之前和之后，聊天室都在等待。",
+            lambda run: (
+                [turn.why for turn in run.turns] == ["timeout", "ready", "timeout"]
+                and run.received("cid") == b"hi"
+            ),
+        ),
+    ),
+    question=Text(
+        "And if `writable()` always returns false? Dan sends `hi` to such a channel.",
+        "那如果 `writable()` 总是返回假呢？丁向这样的通道发送 `hi`。",
+    ),
+    answer=Step(
+        "It is read, and queued for ever: the loop never polls the socket for writing, "
+        "so `handle_write` never runs.",
+        "读是读了，却永远留在队列里：循环从不查询这个套接字是否可写，`handle_write` 也"
+        "就永远不会运行。",
+        never_write,
+        Excerpt(Mute.writable),
+        Claim(
+            "`hi` stays in the queue, `handle_write` did not run, and Dan receives "
+            "nothing.",
+            "`hi` 留在队列里，`handle_write` 没有运行，丁什么也没收到。",
+            lambda run: (
+                run.facts["queue"] == b"hi"
+                and not run.calls("handle_write")
+                and not run.received("dan")
+            ),
+        ),
+    ),
+    summary=Text(
+        "Interest in writing means: there is data to send. Keep it while the queue has "
+        "data, and not a turn longer. `python -m compat.trace doctor FILE` finds "
+        "channels that do not.",
+        "关注可写，意思是“有数据要发送”：队列非空时才关注，一轮也不要多。"
         "`python -m compat.trace doctor FILE` 能找出不守规矩的通道。",
     ),
 )

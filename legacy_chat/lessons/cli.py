@@ -1,12 +1,11 @@
-"""``legacy-chat lesson``: the list, or one lesson.
+"""``legacy-chat lesson``: the list of lessons, or one lesson.
 
-Rule 1: the exit status is 0, 1 (it could not be played, or claims what is not true
-here) or 2 (it was asked wrongly), with one line on standard error.
+Rule 1: the exit status is 0, 1 (the lesson cannot run, or a claim is false here) or 2
+(invalid arguments); an error is one line on standard error.
 Rule 2: standard output has the lesson, nothing else.
-Rule 3: what was given is used, or is an error.
-Rule 4: a student at a terminal thinks first: the answer waits for a key, and so does
-all that does not fit on the screen. Whatever else standard output is gets the lesson
-whole, at once.
+Rule 3: every option is used, or is an error.
+Rule 4: at a terminal, the answer and every full screen wait for a key. Any other
+standard output gets the whole lesson at once.
 """
 
 from __future__ import annotations
@@ -27,30 +26,29 @@ from compat.loops import VARIABLE
 from compat.replacing import replacing
 from compat.streams import escape_the_rest, is_coloured, throw_away
 from compat.trace.reader import Reader, read_trace
+from compat.trace.render.messages import LANGUAGES
 from compat.values import shown
 from legacy_chat.lessons import LESSONS
-from legacy_chat.lessons.engine.harness import StageError
-from legacy_chat.lessons.engine.lesson import LANGUAGES, ChangedCodeError, Text
-from legacy_chat.lessons.engine.pager import LeftError, Pager, print_lines
-from legacy_chat.lessons.engine.render import Show
-from legacy_chat.lessons.engine.runner import Scene, play
+from legacy_chat.lessons.engine.harness import ScenarioError
+from legacy_chat.lessons.engine.lesson import ChangedCodeError, Text
+from legacy_chat.lessons.engine.pager import Pager, QuitError, print_lines
+from legacy_chat.lessons.engine.render import Renderer
+from legacy_chat.lessons.engine.runner import run_lesson
+from legacy_chat.lessons.engine.step_run import StepRun
 from legacy_chat.logging.escapes import one_line
 from legacy_chat.logging.output import complain
 
 __all__ = ["main"]
 
-# Lines of the trace that are printed at most. --trace keeps all of it.
-TRACE_LINES = 30
-
-# Columns where there is no terminal to ask.
-COLUMNS = 110
+# Columns and rows without a terminal.
+SCREEN = (110, 24)
 
 EXAMPLES = """\
 examples:
-  legacy-chat lesson                         what there is to learn
+  legacy-chat lesson                         list the lessons
   legacy-chat lesson 2                       why hello loses its o
   legacy-chat lesson 2 --lang zh             the same in Chinese
-  legacy-chat lesson 6 --loop selectors      on another loop, it ends otherwise
+  legacy-chat lesson 6 --loop selectors      on another loop, with another result
   legacy-chat lesson 2 --html hello.html     its trace, as a page to step through
 """
 
@@ -62,7 +60,7 @@ LIST = Text(
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line; --help has the rest."""
+        """Print one line; --help has the rest."""
         self.exit(2, f"{self.prog}: {one_line(message)}\n")
 
 
@@ -72,13 +70,13 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     escape_the_rest(sys.stdout)
     try:
-        loop = compat.choose(given.loop or _loop_of(given.number)).name
+        loop = compat.choose(given.loop or _default_loop(given.number)).name
     except (compat.UnknownLoopError, compat.MissingLoopError) as error:
         parser.error(str(error))
     if mistake := _mistake(given):
         parser.error(mistake)
     if sys.stdout is None:
-        return _refuse("standard output is closed")
+        return _fail("standard output is closed")
     try:
         if given.number is None:
             print_lines(_list(given.lang))
@@ -87,25 +85,158 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:
         throw_away(sys.stdout)
         return 1
-    except (KeyboardInterrupt, LeftError):
+    except (KeyboardInterrupt, QuitError):
         return 0
     except OSError as error:
-        whose = f"lesson {given.number}: " if given.number else ""
-        what = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{whose}{what}{error.strerror or error}")
-    except (StageError, ChangedCodeError) as error:
-        return _refuse(f"lesson {given.number}: {error}")
+        where = f"lesson {given.number}: " if given.number else ""
+        file = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{file}{error.strerror or error}")
+    except (ScenarioError, ChangedCodeError) as error:
+        return _fail(f"lesson {given.number}: {error}")
 
 
-def _loop_of(number: int | None) -> str:
-    """Return the loop that a lesson is played on unless another is asked for."""
-    if number is None or os.environ.get(VARIABLE):
-        return "auto"
-    return LESSONS[number - 1].loop
+def _teach(given: argparse.Namespace, loop: str) -> int:
+    """Run a lesson, and print it."""
+    number: int = given.number
+    lesson = LESSONS[number - 1]
+    columns, rows = shutil.get_terminal_size(SCREEN)
+    renderer = Renderer(given.lang, columns)
+    is_live = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    pauses = is_live and not given.no_pause
+    with Pager(rows, pauses, renderer.phrase("next page")) as pager:
+        with tempfile.TemporaryDirectory() as folder:
+            trace = Path(folder) / "lesson.trace"
+            *runs, answer = run_lesson(lesson, loop, trace)
+            if given.trace:
+                _save(given.trace, trace.read_text("utf-8"))
+            if given.html:
+                _save(given.html, _page(trace, renderer, number))
+            traced = list(renderer.trace(trace, runs, is_coloured(sys.stdout)))
+        pager.print(renderer.head(number, lesson, loop))
+        for at, (step, run) in enumerate(zip(lesson.steps, runs, strict=True), 1):
+            pager.print([*renderer.number(at), *renderer.step(step, run)])
+        pager.print([*renderer.heading("trace"), *traced])
+        question = renderer.prose(lesson.question)
+        pager.print([*renderer.heading("question"), *question])
+        pager.wait(renderer.phrase("show answer"))
+        pager.print(
+            [*renderer.heading("answer"), *renderer.step(lesson.answer, answer)]
+        )
+        pager.print([*renderer.heading("summary"), *renderer.prose(lesson.summary)])
+        pager.print(_footer(given, loop, renderer))
+    return _check(number, [*runs, answer])
+
+
+def _footer(given: argparse.Namespace, loop: str, renderer: Renderer) -> Iterator[str]:
+    """Yield the written files, and what to read next."""
+    number = given.number
+    for what, path in (("page", given.html), ("trace", given.trace)):
+        if path:
+            yield ""
+            yield renderer.phrase("written", what=renderer.phrase(what), path=path)
+    usual = LESSONS[number - 1].loop
+    if usual != "auto":
+        other = "selectors" if loop == usual else usual
+        text = renderer.phrase("other loop", number=number, loop=other)
+        yield from ("", *renderer.lines(text))
+    if number < len(LESSONS):
+        yield from ("", *renderer.lines(renderer.phrase("next", number=number + 1)))
+
+
+def _check(number: int, runs: list[StepRun]) -> int:
+    """Return 1, and complain, if a claim is false."""
+    false = LESSONS[number - 1].false_claims(runs)
+    if not false:
+        return 0
+    return _fail(f"lesson {number} is wrong here, please report it: {false[0].en}")
+
+
+def _list(lang: str) -> Iterator[str]:
+    yield LIST.in_language(lang)
+    yield ""
+    for number, lesson in enumerate(LESSONS, 1):
+        yield f"  {number}  {lesson.title.in_language(lang)}"
+
+
+def _page(trace: Path, renderer: Renderer, number: int) -> str:
+    # Here, because only --html needs it.
+    from compat.trace.render.html import page
+
+    reader = Reader()
+    title = renderer.title(number, LESSONS[number - 1]).replace("`", "")
+    return page(read_trace(trace, reader), reader, lang=renderer.lang, title=title)
+
+
+def _save(path: str, text: str) -> None:
+    with replacing(path, PRIVATE) as write:
+        write(text)
+
+
+def _fail(message: str) -> int:
+    complain("legacy-chat lesson", message)
+    return 1
+
+
+# The arguments.
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="legacy-chat lesson",
+        description="Learn the event loop from scenarios that really run, shown beside "
+        "the code that runs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "number",
+        nargs="?",
+        type=_number,
+        metavar="NUMBER",
+        help=f"1 to {len(LESSONS)}; without a number, list the lessons",
+    )
+    add(
+        "--lang",
+        choices=LANGUAGES,
+        default=_language(),
+        help="English or Chinese (default: from LANGUAGE, LC_ALL, LC_MESSAGES or LANG, "
+        "else English)",
+    )
+    add(
+        "--loop",
+        metavar="NAME",
+        help=f"run on this loop: auto, {', '.join(compat.LOOPS)} "
+        "(default: auto; lesson 6: select)",
+    )
+    page = "write the trace as a page to step through"
+    add("--html", type=_file, metavar="FILE", help=page)
+    add("--trace", type=_file, metavar="FILE", help="write the trace")
+    pause = "at a terminal, print the whole lesson without waiting for keys"
+    add("--no-pause", action="store_true", help=pause)
+    return parser
+
+
+def _number(text: str) -> int:
+    # Not by int() alone, whose message differs for thousands of digits.
+    if text.lstrip("0") not in map(str, range(1, len(LESSONS) + 1)):
+        raise argparse.ArgumentTypeError(
+            f"NUMBER must be 1 to {len(LESSONS)}, got {shown(text)}"
+        )
+    return int(text)
+
+
+def _file(text: str) -> str:
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError(
+            f"FILE must be the name of a file, got {text!r} (standard output has the "
+            "lesson)"
+        )
+    return text
 
 
 def _language() -> str:
-    """Return the language of the environment, as gettext finds it, if we have it."""
+    """Return the language of the environment, by gettext's rules, if it is ours."""
     names = ("LC_ALL", "LC_MESSAGES", "LANG")
     locale = next(filter(None, map(os.environ.get, names)), "")
     wanted = [locale]
@@ -115,212 +246,22 @@ def _language() -> str:
     return next((each for each in found if each in LANGUAGES), LANGUAGES[0])
 
 
+def _default_loop(number: int | None) -> str:
+    """Return the loop of a lesson that is given no ``--loop``."""
+    if number is None or os.environ.get(VARIABLE):
+        return "auto"
+    return LESSONS[number - 1].loop
+
+
 def _mistake(given: argparse.Namespace) -> str:
-    """What is given to no purpose, and what to do; or nothing."""
+    """Return the error of options that contradict each other, or ""."""
     options = {"--loop": given.loop, "--html": given.html, "--trace": given.trace}
     if given.number is None:
         for option, value in options.items():
             if value is not None:
-                what = f"{option} {value}"
-                do = f"legacy-chat lesson NUMBER {what}"
-                return f"{what} needs the number of a lesson: {do}"
+                used = f"{option} {value}"
+                return f"{used} needs a lesson: legacy-chat lesson NUMBER {used}"
     both = given.html, given.trace
     if None not in both and os.path.realpath(both[0]) == os.path.realpath(both[1]):
-        return f"--html and --trace are both {given.html}: name two files"
+        return f"--html and --trace must be two files, got {given.html} for both"
     return ""
-
-
-def _list(lang: str) -> Iterator[str]:
-    yield LIST.said_in(lang)
-    yield ""
-    for number, lesson in enumerate(LESSONS, 1):
-        yield f"  {number}  {lesson.title.said_in(lang)}"
-
-
-def _teach(given: argparse.Namespace, loop: str) -> int:
-    columns, rows = shutil.get_terminal_size((COLUMNS, 24))
-    show = Show(given.lang, columns)
-    pauses = _is_read_live() and not given.no_pause
-    with Pager(show, rows, pauses) as pager:
-        return _tell(given, loop, show, pager)
-
-
-def _tell(given: argparse.Namespace, loop: str, show: Show, pager: Pager) -> int:
-    lesson = LESSONS[given.number - 1]
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "lesson.trace"
-        scenes = play(lesson, loop, trace)
-        *steps, answer = scenes
-        if given.trace:
-            _save(given.trace, trace.read_text("utf-8"))
-        if given.html:
-            _save(given.html, _page(trace, show, given.number))
-        told = list(_trace(trace, show, steps))
-    pager.print(show.head(given.number, lesson, loop))
-    for number, scene in enumerate(steps, 1):
-        pager.print(show.step(number, scene))
-    pager.print(told)
-    question = show.prose(lesson.question)
-    pager.print(["", f"── {show.word('question')} ──", *question])
-    pager.wait("enter")
-    pager.print(["", f"── {show.word('answer')} ──", *show.scene(answer)])
-    pager.print(["", f"── {show.word('remember')} ──", *show.prose(lesson.ends)])
-    for what, path in (("page", given.html), ("trace", given.trace)):
-        if path:
-            written = show.word("written", what=show.word(what), path=path)
-            pager.print(["", written])
-    pager.print(_what_is_next(given.number, loop, show))
-    return _judge(given.number, scenes)
-
-
-def _what_is_next(number: int, loop: str, show: Show) -> Iterator[str]:
-    usual = LESSONS[number - 1].loop
-    if usual != "auto":
-        other = "selectors" if loop == usual else usual
-        yield ""
-        yield from show.lines(show.word("other", number=number, loop=other))
-    if number < len(LESSONS):
-        yield ""
-        yield from show.lines(show.word("next", number=number + 1))
-
-
-def _judge(number: int, scenes: list[Scene]) -> int:
-    """1, and a line, if the lesson has said something that is not so."""
-    false = [claim for scene in scenes for claim, holds in scene.claims() if not holds]
-    if not false:
-        return 0
-    return _refuse(
-        f"lesson {number} is wrong here, please report it: {false[0].text.en}"
-    )
-
-
-def _trace(trace: Path, show: Show, steps: list[Scene]) -> Iterator[str]:
-    """The trace of the steps, as text; that of the answer would give it away."""
-    # Here, for the list does not need it.
-    from compat.trace.render.text import lines
-
-    reader = Reader()
-    first, last = steps[0].first, steps[-1].last
-    color, columns, lang = is_coloured(sys.stdout), show.columns, show.lang
-    alike = set().union(*map(show.turns_like_others, steps))
-    all_of_it = left_out = 0
-    texts: list[list[str]] = []
-    gaps: set[str] = set()
-    for turn in read_trace(trace, reader):
-        if turn.number > last:
-            continue
-        text = list(lines(turn, reader, color=color, columns=columns, lang=lang))
-        all_of_it += len(text)
-        if turn.number in alike:
-            left_out += 1
-        # The turns before were the setting. If there are none, the room opens.
-        elif turn.number >= first or first == 1:
-            if left_out:
-                text.insert(0, show.word("like it", count=left_out))
-                gaps.add(text[0])
-            texts.append(text)
-            left_out = 0
-    shown = _first_of(texts)
-    yield ""
-    yield f"── {show.word('trace')} ──"
-    # What begins a colour ends in a letter.
-    names = re.findall(r"(?:\x1b\[\d+m)?(\w+#\d+)", "\n".join(shown))
-    channels = [each for each in reader.channels.values() if each.name in names]
-    yield from show.named(channels, steps[-1].seen)
-    yield from shown
-    if left := all_of_it - sum(line not in gaps for line in shown):
-        yield from show.lines(show.word("more trace", count=left))
-
-
-def _first_of(texts: list[list[str]]) -> list[str]:
-    """Whole turns, unless that is less than half of what may be shown."""
-    shown: list[str] = []
-    for text in texts:
-        if len(shown) + len(text) > TRACE_LINES:
-            is_much = len(shown) >= TRACE_LINES // 2
-            return shown if is_much else [*shown, *text][:TRACE_LINES]
-        shown += text
-    return shown
-
-
-def _page(trace: Path, show: Show, number: int) -> str:
-    from compat.trace.render.html import page
-
-    reader = Reader()
-    title = show.title(number, LESSONS[number - 1]).replace("`", "")
-    return page(read_trace(trace, reader), reader, lang=show.lang, title=title)
-
-
-def _save(path: str, text: str) -> None:
-    with replacing(path, PRIVATE) as write:
-        write(text)
-
-
-def _is_read_live() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
-
-
-def _refuse(what: str) -> int:
-    complain("legacy-chat lesson", what)
-    return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="legacy-chat lesson",
-        description="The loop at work: scenarios that really run, beside the code that "
-        "makes them happen.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "number",
-        nargs="?",
-        type=_lesson,
-        metavar="NUMBER",
-        help=f"1 to {len(LESSONS)}; without it, the list",
-    )
-    parser.add_argument(
-        "--lang",
-        choices=LANGUAGES,
-        default=_language(),
-        help="English or Chinese (default: as LANGUAGE, LC_ALL, LC_MESSAGES or LANG "
-        "says, else English)",
-    )
-    parser.add_argument(
-        "--loop",
-        metavar="NAME",
-        help=f"what turns the channels: auto, {', '.join(compat.LOOPS)} "
-        "(default: auto; for lesson 6, select)",
-    )
-    parser.add_argument(
-        "--html",
-        type=_file,
-        metavar="FILE",
-        help="write the trace as a page to step through",
-    )
-    parser.add_argument("--trace", type=_file, metavar="FILE", help="keep the trace")
-    parser.add_argument(
-        "--no-pause",
-        action="store_true",
-        help="at a terminal, do not wait for a key: neither when the screen is full, "
-        "nor before the answer",
-    )
-    return parser
-
-
-def _lesson(text: str) -> int:
-    # Not by int() alone, which refuses thousands of digits in other words.
-    if text.lstrip("0") not in map(str, range(1, len(LESSONS) + 1)):
-        raise argparse.ArgumentTypeError(
-            f"{shown(text)} is no lesson: there are 1 to {len(LESSONS)}"
-        )
-    return int(text)
-
-
-def _file(text: str) -> str:
-    if text in ("", "-"):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no file: name one, for standard output has the lesson"
-        )
-    return text

@@ -4,258 +4,209 @@ from __future__ import annotations
 
 import socket
 
-from legacy_chat.lessons.engine.harness import Peer, Stage
+from legacy_chat.lessons.engine.harness import Harness, Peer
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
 
 __all__ = ["LESSON"]
 
-# Bytes that Ann says at a time.
+# Bytes that a client sends at a time.
 PIECE = b"=" * 16384
 
-# What the kernel is asked to keep for Bob, on either side; it takes twice of it.
+# Requested bytes of each kernel buffer between the room and Bob; Linux doubles it.
+# With the default, it takes megabytes to fill them.
 KERNEL = 32768
 
-# Bytes that may wait for a client in this room.
+# Bytes of a client's backlog that this room allows.
 LIMIT = 65536
 
 
-def fill_the_kernel(stage: Stage) -> None:
-    stage.open_room(send_queue=LIMIT)
-    ann = stage.enter("ann")
-    bob = stage.enter("bob", receive_buffer=KERNEL)
-    keep_little(stage, bob)
-    stage.begin()
-    stage.repeat(lambda: say(stage, ann), lambda: stage.session(bob).ac_backlog_size())
+def fill_kernel_buffers(harness: Harness) -> None:
+    harness.open_room(send_queue=LIMIT)
+    ann, bob = harness.join("ann"), join_with_small_buffers(harness, "bob")
+    session = harness.session(bob)
+    harness.repeat(lambda: ann.exchange(PIECE, len(PIECE)), session.ac_backlog_size)
     pieces = len(ann.got) // len(PIECE)
-    stage.facts["told"] = pieces * len(f"{ann.user} 说:".encode() + PIECE)
-    stage.facts["backlog"] = stage.session(bob).ac_backlog_size()
-    stage.facts["ann's backlog"] = stage.session(ann).ac_backlog_size()
+    harness.facts["sent"] = pieces * len(f"{ann.user} 说:".encode() + PIECE)
+    harness.facts["backlog"] = session.ac_backlog_size()
+    harness.facts["ann's backlog"] = harness.session(ann).ac_backlog_size()
 
 
-def read_it_all(stage: Stage) -> None:
-    bob = stage.peer("bob")
-    session = stage.session(bob)
+def read_everything(harness: Harness) -> None:
+    bob = harness.peers["bob"]
+    session = harness.session(bob)
 
-    def is_taken() -> bool:
-        bob.hear_all()
+    def is_flushed() -> bool:
+        bob.receive_pending()
         return not session.ac_backlog_size()
 
-    stage.turn_until(is_taken)
-    while len(bob.got) < stage.facts["told"]:
-        bob.hear(1)
-    stage.turn(timeout=0)
-    stage.facts["got"] = len(bob.got)
-    stage.facts["backlog"] = session.ac_backlog_size()
+    harness.turn_until(is_flushed)
+    while len(bob.got) < harness.facts["sent"]:
+        bob.receive(1)
+    harness.turn(timeout=0)
+    harness.facts["received"] = len(bob.got)
+    harness.facts["backlog"] = session.ac_backlog_size()
 
 
-def fall_behind(stage: Stage) -> None:
-    ann, bob = stage.peer("ann"), stage.peer("bob")
-    stage.repeat(lambda: say(stage, ann), lambda: stage.session(bob) is None)
-    stage.facts["peak"] = stage.room.counters.backlog_peak
-    stage.facts["slow"] = stage.room.counters.closed["slow"]
-    say(stage, ann)
+def fall_behind(harness: Harness) -> None:
+    ann, bob = harness.peers["ann"], harness.peers["bob"]
+
+    def send() -> None:
+        ann.exchange(PIECE, len(PIECE))
+
+    harness.repeat(send, lambda: harness.session(bob) is None)
+    harness.facts["peak"] = harness.room.counters.backlog_peak
+    harness.facts["slow"] = harness.room.counters.closed["slow"]
+    send()
 
 
-def never_hear_the_echo(stage: Stage) -> None:
-    cid = stage.enter("cid", receive_buffer=KERNEL)
-    keep_little(stage, cid)
-    stage.begin()
+def ignore_own_echo(harness: Harness) -> None:
+    cid = join_with_small_buffers(harness, "cid")
 
-    def talk() -> None:
-        cid.say(PIECE)
-        stage.turn()
+    def send() -> None:
+        cid.send(PIECE)
+        harness.turn()
 
-    stage.repeat(talk, lambda: stage.session(cid) is None)
-    stage.facts["slow"] = stage.room.counters.closed["slow"]
+    harness.repeat(send, lambda: harness.session(cid) is None)
+    harness.facts["slow"] = harness.room.counters.closed["slow"]
 
 
-def say(stage: Stage, ann: Peer) -> None:
-    """Ann says a piece, and hears it."""
-    ann.say(PIECE)
-    stage.turn()
-    ann.hear(len(PIECE))
-
-
-def keep_little(stage: Stage, peer: Peer) -> None:
-    """Or it would take megabytes until the kernel is full."""
-    sock = stage.session(peer).socket
+def join_with_small_buffers(harness: Harness, name: str) -> Peer:
+    """Let a peer join whose connection buffers little, as the end of the setup."""
+    peer = harness.join(name, receive_buffer=KERNEL)
+    sock = harness.session(peer).socket
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
+    harness.end_setup()
+    return peer
 
 
 LESSON = Lesson(
     Text("The slow reader", "慢读者"),
     Text(
-        "Sending does not wait either. `send` takes what the kernel has room for; the "
-        "rest is the channel's backlog, and what is queued in a program has no limit "
-        "unless somebody sets one.",
+        "Sending does not wait either. `send` accepts as much as the kernel has room "
+        "for. The rest is the channel's backlog, and a program's queue has no limit "
+        "unless you set one.",
         "发送也不会等待。`send` 只收下内核缓冲区装得下的部分，其余的就成了通道的积压；"
-        "而程序里的队列是没有上限的，除非有人给它设一个。",
-    ),
-    (
-        Step(
-            Text(
-                "Ann says 16 KiB at a time; Bob does not read. His kernel's buffer "
-                "fills, then the server's, and then `send` takes less than it is "
-                "given. What is left is queued, and from now on his channel is "
-                "interested in writing.",
-                "甲一次说 16 KiB，乙一个字节也不读。先是乙那边的内核缓冲区满了，再是"
-                "服务器这边的，然后 `send` 收下的就比给它的少。剩下的进了队列，"
-                "从这时起，他的通道开始关注可写事件。",
-            ),
-            fill_the_kernel,
-            (
-                Excerpt(
-                    "compat.audience:_leave",
-                    ("channel._compat_queue", "announce(channel)"),
-                    beside="turn ends",
-                ),
-                Excerpt("compat.chat:async_chat.writable", "return bool("),
-            ),
-            (
-                Claim(
-                    Text(
-                        "Bob has a backlog, smaller than what he was told: the rest is "
-                        "in the two kernel buffers.",
-                        "乙有了积压，但比对他说过的总量少：其余的在两端的内核缓冲区"
-                        "里。",
-                    ),
-                    lambda seen: 0 < seen.facts["backlog"] < seen.facts["told"],
-                ),
-                Claim(
-                    Text(
-                        "Ann, who reads, has none: she heard every echo in its turn.",
-                        "甲一直在读，所以没有积压：每一句回显她都在当轮收到。",
-                    ),
-                    lambda seen: (
-                        seen.facts["ann's backlog"] == 0
-                        and set(seen.heard["ann"]) == set(PIECE)
-                    ),
-                ),
-            ),
-        ),
-        Step(
-            Text(
-                "Bob wakes up and reads. Whenever there is room again, his channel is "
-                "in the ready set for writing, and `handle_write` sends the next "
-                "piece; until the queue is empty, and the interest is gone.",
-                "乙醒过来开始读。内核一有空位，他的通道就进入可写的就绪集，"
-                "`handle_write` 再发出一段；直到队列发空，对可写事件的关注也就取消了。",
-            ),
-            read_it_all,
-            (
-                Excerpt(
-                    "compat.chat:async_chat.initiate_send",
-                    ("if len(fifo) > 1:", "self._compat_send_first(fifo)"),
-                    beside="handle_write",
-                ),
-            ),
-            (
-                Claim(
-                    Text(
-                        "`handle_write` of Bob's channel was called.",
-                        "乙的通道的 `handle_write` 被回调了。",
-                    ),
-                    lambda seen: seen.calls("handle_write", of="bob"),
-                ),
-                Claim(
-                    Text(
-                        "Bob has every byte that he was told, and no backlog.",
-                        "对乙说过的每个字节都到了，积压为零。",
-                    ),
-                    lambda seen: (
-                        seen.facts["got"] == seen.facts["told"]
-                        and seen.facts["backlog"] == 0
-                    ),
-                ),
-                Claim(
-                    Text(
-                        "There was interest in writing while there was a queue, and in "
-                        "the last turn there is none: nobody is ready.",
-                        "队列里有数据时，关注可写；到最后一轮就不再关注，"
-                        "没有通道就绪。",
-                    ),
-                    lambda seen: (
-                        [event.fields["w"] for event in seen.interests("bob")]
-                        == [True, False]
-                        and seen.turns[-1].why == "timeout"
-                    ),
-                ),
-            ),
-        ),
-        Step(
-            Text(
-                "Bob falls asleep again. This room lets 64 KiB wait for a client "
-                "(`--send-queue`), so when a turn has added to a backlog, it is looked "
-                "at, and who has too much is closed.",
-                "乙又睡着了。这个聊天室最多让一个客户端积压 64 KiB（`--send-queue`）。"
-                "每当一轮给某个通道的积压又添了数据，就检查一次，超过上限的就关掉。",
-            ),
-            fall_behind,
-            (
-                Excerpt(
-                    "compat.chat:async_chat._compat_look_at_backlog",
-                    beside="handle_backlog",
-                ),
-                Excerpt(
-                    "legacy_chat.session:ChatSession.handle_backlog",
-                    'close_because("slow")',
-                    beside="handle_backlog",
-                ),
-            ),
-            (
-                Claim(
-                    Text(
-                        "Bob was closed, and the log says why: slow.",
-                        "乙被关闭，日志里写着原因：slow。",
-                    ),
-                    lambda seen: (
-                        seen.facts["slow"] == 1
-                        and any("closed: slow" in line for line in seen.logged)
-                    ),
-                ),
-                Claim(
-                    Text(
-                        "More than 64 KiB were waiting for him, and not much more: a "
-                        "few pieces.",
-                        "当时他的积压超过 64 KiB，但没有超过太多：至多再加几段。",
-                    ),
-                    lambda seen: LIMIT < seen.facts["peak"] < LIMIT + 4 * len(PIECE),
-                ),
-                Claim(
-                    Text(
-                        "Ann still hears her echo: a slow reader costs nobody else "
-                        "anything.",
-                        "甲照样收到回显：慢读者不拖累任何人。",
-                    ),
-                    lambda seen: seen.heard["ann"].endswith(PIECE),
-                ),
-            ),
-        ),
-    ),
-    Text(
-        "Cid is alone in the room with Ann. He talks and talks, and never reads. "
-        "Nobody says a word to him. Is he a slow reader?",
-        "丙进来了。他说个不停，但从来不读；也没有人对他说话。他算慢读者吗？",
+        "而程序里的队列是没有上限的，除非你给它设一个。",
     ),
     Step(
-        Text(
-            "Yes. The room echoes what he says, and the echo waits for him like "
-            "anything else. Whoever talks to an echo has to listen.",
-            "算。聊天室会回显他说的话，回显和别的数据一样，要等他来读。"
-            "对着会回显的服务器说话，就得自己听着。",
+        "Ann sends 16 KiB at a time; Bob does not read. His kernel's buffer fills, "
+        "then the server's, and then `send` accepts less than it is given. The rest is "
+        "queued, and from now on his channel is interested in writing.",
+        "甲一次发送 16 KiB，乙一个字节也不读。先是乙那边的内核缓冲区满了，再是服务器这"
+        "边的，然后 `send` 收下的就比给它的少。剩下的进了队列，从这时起，他的通道开始关"
+        "注可写事件。",
+        fill_kernel_buffers,
+        Excerpt(
+            "compat.audience:_leave",
+            ("channel._compat_queue", "announce(channel)"),
+            beside="turn ends",
         ),
-        never_hear_the_echo,
-        (),
-        (
-            Claim(
-                Text("Cid is closed, too: slow.", "丙也被关闭了，原因同样是 slow。"),
-                lambda seen: seen.facts["slow"] == 2,
+        Excerpt("compat.chat:async_chat.writable", "return bool("),
+        Claim(
+            "Bob's backlog is smaller than the data sent to him: the rest is in the "
+            "two kernel buffers.",
+            "乙有了积压，但比发给他的总量少：其余的在两端的内核缓冲区里。",
+            lambda run: 0 < run.facts["backlog"] < run.facts["sent"],
+        ),
+        Claim(
+            "Ann reads, so she has no backlog: she received every echo in its turn.",
+            "甲一直在读，所以没有积压：每一次回显她都在当轮收到。",
+            lambda run: (
+                run.facts["ann's backlog"] == 0
+                and set(run.received("ann")) == set(PIECE)
             ),
         ),
     ),
-    Text(
-        "Between a fast speaker and a slow reader there is a queue. Know who owns it, "
-        "and set its limit.",
-        "说得快的和读得慢的之间总有一个队列。要知道它在谁那里，并给它设上限。",
+    Step(
+        "Bob starts to read. Whenever the kernel has room again, his channel is in the "
+        "ready set for writing, and `handle_write` sends the next piece. When the "
+        "queue is empty, the interest ends.",
+        "乙开始读了。内核缓冲区一有空间，他的通道就进入可写的就绪集，`handle_write` 再"
+        "发出一段；队列一空，就不再关注可写事件。",
+        read_everything,
+        Excerpt(
+            "compat.chat:async_chat.initiate_send",
+            ("if len(fifo) > 1:", "self._compat_send_first(fifo)"),
+            beside="handle_write",
+        ),
+        Claim(
+            "`handle_write` of Bob's channel ran.",
+            "乙的通道的 `handle_write` 运行了。",
+            lambda run: run.calls("handle_write", of="bob"),
+        ),
+        Claim(
+            "Bob has received every byte sent to him, and has no backlog.",
+            "发给乙的每个字节都到了，积压为零。",
+            lambda run: (
+                run.facts["received"] == run.facts["sent"] and run.facts["backlog"] == 0
+            ),
+        ),
+        Claim(
+            "The channel was interested in writing while data was queued. In the last "
+            "turn it is not, and no channel is ready.",
+            "队列里有数据时，通道关注可写；到最后一轮就不再关注，没有通道就绪。",
+            lambda run: (
+                [event.fields["w"] for event in run.interests("bob")] == [True, False]
+                and run.turns[-1].why == "timeout"
+            ),
+        ),
+    ),
+    Step(
+        "Bob stops reading again. This room allows a backlog of 64 KiB "
+        "(`--send-queue`). It checks a backlog after each turn that added to it, and "
+        "disconnects a client that exceeds the limit.",
+        "乙又不读了。这个聊天室最多让一个客户端积压 64 KiB（`--send-queue`）。每当一轮"
+        "给某个通道的积压添了数据，就检查一次，超过上限就断开。",
+        fall_behind,
+        Excerpt(
+            "compat.chat:async_chat._compat_look_at_backlog",
+            beside="handle_backlog",
+        ),
+        Excerpt(
+            "legacy_chat.session:ChatSession.handle_backlog",
+            'close_because("slow")',
+            beside="handle_backlog",
+        ),
+        Claim(
+            "Bob was disconnected, and the log has the reason: slow.",
+            "乙被断开，日志里写着原因：slow。",
+            lambda run: (
+                run.facts["slow"] == 1
+                and any("closed: slow" in line for line in run.logged())
+            ),
+        ),
+        Claim(
+            "His backlog exceeded 64 KiB by a few pieces at most.",
+            "当时他的积压超过 64 KiB，但没有超过太多：至多再加几段。",
+            lambda run: LIMIT < run.facts["peak"] < LIMIT + 4 * len(PIECE),
+        ),
+        Claim(
+            "Ann still receives her echo: a slow reader does not affect the others.",
+            "甲照样收到回显：慢读者不影响别人。",
+            lambda run: run.received("ann").endswith(PIECE),
+        ),
+    ),
+    question=Text(
+        "Cid is alone in the room with Ann. He sends and sends, and never reads. Ann "
+        "sends nothing. Is he a slow reader?",
+        "丙进来了，房间里只有他和甲。他不停地发送，但从来不读；甲什么也不发。他算慢读者"
+        "吗？",
+    ),
+    answer=Step(
+        "Yes. The room echoes his data, and the echo is queued like any other data. A "
+        "client that is echoed has to read.",
+        "算。聊天室会回显他发送的数据，回显和别的数据一样要排队，等他来读。有回显，就得"
+        "自己读。",
+        ignore_own_echo,
+        Claim(
+            "Cid is disconnected as well: slow.",
+            "丙也被断开了，原因同样是 slow。",
+            lambda run: run.facts["slow"] == 2,
+        ),
+    ),
+    summary=Text(
+        "Between a fast sender and a slow reader there is a queue. Know where it is, "
+        "and limit it.",
+        "发得快的和读得慢的之间总有一个队列。要知道它在哪里，并给它设上限。",
     ),
 )

@@ -1,11 +1,13 @@
-"""Text in columns, where a Chinese character takes two.
+"""Lines and columns of text in which a Chinese character is two columns wide.
 
-Rule 1: a line is never wider than asked for, unless a single character is.
-Rule 2: no line begins with what closes or ends with what opens. Chinese breaks between
-any two other characters, other text at its blanks; `code` and "what is said" stay in
-one piece where they can.
-Rule 3: what is too long for a line of its own breaks where a reader would break it, and
-inside of a name only if nothing else is left.
+Rule 1: no line is wider than requested, unless a single character is.
+Rule 2: no line begins with closing or ends with opening punctuation. Chinese breaks
+between any two other characters, other text at spaces. `code` and "quoted words" are
+not broken if they fit on one line.
+Rule 3: longer text breaks after punctuation, and inside a name only if nothing else is
+left.
+
+wcwidth.wrap and rich break inside `names` and before closing punctuation.
 """
 
 from __future__ import annotations
@@ -14,37 +16,36 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-from legacy_chat.baseline.report.text import fitted, width, wrapped
+from compat.trace.render.formatting import width
 
-__all__ = ["MIDDLE", "beside", "code_wrapped", "filled", "folded", "spaced"]
+__all__ = ["MIDDLE", "fill", "fold", "side_by_side", "space_scripts", "wrap_code"]
 
 # Between two columns.
 MIDDLE = " │ "
 
 _WIDE = "\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef"
-_CLOSING = "，。、；：？！）》」』】”’…—,.;:?!)]}"
+_CLOSING = '，。、；：？！）》」』】”’…—,.;:?!)]}"'
 _OPENING = "（《「『【“‘([{"
 
-# What no line ends in: code, what is said, blanks, one wide character, or a word.
+# An unbreakable unit: code, quoted words, spaces, one wide character, or a word.
 _ATOM = re.compile(rf"`[^`]*`|(?:(?<=\s)|^)\"[^\"]*\"|\s+|[{_WIDE}]|[^\s`{_WIDE}]+|`")
 
 _IS_WIDE = re.compile(f"[{_WIDE}]")
 
-# Behind these, and before a dot, a line of code may end; a path, behind its slashes.
+# A line of code may end after these, and before a dot; a path after its slashes.
 _CODE_ENDS = " ,([{/"
-
 _CODE_PIECE = re.compile(r"(?<=[ ,(\[{/])|(?=\.)")
 
-_MEETING = re.compile(
+_SCRIPT_CHANGE = re.compile(
     r"(?<=[\u4e00-\u9fff])(?=[A-Za-z0-9_])|(?<=[A-Za-z0-9_])(?=[\u4e00-\u9fff])"
 )
 
 
-def filled(text: str, columns: int, indent: str = "") -> list[str]:
-    """*text* in lines of so many columns at most.
+def fill(text: str, columns: int, indent: str = "") -> list[str]:
+    """Break *text* into lines of at most *columns* columns.
 
     Args:
-        indent: what all but the first line begin with, in these columns.
+        indent: the beginning of all lines but the first.
     """
     lines, line = [], ""
     for unit in _units(text):
@@ -52,46 +53,43 @@ def filled(text: str, columns: int, indent: str = "") -> list[str]:
             lines.append(line.rstrip())
             line = indent
         line += unit if line.strip() else unit.lstrip() if lines else unit
-        while width(line) > columns:
-            at = _end_of_line(line, columns, len(indent))
-            lines.append(line[:at].rstrip())
-            line = indent + line[at:].lstrip()
+        *whole, line = _break(line, columns, len(indent), indent)
+        lines += whole
     return [*lines, line] if line.strip() or not lines else lines
 
 
-def beside(left: Iterable[str], right: Iterable[str], columns: int) -> Iterator[str]:
-    """Lines of two columns, the left one so wide; what is wider is wrapped."""
-    for a, b in itertools.zip_longest(folded(left, columns), right, fillvalue=""):
-        yield f"{fitted(a, columns)}{MIDDLE}{b}".rstrip()
-
-
-def code_wrapped(line: str, columns: int) -> list[str]:
-    """A line of code in so many columns, what is left of it further in."""
-    longest = max(map(width, _CODE_PIECE.split(line.strip())))
-    deeper = len(line) - len(line.lstrip()) + 8
-    indent = " " * max(2, min(deeper, columns - longest))
-    lines = []
-    while width(line) > columns:
-        at = _end_of_line(line, columns, len(line) - len(line.lstrip()))
-        lines.append(line[:at].rstrip())
-        line = indent + line[at:].lstrip()
-    return [*lines, line]
-
-
-def spaced(text: str) -> str:
-    """With a space wherever Chinese meets a word or a number of another script."""
-    return _MEETING.sub(" ", text)
-
-
-def folded(lines: Iterable[str], columns: int) -> Iterator[str]:
-    """The lines in so many columns; what is left of one is below it, further in."""
+def fold(lines: Iterable[str], columns: int) -> Iterator[str]:
+    """Fill each line; its further lines are indented by four more columns."""
     for line in lines:
-        indent = len(line) - len(line.lstrip()) + 4
-        yield from filled(line, columns, " " * indent)
+        yield from fill(line, columns, " " * (_indent(line) + 4))
+
+
+def wrap_code(line: str, columns: int) -> list[str]:
+    """Break a line of code; its further lines are indented."""
+    longest = max(map(width, _CODE_PIECE.split(line.strip())))
+    indent = " " * max(2, min(_indent(line) + 8, columns - longest))
+    return _break(line, columns, _indent(line), indent)
+
+
+def side_by_side(
+    left: Iterable[str], right: Iterable[str], columns: int
+) -> Iterator[str]:
+    """Set lines in two columns; the left one is *columns* wide and folded."""
+    for a, b in itertools.zip_longest(fold(left, columns), right, fillvalue=""):
+        yield f"{a}{' ' * (columns - width(a))}{MIDDLE}{b}".rstrip()
+
+
+def space_scripts(text: str) -> str:
+    """Insert a space wherever Chinese meets a Latin word or a number."""
+    return _SCRIPT_CHANGE.sub(" ", text)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _units(text: str) -> Iterator[str]:
-    """What a line may be broken between; blanks belong to what is behind them."""
+    """Yield parts between which a line may break; spaces belong to the next part."""
     unit = ""
     for atom in _ATOM.findall(text):
         if unit and _may_break(unit, atom):
@@ -102,25 +100,30 @@ def _units(text: str) -> Iterator[str]:
 
 
 def _may_break(before: str, after: str) -> bool:
-    if before.isspace():
-        return False
-    if after.isspace():
-        return True
-    if after[0] in _CLOSING + '"' or before[-1] in _OPENING:
+    if before.isspace() or after.isspace():
+        return not before.isspace()
+    if after[0] in _CLOSING or before[-1] in _OPENING:
         return False
     return bool(_IS_WIDE.match(before[-1]) or _IS_WIDE.match(after))
 
 
-def _end_of_line(line: str, columns: int, indent: int) -> int:
-    """Where to break what has nothing that it should be broken at."""
-    fits = len(wrapped(line, columns)[0])
-    found = (at for at in range(fits, indent + 1, -1) if _is_end(line, at))
-    return next(found, fits)
+def _break(line: str, columns: int, least: int, indent: str) -> list[str]:
+    """Break a wide line, if possible after more than *least* characters."""
+    lines = []
+    while width(line) > columns:
+        used = itertools.accumulate(map(width, line))
+        fits = max(sum(each <= columns for each in used), 1)
+        ends = (at for at in range(fits, least + 1, -1) if _is_end(line, at))
+        at = next(ends, fits)
+        lines.append(line[:at].rstrip())
+        line = indent + line[at:].lstrip()
+        least = len(indent)
+    return [*lines, line]
 
 
 def _is_end(line: str, at: int) -> bool:
     before, after = line[at - 1], line[at]
-    if after in _CLOSING + '"':
+    if after in _CLOSING:
         return after == "." and before not in _OPENING
     if before in _CODE_ENDS or after == " ":
         return True

@@ -1,11 +1,11 @@
-"""Where a lesson takes place: a room, its peers, and the loop that turns it.
+"""The harness of one run: a room, its peers, and the loop that serves them.
 
-Rule 1: everything is in one process and one thread, and nothing sleeps: what a peer has
-said has arrived before the turn that is to read it.
-Rule 2: the room is the real one, on the loopback, on a free port, in a map of its own.
-Rule 3: whatever happens, what was changed (standard output, the log, limits) is as
-before when the stage is left, and every socket is closed.
-Rule 4: no two peers of a stage ever have the same port, for by that they are known.
+Rule 1: everything runs in one process and one thread, and nothing sleeps. What a peer
+has sent has arrived before the turn that is to read it.
+Rule 2: the room is the real one, on the loopback, on a free port, in its own map.
+Rule 3: on exit, standard output, the log and all limits are restored, and every socket
+is closed.
+Rule 4: no two peers of a run have the same port, because ports identify peers.
 """
 
 from __future__ import annotations
@@ -17,121 +17,116 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import compat
-from legacy_chat.lessons.engine.lesson import Seen
+from legacy_chat.lessons.engine.step_run import Note, StepRun
 from legacy_chat.server import ChatServer
 from legacy_chat.session import ChatSession
 
-__all__ = ["Note", "Peer", "Stage", "StageError", "user_of"]
+__all__ = ["Harness", "Peer", "ScenarioError", "user_of"]
 
-# Seconds that only a scenario waits which does not go as it should.
+# Seconds until a scenario that makes no progress fails.
 PATIENCE = 5.0
 
 HOST = "127.0.0.1"
 
 
-class StageError(Exception):
-    """The scenario does not go as it should, or cannot be played here."""
+class ScenarioError(Exception):
+    """The scenario does not behave as planned, or cannot run on this system."""
 
 
 def user_of(port: int) -> str:
-    """What the room calls who comes from that port."""
+    """Return the room's name for the client that connects from *port*."""
     return f"用户{HOST}{port}"
 
 
-class Note(NamedTuple):
-    """Something that a peer, or the room, did outside of the trace.
-
-    Attributes:
-        turn: the number of turns before it.
-        who: a peer; or several, with commas between them.
-        what: "comes", "says", "hears", "ends", "drops", "prints", "logs" or "inside".
-    """
-
-    turn: int
-    who: str
-    what: str
-    data: bytes = b""
-
-
 class Peer:
-    """The other end of a connection: a blocking socket that remembers what it got.
+    """The far end of a connection: a blocking socket that keeps what it receives.
 
     Attributes:
         user: its name in the room.
-        got: every byte so far.
-        ended: has it seen the end?
+        got: every byte received so far.
+        ended: whether the room has closed the connection.
     """
 
-    def __init__(self, stage: Stage, name: str, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        harness: Harness,
+        name: str,
+        sock: socket.socket,
+        far_end: socket.socket | None = None,
+    ) -> None:
         self.name = name
         self.sock = sock
         self.got = b""
         self.ended = False
-        # The channel's socket, where there is no room to ask for it.
-        self.far_end: socket.socket | None = None
-        self._stage = stage
+        # The channel's socket, if no session of a room has it.
+        self.far_end = far_end
+        self._harness = harness
         sock.settimeout(PATIENCE)
-        self.port = 0
-        if sock.family == socket.AF_INET:
-            self.port = sock.getsockname()[1]
+        is_inet = sock.family == socket.AF_INET
+        self.port: int = sock.getsockname()[1] if is_inet else 0
         self.user = user_of(self.port)
 
-    def say(self, data: str | bytes) -> None:
-        """Send it; return when the room's end has it to read."""
+    def send(self, data: str | bytes) -> None:
+        """Send *data*; return when it can be read at the room's end."""
         data = data.encode() if isinstance(data, str) else data
         self.sock.sendall(data)
-        self._stage.note(self.name, "says", data)
-        self._stage.wait_for_arrival(self)
+        self._note("sends", data)
+        self._harness.wait_for_arrival(self)
 
-    def hear(self, wanted: str | bytes | int) -> bytes:
-        """Receive until that has come, or so many bytes; return all that came.
+    def receive(self, wanted: str | bytes | int) -> None:
+        """Receive until *wanted* has arrived, or that number of bytes.
 
         Raises:
-            StageError: it does not come.
+            ScenarioError: it does not arrive.
         """
         wanted = wanted.encode() if isinstance(wanted, str) else wanted
-        heard = b""
-        while len(heard) < wanted if isinstance(wanted, int) else wanted not in heard:
-            heard += self._receive(f"{wanted!r}, but got {heard[-200:]!r}")
+        data = b""
+        while len(data) < wanted if isinstance(wanted, int) else wanted not in data:
+            data += self._receive(f"{wanted!r}, but received {data[-200:]!r}")
             if self.ended:
-                raise StageError(f"{self.name} saw the end before {wanted!r}")
-        return self._hears(heard)
+                raise ScenarioError(f"{self.name} received EOF before {wanted!r}")
+        self._note("receives", data)
 
-    def hear_all(self) -> bytes:
-        """Receive what is there, without waiting."""
-        heard = b""
+    def exchange(self, data: str | bytes, reply: str | bytes | int) -> None:
+        """Send *data*, run one turn, and receive *reply*."""
+        self.send(data)
+        self._harness.turn()
+        self.receive(reply)
+
+    def receive_pending(self) -> None:
+        """Receive everything that has arrived, without waiting."""
+        data = b""
         while not self.ended and select.select([self.sock], [], [], 0)[0]:
-            heard += self._receive("nothing")
-        return self._hears(heard)
+            data += self._receive("nothing")
+        if data:
+            self._note("receives", data)
 
-    def hear_end(self) -> bytes:
-        """Receive until the room closes the connection; return what came."""
-        heard = b""
+    def receive_eof(self) -> None:
+        """Receive until the room closes the connection."""
+        data = b""
         while not self.ended:
-            heard += self._receive("the end")
-        self._hears(heard)
-        self._stage.note(self.name, "ends")
-        return heard
+            data += self._receive("EOF")
+        if data:
+            self._note("receives", data)
+        self._note("ends")
 
-    def drop(self) -> None:
-        """Close, without a word; return when the room's end can tell."""
+    def disconnect(self) -> None:
+        """Close the connection; return when the room's end can read the EOF."""
         self.sock.close()
-        self._stage.note(self.name, "drops")
-        self._stage.wait_for_arrival(self)
+        self._note("disconnects")
+        self._harness.wait_for_arrival(self)
 
-    def _hears(self, heard: bytes) -> bytes:
-        if heard:
-            self._stage.note(self.name, "hears", heard)
-        return heard
+    def _note(self, kind: str, data: bytes = b"") -> None:
+        self._harness.note(kind, data, self.name)
 
     def _receive(self, wanted: str) -> bytes:
         try:
             data = self.sock.recv(1 << 20)
         except TimeoutError:
-            raise StageError(f"{self.name} waited in vain for {wanted}") from None
+            raise ScenarioError(f"{self.name} waited in vain for {wanted}") from None
         except ConnectionResetError:
             data = b""
         self.got += data
@@ -139,200 +134,198 @@ class Peer:
         return data
 
 
-class Stage:
-    """The scenery of one lesson, on one loop. A context manager.
+class Harness:
+    """Context manager: one run of a lesson, on one loop.
 
     Attributes:
         loop: the name of the loop.
-        map: the channels. room: the server that was opened last.
-        turns: how many there have been; begun: before what is to be seen of this step.
-        notes: what was done and heard outside of the trace, in this step.
-        facts: what the scenario has measured so far.
+        map: the channels.
+        room: the server that was opened last.
+        peers: by name.
+        facts: measurements of the scenario.
     """
 
     def __init__(self, loop: str) -> None:
         self.loop = loop
         self.map: dict[int, Any] = {}
-        self.turns = self.begun = 0
-        self.notes: list[Note] = []
-        self.facts: dict[str, Any] = {}
         self.room: ChatServer
-        self._peers: dict[str, Peer] = {}
+        self.peers: dict[str, Peer] = {}
+        self.facts: dict[str, Any] = {}
+        self._turns = self._turns_before = 0
+        self._notes: list[Note] = []
         self._ports: set[int] = set()
-        self._at_end = contextlib.ExitStack()
+        self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._at_end.callback(self._close_all)
-        self._at_end.enter_context(contextlib.redirect_stdout(_Printed(self)))
+        self.on_exit(self._close_all)
+        self._exit.enter_context(contextlib.redirect_stdout(_PrintedLines(self)))
         logger = logging.getLogger("legacy_chat")
-        written = _Written(self)
-        for name, value in (("propagate", False), ("level", logging.INFO)):
-            self._at_end.callback(setattr, logger, name, getattr(logger, name))
-            setattr(logger, name, value)
-        logger.addHandler(written)
-        self._at_end.callback(logger.removeHandler, written)
-        # Levels are remembered by loggers.
+        handler = _LogLines(self)
+        self.on_exit(logger.setLevel, logger.level)
+        self.on_exit(setattr, logger, "propagate", logger.propagate)
+        self.on_exit(logger.removeHandler, handler)
         logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(handler)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._at_end.close()
+        self._exit.close()
 
-    def play(self, act: Callable[[Stage], None]) -> tuple[Seen, list[Note]]:
-        """Do one step; return what was seen of it from outside of the trace."""
-        self.notes, self.begun = [], self.turns
+    def on_exit(self, undo: Callable[..., object], *args: Any) -> None:
+        """Call *undo* with these arguments on exit, in reverse order."""
+        self._exit.callback(undo, *args)
+
+    def run(self, act: Callable[[Harness], None]) -> StepRun:
+        """Run one step; return everything about it except its turns."""
+        self._notes, self._turns_before = [], self._turns
         act(self)
-        seen = Seen(self.loop, facts=dict(self.facts))
-        for note in self.notes:
-            if note.what == "hears":
-                seen.heard[note.who] += note.data
-            elif note.what == "ends":
-                seen.ended.add(note.who)
-            elif note.what == "prints":
-                seen.printed.append(note.data.decode())
-            elif note.what == "logs":
-                seen.logged.append(note.data.decode())
-        seen.ports = {name: peer.port for name, peer in self._peers.items()}
-        return seen, self.notes
+        ports = {name: peer.port for name, peer in self.peers.items()}
+        first, last = self._turns_before + 1, self._turns
+        return StepRun(self.loop, self._notes, dict(self.facts), ports, first, last)
 
-    def note(self, who: str, what: str, data: bytes = b"") -> None:
-        """Write down what was done or heard."""
-        self.notes.append(Note(self.turns, who, what, data))
+    def note(self, kind: str, data: bytes, *peers: str) -> None:
+        """Add a note of an event."""
+        self._notes.append(Note(self._turns, kind, data, peers))
 
-    def begin(self) -> None:
-        """What was done so far in this step was the setting: nothing to look at."""
-        came = ",".join(note.who for note in self.notes if note.what == "comes")
-        self.notes, self.begun = [Note(self.turns, came, "inside")], self.turns
+    def end_setup(self) -> None:
+        """Treat everything so far as the setup of this step, which is not shown."""
+        joined = [note.peers[0] for note in self._notes if note.kind == "connects"]
+        self._notes, self._turns_before = [], self._turns
+        self.note("present", b"", *joined)
 
-    def at_end(self, undo: Callable[[], object]) -> None:
-        """Do that when the stage is left."""
-        self._at_end.callback(undo)
-
-    # The room.
+    # The room and its peers.
 
     def open_room(self, **options: Any) -> ChatServer:
-        """The real one, with the options of ChatServer."""
+        """Open the real room, with these options of ChatServer."""
         self.room = ChatServer(host=HOST, port=0, map=self.map, **options)
         return self.room
 
-    def knock(self, name: str, receive_buffer: int = 0, at: Any = None) -> Peer:
-        """Connect, to the room or to *at*; nobody has accepted it yet."""
-        door = self.room if at is None else at
-        sock = self._bound()
+    def room_with(self, *names: str, **options: Any) -> list[Peer]:
+        """Open a room that these peers have joined, as the setup of this step."""
+        self.open_room(**options)
+        peers = [self.join(name) for name in names]
+        self.end_setup()
+        return peers
+
+    def connect(self, name: str, receive_buffer: int = 0, to: Any = None) -> Peer:
+        """Connect to the room, or to another server; no turn accepts it yet."""
+        server = self.room if to is None else to
+        sock = self._bound_socket()
         if receive_buffer:
-            # Before it connects, for then the window is agreed on.
+            # Before connecting, which fixes the TCP window.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(PATIENCE)
-        sock.connect((HOST, door.port))
+        sock.connect((HOST, server.port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        peer = self._peers[name] = Peer(self, name, sock)
-        self.note(name, "comes")
-        self._wait_until_readable(door.socket)
+        peer = self.peers[name] = Peer(self, name, sock)
+        self.note("connects", b"", name)
+        _wait_until_readable(server.socket)
         return peer
 
-    def enter(self, name: str, receive_buffer: int = 0) -> Peer:
-        """Connect, and be let in by a turn."""
-        peer = self.knock(name, receive_buffer)
+    def join(self, name: str, receive_buffer: int = 0) -> Peer:
+        """Connect, and run the turn that accepts the connection."""
+        peer = self.connect(name, receive_buffer)
         self.turn()
         return peer
 
-    def peer(self, name: str) -> Peer:
-        """Who came under that name."""
-        return self._peers[name]
-
     def session(self, peer: Peer) -> Any:
-        """The room's end of its connection; None if there is none (any more)."""
+        """Return the room's session of *peer*, or None."""
         for channel in self.map.values():
             if isinstance(channel, ChatSession) and channel.port == peer.port:
                 return channel
         return None
 
-    def pair(self, name: str) -> tuple[socket.socket, Peer]:
-        """A socket for a channel, and who is at its other end; without a room."""
-        ours, theirs = socket.socketpair()
-        self._at_end.callback(ours.close)
-        self._at_end.callback(theirs.close)
-        peer = self._peers[name] = Peer(self, name, theirs)
-        peer.far_end = ours
-        return ours, peer
+    def wait_for_close(self, peer: Peer) -> None:
+        """Run turns until the room has closed the session; receive up to EOF."""
+        self.turn_until(lambda: self.session(peer) is None)
+        peer.receive_eof()
+
+    def socket_pair(self, name: str) -> tuple[socket.socket, Peer]:
+        """Return a socket for a channel, and its peer, without a room."""
+        near, far = socket.socketpair()
+        self.on_exit(near.close)
+        self.on_exit(far.close)
+        peer = self.peers[name] = Peer(self, name, far, far_end=near)
+        return near, peer
 
     # The loop.
 
     def turn(self, timeout: float = PATIENCE) -> None:
-        """One turn, which waits so many seconds at most."""
-        self.turns += 1
+        """Run one turn, which waits at most *timeout* seconds."""
+        self._turns += 1
         compat.loop(timeout, map=self.map, count=1, loop=self.loop)
 
     def turn_until(self, holds: Callable[[], object]) -> None:
-        """Turn until that holds; StageError if it does not, for too long."""
+        """Run turns until *holds* returns true."""
         self.repeat(lambda: self.turn(0.02), holds)
 
     def repeat(self, act: Callable[[], object], holds: Callable[[], object]) -> None:
-        """Do that until something holds.
+        """Call *act* until *holds* returns true.
 
         Raises:
-            StageError: it does not, for too long.
+            ScenarioError: PATIENCE is over first.
         """
         end = time.monotonic() + PATIENCE
         while not holds():
             if time.monotonic() > end:
-                raise StageError(f"after {PATIENCE:g} s nothing has come of it")
+                raise ScenarioError(f"no progress in {PATIENCE:g} s")
             act()
 
     def wait_for_arrival(self, peer: Peer) -> None:
-        """Let what *peer* has sent arrive at the room's end of its connection."""
-        ours, session = peer.far_end, self.session(peer)
-        if session is not None:
-            ours = session.socket
-        if ours is not None:
-            self._wait_until_readable(ours)
+        """Wait until the data that *peer* has sent can be read by its channel."""
+        session = self.session(peer)
+        near_end = peer.far_end if session is None else session.socket
+        if near_end is not None:
+            _wait_until_readable(near_end)
 
-    def _bound(self) -> socket.socket:
-        """A socket with a port that no peer has had.
+    def _bound_socket(self) -> socket.socket:
+        """Return a socket with a port that no peer has had.
 
-        One that connects unbound may be given that of another, for another room.
+        A socket that connects unbound may get another peer's port, for another room.
         """
         while True:
             sock = socket.socket()
-            self._at_end.callback(sock.close)
+            self.on_exit(sock.close)
             sock.bind((HOST, 0))
             port = sock.getsockname()[1]
             if port not in self._ports:
                 self._ports.add(port)
                 return sock
 
-    def _wait_until_readable(self, sock: socket.socket) -> None:
-        if not select.select([sock], [], [], PATIENCE)[0]:
-            raise StageError(f"nothing has arrived at {sock}")
-
     def _close_all(self) -> None:
         for channel in list(self.map.values()):
             channel.close()
-        # A loop that is left with an empty map gives back what it has kept.
+        # A loop that ends with an empty map releases its resources.
         compat.loop(0.0, map=self.map, count=1, loop=self.loop)
 
 
-class _Printed(io.StringIO):
-    """Standard output, while the room runs."""
+def _wait_until_readable(sock: socket.socket) -> None:
+    if not select.select([sock], [], [], PATIENCE)[0]:
+        raise ScenarioError(f"no data has arrived at {sock}")
 
-    def __init__(self, stage: Stage) -> None:
+
+class _PrintedLines(io.StringIO):
+    """Standard output while the room runs."""
+
+    def __init__(self, harness: Harness) -> None:
         super().__init__()
-        self._stage = stage
+        self._harness = harness
         self._rest = ""
 
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            self._stage.note("", "prints", line.encode())
+            self._harness.note("prints", line.encode())
         return len(text)
 
 
-class _Written(logging.Handler):
-    """The room's log, while it runs."""
+class _LogLines(logging.Handler):
+    """The room's log while the room runs."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, harness: Harness) -> None:
         super().__init__()
-        self._stage = stage
+        self._harness = harness
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._stage.note("", "logs", record.getMessage().encode())
+        self._harness.note("logs", record.getMessage().encode())

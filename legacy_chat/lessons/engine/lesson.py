@@ -1,10 +1,10 @@
-"""What a lesson is made of: texts, steps, the code to look at, and what it claims.
+"""The parts of a lesson: texts, steps, excerpts of code, and claims.
 
-Rule 1: a sentence is there in every language, or it is an error where it is written.
-Rule 2: a claim is a sentence beside the predicate that it stands for. The tests and the
-student's run use the same.
-Rule 3: code that is shown is read from the file that runs. An excerpt that is not there
-any more is an error.
+Rule 1: every text exists in every language.
+Rule 2: a claim is a sentence with the predicate that proves it. Tests and the student's
+run check the same predicate.
+Rule 3: an excerpt is read from the file that runs. An excerpt that no longer exists is
+an error.
 """
 
 from __future__ import annotations
@@ -12,131 +12,59 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import textwrap
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
-from compat.trace.model import Call, Event, TracedChannel, Turn
 from compat.trace.render.messages import LANGUAGES
+from legacy_chat.lessons.engine.harness import Harness
+from legacy_chat.lessons.engine.step_run import StepRun
 
-if TYPE_CHECKING:
-    from legacy_chat.lessons.engine.harness import Stage
-
-__all__ = [
-    "LANGUAGES",
-    "ChangedCodeError",
-    "Claim",
-    "Excerpt",
-    "Lesson",
-    "Seen",
-    "Step",
-    "Text",
-]
+__all__ = ["ChangedCodeError", "Claim", "Excerpt", "Lesson", "Step", "Text"]
 
 
 class Text(NamedTuple):
-    """A text in each language. Its paragraphs are divided by empty lines."""
+    """A text in each of LANGUAGES; empty lines separate its paragraphs."""
 
     en: str
     zh: str
 
-    def said_in(self, lang: str) -> str:
-        """It, in one of LANGUAGES."""
-        said: str = getattr(self, lang)
-        return said
-
-
-@dataclass
-class Seen:
-    """What happened in one step: what a claim is about.
-
-    Attributes:
-        loop: the name of the loop that turned it.
-        heard: what each peer got; nothing, b"", for any other.
-        ended: the peers that saw the end of their connection.
-        printed: the room's lines on standard output; logged: those of its log.
-        facts: what the scenario has measured.
-        turns: the turns of the trace.
-        ports: the port of each peer, by which its channel is found in the trace.
-    """
-
-    loop: str
-    heard: defaultdict[str, bytes] = field(default_factory=lambda: defaultdict(bytes))
-    ended: set[str] = field(default_factory=set)
-    printed: list[str] = field(default_factory=list)
-    logged: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-    turns: list[Turn] = field(default_factory=list)
-    ports: dict[str, int] = field(default_factory=dict)
-
-    def calls(self, do: str, of: str = "") -> list[Call]:
-        """The calls of a method; *of* a peer's channel, or of those of a class."""
-        return [
-            call
-            for turn in self.turns
-            for call in turn.calls()
-            if call.name == do and (not of or self.is_of(call.channel, of))
-        ]
-
-    def interests(self, of: str) -> list[Event]:
-        """How the interest of such a channel changed."""
-        events = [event for turn in self.turns for event in turn.interests]
-        return [event for event in events if self.is_of(event.channel, of)]
-
-    def is_of(self, channel: TracedChannel | None, of: str) -> bool:
-        """Is it the channel of that peer, or of that class?"""
-        if channel is None:
-            return False
-        port = self.ports.get(of)
-        return channel.class_name == of or (
-            port is not None and self.peer_of(channel) == of
-        )
-
-    def peer_of(self, channel: TracedChannel) -> str:
-        """Who is at the other end, "" if that is nobody with a name."""
-        port = channel.peer.rpartition(":")[2]
-        for name, own in self.ports.items():
-            if port == str(own):
-                return name
-        return ""
-
-    def readers(self, turn: Turn) -> list[str]:
-        """Who was ready to be read: peers, and the classes of other channels."""
-        return [self.peer_of(channel) or channel.class_name for channel in turn.read]
-
-    def writers(self, turn: Turn) -> list[str]:
-        """Who was ready to be written to, likewise."""
-        return [self.peer_of(channel) or channel.class_name for channel in turn.write]
+    def in_language(self, lang: str) -> str:
+        """Return the text in one of LANGUAGES."""
+        return self[LANGUAGES.index(lang)]
 
 
 class Claim(NamedTuple):
-    """A sentence, and what makes it true.
+    """A sentence in each language, and the predicate that proves it.
 
     Attributes:
-        loops: where it is claimed; empty for everywhere.
+        loops: the loops on which it is claimed; empty for all.
     """
 
-    text: Text
-    holds: Callable[[Seen], object]
+    en: str
+    zh: str
+    holds: Callable[[StepRun], object]
     loops: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> Text:
+        """The sentence."""
+        return Text(self.en, self.zh)
 
 
 class ChangedCodeError(LookupError):
-    """A line that a lesson shows has been changed."""
+    """A function or a line that a lesson shows no longer exists."""
 
 
 class Excerpt:
-    """Lines of a function, to be shown beside what they do.
+    """Lines of a function, shown beside their effect.
 
     Args:
         function: a function or class of the lesson itself, or the qualified name of
             another one: ``compat.loops:loop``.
-        picks: parts of lines: each is the next line that has it, and a pair is all from
-            one to the other. None for the whole function.
-        beside: the call that it is shown beside; "" for the beginning of the step.
-        loops: where it is of interest; empty for everywhere.
+        picks: parts of lines. Each selects the next line that contains it; a pair
+            selects all lines from one to the other. None select the whole function.
+        beside: the call that the lines are shown beside; "" for the beginning.
+        loops: the loops for which they are shown; empty for all.
     """
 
     def __init__(
@@ -151,7 +79,7 @@ class Excerpt:
         self.beside = beside
         self.loops = loops
 
-    @cached_property
+    @property
     def function(self) -> Any:
         """The function or class.
 
@@ -167,18 +95,18 @@ class Excerpt:
 
     @property
     def name(self) -> str:
-        """Where it stands: ``compat/chat.py  async_chat.push``."""
+        """File and name: ``compat/chat.py  async_chat.push``."""
         module = inspect.getmodule(self.function)
         path = (module.__name__ if module else "?").replace(".", "/")
         end = "/__init__.py" if hasattr(module, "__path__") else ".py"
         return f"{path}{end}  {self.function.__qualname__}"
 
     def lines(self) -> list[tuple[int, str]]:
-        """The lines with their numbers; number 0 is a gap.
+        """Return the lines with their numbers; number 0 is a gap.
 
         Raises:
             ChangedCodeError: the function or a picked line does not exist.
-            OSError: the source is not here.
+            OSError: the source is not installed.
         """
         source, first = inspect.getsourcelines(self.function)
         texts = "".join(source).splitlines()
@@ -209,33 +137,68 @@ class Excerpt:
         raise ChangedCodeError(f"{self.name} has no line with {part!r}")
 
 
-class Step(NamedTuple):
-    """Something that is done, and what there is to see.
+class Step:
+    """Text, the action that it describes, and what there is to see.
 
-    Attributes:
-        act: does it, on the stage.
-        code: what makes it happen.
+    Args:
+        act: performs the action.
+        shown: excerpts of the code that runs, and claims about the outcome.
     """
 
-    text: Text
-    act: Callable[[Stage], None]
-    code: tuple[Excerpt, ...]
-    claims: tuple[Claim, ...]
+    def __init__(
+        self,
+        en: str,
+        zh: str,
+        act: Callable[[Harness], None],
+        *shown: Excerpt | Claim,
+    ) -> None:
+        self.text = Text(en, zh)
+        self.act = act
+        self._shown = shown
+
+    def claims(self, loop: str) -> list[Claim]:
+        """Return the claims about a loop."""
+        return [each for each in self._on(loop) if isinstance(each, Claim)]
+
+    def code(self, loop: str) -> list[Excerpt]:
+        """Return the excerpts for a loop."""
+        return [each for each in self._on(loop) if isinstance(each, Excerpt)]
+
+    def _on(self, loop: str) -> Iterator[Excerpt | Claim]:
+        return (each for each in self._shown if loop in (each.loops or (loop,)))
 
 
-class Lesson(NamedTuple):
-    """A few steps that build on each other, and a question.
+class Lesson:
+    """Steps that build on each other, and a question.
 
     Attributes:
-        begins: what it is about. ends: what to remember.
-        answer: a step like the others, so that the answer is proved, too.
-        loop: the one that shows what it is about: a key of ``compat.LOOPS``, or "auto".
+        answer: a step, so that the answer is proved as well.
+        loop: the loop that shows the subject best: a key of compat.LOOPS, or "auto".
     """
 
-    title: Text
-    begins: Text
-    steps: tuple[Step, ...]
-    question: Text
-    answer: Step
-    ends: Text
-    loop: str = "auto"
+    def __init__(
+        self,
+        title: Text,
+        intro: Text,
+        *steps: Step,
+        question: Text,
+        answer: Step,
+        summary: Text,
+        loop: str = "auto",
+    ) -> None:
+        self.title = title
+        self.intro = intro
+        self.steps = steps
+        self.question = question
+        self.answer = answer
+        self.summary = summary
+        self.loop = loop
+
+    def false_claims(self, runs: Iterable[StepRun]) -> list[Claim]:
+        """Return the claims that do not hold in the runs of all steps."""
+        return [
+            claim
+            for step, run in zip((*self.steps, self.answer), runs, strict=True)
+            for claim in step.claims(run.loop)
+            if not claim.holds(run)
+        ]

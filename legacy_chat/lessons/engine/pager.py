@@ -1,8 +1,9 @@
-"""A lesson on a screen: whole at once, or, for a reader at a terminal, page by page.
+"""Print a lesson at once, or page by page for a reader at a terminal.
 
-Rule 1: nothing scrolls away unread. What does not fit on the screen waits for a key.
-Rule 2: a prompt is erased. What stays on the screen is the lesson.
-Rule 3: the terminal's settings are restored, whatever ends the lesson.
+Rule 1: nothing scrolls away unread. A paragraph that does not fit on the screen waits
+for a key.
+Rule 2: a prompt is erased. Only the lesson stays on the screen.
+Rule 3: the terminal's modes are restored, however the lesson ends.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any, NoReturn, Self
 
-from legacy_chat.baseline.report.text import width
-from legacy_chat.lessons.engine.render import Show
+from compat.trace.render.formatting import width
 
 try:
     import termios
@@ -23,100 +23,99 @@ try:
 except ImportError:  # Windows has neither: there, each key needs an Enter.
     termios = None  # type: ignore[assignment]
 
-__all__ = ["LeftError", "Pager"]
+__all__ = ["Pager", "QuitError", "print_lines"]
 
 # Rows of a prompt.
 PROMPT = 1
 
 # Space, Enter, Ctrl-D, and the end of the input.
-GO_ON = (b" ", b"\r", b"\n", b"\x04", b"")
-LEAVE = (b"q", b"Q")
+CONTINUE = (b" ", b"\r", b"\n", b"\x04", b"")
+QUIT = (b"q", b"Q")
 
 
-class LeftError(Exception):
-    """The reader has left."""
+class QuitError(Exception):
+    """The reader has quit."""
 
 
 class Pager:
-    """Where a lesson is printed. A context manager.
+    """Context manager: prints lines, and waits for keys.
 
     Args:
         rows: of the screen.
-        pauses: wait for a key before a paragraph that does not fit below the others?
+        pauses: whether to wait for keys at all.
+        prompt: shown when the screen is full.
     """
 
-    def __init__(self, show: Show, rows: int, pauses: bool) -> None:
-        self._show = show
+    def __init__(self, rows: int, pauses: bool, prompt: str) -> None:
         self._rows = max(rows - PROMPT, 1)
         self._pauses = pauses
+        self._prompt = prompt
         self._unread = 0
-        self._at_end = ExitStack()
+        self._exit = ExitStack()
 
     def __enter__(self) -> Self:
         if self._pauses and termios is not None:
             fd = sys.stdin.fileno()
-            self._at_end.callback(_set_modes, fd, termios.tcgetattr(fd))
-            # A shell sets its own modes while this is stopped.
-            self._on(signal.SIGCONT, lambda *_: self._take_single_keys())
-            self._on(signal.SIGTERM, _leave)
-            self._on(signal.SIGHUP, _leave)
-            self._take_single_keys()
+            self._exit.callback(_set_modes, fd, termios.tcgetattr(fd))
+            # A shell sets its own modes while this process is stopped.
+            self._handle(signal.SIGCONT, lambda *_: self._disable_line_mode())
+            self._handle(signal.SIGTERM, _quit)
+            self._handle(signal.SIGHUP, _quit)
+            self._disable_line_mode()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._at_end.close()
+        self._exit.close()
 
     def print(self, lines: Iterable[str]) -> None:
-        """Print them; paragraphs begin with an empty line."""
+        """Print the lines; an empty line begins a paragraph."""
         for paragraph in _paragraphs(lines, self._rows):
             if self._unread and self._unread + len(paragraph) > self._rows:
-                self.wait("go on")
+                self.wait(self._prompt)
             print_lines(paragraph)
             self._unread += len(paragraph)
 
-    def wait(self, why: str) -> None:
-        """Wait for a key, if somebody reads this live.
+    def wait(self, prompt: str) -> None:
+        """Wait for a key, if there are pauses.
 
         Raises:
-            LeftError: the key was q.
+            QuitError: the key was q.
         """
         if not self._pauses:
             return
-        prompt = self._show.word(why)
         try:
-            # In here, for Ctrl-C may come as soon as it is shown.
+            # Inside, because Ctrl-C may come as soon as the prompt is shown.
             sys.stdout.write(prompt)
             sys.stdout.flush()
-            while (key := _read_key()) not in GO_ON:
-                if key in LEAVE:
-                    raise LeftError
+            while (key := _read_key()) not in CONTINUE:
+                if key in QUIT:
+                    raise QuitError
         finally:
             sys.stdout.write("\r" + " " * width(prompt) + "\r")
             sys.stdout.flush()
         self._unread = 0
 
-    def _on(self, signum: int, handler: Callable[[int, Any], object]) -> None:
-        self._at_end.callback(signal.signal, signum, signal.signal(signum, handler))
+    def _handle(self, signum: int, handler: Callable[[int, Any], object]) -> None:
+        self._exit.callback(signal.signal, signum, signal.signal(signum, handler))
 
-    def _take_single_keys(self) -> None:
+    def _disable_line_mode(self) -> None:
         tty.setcbreak(sys.stdin.fileno(), termios.TCSADRAIN)
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Print the lines without a pause."""
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.flush()
+
+
 def _set_modes(fd: int, modes: list[Any]) -> None:
-    # A terminal that has hung up has none.
+    # A terminal that has hung up has no modes.
     with suppress(termios.error):
         termios.tcsetattr(fd, termios.TCSADRAIN, modes)
 
 
-def _leave(signum: int, frame: object) -> NoReturn:
-    raise LeftError
-
-
-def print_lines(lines: Iterable[str]) -> None:
-    """Print them at once."""
-    for line in lines:
-        print(line)
-    sys.stdout.flush()
+def _quit(signum: int, frame: object) -> NoReturn:
+    raise QuitError
 
 
 def _read_key() -> bytes:
@@ -126,7 +125,7 @@ def _read_key() -> bytes:
 
 
 def _paragraphs(lines: Iterable[str], most: int) -> Iterator[list[str]]:
-    """What belongs together, as far as so many lines can."""
+    """Yield paragraphs of at most *most* lines."""
     paragraph: list[str] = []
     for line in lines:
         if paragraph and (not line or len(paragraph) == most):

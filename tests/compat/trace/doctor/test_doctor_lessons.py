@@ -11,7 +11,7 @@ from compat.trace.doctor.findings import Finding
 from compat.trace.doctor.thresholds import Thresholds
 from compat.trace.reader import Reader, read_trace
 from legacy_chat.lessons import LESSONS
-from legacy_chat.lessons.engine.runner import play
+from legacy_chat.lessons.engine.runner import run_lesson
 
 # Nothing here depends on the clock.
 DEFAULTS = Thresholds(idle_wait_us=1 << 40, slow_us=1 << 40, asked_part=2.0)
@@ -30,7 +30,7 @@ FOUND: dict[int, list[tuple[str, str]]] = {
 
 
 def examined(number: int, loop: str, trace: Path) -> list[Finding]:
-    play(LESSONS[number - 1], loop, trace)
+    run_lesson(LESSONS[number - 1], loop, trace)
     reader = Reader()
     return doctor.examine(read_trace(trace, reader), reader, DEFAULTS)
 
