@@ -33,7 +33,7 @@ from typing import TypeAlias
 
 from compat.trace.model import Call, Event, TracedChannel, Turn, walk
 from compat.trace.render.formatting import readable
-from compat.trace.render.messages import counted
+from compat.trace.render.messages import quoted_with_size
 
 __all__ = ["CONTEXT", "ComparedCall", "TraceDifference", "first_difference"]
 
@@ -74,7 +74,7 @@ class ComparedCall:
     def __str__(self) -> str:
         said = readable(self.name)
         if self.size is not None and self.data is not None:
-            said += f" {counted(self.data, self.size)}"
+            said += f" {quoted_with_size(self.data, self.size)}"
         elif self.size is not None:
             said += f" {self.size:,} bytes"
         if self.to is not None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from compat.trace.doctor.thresholds import DEFAULTS
 from compat.trace.model import TracedChannel
 from compat.trace.render.formatting import readable
-from compat.trace.render.messages import named
+from compat.trace.render.messages import channel_name
 
 __all__ = ["RULES_IN_WORDS", "Finding", "Location", "Severity"]
 
@@ -89,7 +89,7 @@ class Finding:
 
 def _whose(channel: TracedChannel) -> str:
     peer = f" ({readable(channel.peer)})" if channel.peer else ""
-    return f"{named(channel)}{peer}"
+    return f"{channel_name(channel)}{peer}"
 
 
 _AT = DEFAULTS

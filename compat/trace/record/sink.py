@@ -368,7 +368,7 @@ class Live:
         # of its own that is called compat.
         from compat.trace.reader import Reader
         from compat.trace.render import text
-        from compat.trace.render.messages import said
+        from compat.trace.render.messages import message
 
         self._lines = text.lines
         self._reader = Reader()
@@ -378,7 +378,7 @@ class Live:
         self._ended = False
         self._queue = _Queue(
             self._take_now,
-            lambda at, count: self._encoded(said("lost", count=count) + "\n"),
+            lambda at, count: self._encoded(message("lost", count=count) + "\n"),
         )
 
     def write(self, block: bytes, now: int) -> None:

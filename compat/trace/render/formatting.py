@@ -1,9 +1,9 @@
-"""Text, bytes and times for people: for a terminal, a diagram, a time line.
+"""Format text, bytes, times and locations for a terminal, a diagram or a timeline.
 
-Rule 1: what a program or its peers wrote neither steers a terminal nor ends a line:
-what cannot be seen is escaped, so that two different things never look the same.
-Rule 2: text of a trace may hold U+DC80 to U+DCFF, bytes that are not UTF-8. They leave
-here as ``\\xff``, so what leaves here can be encoded.
+Rule 1: text of a program or its peers cannot control a terminal or end a line.
+Invisible characters are escaped, so different texts look different.
+Rule 2: text of a trace may hold U+DC80 to U+DCFF, bytes that are not UTF-8. They become
+``\\xff``, so every result can be encoded.
 """
 
 from __future__ import annotations
@@ -19,32 +19,31 @@ from compat.trace.model import Code
 __all__ = [
     "clip",
     "duration",
+    "file_and_line",
+    "location",
     "packed",
-    "place",
     "quoted",
     "readable",
     "seconds",
-    "where",
     "width",
 ]
 
-# What is written otherwise in a string of Python, too.
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
 
 
 def readable(text: str) -> str:
-    """*text* on one line, with escapes for what cannot be seen, and for ``\\``."""
+    """Return *text* on one line, with ``\\`` and invisible characters escaped."""
     if is_printable(text) and "\\" not in text:
         return text
-    return "".join(map(_seen, text))
+    return "".join(map(_escaped, text))
 
 
 def quoted(data: bytes, size: int | None = None, columns: int = 1 << 30) -> str:
-    """Bytes for people: ``"hell"``, or ``"he…"``, which is not all of them.
+    """Return bytes in quotes: ``"hell"``, or ``"he…"`` if bytes are missing.
 
     Args:
-        size: bytes that there were; None if they are all here.
-        columns: that it may take, if that is ten or more.
+        size: the number of bytes before any were cut; None if none were.
+        columns: the longest result, if this is at least ten.
     """
     text = readable(data.decode("utf-8", "surrogateescape")).replace('"', '\\"')
     room = max(columns, 10) - len('""')
@@ -54,13 +53,13 @@ def quoted(data: bytes, size: int | None = None, columns: int = 1 << 30) -> str:
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal it takes."""
+    """Return the number of terminal columns of *text*."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
 def clip(text: str, columns: int) -> str:
-    """*text*, or its beginning and ``…`` in so many columns; "" in none."""
-    # No character takes more than two.
+    """Return *text*, cut with ``…`` if it is wider than *columns*; "" in none."""
+    # A character is at most two columns wide.
     if 2 * len(text) <= columns or width(text) <= columns:
         return text
     if columns < 1:
@@ -69,37 +68,13 @@ def clip(text: str, columns: int) -> str:
     for at, each in enumerate(text):
         used += _columns(each)
         if used > columns - 1:
-            # What ends in one already has no need of another.
+            # Not two in a row.
             return text[:at].rstrip("…") + "…"
     return text
 
 
-def duration(us: int) -> str:
-    """Microseconds in three figures or more: ``61 µs``, ``12.1 ms``, ``1.20 s``."""
-    if us < 1_000:
-        return f"{us} µs"
-    if us < 1_000_000:
-        return f"{us / 1_000:.{_decimals(us)}f} ms"
-    return f"{us / 1_000_000:,.{_decimals(us / 1_000)}f} s"
-
-
-def seconds(us: int) -> str:
-    """When something was: ``1.204318 s``."""
-    return f"{us / 1_000_000:.6f} s"
-
-
-def place(code: Code | None) -> str:
-    """``server.py:71``; "" if it is none of the program's code."""
-    return f"{_base(code.file)}:{code.line}" if code is not None else ""
-
-
-def where(error: str) -> str:
-    """``server.py:71`` of a call's ``where``."""
-    return _base(error)
-
-
 def packed(phrases: list[str], room: int, between: str = "; ") -> Iterator[str]:
-    """The phrases, as many on a line as go in *room* columns."""
+    """Yield lines of phrases, as many in each as fit into *room* columns."""
     line = ""
     for phrase in phrases:
         longer = f"{line}{between}{phrase}" if line else phrase
@@ -111,10 +86,29 @@ def packed(phrases: list[str], room: int, between: str = "; ") -> Iterator[str]:
         yield line
 
 
-def _base(file: str) -> str:
-    """The last part of a path of any system."""
-    name = PureWindowsPath(file).name if "\\" in file else PurePosixPath(file).name
-    return readable(name or file)
+def duration(us: int) -> str:
+    """Format microseconds with three digits: ``61 µs``, ``12.1 ms``, ``1.20 s``."""
+    if us < 1_000:
+        return f"{us} µs"
+    if us < 1_000_000:
+        return f"{us / 1_000:.{_decimals(us)}f} ms"
+    return f"{us / 1_000_000:,.{_decimals(us / 1_000)}f} s"
+
+
+def seconds(us: int) -> str:
+    """Format a time since the trace began: ``1.204318 s``."""
+    return f"{us / 1_000_000:.6f} s"
+
+
+def location(code: Code | None) -> str:
+    """Return ``server.py:71``, or "" without code of the program."""
+    return f"{file_and_line(code.file)}:{code.line}" if code is not None else ""
+
+
+def file_and_line(path: str) -> str:
+    """Return the last part of a path of any system, and what follows it."""
+    name = PureWindowsPath(path).name if "\\" in path else PurePosixPath(path).name
+    return readable(name or path)
 
 
 def _decimals(thousands: float) -> int:
@@ -128,10 +122,10 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _seen(character: str) -> str:
+def _escaped(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
-    if character in _SHORT or not is_printable(character):
-        return _SHORT.get(character) or character.encode("unicode_escape").decode()
+    if character in _ESCAPES or not is_printable(character):
+        return _ESCAPES.get(character) or character.encode("unicode_escape").decode()
     return character

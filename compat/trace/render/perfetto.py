@@ -1,12 +1,12 @@
-"""A trace as JSON that ui.perfetto.dev and chrome://tracing open.
+"""A trace as JSON for ui.perfetto.dev and chrome://tracing.
 
-A track for each thread has its turns, in these the asking, the wait and the calls; a
-counter for each channel has its backlog, and one what it holds back. Format: "Trace
-Event Format", JSON Object Format; times are microseconds.
+Each thread has a track of turns, which contain the interest update, the wait and the
+calls. Each channel has a counter of its backlog and one of its held-back bytes.
+Format: "Trace Event Format", JSON Object Format; times are microseconds.
 
-Rule 1: what stands in a slice ends in it, and slices beside each other do not overlap,
-though each time was rounded for itself: a time that would break this is moved.
-Rule 2: of what begins at the same time, the outer one comes first.
+Rule 1: a slice ends within its parent, and siblings do not overlap. Each time of a
+trace was rounded separately; a time that breaks this rule is moved.
+Rule 2: of slices with the same start, the parent comes first.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ from typing import Any
 
 from compat.trace.model import Call, Event, StateChange, Turn, walk
 from compat.trace.reader import Reader
-from compat.trace.render.formatting import place, readable
-from compat.trace.render.messages import counted, happened, named, title, why
+from compat.trace.render.formatting import location, readable
+from compat.trace.render.messages import (
+    call_title,
+    channel_name,
+    describe,
+    quoted_with_size,
+    wake_reason,
+)
 
 __all__ = ["chunks"]
 
-# All is one process.
+# The only process.
 PROCESS = 1
 
 ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -31,11 +37,11 @@ Fields = dict[str, Any]
 
 
 def chunks(turns: Iterable[Turn], reader: Reader) -> Iterator[str]:
-    """The pieces of the file, ASCII, as many as there are events.
+    """Yield the pieces of the file, in ASCII, about one for each event.
 
     Args:
         turns: in the order of their ends.
-        reader: what reads the turns.
+        reader: the reader of the turns.
     """
     yield '{"displayTimeUnit":"ms","traceEvents":[\n'
     before = ""
@@ -51,9 +57,9 @@ def _events(turns: Iterable[Turn], reader: Reader) -> Iterator[Fields]:
         track = tracks.get(turn.thread)
         if track is None:
             if not tracks and reader.header is not None:
-                yield _meta("process_name", 0, readable(reader.header.program))
+                yield _metadata("process_name", 0, readable(reader.header.program))
             track = tracks[turn.thread] = _Track(turn.thread)
-            yield _meta("thread_name", turn.thread, f"thread {turn.thread}")
+            yield _metadata("thread_name", turn.thread, f"thread {turn.thread}")
         yield from track.turn(turn)
 
 
@@ -61,73 +67,72 @@ class _Track:
     """The slices of a thread.
 
     Attributes:
-        now: before this, in microseconds, nothing more may be.
+        now: the earliest time of the next event, in microseconds.
     """
 
     def __init__(self, thread: int) -> None:
         self.now = 0
         self._thread = thread
-        # The ends of the slices that are open, the innermost last.
+        # The ends of the open slices, the innermost last.
         self._ends: list[int] = []
 
     def turn(self, turn: Turn) -> Iterator[Fields]:
-        """The events of a turn."""
+        """Yield the events of a turn."""
         name = f"turn {turn.number}" if turn.number else "before the first turn"
         begin = turn.at - turn.interest_us
-        yield self._open(name, "turn", begin, turn.end, _of_turn(turn))
+        yield self._open(name, "turn", begin, turn.end, _turn_arguments(turn))
         if turn.number:
-            yield self._whole("ask", "turn", begin, turn.at, {"of": turn.channels})
+            channels = {"of": turn.channels}
+            yield self._leaf("interest", "turn", begin, turn.at, channels)
             if turn.waited is not None:
-                told = _of_wait(turn)
-                over = turn.at + turn.waited
-                yield self._whole("wait", "wait", turn.at, over, told)
+                end, arguments = turn.at + turn.waited, _wait_arguments(turn)
+                yield self._leaf("wait", "wait", turn.at, end, arguments)
         for entry, begins in walk(turn.entries):
             if isinstance(entry, Event):
                 yield from self._event(entry)
             elif begins:
-                name = title(entry)
-                if entry.channel is not None:
-                    between = "." if entry.name.isidentifier() else ": "
-                    name = f"{named(entry.channel)}{between}{name}"
-                yield self._open(name, "call", entry.at, entry.end, _of_call(entry))
+                yield self._call(entry)
             else:
                 self._close()
         self._close()
 
+    def _call(self, call: Call) -> Fields:
+        name = call_title(call)
+        if call.channel is not None:
+            between = "." if call.name.isidentifier() else ": "
+            name = f"{channel_name(call.channel)}{between}{name}"
+        return self._open(name, "call", call.at, call.end, _call_arguments(call))
+
     def _open(self, name: str, kind: str, begin: int, end: int, args: Fields) -> Fields:
-        begin = self._moved(begin)
+        begin = self.now = self._moved(begin)
         end = max(begin, self._inside(end))
-        self.now = begin
         self._ends.append(end)
-        slice = self._fields("X", name, kind, begin, args)
-        return slice | {"dur": end - begin}
+        return self._fields("X", name, kind, begin, args) | {"dur": end - begin}
 
     def _close(self) -> None:
         self.now = self._ends.pop()
 
-    def _whole(
-        self, name: str, kind: str, begin: int, end: int, args: Fields
-    ) -> Fields:
-        slice = self._open(name, kind, begin, end, args)
+    def _leaf(self, name: str, kind: str, begin: int, end: int, args: Fields) -> Fields:
+        leaf = self._open(name, kind, begin, end, args)
         self._close()
-        return slice
+        return leaf
 
     def _event(self, event: Event) -> Iterator[Fields]:
         at = self.now = self._moved(event.at)
         if event.channel is not None:
-            for what in ("backlog", "held"):
+            for counter in ("backlog", "held"):
                 size = 0 if event.fields.get("is") == "closed" else None
-                size = event.fields.get(what, size)
+                size = event.fields.get(counter, size)
                 if size is not None:
-                    name = f"{named(event.channel)} {what}"
-                    yield self._fields("C", name, what, at, {"bytes": size})
+                    name = f"{channel_name(event.channel)} {counter}"
+                    yield self._fields("C", name, counter, at, {"bytes": size})
         if isinstance(event, StateChange) and "is" not in event.fields:
             return
         if event.kind != "interest":
-            said = "; ".join(happened(event))
+            text = "; ".join(describe(event))
             if event.channel is not None:
-                said = f"{named(event.channel)} {said}"
-            yield self._fields("i", said, "state", at, {}) | {"s": "t"}
+                text = f"{channel_name(event.channel)} {text}"
+            yield self._fields("i", text, "state", at, {}) | {"s": "t"}
 
     def _moved(self, at: int) -> int:
         return self._inside(max(at, self.now))
@@ -136,35 +141,36 @@ class _Track:
         return min(at, self._ends[-1]) if self._ends else at
 
     def _fields(self, ph: str, name: str, cat: str, ts: int, args: Fields) -> Fields:
-        where = {"pid": PROCESS, "tid": self._thread}
-        return {"ph": ph, "name": name, "cat": cat, "ts": ts, **where, "args": args}
+        track = {"pid": PROCESS, "tid": self._thread}
+        return {"ph": ph, "name": name, "cat": cat, "ts": ts, **track, "args": args}
 
 
-def _of_turn(turn: Turn) -> Fields:
+def _turn_arguments(turn: Turn) -> Fields:
     timeout = None if turn.timeout is None else f"{turn.timeout:g} s"
-    return {"by": readable(turn.loop), "channels": turn.channels, "timeout": timeout}
+    loop = readable(turn.loop)
+    return {"loop": loop, "channels": turn.channels, "timeout": timeout}
 
 
-def _of_wait(turn: Turn) -> Fields:
-    args: Fields = {"why": why(turn.why)}
-    for name in ("read", "write", "urgent"):
-        if ready := getattr(turn, name):
-            args[name] = [named(channel) for channel in ready]
-    return args
+def _wait_arguments(turn: Turn) -> Fields:
+    ready = {"read": turn.read, "write": turn.write, "urgent": turn.urgent}
+    names = {
+        kind: [*map(channel_name, found)] for kind, found in ready.items() if found
+    }
+    return {"why": wake_reason(turn.why), **names}
 
 
-def _of_call(call: Call) -> Fields:
+def _call_arguments(call: Call) -> Fields:
     args: Fields = {}
     if call.data is not None:
         size = call.size if call.size is not None else call.received or call.sent
-        args["data"] = counted(call.data, int(size))
+        args["data"] = quoted_with_size(call.data, size)
     elif call.size is not None:
-        args["given"] = call.size
-    told = {"in": call.received, "out": call.sent, "code": place(call.code)}
-    told |= {"error": readable(call.error), "where": readable(call.where)}
-    return args | {name: value for name, value in told.items() if value}
+        args["size"] = call.size
+    args |= {"in": call.received, "out": call.sent, "code": location(call.code)}
+    args |= {"error": readable(call.error), "where": readable(call.where)}
+    return {name: value for name, value in args.items() if value or name == "size"}
 
 
-def _meta(name: str, thread: int, value: str) -> Fields:
-    where = {"pid": PROCESS, "tid": thread}
-    return {"ph": "M", "name": name, **where, "args": {"name": value}}
+def _metadata(name: str, thread: int, value: str) -> Fields:
+    track = {"pid": PROCESS, "tid": thread}
+    return {"ph": "M", "name": name, **track, "args": {"name": value}}

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from compat.trace.model import Call, Entry, Event, TracedChannel, Turn
 from compat.trace.render.formatting import clip, readable
-from compat.trace.render.messages import count, said, title, wanted
+from compat.trace.render.messages import call_title, count, interest, message
 from legacy_chat.lessons.engine.harness import user_of
 from legacy_chat.lessons.engine.phrases import (
     NAMES,
@@ -180,7 +180,7 @@ class Narration:
                 yield Row(indent + text)
 
     def _call(self, call: Call, caller: TracedChannel | None) -> str:
-        text = title(call, self._lang)
+        text = call_title(call, self._lang)
         if call.channel is not None and call.channel is not caller:
             text = self._phrase("of", who=self._owner(call.channel), does=text)
         parts = [text]
@@ -200,11 +200,11 @@ class Narration:
                 yield self._phrase(name, count=size)
         status = event.fields.get("is")
         if status and event.channel is not None:
-            who, state = self._owner(event.channel), said(f"is {status}", self._lang)
+            who, state = self._owner(event.channel), message(f"is {status}", self._lang)
             yield self._phrase("state", who=who, state=state)
 
     def _interest(self, event: Event) -> str:
-        what = wanted(event.fields.get("r"), event.fields.get("w"), self._lang)
+        what = interest(event.fields.get("r"), event.fields.get("w"), self._lang)
         who = self._owner(event.channel) if event.channel else "?"
         return self._phrase("interest", who=who, what=what)
 

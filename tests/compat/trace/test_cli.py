@@ -186,7 +186,7 @@ def test_limited_diagram_does_not_report_a_cut_trace(
 ) -> None:
     assert run("mermaid", "--limit", "3", trace) == 0
     said = capsys.readouterr()
-    assert "more is left out, from turn 1 on" in said.out
+    assert "cut off from turn 1 on" in said.out
     assert said.err == ""
 
 

@@ -116,7 +116,7 @@ def test_turns_that_look_alike_are_counted(at: int, rendered: Any) -> None:
 
 def test_turn_that_first_shows_an_interest_is_shown(rendered: Any) -> None:
     text = "\n".join(rendered(5, 2, "select", "en", 80))
-    assert "  interest of Bob: to read and to write" in text
+    assert "  interest of Bob: read+write" in text
 
 
 def test_lesson_shows_the_code_of_the_waiter_that_serves(rendered: Any) -> None:

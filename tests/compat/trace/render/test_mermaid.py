@@ -79,7 +79,7 @@ def test_diagram_of_a_message_that_loses_its_end() -> None:
         '    c2->>c2: push("hell")',
         '    c2->>c2: Audience.push("用户127.0.0.1:40014 说:hell", 30 bytes) to 1',
         '    Note over c2: holds back "o": it may begin the terminator "out"',
-        "    L->>L: turn ends",
+        "    L->>L: flush",
         '    c2-->>p2: "hell"',
         '    c3-->>p3: "用户127.0.0.1:40014 说:hell"',
     ]
@@ -96,21 +96,19 @@ def test_an_exception_is_an_arrow_with_a_cross() -> None:
 def test_a_large_trace_is_cut_where_github_would_refuse_it() -> None:
     lines = drawn(large(5_000), limit=100_000)
     assert 45_000 < sum(len(line) + 1 for line in lines) <= 50_000
-    assert re.fullmatch(
-        r"    Note over L: more is left out, from turn \d+ on", lines[-1]
-    )
+    assert re.fullmatch(r"    Note over L: cut off from turn \d+ on", lines[-1])
 
 
 def test_a_limit_counts_messages_and_notes() -> None:
     lines = drawn(hello(), limit=5)
     assert len(lines) == len("s") + 2 + 5 + 1
-    assert lines[-1] == "    Note over L: more is left out, from turn 1 on"
+    assert lines[-1] == "    Note over L: cut off from turn 1 on"
 
 
 def test_a_trace_without_calls_is_a_diagram_too() -> None:
     trace = Trace()
     trace.turn(why="timeout")
-    assert drawn(trace)[-1] == "    Note over L: nothing was called"
+    assert drawn(trace)[-1] == "    Note over L: no calls"
 
 
 @given(files(), st.integers(1, 50))

@@ -57,13 +57,13 @@ def test_turn_has_slices_for_interest_wait_and_calls() -> None:
     ]
     assert names[-9:] == [
         ("turn 2", 299),
-        ("ask", 5),
+        ("interest", 5),
         ("wait", 250),
         ("ChatSession#2.handle_read", 26),
         ("ChatSession#2.collect_incoming_data", 15),
         ("ChatSession#2.push", 3),
         ("Audience.push", 4),
-        ("turn ends", 18),
+        ("flush", 18),
         ("ChatSession#2.send", 14),
     ]
 
@@ -94,7 +94,7 @@ def test_tracks_have_names_and_open_and_close_are_instants() -> None:
         "thread 1",
     ]
     instants = [each["name"] for each in found if each["ph"] == "i"]
-    assert "ChatSession#2 is opened: descriptor 6, room.ChatSession" in instants
+    assert "ChatSession#2 opened: descriptor 6, room.ChatSession" in instants
     assert "ChatSession#2 is closed" in instants
 
 

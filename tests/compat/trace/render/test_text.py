@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from compat.trace.filter import TurnFilter
 from compat.trace.reader import Reader, read_lines
 from compat.trace.render.formatting import clip, duration, quoted, readable, width
-from compat.trace.render.messages import LANGUAGES, PHRASES, counted
+from compat.trace.render.messages import LANGUAGES, MESSAGES, quoted_with_size
 from compat.trace.render.text import lines
 from tests.compat.trace.anything import files
 from tests.compat.trace.making import Room, Trace, hello
@@ -52,19 +52,19 @@ def hell() -> Trace:
 def test_text_shows_why_hello_arrives_as_hell() -> None:
     assert shown(hell(), columns=76) == [
         "before the first turn",
-        "  ChatSession#1 is opened: descriptor 6, room.ChatSession",
-        '  ChatSession#1 is connected to 127.0.0.1:40014; waits for "out"',
-        "turn 1  0.000008 s  selectors asked 2 channels in 8 µs, may wait 30 s",
-        "  wants to read: ChatSession#1",
+        "  ChatSession#1 opened: descriptor 6, room.ChatSession",
+        '  ChatSession#1 is connected to 127.0.0.1:40014; terminator "out"',
+        "turn 1  0.000008 s  selectors: interest of 2 channels in 8 µs, timeout 30 s",
+        "  interest read: ChatSession#1",
         "  waited 250 µs: ready to read: ChatSession#1",
         '  ChatSession#1.handle_read()  read 5: "hello"                         24 µs',
         '    collect_incoming_data("hell")                        room.py:40    18 µs',
         '      push("hell")  sent 4                                              6 µs',
         '      Audience.push("用户127.0.0.1:40014 …", 30 bytes) to 1 other       6 µs',
         '  ChatSession#1 holds back "o": it may begin the terminator "out"',
-        "  turn ends                                                            12 µs",
+        "  flush                                                                12 µs",
         '    ChatSession#1.send()  sent 4: "more"                                6 µs',
-        "  ChatSession#1 backlog 4,096 bytes, 2 in its queue",
+        "  ChatSession#1 backlog 4,096 bytes, 2 queued",
     ]
 
 
@@ -73,7 +73,7 @@ def test_chinese_text_shows_why_hello_arrives_as_hell() -> None:
         "第一轮之前",
         "  ChatSession#1 已打开：描述符 6，room.ChatSession",
         '  ChatSession#1 已连接，对端 127.0.0.1:40014；终止符 "out"',
-        "第 1 轮  0.000008 s  selectors 询问了 2 个通道（8 µs），最多等 30 s",
+        "第 1 轮  0.000008 s  selectors 检查了 2 个通道（8 µs），最多等 30 s",
         "  关注可读：ChatSession#1",
         "  等待了 250 µs：有通道就绪；可读：ChatSession#1",
         '  ChatSession#1.handle_read()  读入 5："hello"                         24 µs',
@@ -81,22 +81,23 @@ def test_chinese_text_shows_why_hello_arrives_as_hell() -> None:
         '      push("hell")  发出 4                                              6 µs',
         '      Audience.push("用户127.0.0.1:4001…"，30 字节) 发给另外 1 个       6 µs',
         '  ChatSession#1 扣住 "o"：可能是终止符 "out" 的开头',
-        "  本轮结束                                                             12 µs",
+        "  轮末发送                                                             12 µs",
         '    ChatSession#1.send()  发出 4："more"                                6 µs',
         "  ChatSession#1 积压 4,096 字节，队列中 2 项",
     ]
 
 
 def test_phrases_have_the_same_placeholders_in_each_language() -> None:
-    for name, phrase in PHRASES.items():
-        english, chinese = (sorted(re.findall("{.*?}", each)) for each in phrase)
-        assert english == chinese, name
-        assert not re.search("[\u4e00-\u9fff]", phrase.en)
-        assert not re.search("[a-rt-z]", re.sub("{.*?}", "", phrase.zh)), name
+    for key, (english, chinese) in MESSAGES.items():
+        assert sorted(re.findall("{.*?}", english)) == sorted(
+            re.findall("{.*?}", chinese)
+        ), key
+        assert not re.search("[\u4e00-\u9fff]", english)
+        assert not re.search("[a-rt-z]", re.sub("{.*?}", "", chinese)), key
 
 
 def test_a_language_that_is_not_known_is_an_error() -> None:
-    with pytest.raises(ValueError, match="lang='fr' is no language of the text"):
+    with pytest.raises(ValueError, match="lang must be one of en, zh, got 'fr'"):
         shown(hello(), lang="fr")
 
 
@@ -107,7 +108,7 @@ def test_held_back_bytes_are_shown_with_their_terminator() -> None:
     room.trace.state(anna, terminator=12)
     told = "\n".join(shown(room.trace))
     assert 'holds back "o": it may begin the terminator "out"' in told
-    assert "waits for 12 bytes" in told
+    assert "terminator after 12 bytes" in told
 
 
 def test_bytes_left_by_an_error_are_no_partial_terminator() -> None:
@@ -143,13 +144,13 @@ def test_an_exception_stands_below_what_happened_before_it() -> None:
 def test_a_wait_that_is_not_over_says_so() -> None:
     trace = Trace()
     trace.waits()
-    assert shown(trace)[-1] == "  waits still"
+    assert shown(trace)[-1] == "  still waiting"
 
 
 def test_a_wait_without_a_limit_says_so() -> None:
     trace = Trace()
     trace.waits(timeout=None)
-    assert shown(trace)[-2].endswith("may wait without limit")
+    assert shown(trace)[-2].endswith("no timeout")
 
 
 def test_only_some_of_many_ready_channels_are_named() -> None:
@@ -169,7 +170,7 @@ def test_deep_calls_stay_within_the_line() -> None:
     for d in range(60, -1, -1):
         trace.lines.append(f'{{"e":"call","t":{d},"d":{d},"do":"push"}}')
     told = shown(trace, columns=60)
-    assert "40 deep: push()" in told[41]
+    assert "depth 40: push()" in told[41]
     assert max(map(width, told)) <= 60
 
 
@@ -234,7 +235,7 @@ def test_channel_filter_keeps_the_enclosing_calls() -> None:
     turns, reader = hello().read()
     (turn,) = TurnFilter(3, 3, frozenset({3})).apply(turns)
     told = "\n".join(lines(turn, reader))
-    assert "turn ends" in told
+    assert "flush" in told
     assert "ChatSession#3.send()" in told
     assert "ChatSession#2" not in told
 
@@ -248,7 +249,7 @@ def test_bytes_are_quoted_within_their_columns(
         assert text[0] == text[-1] == '"'
         assert width(text) <= max(columns, 10)
         assert not more or text.endswith('…"')
-    assert width(counted(data, len(data) + more, columns)) <= max(columns, 21)
+    assert width(quoted_with_size(data, len(data) + more, columns)) <= max(columns, 21)
 
 
 @given(st.text(max_size=30), st.integers(0, 30))
