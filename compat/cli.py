@@ -2,6 +2,8 @@
 
 Rule 1: ``--which`` prints the loop that a program would get in this environment.
 Rule 2: all arguments after the program's name belong to the program.
+Rule 3: argparse is imported for compat's options only. It imports half of the standard
+library, and a program may have its own module of that name.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from compat import streams
+from compat.console import STDOUT, complain, run_command, writing
 from compat.install import install
 from compat.loops import LOOPS, MissingLoopError, UnknownLoopError, choose
 from compat.origin import origin, origin_of_compat
 from compat.run import ProgramError, run_code, run_module, run_script
 
 if TYPE_CHECKING:
-    import argparse
+    from compat.options import Parser
 
 __all__ = ["main"]
 
@@ -32,14 +34,11 @@ python -m compat [--loop NAME] [--trace FILE …] SCRIPT [ARGS ...]
 
 EXAMPLES = """\
 examples:
-  python -m compat old_server.py                 as it is, on the best loop there is
-  python -m compat --loop poll old_server.py 80  on another; 80 is the script's
-  python -m compat --trace t.jsonl old_server.py see compat.trace for what is in it
-  COMPAT_LOOP=select python -m compat --which    what "auto" means, and why
+  python -m compat old_server.py                 unmodified, on the best loop
+  python -m compat --loop poll old_server.py 80  on another loop; 80 is the script's
+  python -m compat --trace t.jsonl old_server.py python -m compat.trace shows t.jsonl
+  COMPAT_LOOP=select python -m compat --which    the meaning of "auto", and the reason
 """
-
-# Compat's options that take a value.
-_VALUED = ("--loop", "--trace", "--trace-payload", "--trace-max")
 
 # Options that take the rest of the command line.
 PROGRAMS: dict[str, Callable[[str, list[str]], None]] = {
@@ -47,9 +46,12 @@ PROGRAMS: dict[str, Callable[[str, list[str]], None]] = {
     "-c": run_code,
 }
 
+# Compat's options that take a value.
+VALUED = ("--loop", "--trace", "--trace-payload", "--trace-max")
 
-class Given:
-    """The defaults of compat's options."""
+
+class Options:
+    """The values of compat's options; here, the defaults."""
 
     loop = "auto"
     which = False
@@ -63,44 +65,42 @@ def main(argv: list[str] | None = None) -> int:
 
     The program's exceptions pass through, SystemExit included.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    options, program = _split(argv)
-    given = Given()
-    if options:
-        _parse(options, given)
+    before, program = _split(sys.argv[1:] if argv is None else argv)
+    options = Options()
+    if before:
+        _parse(before, options)
     try:
-        choose(given.loop)
+        choose(options.loop)
     except (UnknownLoopError, MissingLoopError) as error:
         _parser().error(str(error))
-    if given.which:
-        return _which(given.loop)
+    if options.which:
+        return run_command(sys.executable, lambda: _print_choice(options.loop))
     if len(program) < 2:
-        _parser().error("which program? a SCRIPT, -m MODULE or -c CODE")
-    install(given.loop)
+        _parser().error("a program is needed: SCRIPT, -m MODULE or -c CODE")
+    install(options.loop)
     kind, name, *args = program
     try:
         with ExitStack() as stack:
-            if given.trace is not None and not _begin_trace(stack, given, program):
+            if options.trace is not None and not _begin_trace(stack, options, program):
                 return 1
             PROGRAMS.get(kind, run_script)(name, args)
     except ProgramError as error:
-        streams.complain(f"{sys.executable}: {error}")
+        complain(f"{sys.executable}: {error}")
         return error.status
     return 0
 
 
-def _begin_trace(stack: ExitStack, given: Given, program: list[str]) -> bool:
-    # Not above, as with argparse.
+def _begin_trace(stack: ExitStack, options: Options, program: list[str]) -> bool:
+    # Imported here, as is argparse.
     import shlex
 
-    from compat.complaints import complain
     from compat.trace.options import traced
 
     try:
-        stack.enter_context(traced(given, shlex.join(program[1:])))
+        stack.enter_context(traced(options, shlex.join(program[1:])))
     except OSError as error:
-        why = f"cannot write the trace {given.trace}: {error.strerror}"
-        complain(sys.executable, why)
+        why = f"cannot write the trace {options.trace}: {error.strerror}"
+        complain(f"{sys.executable}: {why}")
         return False
     return True
 
@@ -116,68 +116,44 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
             return argv[:place], [word[:2], *glued, *argv[place + 1 :]]
         if word == "-" or not word.startswith("-"):
             return argv[:place], ["script", *argv[place:]]
-        place += 2 if word in _VALUED else 1
+        place += 2 if word in VALUED else 1
     return argv, []
 
 
-def _parse(options: list[str], given: Given) -> None:
-    # Not above, as with argparse.
+def _parse(before: list[str], options: Options) -> None:
     from compat.trace.options import trace_mistake
 
     parser = _parser()
-    parser.parse_args(options, namespace=given)
-    if wrong := trace_mistake(given):
-        parser.error(wrong)
+    parser.parse_args(before, namespace=options)
+    if mistake := trace_mistake(options):
+        parser.error(mistake)
 
 
-def _parser() -> argparse.ArgumentParser:
-    # Imported here: argparse imports half of the standard library. A program that runs
-    # without compat's options may have its own module named argparse.
-    import argparse
-
-    from compat.complaints import Parser
-    from compat.trace.options import add_options
+def _parser() -> Parser:
+    from compat.options import LOOP, Option, Parser
+    from compat.trace.options import TRACE
 
     parser = Parser(
-        prog="python -m compat",
+        "python -m compat",
+        "Run any asyncore or asynchat program, unmodified, on any loop.",
+        EXAMPLES,
         usage=USAGE,
-        description="Any asyncore or asynchat program, unmodified, on any loop.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--which",
-        action="store_true",
-        help="print the loop that would be used, why, and where the modules come from",
+    parser.add(
+        Option("--which", "print the loop, the reason, and the origin of the modules"),
+        LOOP,
+        *TRACE,
     )
-    parser.add_argument(
-        "--loop",
-        default=Given.loop,
-        metavar="NAME",
-        help=f"auto (default), {', '.join(LOOPS)}; COMPAT_LOOP sets what auto means",
-    )
-    add_options(parser)
     return parser
 
 
-def _which(loop: str) -> int:
-    try:
-        _print_choice(loop)
-        print(end="", flush=True)
-    except OSError as error:
-        streams.throw_away(sys.stdout)
-        if not isinstance(error, BrokenPipeError):
-            why = f"standard output: {error.strerror}"
-            streams.complain(f"{sys.executable}: {why}")
-        return 1
-    return 0
-
-
-def _print_choice(loop: str) -> None:
+def _print_choice(loop: str) -> int:
     choice = choose(loop)
-    print(f"loop:     {choice.name}, turned by {LOOPS[choice.name].turned_by}")
-    print(f"why:      {choice.why}")
-    print(f"compat:   {origin_of_compat()}")
-    print(f"asyncore: {origin(asyncore)}")
-    print(f"asynchat: {origin(asynchat)}")
+    with writing(STDOUT):
+        print(f"loop:     {choice.name}, turned by {LOOPS[choice.name].turned_by}")
+        print(f"why:      {choice.why}")
+        print(f"compat:   {origin_of_compat()}")
+        print(f"asyncore: {origin(asyncore)}")
+        print(f"asynchat: {origin(asynchat)}")
+    return 0

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
+from compat.console import writing
 from compat.files import PRIVATE
-from compat.streams import writing
 
 __all__ = ["PRIVATE", "SHARED", "replacing"]
 

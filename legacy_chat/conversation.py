@@ -17,8 +17,8 @@ import time
 from typing import TextIO
 
 import compat
+from compat.characters import visible
 from compat.urgent import drop_urgent_data
-from legacy_chat.logging.escapes import visible
 from legacy_chat.screen import Screen
 
 __all__ = ["Conversation", "StreamError"]

@@ -1,26 +1,20 @@
-"""The sessions in the room, and the room's lines on standard output.
+"""The sessions in the room.
 
 Rule 1: joining and leaving take constant time.
 Rule 2: sessions are in the order of joining, and none is in the room twice.
-Rule 3: a line that cannot be printed stops nothing: see legacy_chat.logging.output.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
 from typing import TYPE_CHECKING, Any, overload
 
 import compat
 from legacy_chat.counters import Counters
-from legacy_chat.logging.output import PATIENCE, write_line
 
 if TYPE_CHECKING:
     from legacy_chat.session import ChatSession
 
-__all__ = ["Clients", "say"]
-
-logger = logging.getLogger("legacy_chat")
+__all__ = ["Clients"]
 
 
 class Clients(compat.Audience):
@@ -89,32 +83,3 @@ class Clients(compat.Audience):
 
     def __repr__(self) -> str:
         return repr(list(self))
-
-
-class _Printed:
-    """The lines on standard output, and whether the last one failed."""
-
-    failed = False
-
-    def say(self, line: str) -> None:
-        if sys.stdout is None:
-            return
-        try:
-            write_line(sys.stdout, line, 0.0 if self.failed else PATIENCE)
-        except (OSError, ValueError) as error:
-            if not self.failed:
-                logger.warning("could not print a line: %s; the room goes on", error)
-            self.failed = True
-        else:
-            self.failed = False
-
-
-def say(line: str) -> None:
-    """Print one of the tutorial's lines at once, also into a pipe; or drop it.
-
-    The log reports the first of consecutive lines that cannot be printed.
-    """
-    _printed.say(line)
-
-
-_printed = _Printed()

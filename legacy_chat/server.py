@@ -27,9 +27,10 @@ from legacy_chat.idle import IdleSweep
 from legacy_chat.limits import Limits
 from legacy_chat.listener import Listener
 from legacy_chat.metrics import MetricsServer
+from legacy_chat.output import print_line
 from legacy_chat.ranges import check
 from legacy_chat.rate_limit import Throttle
-from legacy_chat.room import Clients, say
+from legacy_chat.room import Clients
 from legacy_chat.session import ChatSession, drain
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class ChatServer(Listener):
         except BaseException:
             self.close()
             raise
-        say("***server start***")
+        print_line("***server start***")
 
     def close(self) -> None:
         """Stop listening. Clients in the room stay connected."""
@@ -212,7 +213,7 @@ class ChatServer(Listener):
         if reason:
             self.refuse(sock, reason, ip)
             return
-        say(f"client {ip} enter")
+        print_line(f"client {ip} enter")
         try:
             self.session_class(self, sock, ip, port, self.clients)
         except BaseException:
@@ -284,12 +285,12 @@ class ChatServer(Listener):
 
     def handle_close(self) -> None:
         """Print the tutorial's line, and keep listening."""
-        say("服务器已经关闭")
+        print_line("服务器已经关闭")
         Listener.handle_close(self)
 
     def handle_error(self) -> None:
         """Print the tutorial's line, log the traceback, and keep listening."""
-        say("服务器已经异常")
+        print_line("服务器已经异常")
         logger.exception("the server goes on after an error", extra={"event": "error"})
 
     def prepare(self, sock: socket.socket) -> None:

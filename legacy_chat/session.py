@@ -33,10 +33,12 @@ import compat
 from compat.urgent import drop_urgent_data
 from legacy_chat.counters import Counters
 from legacy_chat.limits import Limits
-from legacy_chat.room import Clients, say
+from legacy_chat.output import print_line
+from legacy_chat.room import Clients
 
 if TYPE_CHECKING:
-    from legacy_chat.rate_limit import Throttle
+    from legacy_chat.output import print_line
+from legacy_chat.rate_limit import Throttle
 
 __all__ = ["ChatSession", "drain"]
 
@@ -197,7 +199,7 @@ class ChatSession(compat.async_chat):
             # The character stays incomplete.
             cut, self._cut = self._cut, b""
             self.broadcasting(cut)
-        say("accept close")
+        print_line("accept close")
         self._leaving = True
         self.finish("out")
         farewell = f"{self.decode_msg(self.user)}退出聊天"

@@ -42,9 +42,10 @@ def any_loop(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Fail a test that leaves a channel, a trace or a changed module behind."""
+    """Fail a test that leaves a channel, a trace, a handler or a module behind."""
     modules = {name: sys.modules.get(name) for name in ("asyncore", "asynchat")}
     originals = (asyncore.poll, asyncore.poll2, asyncore.loop)
+    interrupt = signal.getsignal(signal.SIGINT)
     # Drop selectors that an earlier test's loop(count=1) kept, and timers that no test
     # waited for.
     loops._this_thread._close()
@@ -61,6 +62,7 @@ def nothing_left_behind() -> Iterator[None]:
     assert traced is None
     assert left == {}
     assert now == originals
+    assert signal.getsignal(signal.SIGINT) == interrupt
     assert modules == {name: sys.modules.get(name) for name in modules}
 
 

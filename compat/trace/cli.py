@@ -19,17 +19,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO, TypeVar
 
-from compat.complaints import Parser
-from compat.files import PRIVATE
-from compat.nonblocking import is_writable
-from compat.replacing import replacing
-from compat.streams import (
+from compat.console import (
     complain,
+    discard,
+    flush_or_discard,
     is_coloured,
     reserve_standard_descriptors,
-    settle,
-    throw_away,
 )
+from compat.files import PRIVATE
+from compat.nonblocking import is_writable
+from compat.options import Parser
+from compat.replacing import replacing
 from compat.trace.doctor.findings import RULES_IN_WORDS
 from compat.trace.doctor.thresholds import DEFAULTS
 from compat.trace.filter import TurnFilter
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(_parser().parse_args(argv))
     finally:
-        settle()
+        flush_or_discard()
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -86,12 +86,12 @@ def _run(given: argparse.Namespace) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        throw_away(sys.stdout)
+        discard(sys.stdout)
         return COULD_NOT
     except KeyboardInterrupt:
         if sys.stdout is not None:
             # Or the rest would be written at exit, perhaps to a reader that stalls.
-            throw_away(sys.stdout)
+            discard(sys.stdout)
         return _refuse("interrupted")
     except OSError as error:
         name = f"{error.filename}: " if error.filename is not None else ""
@@ -364,8 +364,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=PROGRAM,
         description="Show what a loop did, from the trace that it has written.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     views = parser.add_subparsers(required=True, metavar="VIEW", dest="view")
     _text_parser(views.add_parser("text", help=show_text.__doc__))

@@ -16,21 +16,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import compat
-from compat.complaints import Parser
-from compat.streams import (
+from compat.console import (
     complain,
-    escape_the_rest,
+    discard,
+    escape_unencodable,
+    flush_or_discard,
     is_coloured,
     reserve_standard_descriptors,
-    settle,
-    throw_away,
     writing,
 )
+from compat.options import Parser
 from legacy_chat.baseline.fuzz.minimise import minimise
 from legacy_chat.baseline.fuzz.search import Hunt, hunt
 from legacy_chat.baseline.model.compare import differences
 from legacy_chat.baseline.model.cuts import is_cut
-from legacy_chat.baseline.model.errors import FormatError, RunError
+from legacy_chat.baseline.model.errors import LAST_WORDS, FormatError, RunError
 from legacy_chat.baseline.model.format import (
     LONGEST_QUIET,
     STDOUT,
@@ -96,10 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     reserve_standard_descriptors()
     try:
         given = _parser().parse_args(argv)
-        escape_the_rest(sys.stdout)
+        escape_unencodable(sys.stdout)
         return _run(given)
     finally:
-        settle()
+        flush_or_discard()
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -116,7 +116,7 @@ def _run(given: argparse.Namespace) -> int:
         return _refuse(str(error))
     except OSError as error:
         if isinstance(error, BrokenPipeError) and error.filename == STDOUT:
-            throw_away(sys.stdout)
+            discard(sys.stdout)
             return COULD_NOT
         name = f"{error.filename}: " if error.filename is not None else ""
         return _refuse(f"{name}{error.strerror or error}")
@@ -411,7 +411,8 @@ def _keep(output: Path, inputs: Iterable[Path]) -> None:
 
 
 def _refuse(what: str) -> int:
-    complain(f"{PROGRAM}: {seen_error(what)}")
+    first, *more = what.split(LAST_WORDS)
+    complain(f"{PROGRAM}: {first}", *(LAST_WORDS[1:] + line for line in more))
     return COULD_NOT
 
 
@@ -419,7 +420,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=PROGRAM,
         description="Record what a server does once, hold every rewrite against it.",
-        epilog=EXAMPLES,
+        examples=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(
@@ -428,7 +429,7 @@ def _parser() -> argparse.ArgumentParser:
     recording = commands.add_parser(
         "record",
         help=record.__doc__,
-        epilog=HELP,
+        examples=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _record_parser(recording)

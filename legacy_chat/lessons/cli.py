@@ -18,13 +18,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import compat
+from compat.console import complain, discard, escape_unencodable, is_coloured
 from compat.files import PRIVATE
 from compat.loops import VARIABLE
+from compat.options import Parser
 from compat.replacing import replacing
-from compat.streams import escape_the_rest, is_coloured, throw_away
 from compat.trace.reader import Reader, read_trace
 from compat.trace.render.messages import LANGUAGES
 from compat.values import shown
@@ -35,8 +35,6 @@ from legacy_chat.lessons.engine.pager import Pager, QuitError, print_lines
 from legacy_chat.lessons.engine.render import Renderer
 from legacy_chat.lessons.engine.runner import run_lesson
 from legacy_chat.lessons.engine.step_run import StepRun
-from legacy_chat.logging.escapes import one_line
-from legacy_chat.logging.output import complain
 
 __all__ = ["main"]
 
@@ -58,17 +56,11 @@ LIST = Text(
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Print one line; --help has the rest."""
-        self.exit(2, f"{self.prog}: {one_line(message)}\n")
-
-
 def main(argv: list[str]) -> int:
     """Run the command line *argv*; return the exit status."""
     parser = _parser()
     given = parser.parse_args(argv)
-    escape_the_rest(sys.stdout)
+    escape_unencodable(sys.stdout)
     try:
         loop = compat.choose(given.loop or _default_loop(given.number)).name
     except (compat.UnknownLoopError, compat.MissingLoopError) as error:
@@ -83,7 +75,7 @@ def main(argv: list[str]) -> int:
             return 0
         return _teach(given, loop)
     except BrokenPipeError:
-        throw_away(sys.stdout)
+        discard(sys.stdout)
         return 1
     except (KeyboardInterrupt, QuitError):
         return 0
@@ -173,7 +165,7 @@ def _save(path: str, text: str) -> None:
 
 
 def _fail(message: str) -> int:
-    complain("legacy-chat lesson", message)
+    complain(f"legacy-chat lesson: {message}")
     return 1
 
 
@@ -181,11 +173,11 @@ def _fail(message: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="legacy-chat lesson",
         description="Learn the event loop from scenarios that really run, shown beside "
         "the code that runs.",
-        epilog=EXAMPLES,
+        examples=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

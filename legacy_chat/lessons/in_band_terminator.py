@@ -67,7 +67,7 @@ LESSON = Lesson(
         ),
         Excerpt(
             f"{SESSION}.found_terminator",
-            ('say("accept close")', 'self.finish("out")'),
+            ('print_line("accept close")', 'self.finish("out")'),
             beside="found_terminator",
         ),
         Excerpt(

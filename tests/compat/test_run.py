@@ -493,7 +493,7 @@ def test_no_program_is_an_error_that_says_what_is_missing() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "which program? a SCRIPT, -m MODULE or -c CODE" in done.stderr
+    assert "a program is needed: SCRIPT, -m MODULE or -c CODE" in done.stderr
 
 
 def test_known_difference_our_frames_stand_outside_the_programs(both: Both) -> None:

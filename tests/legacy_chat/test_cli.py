@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 import legacy_chat
+from compat.characters import visible
 from legacy_chat import cli
 from legacy_chat.limits import Limits
-from legacy_chat.logging.escapes import visible
 from tests.support import DEADLINE, Peer, process, room
 
 PYTHON = sys.executable
@@ -164,12 +164,15 @@ def test_a_refused_connection_is_one_line_and_status_1() -> None:
         ("serve --keepalive 40000", "a whole number from 0 to 32767, got '40000'"),
         ("serve --tls-timeout 0", "a number from 0.01 to 86400, got '0'"),
         (f"serve --backlog {'9' * 5000}", "a whole number from 1 to 65535, got '999"),
-        ("serve --terminator=", "nothing is given: at least one byte is needed"),
-        (r"serve --terminator \q", r"'\q' is none of \r, \n, \t, \0, \\ and \xHH"),
-        ("serve --metrics 9100", "'9100' is not HOST:PORT, such as 127.0.0.1:9100"),
+        ("serve --terminator=", "must have at least one byte, got ''"),
+        (
+            r"serve --terminator \q",
+            r"escapes must be \r, \n, \t, \0, \\ or \xHH, got '\q'",
+        ),
+        ("serve --metrics 9100", "must be HOST:PORT, such as [::1]:9100, got '9100'"),
         ("serve --metrics host:http", "port must be a whole number from 0 to 65535, g"),
         ("serve --log-format xml", "invalid choice: 'xml'"),
-        ("serve --loop epoll", "invalid choice: 'epoll'"),
+        ("serve --loop epoll", "loop='epoll' is none of"),
         ("listen", "invalid choice: 'listen'"),
     ],
 )
@@ -193,12 +196,11 @@ def test_invalid_arguments_give_status_2(argv: str, said: str) -> None:
         ["no such\ncommand"],
     ],
 )
-def test_command_line_error_is_one_line_after_the_usage(argv: list[str]) -> None:
+def test_command_line_error_is_one_line(argv: list[str]) -> None:
     done = run(*argv)
     assert done.returncode == 2
-    usage, _, error = done.stderr.partition(": error: ")
-    assert usage.startswith("usage: legacy-chat")
-    assert error.removesuffix("\n").isprintable()
+    assert done.stderr.startswith("legacy-chat")
+    assert done.stderr.removesuffix("\n").isprintable()
 
 
 @pytest.mark.parametrize("command", ["serve --host", "connect"])

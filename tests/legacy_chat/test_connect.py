@@ -16,8 +16,8 @@ from typing import Any, NoReturn, TextIO
 import pytest
 
 import compat
+from compat.console import write_line
 from legacy_chat import conversation
-from legacy_chat.logging.output import write_line
 from legacy_chat.screen import MOST, Screen
 from legacy_chat.secure_conversation import SecureConversation
 from tests import secure

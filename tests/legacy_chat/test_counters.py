@@ -273,5 +273,5 @@ def test_a_metrics_port_in_use_is_one_line_and_status_1() -> None:
         command = (sys.executable, "-m", "legacy_chat", "serve", "--port", "0")
         with process(*command, "--metrics", f"127.0.0.1:{port}") as server:
             assert server.wait() == 1
-            said = f"legacy-chat: cannot show metrics on 127.0.0.1 port {port}: "
+            said = f"legacy-chat: cannot serve metrics on 127.0.0.1 port {port}: "
             assert server.err == [said + "Address already in use"]

@@ -23,10 +23,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from compat.console import is_coloured
 from compat.files import PRIVATE, OpenFile, file_behind
 from compat.locks import RLock
 from compat.nonblocking import PATIENCE, is_writable, write_some
-from compat.streams import is_coloured
 from compat.trace.format import MIN_SIZE
 
 if TYPE_CHECKING:

@@ -36,8 +36,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from compat.characters import is_printable
+from compat.console import writing
 from compat.replacing import PRIVATE, replacing
-from compat.streams import writing
 from legacy_chat.baseline.model.cuts import EXAMPLES, is_cut
 from legacy_chat.baseline.model.errors import FormatError
 

@@ -1,9 +1,12 @@
-"""The log: one line for each event, as text or as JSON.
+"""The room's output: the tutorial's printed lines, and the log.
 
-Rule 1: one event is one line. Logged data cannot begin another line, and control
-characters are escaped; the lines of a traceback are indented.
-Rule 2: a failing log stops nothing. The handler counts lost lines and reports their
-number with the next line that can be written.
+Rule 1: the room does not wait for a reader. A full pipe, or a terminal stopped with
+Ctrl-S, delays the room by PATIENCE seconds, once; the line is then dropped.
+Rule 2: no failure of a stream ends the room: a closed reader, a full disk, an encoding
+without Chinese. The handler counts lost lines of the log and reports their number with
+the next line that can be written.
+Rule 3: one event is one line of the log. Logged data cannot begin another line, and
+control characters are escaped; the lines of a traceback are indented.
 """
 
 from __future__ import annotations
@@ -14,13 +17,48 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from legacy_chat.logging.escapes import one_line
-from legacy_chat.logging.output import PATIENCE, write_line
+from compat.characters import one_line
+from compat.console import PATIENCE, write_line
 
-__all__ = ["FORMATS", "Handler", "JsonFormatter", "TextFormatter", "configure"]
+__all__ = [
+    "FORMATS",
+    "Handler",
+    "JsonFormatter",
+    "TextFormatter",
+    "configure",
+    "print_line",
+]
+
+logger = logging.getLogger("legacy_chat")
 
 # The attributes of every record; all others are the event's own fields.
 _USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+
+
+class _Stdout:
+    """Standard output, and whether the last line could not be written."""
+
+    failed = False
+
+    def write(self, line: str) -> None:
+        if sys.stdout is None:
+            return
+        try:
+            write_line(sys.stdout, line, 0.0 if self.failed else PATIENCE)
+        except (OSError, ValueError) as error:
+            if not self.failed:
+                logger.warning("could not print a line: %s; the room goes on", error)
+            self.failed = True
+        else:
+            self.failed = False
+
+
+def print_line(line: str) -> None:
+    """Print one of the tutorial's lines at once, also into a pipe; or drop it.
+
+    The log reports the first of consecutive lines that cannot be printed.
+    """
+    _stdout.write(line)
 
 
 class TextFormatter(logging.Formatter):
@@ -47,7 +85,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(
                 timespec="milliseconds"
             ),
@@ -56,11 +94,11 @@ class JsonFormatter(logging.Formatter):
         }
         for name, value in vars(record).items():
             if name not in _USUAL:
-                told[name] = value
+                fields[name] = value
         if record.exc_info:
-            told["exception"] = super().formatException(record.exc_info)
+            fields["exception"] = super().formatException(record.exc_info)
         # json.dumps() escapes everything that is not ASCII.
-        return json.dumps(told, default=str)
+        return json.dumps(fields, default=str)
 
 
 class Handler(logging.Handler):
@@ -108,3 +146,5 @@ def configure(level: int, form: str = "text") -> None:
 
 
 FORMATS = {"text": TextFormatter, "json": JsonFormatter}
+
+_stdout = _Stdout()

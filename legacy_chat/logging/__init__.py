@@ -1,1 +1,0 @@
-"""The log, the printed lines, and untrusted text in both."""
