@@ -1,6 +1,6 @@
 """``legacy-chat lesson``: the loop at work, in nine scenarios that really run.
 
-    engine/       what every lesson is made of
+    engine/       the machinery of all lessons
     cli.py        the command line
 
 and a module for each lesson, in the order of LESSONS. Rule: a claim asserts every

@@ -14,7 +14,7 @@ TURNS = 3
 
 
 class Echo(asyncore.dispatcher):
-    """Sends back what it receives. It has no ``writable``."""
+    """Sends back all received data. It has no ``writable``."""
 
     queue = b""
 
@@ -83,22 +83,19 @@ LESSON = Lesson(
     Text(
         "`writable()` does not mean that the socket has room. It nearly always has. It "
         "means that the channel has data to send.",
-        "`writable()` 问的不是“套接字的缓冲区有没有空间”——几乎随时都有。它问的是：这个"
-        "通道有没有数据要发送？",
+        "`writable()` 问的不是“套接字有没有空间”（几乎总有），而是“有没有数据要发送”。",
     ),
     Step(
         "An asyncore dispatcher without a `writable` inherits this one. Its socket has "
         "room, so it is always in the ready set, and no turn ever waits. This is the "
         "asyncore program that uses 100 % CPU.",
         "普通的 asyncore dispatcher 如果没有定义 `writable`，就继承这一个。套接字总有空"
-        "间，于是它永远在就绪集里，没有哪一轮会等待。那种吃满一个核的 asyncore 程序，多"
-        "半就是这么来的。",
+        "间，于是它永远就绪，没有哪一轮会等待。asyncore 程序吃满一个核，多半因此。",
         spin,
         Excerpt("asyncore:dispatcher.writable"),
         Excerpt(Echo.handle_write, beside="handle_write"),
         Claim(
-            f"{TURNS} turns might have waited {PATIENCE:g} seconds each, and all were "
-            "ready at once.",
+            f"{TURNS} turns could have waited {PATIENCE:g} seconds each; none did.",
             f"{TURNS} 轮，每轮本可以等 {PATIENCE:g} 秒，结果每一轮都立刻就绪。",
             lambda run: (
                 [turn.why for turn in run.turns] == ["ready"] * TURNS
@@ -161,13 +158,11 @@ LESSON = Lesson(
     answer=Step(
         "It is read, and queued for ever: the loop never polls the socket for writing, "
         "so `handle_write` never runs.",
-        "读是读了，却永远留在队列里：循环从不查询这个套接字是否可写，`handle_write` 也"
-        "就永远不会运行。",
+        "读了，却永远留在队列里：循环从不查询套接字是否可写，`handle_write` 永不运行。",
         never_write,
         Excerpt(Mute.writable),
         Claim(
-            "`hi` stays in the queue, `handle_write` did not run, and Dan receives "
-            "nothing.",
+            "`hi` stays queued, `handle_write` did not run, Dan receives nothing.",
             "`hi` 留在队列里，`handle_write` 没有运行，丁什么也没收到。",
             lambda run: (
                 run.facts["queue"] == b"hi"
@@ -177,9 +172,8 @@ LESSON = Lesson(
         ),
     ),
     summary=Text(
-        "Interest in writing means: there is data to send. Keep it while the queue has "
-        "data, and not a turn longer. `python -m compat.trace doctor FILE` finds "
-        "channels that do not.",
+        "Keep interest in writing while there is data to send, not a turn longer. "
+        "`python -m compat.trace doctor FILE` finds channels that keep it.",
         "关注可写，意思是“有数据要发送”：队列非空时才关注，一轮也不要多。"
         "`python -m compat.trace doctor FILE` 能找出不守规矩的通道。",
     ),

@@ -10,7 +10,6 @@ standard output gets the whole lesson at once.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -18,23 +17,22 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import compat
-from compat.console import complain, discard, escape_unencodable, is_coloured
+from compat.console import CommandError, is_coloured, run_command
 from compat.files import PRIVATE
 from compat.loops import VARIABLE
-from compat.options import Parser
+from compat.options import LANGUAGE, Option, Parser
 from compat.replacing import replacing
 from compat.trace.reader import Reader, read_trace
 from compat.trace.render.messages import LANGUAGES
 from compat.values import shown
 from legacy_chat.lessons import LESSONS
-from legacy_chat.lessons.engine.harness import ScenarioError
-from legacy_chat.lessons.engine.lesson import ChangedCodeError, Text
+from legacy_chat.lessons.engine.lesson import Text
 from legacy_chat.lessons.engine.pager import Pager, QuitError, print_lines
 from legacy_chat.lessons.engine.render import Renderer
 from legacy_chat.lessons.engine.runner import run_lesson
-from legacy_chat.lessons.engine.step_run import StepRun
 
 __all__ = ["main"]
 
@@ -59,50 +57,46 @@ LIST = Text(
 def main(argv: list[str]) -> int:
     """Run the command line *argv*; return the exit status."""
     parser = _parser()
-    given = parser.parse_args(argv)
-    escape_unencodable(sys.stdout)
+    options = parser.parse_args(argv)
+    number = options.number
     try:
-        loop = compat.choose(given.loop or _default_loop(given.number)).name
+        loop = compat.choose(options.loop or _default_loop(number)).name
     except (compat.UnknownLoopError, compat.MissingLoopError) as error:
         parser.error(str(error))
-    if mistake := _mistake(given):
+    if mistake := _mistake(options):
         parser.error(mistake)
+    program = f"legacy-chat lesson: lesson {number}" if number else parser.prog
+    return run_command(program, lambda: _run(options, loop))
+
+
+def _run(options: Any, loop: str) -> int:
     if sys.stdout is None:
-        return _fail("standard output is closed")
-    try:
-        if given.number is None:
-            print_lines(_list(given.lang))
-            return 0
-        return _teach(given, loop)
-    except BrokenPipeError:
-        discard(sys.stdout)
-        return 1
-    except (KeyboardInterrupt, QuitError):
+        raise CommandError("standard output is closed")
+    if options.number is None:
+        print_lines(_list(options.lang))
         return 0
-    except OSError as error:
-        where = f"lesson {given.number}: " if given.number else ""
-        file = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{file}{error.strerror or error}")
-    except (ScenarioError, ChangedCodeError) as error:
-        return _fail(f"lesson {given.number}: {error}")
+    try:
+        return _teach(options, loop)
+    except QuitError:
+        return 0
 
 
-def _teach(given: argparse.Namespace, loop: str) -> int:
+def _teach(options: Any, loop: str) -> int:
     """Run a lesson, and print it."""
-    number: int = given.number
+    number: int = options.number
     lesson = LESSONS[number - 1]
     columns, rows = shutil.get_terminal_size(SCREEN)
-    renderer = Renderer(given.lang, columns)
+    renderer = Renderer(options.lang, columns)
     is_live = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
-    pauses = is_live and not given.no_pause
+    pauses = is_live and not options.no_pause
     with Pager(rows, pauses, renderer.phrase("next page")) as pager:
         with tempfile.TemporaryDirectory() as folder:
             trace = Path(folder) / "lesson.trace"
             *runs, answer = run_lesson(lesson, loop, trace)
-            if given.trace:
-                _save(given.trace, trace.read_text("utf-8"))
-            if given.html:
-                _save(given.html, _page(trace, renderer, number))
+            if options.trace:
+                _save(options.trace, trace.read_text("utf-8"))
+            if options.html:
+                _save(options.html, _page(trace, renderer, number))
             traced = list(renderer.trace(trace, runs, is_coloured(sys.stdout)))
         pager.print(renderer.head(number, lesson, loop))
         for at, (step, run) in enumerate(zip(lesson.steps, runs, strict=True), 1):
@@ -115,14 +109,16 @@ def _teach(given: argparse.Namespace, loop: str) -> int:
             [*renderer.heading("answer"), *renderer.step(lesson.answer, answer)]
         )
         pager.print([*renderer.heading("summary"), *renderer.prose(lesson.summary)])
-        pager.print(_footer(given, loop, renderer))
-    return _check(number, [*runs, answer])
+        pager.print(_footer(options, loop, renderer))
+    if false := lesson.false_claims([*runs, answer]):
+        raise CommandError(f"it is wrong here, please report it: {false[0].en}")
+    return 0
 
 
-def _footer(given: argparse.Namespace, loop: str, renderer: Renderer) -> Iterator[str]:
-    """Yield the written files, and what to read next."""
-    number = given.number
-    for what, path in (("page", given.html), ("trace", given.trace)):
+def _footer(options: Any, loop: str, renderer: Renderer) -> Iterator[str]:
+    """Yield the written files, and the next lesson."""
+    number = options.number
+    for what, path in (("page", options.html), ("trace", options.trace)):
         if path:
             yield ""
             yield renderer.phrase("written", what=renderer.phrase(what), path=path)
@@ -133,14 +129,6 @@ def _footer(given: argparse.Namespace, loop: str, renderer: Renderer) -> Iterato
         yield from ("", *renderer.lines(text))
     if number < len(LESSONS):
         yield from ("", *renderer.lines(renderer.phrase("next", number=number + 1)))
-
-
-def _check(number: int, runs: list[StepRun]) -> int:
-    """Return 1, and complain, if a claim is false."""
-    false = LESSONS[number - 1].false_claims(runs)
-    if not false:
-        return 0
-    return _fail(f"lesson {number} is wrong here, please report it: {false[0].en}")
 
 
 def _list(lang: str) -> Iterator[str]:
@@ -164,63 +152,49 @@ def _save(path: str, text: str) -> None:
         write(text)
 
 
-def _fail(message: str) -> int:
-    complain(f"legacy-chat lesson: {message}")
-    return 1
-
-
 # The arguments.
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
-        prog="legacy-chat lesson",
-        description="Learn the event loop from scenarios that really run, shown beside "
-        "the code that runs.",
-        examples=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "legacy-chat lesson",
+        "Learn the event loop from scenarios that really run, beside their code.",
+        EXAMPLES,
     )
-    add = parser.add_argument
-    add(
-        "number",
-        nargs="?",
-        type=_number,
-        metavar="NUMBER",
-        help=f"1 to {len(LESSONS)}; without a number, list the lessons",
+    parser.add(
+        Option(
+            "NUMBER",
+            f"1 to {len(LESSONS)}; without a number, list the lessons",
+            type=_number,
+            more={"nargs": "?"},
+        ),
+        LANGUAGE.but(
+            help="English or Chinese (default: from LANGUAGE, LC_ALL, LC_MESSAGES or "
+            "LANG, else English)",
+            default=_language(),
+        ),
+        Option(
+            "--loop NAME",
+            f"run on this loop: auto, {', '.join(compat.LOOPS)} (default: auto; lesson "
+            "6: select)",
+        ),
+        Option("--html FILE", "write the trace as a page to step through", type=_file),
+        Option("--trace FILE", "write the trace", type=_file),
+        Option("--no-pause", "at a terminal, do not wait for keys"),
     )
-    add(
-        "--lang",
-        choices=LANGUAGES,
-        default=_language(),
-        help="English or Chinese (default: from LANGUAGE, LC_ALL, LC_MESSAGES or LANG, "
-        "else English)",
-    )
-    add(
-        "--loop",
-        metavar="NAME",
-        help=f"run on this loop: auto, {', '.join(compat.LOOPS)} "
-        "(default: auto; lesson 6: select)",
-    )
-    page = "write the trace as a page to step through"
-    add("--html", type=_file, metavar="FILE", help=page)
-    add("--trace", type=_file, metavar="FILE", help="write the trace")
-    pause = "at a terminal, print the whole lesson without waiting for keys"
-    add("--no-pause", action="store_true", help=pause)
     return parser
 
 
 def _number(text: str) -> int:
     # Not by int() alone, whose message differs for thousands of digits.
     if text.lstrip("0") not in map(str, range(1, len(LESSONS) + 1)):
-        raise argparse.ArgumentTypeError(
-            f"NUMBER must be 1 to {len(LESSONS)}, got {shown(text)}"
-        )
+        raise ValueError(f"NUMBER must be 1 to {len(LESSONS)}, got {shown(text)}")
     return int(text)
 
 
 def _file(text: str) -> str:
     if text in ("", "-"):
-        raise argparse.ArgumentTypeError(
+        raise ValueError(
             f"FILE must be the name of a file, got {text!r} (standard output has the "
             "lesson)"
         )
@@ -245,15 +219,14 @@ def _default_loop(number: int | None) -> str:
     return LESSONS[number - 1].loop
 
 
-def _mistake(given: argparse.Namespace) -> str:
+def _mistake(options: Any) -> str:
     """Return the error of options that contradict each other, or ""."""
-    options = {"--loop": given.loop, "--html": given.html, "--trace": given.trace}
-    if given.number is None:
-        for option, value in options.items():
-            if value is not None:
-                used = f"{option} {value}"
+    if options.number is None:
+        for name in ("loop", "html", "trace"):
+            if (value := getattr(options, name)) is not None:
+                used = f"--{name} {value}"
                 return f"{used} needs a lesson: legacy-chat lesson NUMBER {used}"
-    both = given.html, given.trace
+    both = options.html, options.trace
     if None not in both and os.path.realpath(both[0]) == os.path.realpath(both[1]):
-        return f"--html and --trace must be two files, got {given.html} for both"
+        return f"--html and --trace must be two files, got {options.html} for both"
     return ""

@@ -120,21 +120,17 @@ LESSON = Lesson(
         "A channel with coalesced writes (`ac_gather = True`, as in the room's "
         "sessions) only queues, and flushes at the end of the turn.",
         "asynchat 的 `push` 能发就立刻发：每次 `push` 一个系统调用。合并写出的通道"
-        "（`ac_gather = True`，聊天室的会话就是这样）只管排队，等这一轮结束时一起写出"
-        "去。",
+        "（`ac_gather = True`，如聊天室的会话）只管排队，轮末一起写出去。",
     ),
     Step(
         f"Ann requests the menu. It has {LINES} lines, and the waiter calls `push` for "
         "each. This waiter does not coalesce writes.",
-        f"甲向服务员要菜单。菜单有 {LINES} 行，服务员一行一行地 `push`。这个服务员不合"
-        "并写出。",
+        f"甲要菜单。菜单有 {LINES} 行，服务员逐行 `push`。这个服务员不合并写出。",
         lambda harness: order(harness, "ann", EagerWaiter),
         Excerpt(EagerWaiter),
         Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
         Excerpt(
-            PUSH,
-            "self._compat_push_at_once(data)",
-            beside="collect_incoming_data",
+            PUSH, "self._compat_push_at_once(data)", beside="collect_incoming_data"
         ),
         Claim(
             f"{LINES} calls of `send`.",
@@ -173,8 +169,7 @@ LESSON = Lesson(
     Step(
         f"Now a room without coalesced writes: {CROWD} clients send in the same turn, "
         "and each message goes to every member.",
-        f"再看不合并写出的聊天室：{CROWD} 个客户端在同一轮里发送，每条消息都要发给所有"
-        "人。",
+        f"再看不合并写出的聊天室：{CROWD} 个客户端同一轮发送，每条消息发给所有人。",
         lambda harness: chat(harness, EagerGuest),
         Excerpt(
             "compat.audience:Audience._push_to",
@@ -182,8 +177,7 @@ LESSON = Lesson(
             beside="push",
         ),
         Claim(
-            f"{CROWD} × {CROWD} = {CROWD * CROWD} sends: one for each message and "
-            "receiver.",
+            f"{CROWD} × {CROWD} = {CROWD * CROWD} sends: one per message and receiver.",
             f"{CROWD} × {CROWD} = {CROWD * CROWD} 次发送：每条消息对每个接收者发一次。",
             lambda run: run.facts["EagerGuest"] == CROWD * CROWD,
         ),
@@ -191,8 +185,7 @@ LESSON = Lesson(
     Step(
         "The same with coalesced writes, as in this room. The broadcast group keeps "
         "the turn's messages once, and at its end each member gets them in one send.",
-        "同样的事，换到合并写出的聊天室（我们的就是）。一轮里的消息只记一份，轮末一次性"
-        "发给每个成员。",
+        "同样的事，换到合并写出的聊天室。一轮的消息只记一份，轮末一次发给每个成员。",
         lambda harness: chat(harness, Guest),
         Excerpt(
             "compat.audience:Audience._compat_turn_ends",
@@ -208,25 +201,22 @@ LESSON = Lesson(
         ),
     ),
     question=Text(
-        "A handler calls `push` with `first`, and then writes `second` to "
-        "`self.socket` directly. What does the peer receive, without and with "
-        "coalesced writes?",
+        "A handler calls `push` with `first`, then writes `second` to `self.socket`. "
+        "What does the peer receive, without and with coalesced writes?",
         "某个处理函数先 `push` 了 `first`，又绕过队列，直接向 `self.socket` 写了 "
         "`second`。不合并时和合并时，对方各收到什么？",
     ),
     answer=Step(
         "`first second`, and `second first`: coalesced data leaves at the end of the "
-        "turn, after any data that bypasses the queue. A program that writes to its "
-        "socket must leave `ac_gather` off, the default. `self.send` is safe: it "
-        "flushes the queue first.",
+        "turn, after data that bypasses the queue. A program that writes to its socket "
+        "must leave `ac_gather` off, the default. `self.send` flushes first.",
         "分别是 `first second` 和 `second first`：合并的数据要到这一轮结束才发，绕过队"
         "列的数据就插了队。直接写套接字的程序不要打开 `ac_gather`，它默认是关的。"
         "`self.send` 可以用：它会先把排队的写出去。",
         bypass_queue,
         Excerpt(Impatient.collect_incoming_data, beside="collect_incoming_data"),
         Claim(
-            "Cid's session does not coalesce: `first second`. Dan's does: "
-            "`second first`.",
+            "Cid's session does not coalesce: `first second`. Dan's: `second first`.",
             "丙的会话不合并：`first second`。丁的会话合并：`second first`。",
             lambda run: (
                 run.received("cid") == b"first second "
@@ -236,8 +226,7 @@ LESSON = Lesson(
         Claim(
             "Eve's session coalesces and uses `self.send`: `first second`. `ac_gather` "
             "is off unless a class sets it.",
-            "戊的会话合并，但用的是 `self.send`：`first second`。`ac_gather` 默认是关"
-            "的，要由类自己打开。",
+            "戊的会话合并，但用 `self.send`：`first second`。`ac_gather` 默认关闭。",
             lambda run: (
                 run.received("eve") == b"first second "
                 and run.facts["default"] is False
@@ -245,8 +234,7 @@ LESSON = Lesson(
         ),
     ),
     summary=Text(
-        "A system call costs more than the bytes in it. Queue during the turn, and "
-        "flush at its end.",
+        "A system call costs more than its bytes. Queue in the turn, flush at its end.",
         "系统调用的开销，远大于它捎带的那点字节。轮中排队，轮末写出。",
     ),
 )

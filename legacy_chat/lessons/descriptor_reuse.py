@@ -106,8 +106,7 @@ LESSON = Lesson(
     Text(
         "A loop's map is keyed by descriptors. They are small numbers that the system "
         "reuses: it always returns the lowest free one.",
-        "循环的 map 以描述符为键。描述符是些小整数，关闭之后系统会重新分配：每次都分配"
-        "当前空闲的最小的那个。",
+        "循环的 map 以描述符为键。描述符是会重新分配的小整数：总是当前空闲的最小的。",
     ),
     Step(
         "Ann joins and disconnects; then Bob joins. His channel gets the number that "
@@ -170,9 +169,8 @@ LESSON = Lesson(
             "On this loop, yes: it gets Neighbour's event, because it has the same "
             "number. There is nothing to read, `recv` raises BlockingIOError, and "
             "`handle_error` closes a channel that did nothing wrong.",
-            "在这个循环上，会。它收到的是 Neighbour 的事件，只因为号码相同。没有数据可"
-            "读，`recv` 抛出 BlockingIOError，`handle_error` 就把一个什么错也没犯的通道"
-            "关掉了。",
+            "在这个循环上，会。它收到 Neighbour 的事件，只因为号码相同。没有数据可读，"
+            "`recv` 抛出 BlockingIOError，`handle_error` 关掉一个没有犯错的通道。",
             lambda run: (
                 run.errors("handle_read", of="Newcomer") == ["BlockingIOError"]
                 and len(run.calls("handle_error", of="Newcomer")) == 1
@@ -182,8 +180,7 @@ LESSON = Lesson(
         Claim(
             "On this loop, no, and it does not call Neighbour either: it dispatches an "
             "event only to the channel and socket that were registered for it.",
-            "在这个循环上，不会，Neighbour 也不会：事件只分派给当初注册的那个通道和那个"
-            "套接字。",
+            "在这个循环上，不会，Neighbour 也不会：事件只分派给当初注册的通道。",
             lambda run: (
                 run.calls("handle_read", of="Greedy")
                 and not run.calls("handle_read", of="Newcomer")
@@ -196,16 +193,14 @@ LESSON = Lesson(
     question=Text(
         "The same again, but the newcomer is an `asynchat.async_chat`. What happens to "
         "it on asyncore's own loops?",
-        "再来一遍，但新来的是一个 `asynchat.async_chat`。在 asyncore 自己的循环上，它会"
-        "怎样？",
+        "再来一遍，但新来的是 `asynchat.async_chat`。在 asyncore 自己的循环上会怎样？",
     ),
     answer=Step(
         "Nothing. It is called there, too, but its `handle_read` expects spurious "
         "events, and returns at BlockingIOError. Your `handle_read` should do the "
         "same: readiness is a hint, not a promise.",
-        "不会怎样。在那里它同样被回调，但它的 `handle_read` 知道事件可能是虚假的，遇到 "
-        "BlockingIOError 就直接返回。自己写 `handle_read` 时也该这样：“就绪”只是提示，"
-        "不是保证。",
+        "不会怎样。它同样被回调，但它的 `handle_read` 知道事件可能是虚假的，遇到 "
+        "BlockingIOError 就返回。自己的 `handle_read` 也该这样：“就绪”不是保证。",
         lambda harness: swap(harness, Listening),
         Excerpt(
             "asynchat:async_chat.handle_read",

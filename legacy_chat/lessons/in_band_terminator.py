@@ -15,26 +15,23 @@ SESSION = "legacy_chat.session:ChatSession"
 
 def shout(harness: Harness) -> None:
     ann, bob = harness.room_with("ann", "bob")
-    ann.send("I shout")
-    harness.wait_for_close(ann)
+    harness.send_last(ann, "I shout")
     bob.receive("退出聊天")
-    harness.facts["clients"] = [each.user for each in harness.room.clients]
-    harness.facts["bob"] = [bob.user]
+    left = [each.user for each in harness.room.clients]
+    harness.facts["only bob is left"] = left == [bob.user]
 
 
 def shout_elsewhere(harness: Harness) -> None:
     cid, dan = harness.room_with("cid", "dan", terminator=QUIT)
     cid.exchange("I shout", "I shout")
     dan.receive("说:I shout")
-    cid.send(QUIT)
-    harness.wait_for_close(cid)
+    harness.send_last(cid, QUIT)
     dan.receive("退出聊天")
 
 
 def send_more(harness: Harness) -> None:
     eve, fay = harness.room_with("eve", "fay")
-    eve.send("Log out? No!")
-    harness.wait_for_close(eve)
+    harness.send_last(eve, "Log out? No!")
     fay.receive("说:? No!")
 
 
@@ -50,8 +47,7 @@ LESSON = Lesson(
     Text(
         "Lesson 2 showed that asynchat searches a stream for the terminator, not for "
         "words. It finds the terminator wherever its bytes are.",
-        "上一课看到：终止符是在字节流里找的，不是在“单词”里找的。因此它的字节出现在哪"
-        "里，就在哪里被找到。",
+        "上一课看到：终止符是在字节流里找的，不是在“单词”里找的，字节在哪里就在哪里。",
     ),
     Step(
         "Ann sends `I shout`. `I sh` stands before `out` and is collected. Then "
@@ -76,32 +72,28 @@ LESSON = Lesson(
             beside="found_terminator",
         ),
         Claim(
-            "`collect_incoming_data`, then `found_terminator`: one read, two "
-            "callbacks.",
+            "One read, two callbacks: first `collect_incoming_data`, then "
+            "`found_terminator`.",
             "先 `collect_incoming_data`，后 `found_terminator`：一次读取，两个回调。",
             lambda run: callbacks(run) == ["collect_incoming_data", "found_terminator"],
         ),
         Claim(
             "Ann receives the complete echo `I sh`, and then EOF.",
             "甲先完整收到回显 `I sh`，然后收到 EOF。",
-            lambda run: (
-                run.received("ann") == b"I sh" and run.disconnected() == {"ann"}
-            ),
+            lambda run: run.received("ann") == b"I sh" and run.closed() == {"ann"},
         ),
         Claim(
             "Only Bob is left in the room, and the server has printed `accept close`.",
             "聊天室里只剩下乙，服务器打印了 `accept close`。",
             lambda run: (
-                run.facts["clients"] == run.facts["bob"]
-                and "accept close" in run.printed()
+                run.facts["only bob is left"] and "accept close" in run.printed()
             ),
         ),
     ),
     Step(
         "Another room, with a terminator that is not typed by accident: `/quit` and "
         "the end of the line. Here a shout is a shout.",
-        "换一个聊天室，用一个不会随口打出来的终止符：`/quit` 加换行。在这里，shout 就只"
-        "是 shout。",
+        "换一个聊天室，终止符不会随口打出来：`/quit` 加换行。在这里 shout 只是 shout。",
         shout_elsewhere,
         Excerpt(f"{SESSION}._keep", "set_terminator"),
         Claim(
@@ -110,7 +102,7 @@ LESSON = Lesson(
             lambda run: (
                 run.received("cid") == b"I shout"
                 and " 说:I shout" in run.received("dan").decode()
-                and run.disconnected() == {"cid"}
+                and run.closed() == {"cid"}
                 and callbacks(run) == ["collect_incoming_data", "found_terminator"]
             ),
         ),
@@ -118,8 +110,7 @@ LESSON = Lesson(
     question=Text(
         "Back in the first kind of room, Eve sends `Log out? No!` in one segment. What "
         "happens to `? No!`, behind the terminator?",
-        "回到第一种聊天室。戊一次发送了 `Log out? No!`。终止符后面的 `? No!` 会怎么"
-        "样？",
+        "回到第一种聊天室。戊一次发送了 `Log out? No!`。终止符后的 `? No!` 会怎么样？",
     ),
     answer=Step(
         "It was in the same read, so asynchat goes on and collects it, although the "
@@ -139,7 +130,7 @@ LESSON = Lesson(
             "戊只收到回显 `Log ` 和 EOF；己在“退出聊天”之后还收到 `? No!`。",
             lambda run: (
                 run.received("eve") == b"Log "
-                and run.disconnected() == {"eve"}
+                and run.closed() == {"eve"}
                 and "退出聊天" in run.received("fay").decode().partition("? No!")[0]
                 and run.received("fay").endswith(b"? No!")
             ),
@@ -148,7 +139,6 @@ LESSON = Lesson(
     summary=Text(
         "An in-band terminator must be data that no client sends. Otherwise send each "
         "message's length first, and set that number as the terminator.",
-        "流里的终止符必须是任何客户端都不会发送的字节；否则就先发送消息的长度，再把这个"
-        "数设成终止符。",
+        "流里的终止符必须是客户端不会发送的字节；否则先发消息长度，再把它设成终止符。",
     ),
 )

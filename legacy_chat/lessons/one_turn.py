@@ -19,14 +19,6 @@ def accept_ann(harness: Harness) -> None:
     harness.facts["accepting"] = [each.accepting for each in harness.map.values()]
 
 
-def send_hi(harness: Harness) -> None:
-    harness.peers["ann"].exchange("hi", "hi")
-
-
-def time_out(harness: Harness) -> None:
-    harness.turn(timeout=0)
-
-
 def send_both(harness: Harness) -> None:
     bob = harness.join("bob")
     harness.end_setup()
@@ -49,8 +41,8 @@ LESSON = Lesson(
         "channel for its interest, waits in the kernel until some are ready, and "
         "dispatches their events. There is one thread, and only the loop waits in it.",
         "reactor（反应器）就是围着一个系统调用转的循环。每一轮先询问每个通道关注什么事"
-        "件，再在内核里等待，直到有通道就绪，然后逐个分派事件。整个程序只有一个线程，只"
-        "有循环会在里面等待。",
+        "件，再在内核里等到有通道就绪，然后逐个分派。程序只有一个线程，只有循环会等"
+        "待。",
     ),
     Step(
         "A server is a channel, too: its listening socket is in the map "
@@ -126,9 +118,8 @@ LESSON = Lesson(
         "received data goes to `collect_incoming_data`, where your program begins: "
         "here it sends the data back with `push`.",
         "甲发送 `hi`。这次就绪的是她的通道，监听通道没有就绪。收到的数据交给 "
-        "`collect_incoming_data`，你自己的程序从这里开始：它用 `push` 把数据原样发回"
-        "去。",
-        send_hi,
+        "`collect_incoming_data`，你的程序从这里开始：它用 `push` 原样发回。",
+        lambda harness: harness.peers["ann"].exchange("hi", "hi"),
         Excerpt(
             "legacy_chat.session:ChatSession.collect_incoming_data",
             "self.push(data)",
@@ -151,15 +142,13 @@ LESSON = Lesson(
         ),
     ),
     Step(
-        "No client sends anything. The ready set stays empty until the timeout (30 "
-        "seconds in asyncore; 0 here, to save your time), which ends the turn. An idle "
-        "server costs nothing.",
+        "No client sends anything. The ready set stays empty until the timeout ends "
+        "the turn (asyncore: 30 seconds; here: 0). An idle server costs nothing.",
         "没有客户端发送数据。就绪集一直为空，直到超时（asyncore 默认 30 秒；这里设成 "
         "0，免得你干等），这一轮就结束了。空闲的服务器几乎不花 CPU。",
-        time_out,
+        lambda harness: harness.turn(timeout=0),
         Excerpt(
-            "compat.loops:loop",
-            ("while (map or", "turn(schedule.patience(timeout))"),
+            "compat.loops:loop", ("while (map or", "turn(schedule.patience(timeout))")
         ),
         Claim(
             "No channel was ready, and no callback ran.",
@@ -174,17 +163,15 @@ LESSON = Lesson(
     question=Text(
         "Bob joins. He sends data, then Ann does, both before the next turn. How many "
         "turns does that need, and which handler runs first?",
-        "乙也进来了。在下一轮开始之前，乙先发送数据，甲随后也发送。处理它们要几轮？先运"
-        "行谁的回调？",
+        "乙也进来了。在下一轮之前，乙先发送数据，甲随后发送。要几轮？先运行谁的回调？",
     ),
     answer=Step(
         "One turn: both channels are in its ready set. Ann's handler runs first, "
         "because the loop walks the ready set in map order, and she joined first. "
         "Meanwhile Bob's channel waits, and so do all others: a handler that sleeps "
         "for a second stops the room for a second.",
-        "一轮就够：两个通道都在就绪集里。先运行甲的回调，因为循环按 map 的顺序遍历就绪"
-        "集，而甲先进来。这时乙的通道只能等着，其他通道也一样：哪个回调睡一秒，整个聊天"
-        "室就停一秒。",
+        "一轮就够：两个通道都在就绪集里。先运行甲的回调，因为就绪集按 map 的顺序遍历，"
+        "而甲先进来。其他通道都等着：哪个回调睡一秒，整个聊天室就停一秒。",
         send_both,
         Claim(
             "One turn with two channels in its ready set: Ann's, then Bob's.",

@@ -68,9 +68,7 @@ def use_reserve(harness: Harness) -> None:
 
 
 def accept_again(harness: Harness) -> None:
-    cid = harness.peers["cid"]
-    cid.send("out")
-    harness.wait_for_close(cid)
+    harness.send_last(harness.peers["cid"], "out")
     eve = harness.connect("eve")
     harness.turn_until(lambda: harness.session(eve) is not None)
 
@@ -113,19 +111,17 @@ LESSON = Lesson(
     Text("Out of descriptors", "描述符用完了"),
     Text(
         "A process has a limit on descriptors (`ulimit -n`). Beyond it, `accept` fails "
-        "with EMFILE. The connection stays in the listening socket's backlog, so that "
-        "socket stays readable.",
+        "with EMFILE. The connection stays in the backlog: the socket stays readable.",
         "一个进程能打开的描述符是有限的（`ulimit -n`）。超过上限，`accept` 就以 EMFILE "
         "失败；连接还排在监听套接字的队列里，监听套接字也就一直可读。",
     ),
     Step(
         "First plain asyncore. Ann is accepted. Then no descriptor is left, and Bob "
-        "connects. `accept` raises, `handle_error` runs, the turn ends; and the next "
-        "turn does the same. It is the spinning of lesson 7, with an error in each "
-        "turn.",
+        "connects. `accept` raises, `handle_error` runs, the turn ends, and the next "
+        "does the same. It spins as in lesson 7, with an error in each turn.",
         "先看普通的 asyncore。甲被接受；接着描述符用完，乙来连接。`accept` 抛出异常，"
-        "`handle_error` 运行，这一轮结束；下一轮原样重来。这就是第 7 课的空转，只不过每"
-        "一轮还多一个错误。",
+        "`handle_error` 运行，这一轮结束；下一轮重来。如同第 7 课的空转，还多一个错"
+        "误。",
         spin,
         Excerpt(
             "asyncore:dispatcher.accept",
@@ -150,9 +146,8 @@ LESSON = Lesson(
         "connects when no other is left. The room closes the reserve, accepts Dan, "
         "sends him the reason, closes his connection, and opens the reserve again. "
         "Then it has no interest in accepting for a second.",
-        "再看聊天室，丙已经在里面。它留着一个备用描述符。丁来连接时别的都用完了：聊天室"
-        "关闭备用的，接受丁，把原因发给他，关闭连接，再打开备用的。之后的一秒钟里，它不"
-        "再关注新连接。",
+        "再看聊天室，丙已经在里面。它留着一个备用描述符。丁连接时别的都用完了：聊天室关"
+        "闭备用的，接受丁，发送原因，关闭连接，再打开备用的。之后一秒内不关注新连接。",
         use_reserve,
         Excerpt(
             f"{LISTENER}._refuse_all_from",
@@ -170,13 +165,12 @@ LESSON = Lesson(
             "丁收到 `服务器繁忙`，然后收到 EOF。",
             lambda run: (
                 run.received("dan").decode() == "服务器 说:服务器繁忙"
-                and run.disconnected() == {"dan"}
+                and run.closed() == {"dan"}
             ),
         ),
         Claim(
             "In the next turn it has no interest, and no channel is ready: it does not "
-            "spin. The log has one line about Dan, and one about the room, which tries "
-            "again every second.",
+            "spin. The log has a line about Dan, and one about the retry every second.",
             "下一轮它不关注任何事件，也没有通道就绪：它没有空转。日志里一行是丁的，一行"
             "是聊天室的：它每秒再试一次。",
             lambda run: (
@@ -201,10 +195,7 @@ LESSON = Lesson(
         accept_again,
         Excerpt(
             f"{LISTENER}._accept_from",
-            (
-                "if CANNOT_ACCEPT in self._failing:",
-                "self.handle_accepted(*pair)",
-            ),
+            ("if CANNOT_ACCEPT in self._failing:", "self.handle_accepted(*pair)"),
             beside="handle_accept",
         ),
         Claim(
@@ -234,14 +225,13 @@ LESSON = Lesson(
             lambda run: (
                 run.received("fay").decode() == "服务器 说:服务器繁忙"
                 and run.received("gil") == run.received("fay")
-                and run.disconnected() == {"fay", "gil"}
+                and run.closed() == {"fay", "gil"}
                 and run.received("eve") == b"alone"
             ),
         ),
     ),
     summary=Text(
-        "An error that does not go away has to change your interest. Otherwise the "
-        "next turn has it again.",
+        "An error that does not go away must change your interest, or it comes again.",
         "不会自己消失的错误，必须让你改变所关注的事件，否则下一轮它还在那里。",
     ),
 )

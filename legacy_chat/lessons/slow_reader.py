@@ -83,8 +83,7 @@ LESSON = Lesson(
     Text("The slow reader", "慢读者"),
     Text(
         "Sending does not wait either. `send` accepts as much as the kernel has room "
-        "for. The rest is the channel's backlog, and a program's queue has no limit "
-        "unless you set one.",
+        "for. The rest is the channel's backlog, without a limit unless you set one.",
         "发送也不会等待。`send` 只收下内核缓冲区装得下的部分，其余的就成了通道的积压；"
         "而程序里的队列是没有上限的，除非你给它设一个。",
     ),
@@ -92,9 +91,8 @@ LESSON = Lesson(
         "Ann sends 16 KiB at a time; Bob does not read. His kernel's buffer fills, "
         "then the server's, and then `send` accepts less than it is given. The rest is "
         "queued, and from now on his channel is interested in writing.",
-        "甲一次发送 16 KiB，乙一个字节也不读。先是乙那边的内核缓冲区满了，再是服务器这"
-        "边的，然后 `send` 收下的就比给它的少。剩下的进了队列，从这时起，他的通道开始关"
-        "注可写事件。",
+        "甲一次发送 16 KiB，乙不读。先是乙那边的内核缓冲区满了，再是服务器这边的，然后 "
+        "`send` 收下的就比给它的少。剩下的进了队列，从此他的通道关注可写。",
         fill_kernel_buffers,
         Excerpt(
             "compat.audience:_leave",
@@ -103,8 +101,7 @@ LESSON = Lesson(
         ),
         Excerpt("compat.chat:async_chat.writable", "return bool("),
         Claim(
-            "Bob's backlog is smaller than the data sent to him: the rest is in the "
-            "two kernel buffers.",
+            "Bob's backlog is less than the sent data: the kernel buffers have a part.",
             "乙有了积压，但比发给他的总量少：其余的在两端的内核缓冲区里。",
             lambda run: 0 < run.facts["backlog"] < run.facts["sent"],
         ),
@@ -159,8 +156,7 @@ LESSON = Lesson(
         "给某个通道的积压添了数据，就检查一次，超过上限就断开。",
         fall_behind,
         Excerpt(
-            "compat.chat:async_chat._compat_look_at_backlog",
-            beside="handle_backlog",
+            "compat.chat:async_chat._compat_look_at_backlog", beside="handle_backlog"
         ),
         Excerpt(
             "legacy_chat.session:ChatSession.handle_backlog",
@@ -189,14 +185,12 @@ LESSON = Lesson(
     question=Text(
         "Cid is alone in the room with Ann. He sends and sends, and never reads. Ann "
         "sends nothing. Is he a slow reader?",
-        "丙进来了，房间里只有他和甲。他不停地发送，但从来不读；甲什么也不发。他算慢读者"
-        "吗？",
+        "丙进来了，房间里只有他和甲。他不停地发送，从来不读；甲不发送。他算慢读者吗？",
     ),
     answer=Step(
         "Yes. The room echoes his data, and the echo is queued like any other data. A "
         "client that is echoed has to read.",
-        "算。聊天室会回显他发送的数据，回显和别的数据一样要排队，等他来读。有回显，就得"
-        "自己读。",
+        "算。聊天室会回显他发送的数据，回显同样要排队等他来读。有回显，就得自己读。",
         ignore_own_echo,
         Claim(
             "Cid is disconnected as well: slow.",
@@ -205,8 +199,7 @@ LESSON = Lesson(
         ),
     ),
     summary=Text(
-        "Between a fast sender and a slow reader there is a queue. Know where it is, "
-        "and limit it.",
+        "Between fast sender and slow reader there is a queue. Find it, and limit it.",
         "发得快的和读得慢的之间总有一个队列。要知道它在哪里，并给它设上限。",
     ),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from legacy_chat.lessons.engine.harness import Harness
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
-from legacy_chat.lessons.engine.step_run import StepRun
 from legacy_chat.session import ChatSession
 
 __all__ = ["LESSON", "Hasty"]
@@ -25,8 +24,7 @@ class Hasty(ChatSession):
 
 def split_in_hasty_room(harness: Harness) -> None:
     ann, bob = harness.room_with("ann", "bob", session_class=Hasty)
-    ann.send(GREETING[:4])
-    harness.wait_for_close(ann)
+    harness.send_last(ann, GREETING[:4])
     harness.facts["bob is in"] = harness.session(bob) is not None
     bob.receive_pending()
 
@@ -46,14 +44,8 @@ def send_rest(harness: Harness) -> None:
 
 def leave_in_the_middle(harness: Harness) -> None:
     cid = harness.peers["cid"]
-    cid.send(GREETING[:2] + b"out")
-    harness.wait_for_close(cid)
+    harness.send_last(cid, GREETING[:2] + b"out")
     harness.peers["dan"].receive("退出聊天")
-
-
-def dans_message(run: StepRun) -> str:
-    """Return the message that Dan received, without the sender's name."""
-    return run.received("dan").decode().partition(" 说:")[2]
 
 
 LESSON = Lesson(
@@ -61,16 +53,14 @@ LESSON = Lesson(
     Text(
         "A Chinese character has three bytes in UTF-8, and TCP may split the stream "
         "between any two bytes. So a read can end in the middle of a character.",
-        "汉字的 UTF-8 编码有三个字节，而 TCP 可以在任意两个字节之间切开。所以一次读取完"
-        "全可能停在半个汉字上。",
+        "汉字的 UTF-8 编码有三个字节，TCP 可以在任意处切开：一次读取可能停在半个字上。",
     ),
     Step(
         "First a session that decodes each read by itself. Ann sends `你好`, and four "
         "of its six bytes arrive: `你`, and a third of `好`. The exception leaves the "
         "callback, so asyncore calls that channel's `handle_error`.",
         "先看一个“读到什么就解码什么”的会话。甲发送 `你好`，六个字节先到了四个：一个 "
-        "`你`，加上三分之一个 `好`。解码抛出的异常离开回调，asyncore 于是调用这个通道"
-        "的 `handle_error`。",
+        "`你`，加上三分之一个 `好`。异常离开回调，asyncore 于是调用 `handle_error`。",
         split_in_hasty_room,
         Excerpt(Hasty.collect_incoming_data, beside="collect_incoming_data"),
         Excerpt(
@@ -79,20 +69,18 @@ LESSON = Lesson(
             beside="handle_error",
         ),
         Claim(
-            "`collect_incoming_data` raised UnicodeDecodeError, and `handle_error` ran "
-            "once.",
-            "`collect_incoming_data` 抛出 UnicodeDecodeError，`handle_error` 运行了一"
-            "次。",
+            "`collect_incoming_data` raised UnicodeDecodeError; `handle_error` ran.",
+            "`collect_incoming_data` 抛出 UnicodeDecodeError；`handle_error` 运行了。",
             lambda run: (
                 run.errors("collect_incoming_data") == ["UnicodeDecodeError"]
                 and len(run.calls("handle_error")) == 1
             ),
         ),
         Claim(
-            "Ann is disconnected for saying hello. Bob stays, and receives nothing.",
+            "Ann is disconnected for a greeting. Bob stays, and receives nothing.",
             "甲只是问了声好，就被断开了。乙还在，但什么也没收到。",
             lambda run: (
-                run.disconnected() == {"ann"}
+                run.closed() == {"ann"}
                 and run.facts["bob is in"]
                 and run.received("bob") == b""
             ),
@@ -101,8 +89,7 @@ LESSON = Lesson(
     Step(
         "The same bytes in this room. The sender's echo has every byte at once; for "
         "the other members, the first part of a character waits for the rest.",
-        "同样的字节，换到我们这个聊天室。发送者立刻收到每一个字节的回显；转发给别人的，"
-        "则让半个字先等着后半个。",
+        "同样的字节，换到我们的聊天室。发送者立刻收到全部回显；转发则等后半个字到齐。",
         split_in_ours,
         Excerpt(
             f"{SESSION}.collect_incoming_data",
@@ -113,7 +100,7 @@ LESSON = Lesson(
             "Cid's echo has four bytes; Dan receives `你`, a complete character.",
             "丙的回显是四个字节；丁收到的是 `你`，一个完整的字。",
             lambda run: (
-                run.received("cid") == GREETING[:4] and dans_message(run) == "你"
+                run.received("cid") == GREETING[:4] and run.message("dan") == "你"
             ),
         ),
     ),
@@ -124,7 +111,7 @@ LESSON = Lesson(
         Claim(
             "Dan receives `好`; Cid's echo is unchanged: six bytes.",
             "丁收到 `好`；丙的回显原样不动，一共六个字节。",
-            lambda run: dans_message(run) == "好" and run.facts["echo"] == GREETING,
+            lambda run: run.message("dan") == "好" and run.facts["echo"] == GREETING,
         ),
     ),
     question=Text(
@@ -133,8 +120,7 @@ LESSON = Lesson(
     ),
     answer=Step(
         "`\N{REPLACEMENT CHARACTER}`, U+FFFD, and the message that Cid has left. The "
-        "character can no longer be completed, so the room sends the replacement "
-        "character.",
+        "character can no longer be completed, so the room sends U+FFFD for it.",
         "收到一个 `\N{REPLACEMENT CHARACTER}`（U+FFFD），然后是丙退出的消息：这个字再也"
         "凑不齐了，聊天室就发送替换字符。",
         leave_in_the_middle,
@@ -147,15 +133,15 @@ LESSON = Lesson(
             "Dan receives one U+FFFD, then the message that Cid has left.",
             "丁收到一个 U+FFFD，然后是丙退出的消息。",
             lambda run: (
-                dans_message(run).startswith("\N{REPLACEMENT CHARACTER}用户")
-                and dans_message(run).endswith("退出聊天")
+                run.message("dan").startswith("\N{REPLACEMENT CHARACTER}用户")
+                and run.message("dan").endswith("退出聊天")
             ),
         ),
     ),
     summary=Text(
         "A read is a piece of a stream, not a message, not even a whole character. "
         "Decode complete characters, and keep the rest.",
-        "一次读取只是流的一段：不是一条消息，甚至不一定是完整的字。完整的才解码，剩下的"
-        "留着。",
+        "一次读取只是流的一段：不是消息，甚至不一定是完整的字。只解码完整的，其余留"
+        "着。",
     ),
 )

@@ -1,7 +1,7 @@
 """The harness of one run: a room, its peers, and the loop that serves them.
 
-Rule 1: everything runs in one process and one thread, and nothing sleeps. What a peer
-has sent has arrived before the turn that is to read it.
+Rule 1: everything runs in one process and one thread, and nothing sleeps. Sent
+data has arrived before the turn that is to read it.
 Rule 2: the room is the real one, on the loopback, on a free port, in its own map.
 Rule 3: on exit, standard output, the log and all limits are restored, and every socket
 is closed.
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import compat
+from compat.console import CommandError
 from legacy_chat.lessons.engine.step_run import Note, StepRun
 from legacy_chat.server import ChatServer
 from legacy_chat.session import ChatSession
@@ -32,7 +33,7 @@ PATIENCE = 5.0
 HOST = "127.0.0.1"
 
 
-class ScenarioError(Exception):
+class ScenarioError(CommandError):
     """The scenario does not behave as planned, or cannot run on this system."""
 
 
@@ -42,7 +43,7 @@ def user_of(port: int) -> str:
 
 
 class Peer:
-    """The far end of a connection: a blocking socket that keeps what it receives.
+    """The far end of a connection: a blocking socket that keeps all received data.
 
     Attributes:
         user: its name in the room.
@@ -55,14 +56,14 @@ class Peer:
         harness: Harness,
         name: str,
         sock: socket.socket,
-        far_end: socket.socket | None = None,
+        near: socket.socket | None = None,
     ) -> None:
         self.name = name
         self.sock = sock
+        # The channel's socket, if no session of a room has it.
+        self.near = near
         self.got = b""
         self.ended = False
-        # The channel's socket, if no session of a room has it.
-        self.far_end = far_end
         self._harness = harness
         sock.settimeout(PATIENCE)
         is_inet = sock.family == socket.AF_INET
@@ -160,7 +161,8 @@ class Harness:
         self.on_exit(self._close_all)
         self._exit.enter_context(contextlib.redirect_stdout(_PrintedLines(self)))
         logger = logging.getLogger("legacy_chat")
-        handler = _LogLines(self)
+        handler = logging.Handler()
+        handler.addFilter(self._note_logged)
         self.on_exit(logger.setLevel, logger.level)
         self.on_exit(setattr, logger, "propagate", logger.propagate)
         self.on_exit(logger.removeHandler, handler)
@@ -236,8 +238,9 @@ class Harness:
                 return channel
         return None
 
-    def wait_for_close(self, peer: Peer) -> None:
-        """Run turns until the room has closed the session; receive up to EOF."""
+    def send_last(self, peer: Peer, data: str | bytes) -> None:
+        """Send the data that ends the session; run turns until EOF arrives."""
+        peer.send(data)
         self.turn_until(lambda: self.session(peer) is None)
         peer.receive_eof()
 
@@ -246,7 +249,7 @@ class Harness:
         near, far = socket.socketpair()
         self.on_exit(near.close)
         self.on_exit(far.close)
-        peer = self.peers[name] = Peer(self, name, far, far_end=near)
+        peer = self.peers[name] = Peer(self, name, far, near)
         return near, peer
 
     # The loop.
@@ -275,9 +278,13 @@ class Harness:
     def wait_for_arrival(self, peer: Peer) -> None:
         """Wait until the data that *peer* has sent can be read by its channel."""
         session = self.session(peer)
-        near_end = peer.far_end if session is None else session.socket
-        if near_end is not None:
-            _wait_until_readable(near_end)
+        near = peer.near if session is None else session.socket
+        if near is not None:
+            _wait_until_readable(near)
+
+    def _note_logged(self, record: logging.LogRecord) -> bool:
+        self.note("logs", record.getMessage().encode())
+        return False
 
     def _bound_socket(self) -> socket.socket:
         """Return a socket with a port that no peer has had.
@@ -318,14 +325,3 @@ class _PrintedLines(io.StringIO):
         for line in lines:
             self._harness.note("prints", line.encode())
         return len(text)
-
-
-class _LogLines(logging.Handler):
-    """The room's log while the room runs."""
-
-    def __init__(self, harness: Harness) -> None:
-        super().__init__()
-        self._harness = harness
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._harness.note("logs", record.getMessage().encode())

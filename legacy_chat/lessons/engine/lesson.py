@@ -15,6 +15,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from compat.console import CommandError
 from compat.trace.render.messages import LANGUAGES
 from legacy_chat.lessons.engine.harness import Harness
 from legacy_chat.lessons.engine.step_run import StepRun
@@ -45,13 +46,8 @@ class Claim(NamedTuple):
     holds: Callable[[StepRun], object]
     loops: tuple[str, ...] = ()
 
-    @property
-    def text(self) -> Text:
-        """The sentence."""
-        return Text(self.en, self.zh)
 
-
-class ChangedCodeError(LookupError):
+class ChangedCodeError(CommandError):
     """A function or a line that a lesson shows no longer exists."""
 
 
@@ -138,7 +134,7 @@ class Excerpt:
 
 
 class Step:
-    """Text, the action that it describes, and what there is to see.
+    """Text, the action that it describes, its code and its claims.
 
     Args:
         act: performs the action.
@@ -146,11 +142,7 @@ class Step:
     """
 
     def __init__(
-        self,
-        en: str,
-        zh: str,
-        act: Callable[[Harness], None],
-        *shown: Excerpt | Claim,
+        self, en: str, zh: str, act: Callable[[Harness], None], *shown: Excerpt | Claim
     ) -> None:
         self.text = Text(en, zh)
         self.act = act

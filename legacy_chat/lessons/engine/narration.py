@@ -8,6 +8,7 @@ that differ, the first two and the last two are shown.
 from __future__ import annotations
 
 import itertools
+import operator
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,12 +18,7 @@ from compat.trace.model import Call, Entry, Event, TracedChannel, Turn
 from compat.trace.render.formatting import clip, readable
 from compat.trace.render.messages import call_title, count, interest, message
 from legacy_chat.lessons.engine.harness import user_of
-from legacy_chat.lessons.engine.phrases import (
-    NAMES,
-    NOTES,
-    filled_in,
-    phrase,
-)
+from legacy_chat.lessons.engine.phrases import NAMES, NOTES, filled_in, phrase
 from legacy_chat.lessons.engine.step_run import Note, StepRun
 
 __all__ = ["Narration", "Row", "name_of"]
@@ -113,21 +109,19 @@ class Narration:
         return phrase(name, self._lang, **values)
 
     def _all_blocks(self) -> list[_Block]:
-        blocks = [_Block(each.number, [*self._turn(each)]) for each in self._run.turns]
+        run = self._run
+        blocks = {
+            turn.number: _Block(turn.number, [*self._turn(turn)]) for turn in run.turns
+        }
         # For notes after the last turn, or without any.
-        blocks.append(_Block(self._run.last + 1, []))
-        notes = list(self._run.notes)
-        for block, following in itertools.pairwise(blocks):
-            while notes and notes[0].turn < block.number:
-                block.before.append(self._note(notes.pop(0)))
-            while (
-                notes
-                and notes[0].turn < following.number
-                and notes[0].kind not in ACTIONS
-            ):
-                block.after.append(self._note(notes.pop(0)))
-        blocks[-1].before = list(map(self._note, notes))
-        return blocks
+        blocks[run.last + 1] = _Block(run.last + 1, [])
+        for turn, notes in itertools.groupby(run.notes, operator.attrgetter("turn")):
+            rows = blocks[turn].after if turn in blocks else blocks[turn + 1].before
+            for note in notes:
+                if note.kind in ACTIONS:
+                    rows = blocks[turn + 1].before
+                rows.append(self._note(note))
+        return [*blocks.values()]
 
     def _merged(self, blocks: list[_Block]) -> list[_Block]:
         """Count blocks that look like the one before."""

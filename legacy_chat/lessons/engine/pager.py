@@ -25,9 +25,6 @@ except ImportError:  # Windows has neither: there, each key needs an Enter.
 
 __all__ = ["Pager", "QuitError", "print_lines"]
 
-# Rows of a prompt.
-PROMPT = 1
-
 # Space, Enter, Ctrl-D, and the end of the input.
 CONTINUE = (b" ", b"\r", b"\n", b"\x04", b"")
 QUIT = (b"q", b"Q")
@@ -47,7 +44,8 @@ class Pager:
     """
 
     def __init__(self, rows: int, pauses: bool, prompt: str) -> None:
-        self._rows = max(rows - PROMPT, 1)
+        # One row is the prompt's.
+        self._rows = max(rows - 1, 1)
         self._pauses = pauses
         self._prompt = prompt
         self._unread = 0

@@ -89,7 +89,7 @@ class Renderer:
         yield from self._events(run, step.code(run.loop))
         yield ""
         for claim in step.claims(run.loop):
-            text, holds = self._text(claim.text), claim.holds(run)
+            text, holds = self._text(Text(claim.en, claim.zh)), claim.holds(run)
             text = text if holds else self.phrase("false") + text
             first, *rest = fill(text, self.columns - 4)
             yield f"  {'✓' if holds else '✗'} {first}"

@@ -51,8 +51,12 @@ class StepRun:
         """Return everything that a peer received."""
         return b"".join(self._data("receives", peer))
 
-    def disconnected(self) -> set[str]:
-        """Return the peers that received the end of their connection."""
+    def message(self, peer: str) -> str:
+        """Return the message that a peer received, without the sender's name."""
+        return self.received(peer).decode().partition(" 说:")[2]
+
+    def closed(self) -> set[str]:
+        """Return the peers whose connection the room closed."""
         return {
             each for note in self.notes if note.kind == "ends" for each in note.peers
         }

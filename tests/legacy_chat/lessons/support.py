@@ -26,7 +26,7 @@ def texts_of(lesson: Lesson) -> Iterator[Text]:
     for step in steps_of(lesson):
         yield step.text
         for loop in ("select", "selectors"):
-            yield from (claim.text for claim in step.claims(loop))
+            yield from (Text(claim.en, claim.zh) for claim in step.claims(loop))
 
 
 def all_texts() -> Iterator[Text]:

@@ -263,9 +263,7 @@ def test_closed_standard_output_is_an_error(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["lesson", *argv]) == 1
-    assert capsys.readouterr().err == (
-        "legacy-chat lesson: standard output is closed\n"
-    )
+    assert capsys.readouterr().err.endswith(": standard output is closed\n")
 
 
 def test_lesson_8_without_resource_limits_is_an_error(
@@ -294,5 +292,5 @@ def test_false_claim_is_reported_and_fails_the_command(
     out, err = capsys.readouterr()
     assert "✗ NOT TRUE HERE: Pigs fly." in out
     assert err.splitlines() == [
-        "legacy-chat lesson: lesson 1 is wrong here, please report it: Pigs fly."
+        "legacy-chat lesson: lesson 1: it is wrong here, please report it: Pigs fly."
     ]

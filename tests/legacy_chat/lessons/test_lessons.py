@@ -69,16 +69,16 @@ def test_lesson_texts_name_the_same_code_in_both_languages(number: int) -> None:
 
 
 def test_excerpt_of_a_missing_line_is_an_error() -> None:
-    with pytest.raises(LookupError, match=r"poll has no line with 'goto'"):
+    with pytest.raises(ChangedCodeError, match=r"poll has no line with 'goto'"):
         Excerpt("asyncore:poll", "goto").lines()
 
 
 def test_excerpt_of_a_missing_function_is_an_error() -> None:
-    with pytest.raises(LookupError, match=r"asyncore:goto does not exist"):
+    with pytest.raises(ChangedCodeError, match=r"asyncore:goto does not exist"):
         Excerpt("asyncore:goto").lines()
 
 
-# By change: the lesson, what is replaced, and by what.
+# By change: the lesson, the replaced name, and its new value.
 CHANGES: dict[str, tuple[int, str, Any]] = {
     "nothing is held back": (2, "asynchat:find_prefix_at_end", lambda *_: 0),
     "out ends nothing": (3, f"{SESSION}.finish", lambda *_: None),
@@ -159,7 +159,7 @@ def insert_in_front(original: Any) -> Any:
     return changed
 
 
-# By change: what is replaced, by what, and the beginnings of the claims that fail.
+# By change: the replaced name, its replacement, and the claims that fail.
 CHANGES_OF_ONE_TURN: dict[str, tuple[str, Callable[[Any], Any], list[str]]] = {
     "a socket is left in the map": (
         f"{LISTENER}.open_doors",
