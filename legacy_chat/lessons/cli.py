@@ -73,7 +73,9 @@ def _run(options: Any, loop: str) -> int:
     if sys.stdout is None:
         raise CommandError("standard output is closed")
     if options.number is None:
-        print_lines(_list(options.lang))
+        titles = [each.title.in_language(options.lang) for each in LESSONS]
+        numbered = (f"  {at}  {title}" for at, title in enumerate(titles, 1))
+        print_lines([LIST.in_language(options.lang), "", *numbered])
         return 0
     try:
         return _teach(options, loop)
@@ -129,13 +131,6 @@ def _footer(options: Any, loop: str, renderer: Renderer) -> Iterator[str]:
         yield from ("", *renderer.lines(text))
     if number < len(LESSONS):
         yield from ("", *renderer.lines(renderer.phrase("next", number=number + 1)))
-
-
-def _list(lang: str) -> Iterator[str]:
-    yield LIST.in_language(lang)
-    yield ""
-    for number, lesson in enumerate(LESSONS, 1):
-        yield f"  {number}  {lesson.title.in_language(lang)}"
 
 
 def _page(trace: Path, renderer: Renderer, number: int) -> str:

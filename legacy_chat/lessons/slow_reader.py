@@ -99,7 +99,7 @@ LESSON = Lesson(
             ("channel._compat_queue", "announce(channel)"),
             beside="turn ends",
         ),
-        Excerpt("compat.chat:async_chat.writable", "return bool("),
+        Excerpt("compat.chat:async_chat.writable", "return bool(self."),
         Claim(
             "Bob's backlog is less than the sent data: the kernel buffers have a part.",
             "乙有了积压，但比发给他的总量少：其余的在两端的内核缓冲区里。",

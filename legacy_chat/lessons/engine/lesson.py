@@ -24,7 +24,7 @@ __all__ = ["ChangedCodeError", "Claim", "Excerpt", "Lesson", "Step", "Text"]
 
 
 class Text(NamedTuple):
-    """A text in each of LANGUAGES; empty lines separate its paragraphs."""
+    """A paragraph in each of LANGUAGES."""
 
     en: str
     zh: str

@@ -95,15 +95,12 @@ class Renderer:
             yield f"  {'✓' if holds else '✗'} {first}"
             yield from ("    " + line for line in rest)
 
-    def prose(self, text: Text) -> Iterator[str]:
-        """Yield the lines of a text."""
-        for at, paragraph in enumerate(self._text(text).split("\n\n")):
-            if at:
-                yield ""
-            yield from self.lines(paragraph)
+    def prose(self, text: Text) -> list[str]:
+        """Return the lines of a text."""
+        return self.lines(self._text(text))
 
     def lines(self, text: str) -> list[str]:
-        """Return the lines of one paragraph."""
+        """Return the lines of a paragraph."""
         return fill(text, self.columns)
 
     def trace(self, trace: Path, runs: list[StepRun], color: bool) -> Iterator[str]:
