@@ -198,7 +198,7 @@ def _exit(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def main(work: Path) -> None:
-    """Run the gate; on the way out, end what runs and remove the folder."""
+    """Run the gate; on the way out, end running jobs and remove the folder."""
     signums = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
     for signum in signums:
         signal.signal(signum, _exit)

@@ -8,16 +8,17 @@ import random
 import sys
 from collections.abc import Sequence
 
-from tests.soak.run import Outcome, Plan, soak
+from tests.soak.room import Outcome, Plan
+from tests.soak.run import soak
 from tests.support import OURS
 
-# What has descriptors for no more than 1,024.
+# Clients on a loop with at most 1,024 descriptors.
 FEW = {"select": 400}
 MANY = 2000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the command line says; return the exit status."""
+    """Run the command; return the exit status."""
     given = _parse(argv)
     seed = random.randrange(1 << 32) if given.seed is None else given.seed
     clients = given.clients or FEW.get(given.loop, MANY)
@@ -28,38 +29,46 @@ def main(argv: Sequence[str] | None = None) -> int:
             Plan(given.loop, clients, 60 * given.minutes, math.inf, given.rate, seed)
         )
     except (AssertionError, OSError) as error:
-        print(f"it could not be done to the end: {error}", file=sys.stderr)
+        print(f"the soak did not finish: {error}", file=sys.stderr)
         return 1
     print("\n".join(_table(outcomes)))
-    trouble = [f"{each.name}: {words}" for each in outcomes for words in each.trouble]
-    print(*trouble, sep="\n", end="\n" if trouble else "", file=sys.stderr)
-    return 1 if trouble else 0
+    errors = [f"{each.name}: {text}" for each in outcomes for text in each.errors]
+    print(*errors, sep="\n", end="\n" if errors else "", file=sys.stderr)
+    return 1 if errors else 0
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.soak",
-        description="Clients of all tempers, in a room with TLS and in one without.",
+        description="Run clients with and without faults in a room with TLS and in one "
+        "without; compare every byte.",
     )
-    parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument(
-        "--clients", type=int, help=f"default: {MANY}; with select {FEW['select']}"
+        "--minutes", type=float, default=10, help="duration (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--clients",
+        type=int,
+        help=f"well-behaved clients (default: {MANY}; with select {FEW['select']})",
     )
     parser.add_argument("--loop", choices=OURS, default="selectors")
     parser.add_argument(
-        "--rate", type=float, default=20, help="messages a second (%(default)s)"
+        "--rate",
+        type=float,
+        default=20,
+        help="messages a second (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, help="of the faults (default: another)")
+    parser.add_argument("--seed", type=int, help="seed of the faults (default: random)")
     given = parser.parse_args(argv)
     if given.clients is not None and given.clients < 8:
-        parser.error(f"--clients {given.clients}: it takes 8 or more")
+        parser.error(f"--clients must be >= 8, got {given.clients}")
     if not sys.platform.startswith("linux"):
-        parser.error("it needs Linux: epoll, and /proc")
+        parser.error("the soak needs Linux: epoll and /proc")
     return given
 
 
 def _table(outcomes: Sequence[Outcome]) -> list[str]:
-    """A row for each figure, a column for each room."""
+    """Return a row for each figure, with a column for each room."""
     rows: dict[str, list[str]] = {"": [each.name for each in outcomes]}
     for each in outcomes:
         empty, full, again, after = each.descriptors

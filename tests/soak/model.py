@@ -1,14 +1,14 @@
-"""What each well-behaved client of a room must get, to the byte.
+"""The bytes that each well-behaved client of a room must receive.
 
-Everybody in a room is told the same in the same order; only who speaks gets its own
-words as an echo, without its name before them. So what one observer has got, the
-transcript, says what is due to each of the others, noise included. What is due to the
-observer is known from the speakers: each message, once and in the order of its numbers.
+All members of a room receive the same messages in the same order. A sender receives an
+echo of its message, without its name before it. So the bytes that one observer has
+received, the transcript, determine the bytes of every other member, noise included.
+The senders determine the observer's messages: each once, in the order of its numbers.
 
-Rule 1: a message begins with STX, which noise never has.
-Rule 2: whoever is compared was in the room before the first word.
-Rule 3: who has got one byte that is not due is wrong from there on. What that has cost
-is reckoned at the end, message by message; see tally.
+Rule 1: a message begins with STX, which noise never contains.
+Rule 2: a client that is compared joined before the first message.
+Rule 3: a client that has received one wrong byte is wrong from there on. The messages
+that this has cost are counted at the end; see tally.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-__all__ = ["Hearer", "Tally", "Transcript", "message", "tally"]
+__all__ = ["Receiver", "Tally", "Transcript", "message", "tally"]
 
 STX, ETX = b"\2", b"\3"
 MESSAGE = re.compile(rb"\x02(\d+):(\d+):([^\x02\x03]*)\x03")
 
-# Bytes of a voice and a message at the most: what may be unfinished at an end.
+# Longest prefix and message in bytes: the part that may be incomplete at the end.
 LONGEST = 1024
 
-# Characters of two to four bytes, and nothing of ``out``.
+# Characters of two to four bytes, without any of ``out``.
 FILLING = "聊天室 é😀"
 
-# A message: the number of who speaks, and its own.
+# A message: the number of its sender, and its number among the sender's messages.
 Token = tuple[int, int]
 
 
-def message(speaker: int, number: int) -> bytes:
-    """What that speaker says as its message of that number: the same each time."""
-    check = zlib.crc32(b"%d:%d" % (speaker, number))
+def message(sender: int, number: int) -> bytes:
+    """Return a sender's message of that number: the same at each call."""
+    check = zlib.crc32(b"%d:%d" % (sender, number))
     text = f"{check:08x} " + FILLING * (check % 16)
-    return b"%b%d:%d:%b%b" % (STX, speaker, number, text.encode(), ETX)
+    return b"%b%d:%d:%b%b" % (STX, sender, number, text.encode(), ETX)
 
 
 class Tally(NamedTuple):
-    """What is not as it must be, in messages."""
+    """Numbers of messages with each kind of error."""
 
     lost: int
     duplicated: int
@@ -53,7 +53,7 @@ class Tally(NamedTuple):
 
 
 def tally(due: Sequence[Token], got: Sequence[Token], altered: int = 0) -> Tally:
-    """Compare what was due with what has come."""
+    """Compare the messages due with the messages received."""
     owed, had = Counter(due), Counter(got)
     lost = sum((owed - had).values())
     duplicated = sum((had - owed).values())
@@ -64,46 +64,48 @@ def tally(due: Sequence[Token], got: Sequence[Token], altered: int = 0) -> Tally
 
 
 class Transcript:
-    """What the room has said, as its observer got it.
+    """The room's messages, as its observer received them.
 
     Args:
-        voices: of the speakers: the bytes that others get before each message.
+        prefixes: for each sender, the bytes that other members receive before each of
+            its messages.
 
     Attributes:
-        said: how many messages each speaker has sent.
-        come: and how many have come.
-        tokens: those, in their order.
-        altered: of those, how many were not what was sent.
-        end, settled: of its text; and of the last whole message in it.
+        sent: number of messages of each sender.
+        received: number of these that the observer has received.
+        tokens: the received messages, in their order.
+        altered: number of received messages with other bytes than were sent.
+        end, settled: offsets of the end of the text, and of the end of its last
+            complete message.
     """
 
-    def __init__(self, voices: Sequence[bytes]) -> None:
-        self.voices = voices
-        self.said = [0] * len(voices)
-        self.come: Counter[int] = Counter()
+    def __init__(self, prefixes: Sequence[bytes]) -> None:
+        self.prefixes = prefixes
+        self.sent = [0] * len(prefixes)
+        self.received: Counter[int] = Counter()
         self.tokens: list[Token] = []
         self.altered = 0
-        # What is kept of the text, and where that begins and ends in all of it.
+        # The part of the text that is kept; the offset of its first byte.
         self._text = bytearray()
         self._begin = self.end = self.settled = 0
         self._parsed = 0
         self._ends: list[int] = []
-        # Where the voice of each speaker is, which it does not get itself.
-        self.own: list[deque[int]] = [deque() for _ in voices]
+        # Offsets of each sender's prefix, which the sender itself does not receive.
+        self.own: list[deque[int]] = [deque() for _ in prefixes]
 
-    def say(self, speaker: int) -> bytes:
-        """The speaker's next message, which is due from now on."""
-        number = self.said[speaker]
-        self.said[speaker] += 1
-        return message(speaker, number)
+    def next_message(self, sender: int) -> bytes:
+        """Return the sender's next message, which is due from now on."""
+        number = self.sent[sender]
+        self.sent[sender] += 1
+        return message(sender, number)
 
     def add(self, data: bytes) -> None:
-        """The observer has got it."""
+        """Append bytes that the observer has received."""
         self._text += data
         self.end += len(data)
         for found in MESSAGE.finditer(self._text, self._parsed - self._begin):
             self._found(found)
-        # What follows may be the beginning of a message.
+        # The text after that may be the beginning of a message.
         unfinished = self._text.rfind(STX, self._parsed - self._begin)
         self._parsed = self.end if unfinished < 0 else self._begin + unfinished
 
@@ -111,69 +113,71 @@ class Transcript:
         self._parsed = self._begin + found.end()
         token = int(found[1]), int(found[2])
         self.tokens.append(token)
-        self.come[token[0]] += 1
+        self.received[token[0]] += 1
         self.settled = self._parsed
         self._ends.append(self._parsed)
-        voice = self.voices[token[0]] if token[0] < len(self.voices) else b"nobody's"
-        start = found.start() - len(voice)
-        if self._text[max(0, start) : found.end()] != voice + message(*token):
+        prefix = (
+            self.prefixes[token[0]] if token[0] < len(self.prefixes) else b"unknown"
+        )
+        start = found.start() - len(prefix)
+        if self._text[max(0, start) : found.end()] != prefix + message(*token):
             self.altered += 1
         else:
             self.own[token[0]].append(self._begin + start)
 
     def get(self, begin: int, end: int) -> memoryview:
-        """A part of all of the text; to be released before more is added."""
+        """Return a part of the text; release it before the next add()."""
         return memoryview(self._text)[begin - self._begin : end - self._begin]
 
-    def come_until(self, offset: int) -> int:
-        """How many messages have come whole before that offset."""
+    def count_until(self, offset: int) -> int:
+        """Return the number of messages that end at or before that offset."""
         return bisect_left(self._ends, offset + 1)
 
-    def forget_until(self, offset: int) -> None:
-        """Nobody needs the text before it, save what is unfinished."""
+    def drop_until(self, offset: int) -> None:
+        """Drop the text before that offset, except an incomplete message."""
         keep = min(offset, self.end - LONGEST, self._parsed - LONGEST)
         if keep > self._begin:
             del self._text[: keep - self._begin]
             self._begin = keep
 
     def tally(self) -> Tally:
-        """What has become of what the speakers said, on its way to the observer."""
+        """Compare the messages sent with those that the observer received."""
         totals = [0, 0, 0]
-        for speaker, count in enumerate(self.said):
-            due = [(speaker, number) for number in range(count)]
-            got = [token for token in self.tokens if token[0] == speaker]
+        for sender, count in enumerate(self.sent):
+            due = [(sender, number) for number in range(count)]
+            got = [token for token in self.tokens if token[0] == sender]
             for place, value in enumerate(tally(due, got)[:3]):
                 totals[place] += value
         return Tally(totals[0], totals[1], totals[2], self.altered)
 
 
-class Hearer:
-    """What one client has got, against what was due to it.
+class Receiver:
+    """The bytes that one client receives, compared with the transcript.
 
     Args:
         transcript: of its room.
-        speaker: its number, if it speaks.
+        sender: its number, if it is a sender.
 
     Attributes:
-        offset: where in the transcript it has come to.
-        wrong: "", or what was due and what came in its place.
+        offset: end of the compared part of the transcript.
+        wrong: "", or the first difference, in words.
     """
 
-    def __init__(self, transcript: Transcript, speaker: int | None = None) -> None:
+    def __init__(self, transcript: Transcript, sender: int | None = None) -> None:
         self.offset = 0
         self.wrong = ""
         self._transcript = transcript
         self._own: deque[int] = deque()
-        self._voice_size = 0
-        if speaker is not None:
-            self._own = transcript.own[speaker]
-            self._voice_size = len(transcript.voices[speaker])
-        # What came before the observer had got it.
+        self._prefix_size = 0
+        if sender is not None:
+            self._own = transcript.own[sender]
+            self._prefix_size = len(transcript.prefixes[sender])
+        # Bytes received before the observer has received them.
         self._ahead = b""
         self._astray = b""
 
     def add(self, data: bytes) -> None:
-        """It has got it."""
+        """Append bytes that the client has received, and compare."""
         if self.wrong:
             self._astray += data
             return
@@ -181,7 +185,7 @@ class Hearer:
         self.compare()
 
     def compare(self) -> None:
-        """As far as the transcript goes."""
+        """Compare up to the end of the transcript."""
         while not self.wrong and self._ahead:
             end = min(self.offset + len(self._ahead), self._limit())
             size = end - self.offset
@@ -191,16 +195,16 @@ class Hearer:
                     return
             self.offset, self._ahead = end, self._ahead[size:]
             if self._own and self.offset == self._own[0]:
-                self.offset += self._voice_size
+                self.offset += self._prefix_size
                 self._own.popleft()
             elif not size:
                 return
 
     def _limit(self) -> int:
-        """Up to where it is known what is due."""
-        if not self._voice_size:
+        """Return the offset up to which the due bytes are known."""
+        if not self._prefix_size:
             return self._transcript.end
-        # The next bytes may begin its own voice, which shows when a message is whole.
+        # The next bytes may begin its own prefix: only a complete message decides.
         settled = max(self.offset, self._transcript.settled)
         return min(settled, self._own[0]) if self._own else settled
 
@@ -215,12 +219,12 @@ class Hearer:
         self._astray = got
 
     def tally(self) -> tuple[int, Tally]:
-        """How many messages it has got; and what it has not, as it must."""
-        come = self._transcript.come_until(self.offset)
-        due = self._transcript.tokens[come:]
+        """Return the number of messages received, and the errors."""
+        received = self._transcript.count_until(self.offset)
+        due = self._transcript.tokens[received:]
         rest = self._astray + self._ahead
         found = [(int(m[1]), int(m[2])) for m in MESSAGE.finditer(rest)]
-        # What the observer has missed is counted there, as lost to everybody.
+        # A message that the observer missed is counted there, as lost for all members.
         known = set(self._transcript.tokens)
         got = [token for token in found if token in known]
-        return come + len(got), tally(due, got, altered=bool(self.wrong))
+        return received + len(got), tally(due, got, altered=bool(self.wrong))
