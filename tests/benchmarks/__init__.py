@@ -1,1 +1,1 @@
-"""How fast chat servers are, measured in the same way by anybody: see __main__."""
+"""Benchmarks of chat servers: see __main__."""

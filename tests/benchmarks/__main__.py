@@ -1,30 +1,29 @@
-"""How fast chat servers are.
+"""Benchmarks of chat servers.
 
     python -m tests.benchmarks [--scenario NAME …] [--server NAME …] [--seconds S]
                                [--repeat R] [--json FILE] [--plot FILE.svg]
 
-``pip install -e '.[benchmark]'`` installs the servers that are not ours. A server is a
-process, the load on it another. For each scenario and repetition every server has its
-turn, each repetition beginning with another one; medians are shown.
+``pip install -e '.[benchmark]'`` installs the other servers. Server and load are two
+processes. In each repetition of a scenario, every server runs once, in a rotated order;
+the table has medians.
 
-What the columns say, and how one knows whether to believe them:
+The columns, and how far to trust them:
 
-``…/s`` counts what has arrived: in a room, a message that 100 clients get is 100
-deliveries. Each client's bytes are compared with what it must have got; a server that
-loses or adds one is an error, not a figure.
+``…/s`` counts arrivals: a message that 100 clients of a room receive is 100 deliveries.
+Each client's bytes are compared with those that it must receive. A server that loses or
+adds one is an error without figures.
 
-``per CPU s`` is the same, by the CPU time of the server (user and system, to the
-nanosecond), and ``×`` the ratio to pyasyncore's, which is the figure to compare: it
-does not depend on how much of the machine the server could have.
+``per CPU s`` is the same number per second of the server's CPU time (user and system,
+to the nanosecond). ``×`` is its ratio to pyasyncore's. Compare this figure: it does not
+depend on the share of the machine that the server had.
 
 ``server CPU`` is the server's share of a core, ``load CPU`` the generator's. A server
-near 100 % is what limits its row. Where the generator is busier than the server, it is
-marked with ``*``: the server could have done more, and the rate and the latencies are
-the generator's. Its work per CPU second is its own still, but at less than its full
-load; what it could gather or batch, it gathers less of. If neither is near 100 %,
-something else has had the machine.
+near 100 % limits its row. ``*`` marks a generator that was busier than the server: the
+rate and the latencies are the generator's then. The work per CPU second is still the
+server's, but below its full load, where it coalesces less. If neither is near 100 %,
+other programs used the machine.
 
-Rule: nothing is passed over in silence. What cannot be run is a row that says why.
+Rule: nothing is left out silently. A server that cannot run has a row with the reason.
 """
 
 from __future__ import annotations
@@ -63,24 +62,24 @@ PACKAGES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the command line says; return the exit status."""
+    """Run the command; return the exit status."""
     args = _arguments(argv)
     runs: list[Run] = []
     results: dict[str, list[Row]] = {}
-    for what in args.scenario:
+    for chosen in args.scenario:
         remarks = {
-            server: why for server in args.server if (why := why_not(server, what))
+            server: why for server in args.server if (why := why_not(server, chosen))
         }
         runnable = [server for server in args.server if server not in remarks]
         own = []
         for server, repeat in _turns(runnable, args.repeat):
-            print(f"{what.name} {repeat}/{args.repeat} {server}", file=sys.stderr)
-            own.append(run(server, what, repeat, args.seconds, args.warm_up))
+            print(f"{chosen.name} {repeat}/{args.repeat} {server}", file=sys.stderr)
+            own.append(run(server, chosen, repeat, args.seconds, args.warm_up))
         runs += own
-        results[what.name] = rows(args.server, own, remarks)
-        print(table(what, results[what.name]) + "\n", flush=True)
+        results[chosen.name] = rows(args.server, own, remarks)
+        print(table(chosen, results[chosen.name]) + "\n", flush=True)
         if args.json:
-            # After each, since the last may be an hour away.
+            # After each scenario: the last one may be an hour away.
             args.json.write_text(_report(args, runs, results), encoding="utf-8")
     if args.plot:
         from tests.benchmarks.plot import plot
@@ -90,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _turns(servers: Sequence[str], repeats: int) -> Iterator[tuple[str, int]]:
-    """Every server in every repetition, each beginning with another."""
+    """Yield every server in every repetition, in a rotated order."""
     for repeat in range(repeats):
         begin = repeat % len(servers) if servers else 0
         for server in (*servers[begin:], *servers[:begin]):
@@ -100,7 +99,7 @@ def _turns(servers: Sequence[str], repeats: int) -> Iterator[tuple[str, int]]:
 def _report(
     args: argparse.Namespace, runs: Sequence[Run], results: dict[str, list[Row]]
 ) -> str:
-    """All that is known, as JSON: every single run, and what could not be run."""
+    """Return all runs as JSON, and the servers that could not run."""
     report = {
         "python": sys.version,
         "implementation": platform.python_implementation(),
@@ -138,8 +137,8 @@ def _version(package: str) -> str | None:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
-        description="How fast chat servers are.",
-        epilog=f"Scenarios: {', '.join(USUAL)}; or with other numbers. "
+        description="Compare chat servers under load.",
+        epilog=f"Scenarios: {', '.join(USUAL)}; other numbers are possible. "
         f"Servers: {', '.join(SERVERS)}.",
     )
     for name, kind, known in (
@@ -152,22 +151,24 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             nargs="+",
             type=kind,
             metavar="NAME",
-            help=f"one or more; default: all {len(known)}",
+            help=f"one or more (default: all {len(known)})",
         )
     parser.add_argument(
-        "--seconds", type=_positive, default=2.0, metavar="S", help="of each run"
+        "--seconds", type=_positive, default=2.0, metavar="S", help="duration of a run"
     )
     parser.add_argument(
-        "--warm-up", type=_positive, default=0.5, metavar="S", help="before each"
+        "--warm-up", type=_positive, default=0.5, metavar="S", help="before each run"
     )
-    parser.add_argument("--repeat", type=_count, default=3, metavar="R")
-    parser.add_argument("--json", type=_file, metavar="FILE", help="every single run")
     parser.add_argument(
-        "--plot", type=_file, metavar="FILE.svg", help="an SVG, with matplotlib"
+        "--repeat", type=_count, default=3, metavar="R", help="repetitions"
+    )
+    parser.add_argument("--json", type=_file, metavar="FILE", help="write each run")
+    parser.add_argument(
+        "--plot", type=_file, metavar="FILE.svg", help="draw an SVG with matplotlib"
     )
     args = parser.parse_args(argv)
     if not sys.platform.startswith("linux"):
-        parser.error("the load needs Linux: it is made with epoll and read from /proc")
+        parser.error("the load needs Linux: epoll and /proc")
     if args.plot and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install matplotlib")
     args.scenario = args.scenario or [scenario(name) for name in USUAL]
@@ -185,7 +186,7 @@ def _scenario(name: str) -> Scenario:
 def _server(name: str) -> str:
     if name not in SERVERS:
         raise argparse.ArgumentTypeError(
-            f"{name!r} is no server; these are: {', '.join(SERVERS)}"
+            f"server must be one of {', '.join(SERVERS)}, got {name!r}"
         )
     return name
 
@@ -196,13 +197,17 @@ def _positive(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(
+            f"seconds must be finite and > 0, got {text!r}"
+        )
     return number
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+        raise argparse.ArgumentTypeError(
+            f"number must be an integer >= 1, got {text!r}"
+        )
     return int(text)
 
 

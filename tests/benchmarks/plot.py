@@ -1,7 +1,7 @@
-"""The figure for a README: work per CPU second, relative to the baseline.
+"""The figure of the README: work per CPU second, relative to the baseline.
 
-Rule: it stands on white and on black. Nothing behind it, mid-tones in it, and text in
-the fonts of who looks at it.
+Rule: it is readable on white and on black: a transparent background, mid-tones, and
+text in the reader's fonts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["plot"]
 INK = "#7d8590"
 
 # Families by colour, their members by marker.
-LOOKS = {
+STYLES = {
     "legacy-chat selectors": ("#d1495b", "D"),
     "legacy-chat poll": ("#d1495b", "s"),
     "legacy-chat select": ("#d1495b", "v"),
@@ -30,12 +30,12 @@ LOOKS = {
     "gevent": ("#2da44e", "o"),
     "twisted": ("#bf8700", "o"),
     "plain epoll": ("#8957e5", "x"),
-    "plain epoll gathering": ("#8957e5", "*"),
+    "plain epoll coalescing": ("#8957e5", "*"),
 }
 
 
 def plot(results: Mapping[str, Sequence[Row]], path: Path) -> None:
-    """Draw those scenarios that have a baseline; a group of points for each."""
+    """Draw a group of points for each scenario that has a baseline."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -50,10 +50,10 @@ def plot(results: Mapping[str, Sequence[Row]], path: Path) -> None:
         if not name.startswith("memory")
     }
     groups = {name: ratios for name, ratios in groups.items() if ratios}
-    servers = [name for name in LOOKS if any(name in each for each in groups.values())]
+    servers = [name for name in STYLES if any(name in each for each in groups.values())]
     settings = {
         "svg.fonttype": "none",
-        # The same figures make the same file.
+        # The same results make the same file.
         "svg.hashsalt": "tests.benchmarks",
         "font.size": 11,
         "font.family": "sans-serif",
@@ -64,11 +64,11 @@ def plot(results: Mapping[str, Sequence[Row]], path: Path) -> None:
     with mpl.rc_context(settings):
         figure, axes = plt.subplots(figsize=(9.5, 1.4 + 0.5 * max(len(groups), 7)))
         for place, ratios in enumerate(groups.values()):
-            # Evenly spread over the height of the group, or they would hide each other.
+            # Spread over the height of the group, so that no point hides another.
             for step, (server, ratio) in enumerate(
                 sorted(ratios.items(), key=lambda item: servers.index(item[0]))
             ):
-                colour, marker = LOOKS[server]
+                colour, marker = STYLES[server]
                 height = place + 0.36 * (2 * step / max(1, len(ratios) - 1) - 1)
                 axes.plot(ratio, height, marker, color=colour, markersize=6.5)
             axes.axhline(place + 0.5, color=INK, linewidth=0.4, alpha=0.5)
@@ -85,7 +85,7 @@ def plot(results: Mapping[str, Sequence[Row]], path: Path) -> None:
         for spine in axes.spines.values():
             spine.set_visible(False)
         for server in servers:
-            colour, marker = LOOKS[server]
+            colour, marker = STYLES[server]
             axes.plot([], [], marker, color=colour, label=server)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         figure.savefig(

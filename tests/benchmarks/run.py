@@ -1,9 +1,9 @@
-"""One run: a server and the load on it, each in a process of its own.
+"""One run: a server and the load on it, each in its own process.
 
-Rule 1: no process outlives its run, however that ends. Ctrl-C reaches only this one,
-which ends the others.
-Rule 2: what went wrong is told in a sentence: what the load has to say, or the last
-line that the server wrote before it ended.
+Rule 1: no process outlives its run, however that ends. Ctrl-C reaches only this
+process, which ends the others.
+Rule 2: an error is one sentence: the load's message, or the last line that the server
+wrote before it ended.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["Run", "RunError", "run", "why_not"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Descriptors of a server beside those of its clients; rather too many.
+# Descriptors of a server beside those of its clients, generously.
 SPARE = 32
 
 
 class Run(NamedTuple):
-    """What came of one run.
+    """The result of one run.
 
     Attributes:
-        figures: as the load prints them; seconds, bytes and counts of the window, CPU
+        figures: as the load prints them: seconds, bytes and counts of the window, CPU
             seconds of both processes, milliseconds of latency.
-        error: what went wrong, in place of figures.
+        error: a message in place of figures.
     """
 
     scenario: str
@@ -50,11 +50,11 @@ class RunError(Exception):
     """A server or its load did not work."""
 
 
-def why_not(server: str, what: Scenario) -> str | None:
-    """Why that server cannot be put through that scenario, if so."""
+def why_not(server: str, scenario: Scenario) -> str | None:
+    """Return the reason why a server cannot run a scenario, or None."""
     if packages := missing(server):
         return f"missing: pip install {' '.join(packages)}"
-    needed = what.clients + SPARE
+    needed = scenario.clients + SPARE
     limit = SERVERS[server].limit
     if limit is not None and needed > limit:
         return "no: more than select can watch"
@@ -65,20 +65,20 @@ def why_not(server: str, what: Scenario) -> str | None:
 
 
 def run(
-    server: str, what: Scenario, repeat: int, seconds: float, warm_up: float
+    server: str, scenario: Scenario, repeat: int, seconds: float, warm_up: float
 ) -> Run:
-    """Start the server, load it, end it."""
+    """Start the server, put the load on it, and end it."""
     try:
-        with _server(server, what.protocol) as (pid, port):
-            figures = _load(what, pid, port, seconds, warm_up)
+        with _server(server, scenario.protocol) as (pid, port):
+            figures = _load(scenario, pid, port, seconds, warm_up)
     except RunError as error:
-        return Run(what.name, server, repeat, {}, str(error))
-    return Run(what.name, server, repeat, figures)
+        return Run(scenario.name, server, repeat, {}, str(error))
+    return Run(scenario.name, server, repeat, figures)
 
 
 @contextmanager
 def _server(name: str, protocol: str) -> Iterator[tuple[int, int]]:
-    """A server that listens: its process, its port."""
+    """Start a server; yield its process id and its port."""
     with _process("servers", name, "--protocol", protocol) as (process, errors):
         assert process.stdout is not None
         for line in process.stdout:
@@ -90,17 +90,17 @@ def _server(name: str, protocol: str) -> Iterator[tuple[int, int]]:
             yield process.pid, int(match[1])
         except RunError as error:
             process.kill()
-            if said := _last_line(errors):
-                raise RunError(f"{error}; the server said: {said}") from None
+            if last := _last_line(errors):
+                raise RunError(f"{error}; the server's last line: {last}") from None
             raise
 
 
 def _load(
-    what: Scenario, pid: int, port: int, seconds: float, warm_up: float
+    scenario: Scenario, pid: int, port: int, seconds: float, warm_up: float
 ) -> dict[str, Any]:
     where = ("--port", str(port), "--pid", str(pid))
     times = ("--seconds", str(seconds), "--warm-up", str(warm_up))
-    with _process("load", what.name, *where, *times) as (process, errors):
+    with _process("load", scenario.name, *where, *times) as (process, errors):
         assert process.stdout is not None
         printed = process.stdout.read()
         if process.wait():
@@ -113,7 +113,7 @@ def _load(
 def _process(
     module: str, *argv: str
 ) -> Iterator[tuple[subprocess.Popen[str], IO[bytes]]]:
-    """A program of this package, and the file that it writes its errors to."""
+    """Start a program of this package; yield it and the file with its errors."""
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(

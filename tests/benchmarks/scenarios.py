@@ -1,7 +1,6 @@
-"""What the servers are put through, by name.
+"""The scenarios, by name.
 
-Rule: a name says all of it. ``room-20-2`` is none of the usual scenarios, but is
-understood as they are.
+Rule: a name contains all parameters. ``room-20-2`` is not in USUAL, and works too.
 """
 
 from __future__ import annotations
@@ -11,44 +10,44 @@ from typing import NamedTuple
 
 __all__ = ["USUAL", "Scenario", "UnknownScenarioError", "scenario"]
 
-# Idle clients have some beside them that are not.
+# Active clients beside the idle ones.
 ACTIVE_BESIDE_IDLE = 10
 
-# Visits that are under way at a time: 20 are in the room, five come or go.
+# Simultaneous visits: 20 clients are in the room, five join or leave.
 VISITORS = 25
 
-FLOOD_LISTENERS = 10
+FLOOD_RECEIVERS = 10
 
 
 class Scenario(NamedTuple):
     """A row of the table.
 
     Attributes:
-        kind: the word that the name begins with.
-        protocol: what the server speaks: "room" or "echo".
-        clients: connections at a time, those of *speakers* among them.
-        speakers: how many of them say something.
-        unit: what is counted.
+        kind: the first word of the name.
+        protocol: "room" or "echo".
+        clients: simultaneous connections, senders included.
+        senders: number of them that send.
+        unit: the counted unit.
     """
 
     name: str
     kind: str
     protocol: str
     clients: int
-    speakers: int
+    senders: int
     unit: str
 
     @property
     def about(self) -> str:
-        """The scenario in a few words."""
+        """Describe the scenario in a few words."""
         return {
-            "room": f"a room of {self.clients}, {self.speakers} of them speak",
-            "echo": f"{self.clients} clients, each plays ping-pong",
-            "idle": f"{self.speakers} play ping-pong, {self.clients - self.speakers} "
-            "are idle",
-            "churn": f"come, speak once, leave; {self.speakers} visits at a time",
-            "flood": f"one sends all it can, {self.clients - 1} listen; 1 KiB each",
-            "memory": f"a room of {self.clients} that say nothing",
+            "room": f"a room of {self.clients}, {self.senders} of them send",
+            "echo": f"{self.clients} clients, each waits for its echo",
+            "idle": f"{self.senders} wait for their echo, "
+            f"{self.clients - self.senders} are idle",
+            "churn": f"connect, send once, leave; {self.senders} visits at a time",
+            "flood": f"one sends 1 KiB without a pause, {self.clients - 1} receive",
+            "memory": f"a room of {self.clients} silent clients",
         }[self.kind]
 
 
@@ -75,31 +74,31 @@ USUAL = (
 
 
 def scenario(name: str) -> Scenario:
-    """The scenario of that name.
+    """Return the scenario of that name.
 
     Raises:
-        UnknownScenarioError: there is none.
+        UnknownScenarioError: no scenario has this name.
     """
     kind, *sizes = name.split("-")
     if all(re.fullmatch(r"[1-9]\d{0,3}", size) for size in sizes):
         match kind, [int(size) for size in sizes]:
-            case "room", [clients, speakers] if speakers <= clients:
-                return Scenario(name, kind, "room", clients, speakers, "deliveries")
+            case "room", [clients, senders] if senders <= clients:
+                return Scenario(name, kind, "room", clients, senders, "deliveries")
             case "echo", [clients]:
                 return Scenario(name, kind, "echo", clients, clients, "round trips")
             case "idle", [idle]:
                 clients = idle + ACTIVE_BESIDE_IDLE
-                speakers = ACTIVE_BESIDE_IDLE
-                return Scenario(name, kind, "echo", clients, speakers, "round trips")
+                senders = ACTIVE_BESIDE_IDLE
+                return Scenario(name, kind, "echo", clients, senders, "round trips")
             case "churn", []:
-                # And one that stays and listens.
+                # One more client stays and receives.
                 return Scenario(name, kind, "room", VISITORS + 1, VISITORS, "visits")
             case "flood", []:
-                clients = FLOOD_LISTENERS + 1
+                clients = FLOOD_RECEIVERS + 1
                 return Scenario(name, kind, "room", clients, 1, "deliveries")
             case "memory", [clients]:
                 return Scenario(name, kind, "room", clients, 0, "connections")
     raise UnknownScenarioError(
-        f"{name!r} is no scenario; these are: {', '.join(USUAL)}; "
-        "other numbers from 1 to 9999 may stand in the place of theirs"
+        f"scenario must be one of {', '.join(USUAL)}, also with other numbers from 1 "
+        f"to 9999, got {name!r}"
     )

@@ -1,6 +1,6 @@
-"""What the runs came to, for people.
+"""The results as a table.
 
-Rule: a figure is the median of the runs' figures, each figure for itself.
+Rule: each figure is the median of that figure over the runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.benchmarks.scenarios import Scenario
 
 __all__ = ["BASELINES", "BUSY", "Row", "rows", "table"]
 
-# What the others are compared with: the first of these that has figures.
+# The baseline of a scenario: the first of these with figures.
 BASELINES = ("pyasyncore select", "pyasyncore poll")
 
 BUSY = (
@@ -28,8 +28,8 @@ class Row(NamedTuple):
     """A server in a scenario.
 
     Attributes:
-        remark: why there are no figures.
-        rate: what is counted, per second.
+        remark: the reason why there are no figures.
+        rate: counted units per second.
         efficiency: the same per CPU second of the server.
         ratio: of the efficiency to the baseline's; None where that has no figures.
         p50, p99: latency in milliseconds; None where it is not measured.
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 def rows(
     servers: Iterable[str], runs: Iterable[Run], remarks: Mapping[str, str]
 ) -> list[Row]:
-    """A row for each server, of the runs of one scenario."""
+    """Return a row for each server, from the runs of one scenario."""
     runs = list(runs)
     found = []
     for server in servers:
@@ -97,9 +97,9 @@ def _row(server: str, runs: Sequence[Run]) -> Row:
     )
 
 
-def table(what: Scenario, of: Sequence[Row]) -> str:
-    """The rows of one scenario, as text."""
-    if what.kind == "memory":
+def table(scenario: Scenario, of: Sequence[Row]) -> str:
+    """Return the rows of one scenario as text."""
+    if scenario.kind == "memory":
         head = ["server", "kB each", "joined/s"]
         cells = [_memory_cells(row) for row in of]
     else:
@@ -107,14 +107,14 @@ def table(what: Scenario, of: Sequence[Row]) -> str:
             (row.server for row in of if row.ratio == 1 and row.server in BASELINES),
             "pyasyncore",
         )
-        head = ["server", f"{what.unit}/s", "per CPU s", f"× {base}"]
+        head = ["server", f"{scenario.unit}/s", "per CPU s", f"× {base}"]
         head += ["p50 ms", "p99 ms", "server CPU", "load CPU"]
         cells = [_cells(row) for row in of]
     whole = [line for line in (head, *cells) if len(line) == len(head)]
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
-    # A remark runs on over the columns.
+    # A remark may exceed the columns of figures.
     widths[0] = max(len(line[0]) for line in cells)
-    lines = [f"{what.name}: {what.about}"]
+    lines = [f"{scenario.name}: {scenario.about}"]
     for first, *rest in (head, *cells):
         if len(rest) < len(head) - 1:
             lines.append("  ".join([first.ljust(widths[0]), *rest]))
@@ -123,7 +123,7 @@ def table(what: Scenario, of: Sequence[Row]) -> str:
             cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)
         ]
         lines.append("  ".join([first.ljust(widths[0]), *figures]).rstrip())
-    if any(row.generator_was_busier for row in of) and what.kind != "memory":
+    if any(row.generator_was_busier for row in of) and scenario.kind != "memory":
         lines.append(BUSY)
     return "\n".join(lines)
 

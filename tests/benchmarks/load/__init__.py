@@ -1,15 +1,14 @@
-"""The load on one server, from a process of its own.
+"""The load on one server, in its own process.
 
     python -m tests.benchmarks.load SCENARIO --port PORT --pid PID
                                     [--seconds S] [--warm-up S]
 
-Prints what came of it as JSON.
+It prints the figures as JSON.
 
-Rule 1: the window that is measured begins and ends with nothing under way: every
-message that was sent in it has arrived everywhere, and was paid for by the server
-within it.
-Rule 2: the bytes that each client must get are known, and each has got just as many.
-Anything else is an error, and no figure.
-Rule 3: nothing waits for ever. A server that delivers nothing for STALL seconds while
-something is under way has lost it.
+Rule 1: the measured window begins and ends with no message in transit. Every message
+sent in it has arrived at every client, and the server's work for it lies within it.
+Rule 2: the bytes that each client must receive are known, and each has received exactly
+that number. Anything else is an error without figures.
+Rule 3: no wait is endless. A server that delivers nothing for STALL seconds while a
+message is in transit has lost it.
 """

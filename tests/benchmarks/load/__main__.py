@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from tests.benchmarks.load.churn import Door
-from tests.benchmarks.load.crowd import Crowd
+from tests.benchmarks.load.churn import Visits
+from tests.benchmarks.load.clients import Clients
 from tests.benchmarks.load.flood import Flood
 from tests.benchmarks.load.measure import LoadError, Window, raise_limit, resident
 from tests.benchmarks.scenarios import Scenario, scenario
@@ -19,7 +19,7 @@ Figures = dict[str, Any]
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.load")
     parser.add_argument("scenario", type=scenario)
     parser.add_argument("--port", type=int, required=True)
@@ -29,94 +29,94 @@ def main() -> int:
     args = parser.parse_args()
     raise_limit()
     try:
-        figures = _PLAYS[args.scenario.kind](args.scenario, args)
+        figures = _KINDS[args.scenario.kind](args.scenario, args)
     except LoadError as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"the server has gone: {error}", file=sys.stderr)
+        print(f"the connection to the server failed: {error}", file=sys.stderr)
         return 1
     print(json.dumps(figures))
     return 0
 
 
-def _talk(what: Scenario, args: argparse.Namespace) -> Figures:
-    hears = what.protocol == "room"
-    with closing(Crowd(args.port, hears)) as crowd:
-        crowd.join(what.clients)
-        speakers = crowd.clients[: what.speakers]
-        crowd.talk(speakers, args.warm_up)
-        before = sum(client.got for client in crowd.clients)
+def _exchange(chosen: Scenario, args: argparse.Namespace) -> Figures:
+    is_room = chosen.protocol == "room"
+    with closing(Clients(args.port, is_room)) as clients:
+        clients.join(chosen.clients)
+        senders = clients.all[: chosen.senders]
+        clients.exchange(senders, args.warm_up)
+        before = sum(client.got for client in clients.all)
         window = Window(args.pid)
-        latencies = crowd.talk(speakers, args.seconds)
+        latencies = clients.exchange(senders, args.seconds)
         figures = window.close(latencies)
-        crowd.check_quiet()
+        clients.check_silence()
         messages = len(latencies)
         return {
             "messages": messages,
-            "deliveries": messages * (what.clients if hears else 1),
-            "bytes": sum(client.got for client in crowd.clients) - before,
+            "deliveries": messages * (chosen.clients if is_room else 1),
+            "bytes": sum(client.got for client in clients.all) - before,
             **figures,
         }
 
 
-def _remember(what: Scenario, args: argparse.Namespace) -> Figures:
-    with closing(Crowd(args.port, True)) as crowd:
-        # What the first client makes the server import or allocate is nobody's own.
-        crowd.join(1)
+def _measure_memory(chosen: Scenario, args: argparse.Namespace) -> Figures:
+    with closing(Clients(args.port, True)) as clients:
+        # The server imports and allocates for its first client; that counts for none.
+        clients.join(1)
         before = resident(args.pid)
         window = Window(args.pid)
-        crowd.join(what.clients)
+        clients.join(chosen.clients)
         figures = window.close([])
         size = resident(args.pid) - before
-        crowd.check_quiet()
+        clients.check_silence()
         return {
-            "deliveries": what.clients,
-            "bytes_per_connection": size / what.clients,
+            "deliveries": chosen.clients,
+            "bytes_per_connection": size / chosen.clients,
             **figures,
         }
 
 
-def _visit(what: Scenario, args: argparse.Namespace) -> Figures:
-    with closing(Door(args.port)) as door:
-        door.visit(what.speakers, args.warm_up)
-        before, heard_before = door.got, door.heard
+def _measure_visits(chosen: Scenario, args: argparse.Namespace) -> Figures:
+    with closing(Visits(args.port)) as visits:
+        visits.run(chosen.senders, args.warm_up)
+        before, visitors_before = visits.got, visits.received
         window = Window(args.pid)
-        waits = door.visit(what.speakers, args.seconds)
+        waits = visits.run(chosen.senders, args.seconds)
         figures = window.close(waits)
-        door.check_quiet()
+        visits.check_silence()
         return {
             "deliveries": len(waits),
-            # The listener's, which are known, and all visitors'.
-            "bytes": door.got - before,
-            "bytes_of_visitors": door.heard - heard_before,
+            # The observer's bytes, which are known, and those of all visitors.
+            "bytes": visits.got - before,
+            "bytes_of_visitors": visits.received - visitors_before,
             **figures,
         }
 
 
-def _pour(what: Scenario, args: argparse.Namespace) -> Figures:
-    with closing(Flood(args.port, what.clients - 1)) as flood:
-        flood.pour(args.warm_up)
+def _flood(chosen: Scenario, args: argparse.Namespace) -> Figures:
+    with closing(Flood(args.port, chosen.clients - 1)) as flood:
+        flood.run(args.warm_up)
         before = flood.got
         window = Window(args.pid)
-        messages = flood.pour(args.seconds)
+        messages = flood.run(args.seconds)
         figures = window.close([])
         flood.check()
         return {
             "messages": messages,
-            "deliveries": messages * what.clients,
+            "deliveries": messages * chosen.clients,
             "bytes": flood.got - before,
             **figures,
         }
 
 
-_PLAYS: dict[str, Callable[[Scenario, argparse.Namespace], Figures]] = {
-    "room": _talk,
-    "echo": _talk,
-    "idle": _talk,
-    "churn": _visit,
-    "flood": _pour,
-    "memory": _remember,
+_KINDS: dict[str, Callable[[Scenario, argparse.Namespace], Figures]] = {
+    "room": _exchange,
+    "echo": _exchange,
+    "idle": _exchange,
+    "churn": _measure_visits,
+    "flood": _flood,
+    "memory": _measure_memory,
 }
 
 

@@ -1,13 +1,13 @@
-"""Visitors: each comes, speaks once, hears the echo, says ``out``, waits for the end.
+"""Visits: connect, send one message, receive the echo, send ``out``, wait for the end.
 
-Latency is what a visitor waits for the server: from the connecting to the echo, and
-from ``out`` to the end. A listener stays, and what it must get is known: the message
-and the farewell of each.
+Latency is the time for which a visitor waits: from connecting to the echo, and from
+``out`` to the end. One observer stays. It must receive the message and the last message
+of each visitor.
 
-Rule 1: a visitor leaves when INSIDE others have come after it, so that each is heard by
-about as many, whatever the server. If it left at once, a server that lets in one after
-the other would have an empty room, and hardly anything to do.
-Rule 2: the server closes first, so the ports of visitors are free at once.
+Rule 1: a visitor leaves when INSIDE others have joined after it. So each message has
+about the same number of receivers on every server. If it left at once, a server that
+accepts one connection a turn would have an empty room, and little work.
+Rule 2: the server closes first, so the visitors' ports are free at once.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from collections import deque
 from tests.benchmarks.load.measure import READ_SIZE, STALL, LoadError, connect
 from tests.benchmarks.servers import wire
 
-__all__ = ["Door"]
+__all__ = ["Visits"]
 
 
-# Visitors in the room that are neither coming nor going.
+# Visitors in the room that are neither joining nor leaving.
 INSIDE = 20
 
 
 class Visit:
-    """One that is under way.
+    """One visitor.
 
     Attributes:
-        words: what it says.
-        since: when it began to connect, or said ``out``.
-        waited: seconds for its echo.
-        heard: all that it has got.
+        text: its message.
+        since: time at which it began to connect, or sent ``out``.
+        waited: seconds until its echo.
+        received: all bytes received.
     """
 
-    def __init__(self, sock: socket.socket, words: bytes, since: float) -> None:
+    def __init__(self, sock: socket.socket, text: bytes, since: float) -> None:
         self.sock = sock
-        self.words = words
+        self.text = text
         self.since = since
         self.waited: float | None = None
-        self.heard = bytearray()
+        self.received = bytearray()
 
     def leave(self) -> None:
         self.since = time.perf_counter()
         self.sock.send(wire.TERMINATOR)
 
 
-class Door:
-    """Visitors of one server.
+class Visits:
+    """Visits to one server.
 
     Args:
-        port: the server's, which speaks the room's protocol.
+        port: port of a server with the room's protocol.
 
     Attributes:
-        got: bytes of the listener.
-        heard: bytes of all visitors that have gone.
+        got: bytes of the observer.
+        received: bytes of all visitors that have left.
     """
 
     def __init__(self, port: int) -> None:
@@ -65,86 +65,86 @@ class Door:
         self.epoll = select.epoll()
         self.visits: dict[int, Visit] = {}
         self.inside: deque[Visit] = deque()
-        self.came = self.heard = 0
-        self.listener = connect(port)
+        self.begun = self.received = 0
+        self.observer = connect(port)
         self.got = self.due = 0
-        self.epoll.register(self.listener, select.EPOLLIN)
+        self.epoll.register(self.observer, select.EPOLLIN)
 
-    def visit(self, at_a_time: int, seconds: float) -> list[float]:
-        """Let visitors come for so long, and wait until the last has gone.
+    def run(self, at_a_time: int, seconds: float) -> list[float]:
+        """Let visitors join for *seconds*, and wait until the last one has left.
 
         Returns:
-            what each has waited for, in seconds.
+            the latency of each visit, in seconds.
         """
         waits: list[float] = []
         for _ in range(at_a_time):
-            self._come()
+            self._begin()
         end = time.perf_counter() + seconds
         while self.visits or self.got < self.due:
             events = self.epoll.poll(STALL)
             if not events:
                 raise LoadError(
-                    f"{len(self.visits)} visits, and {self.due - self.got} bytes that "
-                    f"the listener must get, have come to a halt for {STALL:g} s"
+                    f"no data for {STALL:g} s, with {len(self.visits)} visits and "
+                    f"{self.due - self.got} bytes for the observer outstanding"
                 )
             over = time.perf_counter() >= end
             for fd, _ in events:
-                if fd == self.listener.fileno():
-                    self._listen()
-                elif self._attend(fd, waits) and not over:
-                    self._come()
+                if fd == self.observer.fileno():
+                    self._observe()
+                elif self._receive(fd, waits) and not over:
+                    self._begin()
             while len(self.inside) > (0 if over else INSIDE):
                 self.inside.popleft().leave()
         if self.got > self.due:
             raise LoadError(
-                f"the listener got {self.got} bytes where {self.due} were due"
+                f"the observer received {self.got} bytes, but {self.due} were due"
             )
         return waits
 
-    def check_quiet(self) -> None:
-        """See that the listener gets nothing more."""
+    def check_silence(self) -> None:
+        """Check that the observer receives no more data."""
         if self.epoll.poll(0.05):
-            self._listen()
-            raise LoadError("the listener got more than was due")
+            self._observe()
+            raise LoadError("the observer received more than was due")
 
     def close(self) -> None:
         self.epoll.close()
-        self.listener.close()
+        self.observer.close()
 
-    def _come(self) -> None:
+    def _begin(self) -> None:
         began = time.perf_counter()
-        self.came += 1
-        sock = connect(self.port, self.came)
-        words = b"%08d will leave me < >" % self.came
-        sock.send(words)
-        self.visits[sock.fileno()] = Visit(sock, words, began)
+        self.begun += 1
+        sock = connect(self.port, self.begun)
+        text = b"%08d will leave me < >" % self.begun
+        sock.send(text)
+        self.visits[sock.fileno()] = Visit(sock, text, began)
         self.epoll.register(sock, select.EPOLLIN)
         user = wire.user(*sock.getsockname())
-        self.due += len(wire.voice(user) + words) + len(wire.farewell(user))
+        self.due += len(wire.prefix(user) + text) + len(wire.last_message(user))
 
-    def _attend(self, fd: int, waits: list[float]) -> bool:
-        """Take what has come; has the visit ended?"""
+    def _receive(self, fd: int, waits: list[float]) -> bool:
+        """Receive data of a visit; return whether the visit has ended."""
         visit = self.visits[fd]
         try:
             data = visit.sock.recv(READ_SIZE)
         except OSError as error:
-            raise LoadError(f"a visit was broken off: {error}") from None
-        visit.heard += data
+            raise LoadError(f"a visit failed: {error}") from None
+        visit.received += data
         if data:
-            if visit.waited is None and visit.words in visit.heard:
+            if visit.waited is None and visit.text in visit.received:
                 visit.waited = time.perf_counter() - visit.since
                 self.inside.append(visit)
             return False
-        if visit.waited is None or visit.heard.count(visit.words) != 1:
-            raise LoadError(f"a visit has ended with {bytes(visit.heard)!r}")
+        if visit.waited is None or visit.received.count(visit.text) != 1:
+            raise LoadError(f"a visit has ended with {bytes(visit.received)!r}")
         waits.append(visit.waited + time.perf_counter() - visit.since)
-        self.heard += len(visit.heard)
+        self.received += len(visit.received)
         del self.visits[fd]
         visit.sock.close()
         return True
 
-    def _listen(self) -> None:
-        data = self.listener.recv(READ_SIZE)
+    def _observe(self) -> None:
+        data = self.observer.recv(READ_SIZE)
         if not data:
-            raise LoadError("the server has dropped the listener")
+            raise LoadError("the server closed the observer")
         self.got += len(data)

@@ -1,4 +1,4 @@
-"""Connections to the server, and what it costs it to serve them."""
+"""Connections to the server, and the server's cost."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = [
 
 HOST = "127.0.0.1"
 
-# Addresses of the loopback that clients come from in turn. Each has 28,000 ports, some
-# of which a server that has closed first keeps for a minute.
+# Source addresses of the loopback, used in turn. Each has 28,000 ports; a server that
+# closes first occupies the port for a minute.
 SOURCES = tuple(f"127.0.1.{last}" for last in range(1, 17))
 
-# linux/in.h: the port is chosen by connect, which knows more combinations than bind.
+# linux/in.h: connect chooses the port, and has more combinations than bind.
 IP_BIND_ADDRESS_NO_PORT = 24
 
 # Seconds without a delivery that is due.
@@ -36,14 +36,14 @@ READ_SIZE = 65536
 
 
 class LoadError(Exception):
-    """The server has not done what it should."""
+    """The server has violated the protocol."""
 
 
 class Window:
-    """A stretch of time, and the work that was done in it.
+    """A span of time, and the CPU time in it.
 
     Args:
-        pid: the server.
+        pid: process id of the server.
     """
 
     def __init__(self, pid: int) -> None:
@@ -59,7 +59,7 @@ class Window:
         )
 
     def close(self, latencies: Sequence[float]) -> dict[str, Any]:
-        """What it took, in seconds; latencies in milliseconds."""
+        """Return the spans in seconds, and latencies in milliseconds."""
         spans = [
             end - began for end, began in zip(self._now(), self._began, strict=True)
         ]
@@ -74,19 +74,19 @@ class Window:
 
 
 def resident(pid: int) -> int:
-    """Bytes of the server that are in memory."""
+    """Return the resident memory of a process in bytes."""
     pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def raise_limit() -> None:
-    """Take as many descriptors as one may have."""
+    """Raise the limit of descriptors to the hard limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def connect(port: int, number: int = 0) -> socket.socket:
-    """A connection that does not block; *number* chooses where it comes from."""
+    """Return a non-blocking connection; *number* selects its source address."""
     sock = socket.socket()
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

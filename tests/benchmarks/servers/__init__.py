@@ -1,20 +1,19 @@
-"""The servers that are compared, by name; each is a process of its own.
+"""The compared servers, by name; each runs in its own process.
 
     python -m tests.benchmarks.servers NAME [--protocol room|echo] [--port PORT]
 
 It prints ``port N`` once it listens.
 
-The room is the tutorial's, as far as well-behaved clients can tell: what one read
-returns is one message; it comes back unchanged to who sent it and goes to all others
-as ``用户{ip}{port} 说:{text}``; ``out`` at the end of a message is a farewell. In the
-echo protocol what comes in goes back.
+For well-behaved clients, the room is the tutorial's: the data of one read is one
+message. It is echoed unchanged to its sender, and sent to all others as
+``用户{ip}{port} 说:{text}``. ``out`` at the end of a message ends the session. The echo
+protocol sends all data back.
 
-Rule 1: a server imports nothing of another one, or its memory would not be its own.
-Rule 2: all have the same socket to listen on, with the same backlog, TCP_NODELAY and
-limit of descriptors. How much is read at once is the library's choice; where it has
-none, 64 KiB.
-Rule 3: all hold out with clients that read slowly or vanish: what cannot be sent waits,
-without a limit, and who has gone is forgotten.
+Rule 1: a server imports no module of another one; its memory is its own.
+Rule 2: all have the same listening socket, with the same backlog, TCP_NODELAY and limit
+of descriptors. The library chooses the size of a read; without a choice, it is 64 KiB.
+Rule 3: all survive clients that read slowly or vanish: unsent data is queued without a
+limit, and state of a closed client is freed.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ class Server(NamedTuple):
 
     Attributes:
         module: a module of this package, with the functions ``room`` and ``echo``.
-        variant: what they are told beside the port.
-        needs: modules, each as it is imported and as it is installed.
-        limit: the descriptors that it can watch; None for no limit of its own.
+        variant: their second argument, beside the port.
+        needs: required modules, each with its name for import and for pip.
+        limit: number of descriptors that it can poll; None for no limit.
     """
 
     module: str
@@ -67,12 +66,12 @@ SERVERS = {
     "gevent": Server("gevent_streams", needs=(("gevent", "gevent"),)),
     "twisted": Server("twisted_reactor", needs=(("twisted", "Twisted"),)),
     "plain epoll": Server("plain_epoll", "at once"),
-    "plain epoll gathering": Server("plain_epoll", "gathering"),
+    "plain epoll coalescing": Server("plain_epoll", "coalescing"),
 }
 
 
 def missing(name: str) -> list[str]:
-    """What must be installed before the server of that name can run."""
+    """Return the packages that the server of that name lacks."""
     return [
         package for module, package in SERVERS[name].needs if find_spec(module) is None
     ]

@@ -8,11 +8,13 @@ from tests.benchmarks.servers import SERVERS
 
 
 def main() -> None:
-    """Serve as the command line says."""
+    """Run one server."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.servers")
     parser.add_argument("name", choices=SERVERS)
     parser.add_argument("--protocol", choices=("room", "echo"), default="room")
-    parser.add_argument("--port", type=int, default=0, help="0 (default) takes any")
+    parser.add_argument(
+        "--port", type=int, default=0, help="0 (default): any free port"
+    )
     args = parser.parse_args()
     SERVERS[args.name].serve(args.protocol, args.port)
 

@@ -14,7 +14,7 @@ Write = Callable[[bytes], None]
 
 
 class Echo(asyncio.Protocol):
-    """What comes in goes back."""
+    """Sends all data back."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport: asyncio.Transport = transport
@@ -32,30 +32,30 @@ class Room(Echo):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.user = wire.user(*transport.get_extra_info("peername"))
-        self.voice = wire.voice(self.user)
+        self.prefix = wire.prefix(self.user)
         self.writes[self] = self.write
 
     def data_received(self, data: bytes) -> None:
-        data, last = wire.split_farewell(data)
+        data, last = wire.split_last(data)
         if data:
             self.write(data)
-            self.tell(self.voice + data)
+            self.broadcast(self.prefix + data)
         if last:
-            self.tell(wire.farewell(self.user))
+            self.broadcast(wire.last_message(self.user))
             self.writes.pop(self, None)
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.writes.pop(self, None)
 
-    def tell(self, text: bytes) -> None:
+    def broadcast(self, text: bytes) -> None:
         for client, write in self.writes.items():
             if client is not self:
                 write(text)
 
 
 class Buffered(asyncio.BufferedProtocol):
-    """Reads into a buffer. One is enough: what is in it is taken out at once."""
+    """Reads into a buffer. One buffer is enough: its data is copied at once."""
 
     buffer = memoryview(bytearray(wire.READ_SIZE))
     data_received: Write
@@ -76,12 +76,12 @@ class BufferedRoom(Buffered, Room):
 
 
 def room(port: int, variant: str) -> None:
-    """The room."""
+    """Serve the room."""
     _serve(port, BufferedRoom if variant == "buffered" else Room, variant)
 
 
 def echo(port: int, variant: str) -> None:
-    """What comes in goes back."""
+    """Serve the echo protocol."""
     _serve(port, BufferedEcho if variant == "buffered" else Echo, variant)
 
 

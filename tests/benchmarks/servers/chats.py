@@ -1,7 +1,7 @@
-"""The two protocols for whatever is an ``asynchat.async_chat``.
+"""The two protocols for any ``asynchat.async_chat``.
 
 Rule: the room is the tutorial's design: a list, and a push to each. Unlike there, a
-message is formatted and encoded once, not once for each client.
+message is formatted and encoded once, not for each client.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Echo", "Room"]
 
 
 class Echo(Base):
-    """What comes in goes back. Mixed into an async_chat."""
+    """Sends all data back. Mixed into an async_chat."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -29,7 +29,7 @@ class Echo(Base):
         self.push(data)
 
     def handle_error(self) -> None:
-        # asyncore would print it and go on with one client less.
+        # asyncore would print it and continue with one client less.
         raise  # noqa: PLE0704
 
 

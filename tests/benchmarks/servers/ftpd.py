@@ -1,4 +1,4 @@
-"""pyftpdlib's ioloop: asyncore's classes on an epoll of their own."""
+"""pyftpdlib's ioloop: asyncore's classes on its epoll."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Room(chats.Room, AsyncChat):
     pass
 
 
-class Door(Acceptor):
+class Listener(Acceptor):
     def __init__(self, listener: socket.socket, session: type[chats.Echo]) -> None:
         super().__init__(listener)
         self.accepting = True
@@ -34,16 +34,16 @@ class Door(Acceptor):
 
 
 def room(port: int, variant: str) -> None:
-    """The room."""
+    """Serve the room."""
     _serve(port, Room)
 
 
 def echo(port: int, variant: str) -> None:
-    """What comes in goes back."""
+    """Serve the echo protocol."""
     _serve(port, Echo)
 
 
 def _serve(port: int, session: type[chats.Echo]) -> None:
-    door = Door(wire.listen(port), session)
+    server = Listener(wire.listen(port), session)
     IOLoop.instance().loop()
-    door.close()
+    server.close()

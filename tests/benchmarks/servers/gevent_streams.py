@@ -1,7 +1,7 @@
-"""gevent: a greenlet for what each client says.
+"""gevent: a greenlet that reads each client.
 
-Rule: in the room each client has another one for what it is told, so that nobody waits
-for one who reads slowly. It writes all that is queued at once.
+Rule: in the room, a second greenlet writes to each client, so a slow reader delays no
+other client. It writes all queued data at once.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from tests.benchmarks.servers import wire
 
 __all__ = ["echo", "room"]
 
-# Ends the writing.
+# The end of a queue.
 LAST = None
 
 
 def room(port: int, variant: str) -> None:
-    """The room."""
+    """Serve the room."""
     _serve(port, _visit)
 
 
 def echo(port: int, variant: str) -> None:
-    """What comes in goes back."""
+    """Serve the echo protocol."""
     _serve(port, _echo)
 
 
@@ -47,35 +47,35 @@ _queues: dict[Any, SimpleQueue] = {}
 
 
 def _visit(sock: Any, address: tuple[str, int]) -> None:
-    """Listen to one client until it leaves."""
+    """Read one client until it leaves."""
     user = wire.user(*address)
-    voice = wire.voice(user)
+    prefix = wire.prefix(user)
     _queues[sock] = queue = SimpleQueue()
     writer = gevent.spawn(_write, sock, queue)
     last = False
     try:
         while not last and (data := sock.recv(wire.READ_SIZE)):
-            data, last = wire.split_farewell(data)
+            data, last = wire.split_last(data)
             if data:
                 queue.put(data)
-                _tell(queue, voice + data)
+                _broadcast(queue, prefix + data)
     except OSError:
         pass
     del _queues[sock]
     if last:
-        _tell(queue, wire.farewell(user))
+        _broadcast(queue, wire.last_message(user))
     queue.put(LAST)
     writer.join()
 
 
-def _tell(own: SimpleQueue, text: bytes) -> None:
+def _broadcast(own: SimpleQueue, text: bytes) -> None:
     for queue in _queues.values():
         if queue is not own:
             queue.put(text)
 
 
 def _write(sock: Any, queue: SimpleQueue) -> None:
-    """Write what is queued until the last of it."""
+    """Write queued data up to LAST."""
     get, empty = queue.get, queue.empty
     last = False
     try:
@@ -88,5 +88,5 @@ def _write(sock: Any, queue: SimpleQueue) -> None:
                 texts.pop()
             sock.sendall(b"".join(texts))
     except OSError:
-        # The reader will hear of it, too.
+        # The reading greenlet sees the error, too.
         pass

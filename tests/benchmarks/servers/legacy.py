@@ -14,23 +14,23 @@ from tests.benchmarks.servers import chats, wire
 
 __all__ = ["echo", "room"]
 
-# Bytes of trace, which no benchmark reaches.
+# Bytes of a trace; no benchmark reaches them.
 NO_LIMIT = 1 << 40
 
 
 def room(port: int, loop: str) -> None:
-    """The room as it is."""
+    """Serve the room of legacy_chat."""
     wire.raise_limit()
     server = ChatServer(wire.BACKLOG, wire.HOST, port=port)
-    wire.announce(server.port)
-    turn(loop)
+    wire.print_port(server.port)
+    run(loop)
 
 
 class Echo(chats.Echo, compat.async_chat):
     pass
 
 
-class Door(asyncore.dispatcher):
+class Listener(asyncore.dispatcher):
     def __init__(self, listener: socket.socket) -> None:
         super().__init__(listener)
         self.accepting = True
@@ -40,13 +40,13 @@ class Door(asyncore.dispatcher):
 
 
 def echo(port: int, loop: str) -> None:
-    """What comes in goes back."""
-    Door(wire.listen(port))
-    turn(loop)
+    """Serve the echo protocol."""
+    Listener(wire.listen(port))
+    run(loop)
 
 
-def turn(loop: str) -> None:
-    """Turn the channels on a loop of compat, or on selectors, traced."""
+def run(loop: str) -> None:
+    """Run a loop of compat, or selectors with a trace."""
     if not loop.startswith("traced"):
         compat.loop(loop=loop)
         return
@@ -54,6 +54,6 @@ def turn(loop: str) -> None:
     handle, path = tempfile.mkstemp()
     os.close(handle)
     with compat.tracing(path, payload, NO_LIMIT):
-        # A server is killed when it has been measured, and cleans nothing up.
+        # The benchmark kills its servers, so remove the name now.
         os.unlink(path)
         compat.loop(loop="selectors")

@@ -1,8 +1,8 @@
-"""Nothing but epoll: the limit of what a server in Python can do.
+"""Nothing but epoll: the limit of a server in Python.
 
-Rule 1: everything that is done for each message is written out where it happens, with
-bound methods that were looked up once. What happens once for a client is a function.
-Rule 2: a descriptor is watched for EPOLLOUT only while something waits to be sent.
+Rule 1: the code for each message is inline, with bound methods looked up once.
+Functions are for events that happen once per client.
+Rule 2: a descriptor is registered for EPOLLOUT only while it has unsent data.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ EPOLLIN, EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
 
 
 def room(port: int, variant: str) -> None:
-    """The room."""
+    """Serve the room."""
     _LOOPS[variant](wire.listen(port), True)
 
 
 def echo(port: int, variant: str) -> None:
-    """What comes in goes back."""
+    """Serve the echo protocol."""
     _LOOPS[variant](wire.listen(port), False)
 
 
 class Clients:
-    """Who is connected, by descriptor."""
+    """The connected clients, by descriptor."""
 
     def __init__(self, listener: socket.socket) -> None:
         self.listener = listener
@@ -39,56 +39,56 @@ class Clients:
         self.recvs: dict[int, Callable[[int], bytes]] = {}
         self.sends: dict[int, Callable[[bytes | bytearray], int]] = {}
         self.users: dict[int, bytes] = {}
-        self.voices: dict[int, bytes] = {}
+        self.prefixes: dict[int, bytes] = {}
 
     def accept(self) -> list[int]:
-        """Let in everybody who waits."""
-        came: list[int] = []
+        """Accept all waiting connections; return their descriptors."""
+        accepted: list[int] = []
         while True:
             try:
                 sock, (ip, port) = self.listener.accept()
             except BlockingIOError:
-                return came
+                return accepted
             sock.setblocking(False)
             fd = sock.fileno()
             self.socks[fd], self.recvs[fd], self.sends[fd] = sock, sock.recv, sock.send
             self.users[fd] = wire.user(ip, port)
-            self.voices[fd] = wire.voice(self.users[fd])
+            self.prefixes[fd] = wire.prefix(self.users[fd])
             self.epoll.register(fd, EPOLLIN)
-            came.append(fd)
+            accepted.append(fd)
 
     def close(self, fd: int) -> None:
-        for table in (self.recvs, self.sends, self.users, self.voices):
+        for table in (self.recvs, self.sends, self.users, self.prefixes):
             table.pop(fd)
         self.socks.pop(fd).close()
 
 
 def _at_once(listener: socket.socket, in_room: bool) -> None:
-    """A send for each message and each client."""
+    """Call send for each message and each client."""
     clients = Clients(listener)
-    door = listener.fileno()
+    server = listener.fileno()
     poll, modify = clients.epoll.poll, clients.epoll.modify
-    recvs, sends, voices = clients.recvs, clients.sends, clients.voices
+    recvs, sends, prefixes = clients.recvs, clients.sends, clients.prefixes
     read_size = wire.READ_SIZE
-    # The send of each one who is in the room.
-    told: dict[int, Callable[[bytes], int]] = {}
-    # What could not be sent yet, and who leaves after that.
-    waiting: dict[int, bytearray] = {}
+    # The send method of each client in the room.
+    members: dict[int, Callable[[bytes], int]] = {}
+    # Unsent data, and the clients that close after it.
+    unsent: dict[int, bytearray] = {}
     leaving: set[int] = set()
 
     def close(fd: int) -> None:
         clients.close(fd)
-        told.pop(fd, None)
-        waiting.pop(fd, None)
+        members.pop(fd, None)
+        unsent.pop(fd, None)
         leaving.discard(fd)
 
-    def hold(fd: int, rest: bytes) -> None:
-        waiting[fd] = bytearray(rest)
+    def keep_rest(fd: int, rest: bytes) -> None:
+        unsent[fd] = bytearray(rest)
         modify(fd, EPOLLIN | EPOLLOUT)
 
-    def go_on(fd: int) -> None:
-        """Send what waits, as far as it goes."""
-        rest = waiting.get(fd)
+    def send_rest(fd: int) -> None:
+        """Send as much of the unsent data as possible."""
+        rest = unsent.get(fd)
         if rest is None:
             return
         try:
@@ -99,20 +99,20 @@ def _at_once(listener: socket.socket, in_room: bool) -> None:
             close(fd)
             return
         if not rest:
-            del waiting[fd]
+            del unsent[fd]
             if fd in leaving:
                 close(fd)
             else:
                 modify(fd, EPOLLIN)
 
-    def tell(fd: int, text: bytes) -> None:
-        """Tell all but one."""
+    def broadcast(fd: int, text: bytes) -> None:
+        """Send to all clients but one."""
         size = len(text)
-        for other, send in tuple(told.items()):
+        for other, send in tuple(members.items()):
             if other == fd:
                 continue
-            if other in waiting:
-                waiting[other] += text
+            if other in unsent:
+                unsent[other] += text
                 continue
             try:
                 sent = send(text)
@@ -122,24 +122,24 @@ def _at_once(listener: socket.socket, in_room: bool) -> None:
                 close(other)
                 continue
             if sent != size:
-                hold(other, text[sent:])
+                keep_rest(other, text[sent:])
 
     def leave(fd: int) -> None:
-        tell(fd, wire.farewell(clients.users[fd]))
-        told.pop(fd, None)
-        if fd in waiting:
+        broadcast(fd, wire.last_message(clients.users[fd]))
+        members.pop(fd, None)
+        if fd in unsent:
             leaving.add(fd)
         else:
             close(fd)
 
     while True:
         for fd, event in poll():
-            if fd == door:
+            if fd == server:
                 for new in clients.accept():
-                    told[new] = sends[new]
+                    members[new] = sends[new]
                 continue
             if event & EPOLLOUT:
-                go_on(fd)
+                send_rest(fd)
                 if event == EPOLLOUT:
                     continue
             if fd not in recvs:
@@ -156,9 +156,9 @@ def _at_once(listener: socket.socket, in_room: bool) -> None:
                 continue
             last = False
             if in_room and data[-3:] == b"out":
-                data, last = wire.split_farewell(data)
-            if fd in waiting:
-                waiting[fd] += data
+                data, last = wire.split_last(data)
+            if fd in unsent:
+                unsent[fd] += data
             elif data:
                 try:
                     sent = sends[fd](data)
@@ -168,25 +168,25 @@ def _at_once(listener: socket.socket, in_room: bool) -> None:
                     close(fd)
                     continue
                 if sent != len(data):
-                    hold(fd, data[sent:])
+                    keep_rest(fd, data[sent:])
             if in_room:
                 if data:
-                    tell(fd, voices[fd] + data)
+                    broadcast(fd, prefixes[fd] + data)
                 if last:
                     leave(fd)
 
 
-def _gathering(listener: socket.socket, in_room: bool) -> None:
-    """A queue for each client, and one send of it at the end of the turn."""
+def _coalescing(listener: socket.socket, in_room: bool) -> None:
+    """Queue data for each client; send it at the end of the turn."""
     clients = Clients(listener)
-    door = listener.fileno()
+    server = listener.fileno()
     poll, modify = clients.epoll.poll, clients.epoll.modify
-    recvs, sends, voices = clients.recvs, clients.sends, clients.voices
+    recvs, sends, prefixes = clients.recvs, clients.sends, clients.prefixes
     read_size = wire.READ_SIZE
     queues: dict[int, list[bytes]] = {}
-    # Their append, while they are in the room.
+    # The append method of each queue, while its client is in the room.
     appends: dict[int, Callable[[bytes], None]] = {}
-    # Who takes nothing at the moment, and who leaves after what is queued.
+    # Clients with a full send buffer, and clients that close after their queue.
     blocked: set[int] = set()
     leaving: set[int] = set()
 
@@ -221,9 +221,9 @@ def _gathering(listener: socket.socket, in_room: bool) -> None:
                 modify(fd, EPOLLIN | EPOLLOUT)
 
     while True:
-        spoke = []
+        senders = []
         for fd, event in poll():
-            if fd == door:
+            if fd == server:
                 for new in clients.accept():
                     queues[new] = []
                     appends[new] = queues[new].append
@@ -241,34 +241,34 @@ def _gathering(listener: socket.socket, in_room: bool) -> None:
             if not data:
                 close(fd)
                 continue
-            spoke.append(fd)
+            senders.append(fd)
             if not in_room:
                 queues[fd].append(data)
                 continue
             last = False
             if data[-3:] == b"out":
-                data, last = wire.split_farewell(data)
+                data, last = wire.split_last(data)
             if data:
-                text = voices[fd] + data
+                text = prefixes[fd] + data
                 for append in appends.values():
                     append(text)
-                # The one who said it gets it as it was, if it is still listened to.
+                # The sender receives its echo without the prefix, unless it has left.
                 if fd in appends:
                     queues[fd][-1] = data
             if last and fd in appends:
                 del appends[fd]
                 leaving.add(fd)
-                text = wire.farewell(clients.users[fd])
+                text = wire.last_message(clients.users[fd])
                 for append in appends.values():
                     append(text)
-        for fd in spoke:
-            # Those who speak are written to first: while the others are, they answer.
+        for fd in senders:
+            # Senders first: they answer while the others are being written.
             if fd in queues and fd not in blocked and (queues[fd] or fd in leaving):
                 write(fd)
-        if in_room and spoke:
+        if in_room and senders:
             for fd, queue in tuple(queues.items()):
                 if queue and fd not in blocked:
                     write(fd)
 
 
-_LOOPS = {"at once": _at_once, "gathering": _gathering}
+_LOOPS = {"at once": _at_once, "coalescing": _coalescing}

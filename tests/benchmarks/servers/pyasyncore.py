@@ -1,4 +1,4 @@
-"""The original modules, on their own two loops: what the others are compared with.
+"""The original modules on their own two loops: the baseline.
 
 From Python 3.12 on they are the packages pyasyncore and pyasynchat.
 """
@@ -23,8 +23,8 @@ class Room(chats.Room, asynchat.async_chat):
     pass
 
 
-class Door(asyncore.dispatcher):
-    """One client a turn, as in the tutorial."""
+class Listener(asyncore.dispatcher):
+    """Accepts one client a turn, as the tutorial does."""
 
     def __init__(self, listener: socket.socket, session: type[chats.Echo]) -> None:
         super().__init__(listener)
@@ -39,16 +39,16 @@ class Door(asyncore.dispatcher):
 
 
 def room(port: int, loop: str) -> None:
-    """The tutorial's room."""
+    """Serve the tutorial's room."""
     _serve(port, Room, loop)
 
 
 def echo(port: int, loop: str) -> None:
-    """What comes in goes back."""
+    """Serve the echo protocol."""
     _serve(port, Echo, loop)
 
 
 def _serve(port: int, session: type[chats.Echo], loop: str) -> None:
-    door = Door(wire.listen(port), session)
+    server = Listener(wire.listen(port), session)
     asyncore.loop(use_poll=loop == "poll")
-    door.close()
+    server.close()

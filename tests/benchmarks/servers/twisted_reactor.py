@@ -9,7 +9,7 @@ from twisted.internet import epollreactor
 
 epollreactor.install()
 
-from twisted.internet import reactor  # noqa: E402  # it is made by the line above
+from twisted.internet import reactor  # noqa: E402  # the line above makes it
 from twisted.internet.protocol import Factory, Protocol  # noqa: E402
 
 from tests.benchmarks.servers import wire  # noqa: E402
@@ -18,7 +18,7 @@ __all__ = ["echo", "room"]
 
 
 class Echo(Protocol):
-    """What comes in goes back."""
+    """Sends all data back."""
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802  # Twisted's name
         self.transport.write(data)
@@ -32,35 +32,35 @@ class Room(Echo):
     def connectionMade(self) -> None:  # noqa: N802
         peer = self.transport.getPeer()
         self.user = wire.user(peer.host, peer.port)
-        self.voice = wire.voice(self.user)
+        self.prefix = wire.prefix(self.user)
         self.clients[self] = self.transport.write
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        data, last = wire.split_farewell(data)
+        data, last = wire.split_last(data)
         if data:
             self.transport.write(data)
-            self.tell(self.voice + data)
+            self.broadcast(self.prefix + data)
         if last:
-            self.tell(wire.farewell(self.user))
+            self.broadcast(wire.last_message(self.user))
             self.clients.pop(self, None)
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Any = None) -> None:  # noqa: N802
         self.clients.pop(self, None)
 
-    def tell(self, text: bytes) -> None:
+    def broadcast(self, text: bytes) -> None:
         for client, write in self.clients.items():
             if client is not self:
                 write(text)
 
 
 def room(port: int, variant: str) -> None:
-    """The room."""
+    """Serve the room."""
     _serve(port, Room)
 
 
 def echo(port: int, variant: str) -> None:
-    """What comes in goes back."""
+    """Serve the echo protocol."""
     _serve(port, Echo)
 
 
@@ -70,6 +70,6 @@ def _serve(port: int, protocol: type[Protocol]) -> None:
     listener = wire.listen(port)
     which: Any = reactor
     which.adoptStreamPort(listener.fileno(), socket.AF_INET, factory)
-    # It has a descriptor of its own now.
+    # The reactor has a duplicate of the descriptor now.
     listener.close()
     which.run(installSignalHandlers=False)

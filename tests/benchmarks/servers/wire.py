@@ -1,4 +1,4 @@
-"""What all servers share: a socket that listens, and the words of the room.
+"""Shared by all servers: the listening socket, and the messages of the room.
 
 Rule: standard library only, and little of it.
 """
@@ -13,13 +13,13 @@ __all__ = [
     "HOST",
     "READ_SIZE",
     "TERMINATOR",
-    "announce",
-    "farewell",
+    "last_message",
     "listen",
+    "prefix",
+    "print_port",
     "raise_limit",
-    "split_farewell",
+    "split_last",
     "user",
-    "voice",
 ]
 
 HOST = "127.0.0.1"
@@ -29,9 +29,9 @@ TERMINATOR = b"out"
 
 
 def listen(port: int) -> socket.socket:
-    """A socket that listens and does not block, announced.
+    """Return a non-blocking listening socket; print its port.
 
-    On Linux a client's socket has TCP_NODELAY from the one that accepted it.
+    On Linux, an accepted socket inherits TCP_NODELAY from it.
     """
     raise_limit()
     listener = socket.socket()
@@ -40,12 +40,12 @@ def listen(port: int) -> socket.socket:
     listener.bind((HOST, port))
     listener.listen(BACKLOG)
     listener.setblocking(False)
-    announce(listener.getsockname()[1])
+    print_port(listener.getsockname()[1])
     return listener
 
 
-def announce(port: int) -> None:
-    """Say which port it is. Nobody hears what a server prints after that."""
+def print_port(port: int) -> None:
+    """Print the port, and discard all later output of the server."""
     print(f"port {port}", flush=True)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -53,28 +53,28 @@ def announce(port: int) -> None:
 
 
 def raise_limit() -> None:
-    """Take as many descriptors as one may have."""
+    """Raise the limit of descriptors to the hard limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def user(ip: str, port: int) -> bytes:
-    """The name of the client there."""
+    """Return the name of the client at that address."""
     return f"用户{ip}{port}".encode()
 
 
-def voice(name: bytes) -> bytes:
-    """What stands before all that the user says."""
+def prefix(name: bytes) -> bytes:
+    """Return the bytes before each message of a user."""
     return name + " 说:".encode()
 
 
-def farewell(name: bytes) -> bytes:
-    """What the others hear when the user leaves."""
-    return voice(name) + name + "退出聊天".encode()
+def last_message(name: bytes) -> bytes:
+    """Return the message to the others when a user leaves."""
+    return prefix(name) + name + "退出聊天".encode()
 
 
-def split_farewell(data: bytes) -> tuple[bytes, bool]:
-    """What was said, and was it the last?"""
+def split_last(data: bytes) -> tuple[bytes, bool]:
+    """Return a message without ``out``, and whether it ended with that."""
     if data.endswith(TERMINATOR):
         return data[: -len(TERMINATOR)], True
     return data, False
