@@ -1,6 +1,6 @@
 """A real browser, headless: Debian's Chromium, driven with playwright.
 
-Rule 1: the reason of a skipped test names what is missing.
+Rule 1: the reason of a skipped test names the missing program.
 Rule 2: a page that writes to the console, raises an error or requests any other URL
 fails its test.
 """
@@ -20,7 +20,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def missing() -> str:
-    """Return what is missing, or ""."""
+    """Return a message about the missing program, or ""."""
     if importlib.util.find_spec("playwright") is None:
         return "playwright is not installed: pip install '.[browser]'"
     if _path() is None:
@@ -71,7 +71,7 @@ def visit(page: Any, file: Path) -> Any:
 
 def _note(request: Any, faults: list[str]) -> None:
     if not request.is_navigation_request():
-        faults.append(f"it asked for {request.url}")
+        faults.append(f"the page requested {request.url}")
 
 
 def _path() -> str | None:

@@ -102,8 +102,8 @@ class Report(NamedTuple):
             for test in tests:
                 now, before = run.ended.get(test), [each.get(test) for each in known]
                 if now not in before:
-                    what = f"{where}: {test}: {now}, on the originals {before[0]}"
-                    found.append(f"{what}\n{run.details.get(test, '')}".rstrip())
+                    text = f"{where}: {test}: {now}, on the originals {before[0]}"
+                    found.append(f"{text}\n{run.details.get(test, '')}".rstrip())
         return found
 
 
@@ -120,22 +120,22 @@ def compare(python: str, tests: Path) -> Report:
     names = [*ORIGINALS, *(row.name for row in compat.LOOPS.values() if row.is_here())]
     with ThreadPoolExecutor(len(names)) as pool:
         runs = list(pool.map(lambda name: _run(python, name, tests), names))
-    ask = "import platform; print(platform.python_version())"
-    return Report(_output(python, ask) or python, dict(zip(names, runs, strict=True)))
+    code = "import platform; print(platform.python_version())"
+    return Report(_output(python, code) or python, dict(zip(names, runs, strict=True)))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return 0 if no outcome differs from the originals', else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.conformance",
-        description="CPython's tests of asyncore and asynchat, on every loop of ours.",
+        description="Run CPython's tests of asyncore and asynchat on all our loops.",
     )
     parser.add_argument(
         "--python",
         metavar="PATH",
         nargs="+",
         action="extend",
-        help="interpreters to run them on, with what compat needs (default: this one)",
+        help="interpreters that have compat's requirements (default: this one)",
     )
     # One run in its own process: the loop, the test package, the file of its report.
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
@@ -162,7 +162,7 @@ def _report(tests: Path, pythons: list[str]) -> int:
             print(row.format(report.python, name, *numbers), flush=True)
         fickle += [f"Python {report.python}: {test}" for test in report.fickle()]
         differences += report.differences()
-    print("\nending in two ways on the originals:", *(fickle or ["none"]), sep="\n  ")
+    print("\nwith two outcomes on the originals:", *(fickle or ["none"]), sep="\n  ")
     print("differing from the originals:", *(differences or ["none"]), sep="\n  ")
     return 1 if differences else 0
 
@@ -182,13 +182,13 @@ def _places() -> Iterator[Path]:
 
 
 def _test_package(python: Path) -> Iterator[Path]:
-    ask = "import sysconfig; print(sysconfig.get_path('stdlib'))"
-    if python.is_file() and (library := _output(str(python), ask)):
+    code = "import sysconfig; print(sysconfig.get_path('stdlib'))"
+    if python.is_file() and (library := _output(str(python), code)):
         yield Path(library, "test")
 
 
 def _output(python: str, code: str) -> str:
-    """Return what *code* prints; empty for a pyenv shim that is not active."""
+    """Return the output of *code*; empty for a pyenv shim that is not active."""
     command = [python, "-Ic", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip()
@@ -208,7 +208,7 @@ def _run(python: str, name: str, tests: Path) -> Run:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return Run({}, {}, broken=f"not at its end after {DEADLINE:g} s")
+            return Run({}, {}, broken=f"not finished after {DEADLINE:g} s")
         if not result.exists():
             return Run({}, {}, broken=f"exit status {done.returncode}\n{done.stderr}")
         return Run(**json.loads(result.read_text()))
@@ -219,7 +219,7 @@ def _run_here(name: str, tests: str, result: str) -> None:
     sys.dont_write_bytecode = True
     # The tests create sockets and files under relative names.
     os.chdir(Path(result).parent)
-    sys.addaudithook(_refuse_to_leave)
+    sys.addaudithook(_refuse_other_hosts)
     entered = _install_and_count(name) if name in compat.LOOPS else []
     suite = unittest.TestSuite()
     for module in _load(tests):
@@ -238,11 +238,11 @@ def _install_and_count(name: str) -> list[None]:
     entered: list[None] = []
     *rest, enter = compat.LOOPS[name]
 
-    def enter_and_note(*args: Any) -> Any:
+    def enter_and_count(*args: Any) -> Any:
         entered.append(None)
         return enter(*args)
 
-    compat.LOOPS[name] = compat.LOOPS[name]._make([*rest, enter_and_note])
+    compat.LOOPS[name] = compat.LOOPS[name]._make([*rest, enter_and_count])
     compat.install(name)
     return entered
 
@@ -265,7 +265,7 @@ def _load(tests: str) -> Iterator[ModuleType]:
         yield module
 
 
-def _refuse_to_leave(event: str, args: tuple[Any, ...]) -> None:
+def _refuse_other_hosts(event: str, args: tuple[Any, ...]) -> None:
     if event in ("socket.bind", "socket.connect", "socket.sendto"):
         address = args[1]
         if isinstance(address, tuple) and address[0] not in LOOPBACK:

@@ -12,7 +12,7 @@ tests.legacy_chat.model predicts.
 
 Rule 1: an input depends only on the seed and its number.
 Rule 2: a finding is minimised and printed as a Python literal; ``differs(*literal)``
-returns what is wrong with it.
+returns the difference.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ CORPUS = (
     *(b"o" * 40, b"ou" * 30, "你".encode() * 20, b"\xf0" * 9, b"a" * 70_000),
 )
 
-# Three sessions: two others, which must receive the same bytes.
+# Most sessions: a sender and two others, which must receive the same bytes.
 MOST = 3
 
 # Inputs between two updates of the progress line.
@@ -87,8 +87,8 @@ class Input(NamedTuple):
     reads: tuple[Read, ...]
 
 
-class Mouth:
-    """A socket that returns the given bytes and accepts none."""
+class Source:
+    """A socket that returns the given bytes and sends none."""
 
     def __init__(self) -> None:
         self.chunks: deque[bytes] = deque()
@@ -101,7 +101,7 @@ class Fuzzed(ChatSession):
     """A session without a kernel; it keeps the data that it would send."""
 
     def __init__(self, name: str, terminator: bytes, clients: Any) -> None:
-        self.socket = self.mouth = Mouth()
+        self.socket = self.source = Source()
         self.connected = True
         self.user = "用户" + name
         self.clients = clients
@@ -116,56 +116,57 @@ class Fuzzed(ChatSession):
         """Close at once: there is no queue."""
 
     def handle_error(self) -> None:
-        raise  # noqa: PLE0704  # what a handler raises is what is looked for
+        raise  # noqa: PLE0704  # an exception of a handler is a finding
 
-    def hear(self, data: bytes) -> None:
-        self.mouth.chunks.append(data)
+    def receive(self, data: bytes) -> None:
+        self.source.chunks.append(data)
         self.handle_read()
 
 
 def differs(terminator: bytes, pool: int, plain: bool, reads: Sequence[Read]) -> str:
-    """Return what a room does wrong with this input; "" if nothing."""
+    """Return the difference between room and model for this input, or ""."""
     clients: Any = [] if plain else Clients({})
     names = [f"10.0.0.{number}" for number in range(pool)]
     sessions = [Fuzzed(name, terminator, clients) for name in names]
     speakers = [Speaker(name, terminator) for name in names]
     expected = [b""] * pool
     here = list(range(pool))
-    for who, data in reads:
+    for sender, data in reads:
         try:
-            sessions[who].hear(data)
+            sessions[sender].receive(data)
         except Exception:
             return traceback.format_exc()
-        echo, told = speakers[who].says(data)
-        expected[who] += echo
-        if speakers[who].left and who in here:
-            here.remove(who)
+        echo, sent = speakers[sender].says(data)
+        expected[sender] += echo
+        if speakers[sender].left and sender in here:
+            here.remove(sender)
         for other in here:
-            if other != who:
-                expected[other] += told
-    for who, session in enumerate(sessions):
+            if other != sender:
+                expected[other] += sent
+    for sender, session in enumerate(sessions):
         got = b"".join(session.pushed)
-        if got != expected[who]:
-            return f"{who} got      {_short(got)}\n  expected {_short(expected[who])}"
-    if list(clients) != [sessions[who] for who in here]:
-        return f"in the room are {len(clients)}, expected {here}"
+        if got != expected[sender]:
+            due = expected[sender]
+            return f"{sender} got      {_short(got)}\n  expected {_short(due)}"
+    if list(clients) != [sessions[sender] for sender in here]:
+        return f"the room has {len(clients)} clients, expected {here}"
     return ""
 
 
 def make(seed: int, number: int) -> Input:
     """Return the input of that number."""
-    chance = random.Random(seed << 40 | number)
-    pool = chance.randint(1, MOST)
-    terminator = chance.choice(TERMINATORS)
+    rng = random.Random(seed << 40 | number)
+    pool = rng.randint(1, MOST)
+    terminator = rng.choice(TERMINATORS)
     reads = [
-        (chance.randrange(pool), data)
-        for _ in range(chance.randint(1, 3))
-        for data in _cut(chance, _bytes(chance, terminator))
+        (rng.randrange(pool), data)
+        for _ in range(rng.randint(1, 3))
+        for data in _cut(rng, _bytes(rng, terminator))
     ]
-    if chance.random() < 0.5:
+    if rng.random() < 0.5:
         # One session sends all the time, so that its segmentation matters.
         reads = [(0, data) for _, data in reads]
-    return Input(terminator, pool, chance.random() < 0.3, tuple(reads))
+    return Input(terminator, pool, rng.random() < 0.3, tuple(reads))
 
 
 def shorten(found: Input) -> Input:
@@ -196,50 +197,50 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not played % A_STEP:
                 progress.step(f"a step is {A_STEP:,} inputs")
         seconds = time.monotonic() - begin
-        what = "" if found is None else differs(*found)
+        difference = "" if found is None else differs(*found)
     findings = int(found is not None)
     print(
         f"seed {options.seed}: {played:,} inputs, {seconds:.1f} s, findings: {findings}"
     )
     if found is not None:
-        print(f"input {played - 1}, shortened:\n{tuple(found)!r}\n{what}")
+        print(f"input {played - 1}, shortened:\n{tuple(found)!r}\n{difference}")
     return findings
 
 
-def _bytes(chance: random.Random, terminator: bytes) -> bytes:
+def _bytes(rng: random.Random, terminator: bytes) -> bytes:
     """Return mutated pieces of the corpus."""
     data = b"".join(
-        terminator if chance.random() < 0.1 else _word(chance)
-        for _ in range(chance.randint(1, 5))
+        terminator if rng.random() < 0.1 else _word(rng)
+        for _ in range(rng.randint(1, 5))
     )
-    for _ in range(chance.choice((0, 0, 1, 3))):
-        data = _changed(chance, data)
+    for _ in range(rng.choice((0, 0, 1, 3))):
+        data = _changed(rng, data)
     return data or b"x"
 
 
-def _word(chance: random.Random) -> bytes:
-    word = chance.choice(CORPUS)
-    if len(word) > 1000 and chance.random() < 0.99:
+def _word(rng: random.Random) -> bytes:
+    word = rng.choice(CORPUS)
+    if len(word) > 1000 and rng.random() < 0.99:
         # Mostly short runs: a long one takes as much time as a hundred others.
-        return word[: chance.randint(1, 300)]
+        return word[: rng.randint(1, 300)]
     return word
 
 
-def _changed(chance: random.Random, data: bytes) -> bytes:
+def _changed(rng: random.Random, data: bytes) -> bytes:
     """Insert, remove or replace a byte; or drop, repeat or replace a part."""
-    at = chance.randint(0, len(data))
-    to = min(len(data), at + chance.randint(0, 9))
-    byte = bytes((chance.randrange(256),))
-    instead = chance.choice((b"", byte, byte, data[at:to] * 2, _word(chance)))
+    at = rng.randint(0, len(data))
+    to = min(len(data), at + rng.randint(0, 9))
+    byte = bytes((rng.randrange(256),))
+    instead = rng.choice((b"", byte, byte, data[at:to] * 2, _word(rng)))
     return data[:at] + instead + data[to:]
 
 
-def _cut(chance: random.Random, data: bytes) -> Iterator[bytes]:
+def _cut(rng: random.Random, data: bytes) -> Iterator[bytes]:
     """Return the data whole, in pieces, or in part byte by byte."""
-    most = chance.choice((len(data), len(data), 40, 5, 1))
+    most = rng.choice((len(data), len(data), 40, 5, 1))
     begin = 0
     for _ in range(12):
-        size = chance.randint(1, most)
+        size = rng.randint(1, most)
         if begin < len(data):
             yield data[begin : begin + size]
         begin += size
@@ -252,11 +253,11 @@ def _shorter(found: Input) -> Iterator[Input]:
     reads = found.reads
     for at in range(len(reads)):
         yield found._replace(reads=reads[:at] + reads[at + 1 :])
-    for at, (who, data) in enumerate(reads):
+    for at, (sender, data) in enumerate(reads):
         for less in _less(data):
-            read = who, less
+            read = sender, less
             yield found._replace(reads=(*reads[:at], read, *reads[at + 1 :]))
-    if found.pool > 1 + max(who for who, _ in reads):
+    if found.pool > 1 + max(sender for sender, _ in reads):
         yield found._replace(pool=found.pool - 1)
 
 
@@ -277,8 +278,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.fuzz", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--inputs", type=_count, default=1_000_000, metavar="N")
-    parser.add_argument("--seed", type=_count, default=0, metavar="N")
+    for option, default in (("--inputs", 1_000_000), ("--seed", 0)):
+        parser.add_argument(option, type=_count, default=default, metavar="N")
     return parser
 
 
@@ -288,7 +289,9 @@ def _count(text: str) -> int:
     except ValueError:
         count = -1
     if count < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+        raise argparse.ArgumentTypeError(
+            f"number must be an integer >= 0, got {text!r}"
+        )
     return count
 
 

@@ -2,9 +2,10 @@
 
     python -m tests.greedy [--clients N] [--text TEXT] [--loop NAME]
 
-It is an error if the server's memory exceeds the formula in README, section Security.
+It is an error if the server's memory exceeds the formula in legacy_chat/README.md,
+section Security.
 The longest turn is printed too, and the maximum and median time until the client that
-chats received its own words.
+chats received its own messages.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Result(NamedTuple):
         grown: bytes by which the peak of its memory has grown.
         closed: number of clients that it closed as slow.
         longest_turn: seconds.
-        waits: seconds until the client that chats received each of its own words.
+        waits: seconds until the client that chats received each of its messages.
     """
 
     grown: int
@@ -51,7 +52,7 @@ class Result(NamedTuple):
 
 
 def most_memory(clients: int, send_queue: int, tls: bool = False) -> int:
-    """Return the bytes of memory that README allows for that number of clients."""
+    """Return the bytes of memory that the guarantee allows for *clients*."""
     return clients * (send_queue + (1 << 19) + tls * (1 << 20)) + (32 << 20)
 
 
@@ -100,7 +101,7 @@ def _send(
     """Send until the server has closed all senders, and chat meanwhile.
 
     Returns:
-        seconds until the chatting client received each of its words.
+        seconds until the client that chats received each of its messages.
     """
     left = set(senders)
     waits: list[float] = []
@@ -129,7 +130,7 @@ def _send(
             if word in tail:
                 waits.append(now - since)
                 word, progress = b"", now
-        assert now - progress < STUCK, "the server does nothing any more"
+        assert now - progress < STUCK, "the server makes no progress"
     return waits
 
 
@@ -142,26 +143,26 @@ def _peak(server: Process) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the command line says; return the exit status."""
+    """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.greedy",
-        description="Clients that send all they can and receive nothing.",
+        description="Let clients send as fast as they can and receive nothing.",
     )
-    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--clients", type=int, default=200, help="default: %(default)s")
     parser.add_argument("--text", default="x", help="one Latin-1 character")
     parser.add_argument("--send-queue", type=int, default=1 << 20)
     parser.add_argument("--loop", choices=OURS, default="selectors")
     given = parser.parse_args(argv)
     if not sys.platform.startswith("linux"):
-        parser.error("it needs Linux: it reads /proc")
+        parser.error("the measurement needs Linux: /proc")
     result = greedy(given.loop, given.clients, given.text, given.send_queue)
     allowed = most_memory(given.clients, given.send_queue)
     print(
         f"{result.closed} of {given.clients} clients were closed as slow",
         f"memory grew by {result.grown / 2**20:.1f} MiB of {allowed / 2**20:.0f} MiB",
         f"longest turn {1000 * result.longest_turn:.1f} ms",
-        f"a client that chats waited {1000 * max(result.waits):.1f} ms at most, "
-        f"{1000 * statistics.median(result.waits):.1f} ms in the median",
+        f"longest wait of the client that chats {1000 * max(result.waits):.1f} ms, "
+        f"median {1000 * statistics.median(result.waits):.1f} ms",
         sep="\n",
     )
     return int(result.grown > allowed)

@@ -33,12 +33,12 @@ ROOT = Path(__file__).resolve().parent.parent
 BESIDE_US = ROOT.parent / "shared" / "tutorial" / "server.py"
 SCRIPT = Path(os.environ.get(VARIABLE) or BESIDE_US).absolute()
 
-# Why the original cannot run here; empty if it can.
+# The reason why the original cannot run here; empty if it can.
 MISSING = (
     ""
     if SCRIPT.is_file()
-    else f"the original is missing: {SCRIPT} is no file; name the tutorial's server.py "
-    f"in the environment variable {VARIABLE}"
+    else f"the original is missing: {SCRIPT} is not a file; name the tutorial's "
+    f"server.py in the environment variable {VARIABLE}"
 )
 
 # The command that starts the original, for legacy-chat baseline.

@@ -97,7 +97,7 @@ def storm(loop: str, connections: int, rate: float = math.inf) -> Result:
         after = descriptors(server.pid) - 1
         last.close()
         assert counters["clients"] == 3
-        assert after == before, f"{before} descriptors have become {after}"
+        assert after == before, f"descriptors grew from {before} to {after}"
         assert "Traceback" not in "\n".join(server.err)
         return Result(opened, took, words, (before, after), counters)
 
@@ -122,8 +122,8 @@ def _appear_and_vanish(address: tuple[str, int], number: int) -> None:
 def _check_words(peer: Peer, speaker: Peer, name: str, words: int) -> None:
     """Check that the peer received each word of the speaker, once and in order."""
     peer.wait_for(f"<{name}:{words - 1}>")
-    heard = peer.got.replace(f"用户{speaker.name} 说:".encode(), b"").decode()
-    assert re.findall(f"<{name}:(\\d+)>", heard) == [str(n) for n in range(words)]
+    received = peer.got.replace(f"用户{speaker.name} 说:".encode(), b"").decode()
+    assert re.findall(f"<{name}:(\\d+)>", received) == [str(n) for n in range(words)]
 
 
 def _counters(server: Process) -> dict[str, float]:
@@ -133,25 +133,23 @@ def _counters(server: Process) -> dict[str, float]:
     while True:
         server.wait_for('"event": "counters"', err=True)
         for line in server.err[seen:]:
-            told = json.loads(line)
-            if told.get("event") == "counters":
-                return dict(told)
+            event = json.loads(line)
+            if event.get("event") == "counters":
+                return dict(event)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the command line says; return the exit status."""
+    """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.storm",
-        description="Connections that open and vanish, at a room where people talk.",
+        description="Open and drop connections in a room in which clients chat.",
     )
-    parser.add_argument(
-        "--rate", type=float, default=5000, help="of connections a second"
-    )
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rate", type=float, default=5000, help="connections a second")
+    parser.add_argument("--seconds", type=float, default=10, help="duration")
     parser.add_argument("--loop", choices=OURS, default="selectors")
     given = parser.parse_args(argv)
     if not sys.platform.startswith("linux"):
-        parser.error("it needs Linux: many loopback addresses, and /proc")
+        parser.error("the storm needs Linux: many loopback addresses, and /proc")
     result = storm(given.loop, int(given.rate * given.seconds), given.rate)
     ended = {
         name: int(count)
@@ -161,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"{result.opened} connections in {result.seconds:.1f} s: "
         f"{result.opened / result.seconds:.0f} a second",
-        f"accepted {result.counters['accepted']:g}, and they ended: {ended}",
+        f"accepted {result.counters['accepted']:g}, ended: {ended}",
         f"{result.words} words of each witness, none lost",
         f"descriptors {result.descriptors[0]} before, {result.descriptors[1]} after",
         f"longest turn {1000 * result.counters['longest_turn']:.1f} ms",

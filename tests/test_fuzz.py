@@ -1,4 +1,7 @@
-"""A small fuzz run, and proof that it finds faults; the real one: ``-m tests.fuzz``."""
+"""A small fuzz run, and proof that it finds faults.
+
+``python -m tests.fuzz`` is the long run.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from legacy_chat import ChatSession, session
 from tests.fuzz import differs, main, make
 
 
-def test_any_input_is_delivered_as_the_model_says(
+def test_room_delivers_every_input_as_the_model_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     status = main(["--inputs", "2000"])
@@ -32,33 +35,33 @@ def found(capsys: pytest.CaptureFixture[str]) -> tuple[object, ...]:
     return literal
 
 
-def test_a_character_that_is_not_put_together_is_found(
+def test_fuzz_finds_a_character_that_is_not_joined(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(session, "_unfinished", lambda data: 0)
-    _, crowd, _, reads = found(capsys)
-    assert crowd == 2
+    _, sessions, _, reads = found(capsys)
+    assert sessions == 2
     # The fault shows only if the data is cut.
     assert isinstance(reads, tuple)
     assert len(reads) <= 2
 
 
-def test_a_handler_that_raises_is_found_and_its_input_shortened(
+def test_fuzz_finds_a_failing_handler_and_minimises_its_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     collect = ChatSession.collect_incoming_data
 
     def fails(self: ChatSession, data: bytes) -> None:
         if b"\xff" in data:
-            raise ValueError("a byte that is none")
+            raise ValueError("a byte without a meaning")
         collect(self, data)
 
     monkeypatch.setattr(ChatSession, "collect_incoming_data", fails)
-    _, crowd, _, reads = found(capsys)
-    assert (crowd, [data for _, data in reads]) == (1, [b"\xff"])  # type: ignore[attr-defined]
+    _, sessions, _, reads = found(capsys)
+    assert (sessions, [data for _, data in reads]) == (1, [b"\xff"])  # type: ignore[attr-defined]
 
 
-def test_an_input_follows_from_its_seed_and_number() -> None:
+def test_input_depends_on_seed_and_number_alone() -> None:
     assert make(3, 14) == make(3, 14)
     assert make(3, 14) != make(4, 14) != make(4, 15)
 
@@ -66,4 +69,4 @@ def test_an_input_follows_from_its_seed_and_number() -> None:
 def test_invalid_number_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--inputs", "-1"])
-    assert "'-1' is no number from 0 on" in capsys.readouterr().err
+    assert "number must be an integer >= 0, got '-1'" in capsys.readouterr().err

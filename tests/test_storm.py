@@ -1,4 +1,4 @@
-"""A small storm; ``python -m tests.storm`` is the real one."""
+"""A small storm; ``python -m tests.storm`` is the long run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.storm import A_WORD, storm
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it needs many loopback addresses")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs many loopback addresses")
 def test_vanishing_clients_cost_the_others_nothing(loop: str) -> None:
     result = storm(loop, connections=600)
     assert result.opened == 600

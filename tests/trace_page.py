@@ -38,7 +38,7 @@ CHANGE = """(n) => {
     field.value = %s;
     field.dispatchEvent(new Event("%s"));
 }"""
-ACTS = {
+ACTIONS = {
     "step to the next call": KEYS % ("ArrowRight", "false"),
     "step to the next event": KEYS % ("ArrowDown", "false"),
     "step to the next turn": KEYS % ("ArrowRight", "true"),
@@ -64,11 +64,11 @@ ACTS = {
 
 # The state before each action: no filter, no zoom, the first event selected.
 RESET = """() => {
-    const usual = [["channel", "0", "change"], ["text", "", "input"]];
-    for (const [id, value, what] of usual) {
+    const initial = [["channel", "0", "change"], ["text", "", "input"]];
+    for (const [id, value, kind] of initial) {
         const field = document.getElementById(id);
         field.value = value;
-        field.dispatchEvent(new Event(what));
+        field.dispatchEvent(new Event(kind));
     }
     document.getElementById("zoom-all").click();
     document.getElementById("first").click();
@@ -103,9 +103,9 @@ def main(events: int) -> None:
 
 def _measure(window: Any, path: Path) -> None:
     loads = [_load(window, path) for _ in range(5)]
-    print(f"load until all is shown: {statistics.median(loads):.0f} ms")
+    print(f"load until everything is shown: {statistics.median(loads):.0f} ms")
     print(f"{'milliseconds':32}  script: median  longest  on screen: median  longest")
-    for name, act in ACTS.items():
+    for name, act in ACTIONS.items():
         window.evaluate(RESET)
         times = [window.evaluate(MEASURE % f"({act})", [0, n]) for n in range(TIMES)]
         script, screen = zip(*times, strict=True)
