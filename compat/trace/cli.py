@@ -30,8 +30,7 @@ from compat.files import PRIVATE
 from compat.nonblocking import is_writable
 from compat.options import Parser
 from compat.replacing import replacing
-from compat.trace.doctor.findings import RULES_IN_WORDS
-from compat.trace.doctor.thresholds import DEFAULTS
+from compat.trace.doctor.thresholds import DEFAULTS, RULES_IN_WORDS
 from compat.trace.filter import TurnFilter
 from compat.trace.model import Turn
 from compat.trace.reader import Reader, TraceError, read_lines

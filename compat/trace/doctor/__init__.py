@@ -1,24 +1,23 @@
-"""What is wrong with a program, by its trace: findings, worst first.
+"""Diagnose a program by its trace: findings, worst first.
 
     >>> reader = Reader()
     >>> for line in report(examine(read_trace("room.trace", reader), reader)):
     ...     print(line)
 
-A callback is slow from 0.25 s on, or from 0.1 s on if it is so three times: what
-asyncio's debug mode calls slow once, a machine that is too busy may have made of a
-quick one. ``--slow 0.05`` has every one of 50 ms. Who is
-ready in vain is told of after 50 turns; or, where a trace is short, after three, if
-each is a mistake by itself and they are a tenth of all. ``python -m compat.trace doctor
---help`` has the rest.
+A callback is slow from 0.25 s on, or from 0.1 s on if that happens three times.
+asyncio's debug mode reports 0.1 s at once, but an overloaded machine may stretch a
+quick callback to that. ``--slow 0.05`` reports every callback of 50 ms. A busy loop is
+reported after 50 turns; in a short trace, after three turns if each is a mistake by
+itself and they are a tenth of all. ``python -m compat.trace doctor --help`` lists the
+rules.
 
-Rule 1: a finding is certain. What a healthy program also does, however busy it is, is
-none; every threshold stands in thresholds.py, with its unit and its reason. What a
-short trace may show is a part of it: of its turns, of its time.
-Rule 2: what has happened ten thousand times is one finding, with a count, where it was
-first or worst, and one sentence that says what to do.
-Rule 3: one turn is held at a time, and of a channel a few numbers.
-Rule 4: a turn in which lines may be missing is passed over, and nothing is concluded
-from what was before it together with what is behind it.
+Rule 1: a finding is certain. A healthy program has none, however busy it is. Every
+threshold is in thresholds.py. A short trace is judged by shares of its turns and time.
+Rule 2: ten thousand occurrences are one finding, with a count, the first or the worst
+location, and the remedy.
+Rule 3: the doctor keeps one turn, and a few numbers for each channel.
+Rule 4: a turn that may lack lines is skipped, and no conclusion combines facts from
+before it with facts from after it.
 """
 
 from __future__ import annotations
@@ -26,63 +25,57 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from compat.trace.doctor.facts import FactCollector, TraceFacts
-from compat.trace.doctor.findings import Finding, Severity
+from compat.trace.doctor.findings import Finding
 from compat.trace.doctor.rules import RULES
 from compat.trace.doctor.thresholds import DEFAULTS, Thresholds
 from compat.trace.model import Turn
 from compat.trace.reader import Reader
 
-__all__ = ["Finding", "Severity", "Thresholds", "examine", "report"]
+__all__ = ["examine", "report"]
 
 
 def examine(
-    turns: Iterable[Turn], reader: Reader, limits: Thresholds = DEFAULTS
+    turns: Iterable[Turn], reader: Reader, thresholds: Thresholds = DEFAULTS
 ) -> list[Finding]:
-    """Say what is wrong, worst first. An empty list: nothing that is certain.
+    """Return the findings, worst first; an empty list if no fault is certain.
 
     Args:
-        turns: as read_trace gives them, with *reader*; they are walked through once.
-        reader: what knows why the trace has ended.
-        limits: other thresholds than the usual ones.
+        turns: all turns of a trace, as read_trace yields them.
+        reader: the reader of the turns.
     """
-    rules = [rule(limits) for rule in RULES]
-    whole = TraceFacts()
-    walk = FactCollector()
+    rules = [rule(thresholds) for rule in RULES]
+    trace, collector = TraceFacts(), FactCollector()
     for turn in turns:
-        seen = walk.through(turn)
-        whole.add(seen)
+        facts = collector.collect(turn)
+        trace.add(facts)
         if turn.has_gap:
-            walk.lose()
+            collector.forget()
         for rule in rules:
             if turn.has_gap:
-                rule.lose()
+                rule.forget()
             else:
-                rule.look(seen)
-    whole.end_reason = reader.end_reason
-    whole.lost_lines, whole.gaps = reader.lost_lines, reader.gaps
-    found = [finding for rule in rules for finding in rule.findings(whole)]
+                rule.observe(facts)
+    trace.end_reason = reader.end_reason
+    trace.lost_lines, trace.gaps = reader.lost_lines, reader.gaps
+    found = [finding for rule in rules for finding in rule.findings(trace)]
     return sorted(found, key=lambda finding: (finding.severity, -finding.weight))
 
 
 def report(findings: Iterable[Finding]) -> Iterator[str]:
-    """The findings as lines of text, for people."""
+    """Yield the findings as lines of text."""
     count = 0
     for count, finding in enumerate(findings, 1):
         yield f"{count}. {finding.severity.name.lower()}: {finding.summary}"
-        if finding.line:
+        if finding.location.line:
             yield f"   look at: {', '.join(_places(finding))}"
-        for more in finding.more:
-            yield f"   {more}"
+        yield from (f"   {detail}" for detail in finding.details)
         yield f"   do: {finding.advice}"
         yield ""
     yield ("nothing found", "1 finding")[count] if count < 2 else f"{count} findings"
 
 
 def _places(finding: Finding) -> Iterator[str]:
-    thread = f" of thread {finding.thread}" if finding.thread > 1 else ""
-    yield f"turn {finding.turn}{thread}"
-    if finding.channel:
-        yield finding.channel
-    if finding.where:
-        yield finding.where
-    yield f"line {finding.line} of the trace"
+    turn, thread, line, _ = finding.location
+    yield f"turn {turn}{f' of thread {thread}' if thread > 1 else ''}"
+    yield from filter(None, (finding.channel, finding.where))
+    yield f"line {line} of the trace"

@@ -1,18 +1,18 @@
-"""A turn as the doctor's rules look at it: walked through once for all of them.
+"""The facts about a turn that the doctor's rules use, collected in one pass.
 
-Rule 1: what stands here is of the turn that is over. What a reader knows of a channel
-may be of later.
-Rule 2: of what is past, a few numbers for each channel are kept.
+Rule 1: facts are true at the end of their turn. The reader may already know later ones.
+Rule 2: only a few numbers for each channel outlive a turn.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from compat.trace.doctor.findings import Location
+from compat.trace.doctor.findings import START, Location
 from compat.trace.model import Call, Event, TracedChannel, Turn, walk
 from compat.trace.render.formatting import duration
 
@@ -20,213 +20,181 @@ __all__ = ["CallFacts", "FactCollector", "TraceFacts", "TurnFacts"]
 
 
 class CallFacts(NamedTuple):
-    """A call as it was made.
+    """A call and its callers.
 
     Attributes:
-        outer: what it was made in, None if that is the loop.
-        late: had its channel closed in an earlier turn than this one?
+        caller: None if the loop made the call.
+        is_late: whether its channel was closed in an earlier turn.
     """
 
     call: Call
-    outer: CallFacts | None
-    late: bool
+    caller: CallFacts | None
+    is_late: bool
 
-    def around(self) -> Iterator[Call]:
-        """The calls that it was made in, the innermost first."""
-        made = self.outer
-        while made is not None:
-            yield made.call
-            made = made.outer
+    def callers(self) -> Iterator[Call]:
+        """Yield the calls around this one, the innermost first."""
+        facts = self.caller
+        while facts is not None:
+            yield facts.call
+            facts = facts.caller
 
 
 @dataclass
 class TurnFacts:
-    """A turn, walked through once for all the rules.
+    """The facts about a turn. Channels are represented by their numbers.
 
     Attributes:
-        made: its calls in the order in which they began.
-        events: everything else, in order.
-        moved: channels (their numbers) that bytes came from or went to.
-        parents: channels in whose calls others were opened or told of.
-        hidden: channels whose code goes past recv() and send(), to the socket itself,
-            which a trace does not see.
-        changed: channels that became something else in a callback: connected, closed.
+        status: the status of every channel at the end of the turn.
         listeners: channels that listen, or did.
-        errors: what handle_error was called for, by channel.
-        ends: channels whose handle_close was called.
-        behind: channels whose handle_backlog was called.
-        reads, writes: channels whose handle_read, whose handle_write was called.
-        status: what every channel is when the turn is over, by its number. (What the
-            reader knows of it may be of later.)
-        outermost: the call that was begun last of those that no other is around.
-        asked: microseconds that asking took, without what was called before it (a
-            trace of asyncore's own loop does not tell them apart).
-        us: microseconds from the asking to the end.
+        interest_us: microseconds of the interest update. In a trace of asyncore's loop,
+            the time of earlier calls is subtracted.
+        us: microseconds from the interest update to the end.
+        calls: in the order of their starts. events: everything else.
+        called: for each method, the channels on which it was called.
+        moved: channels that received or sent bytes.
+        parents: channels whose calls opened or accepted others.
+        hidden: channels whose code uses the socket itself, not recv() and send(); a
+            trace does not show that.
+        changed: channels whose status a callback changed.
+        errors: the exception that handle_error was called for, by channel.
+        outermost: the last call that the loop started.
     """
 
     turn: Turn
     status: dict[int, str]
-    listeners: set[int] = field(default_factory=set)
-    made: list[CallFacts] = field(default_factory=list)
+    listeners: set[int]
+    interest_us: int
+    us: int
+    calls: list[CallFacts] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    called: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     moved: set[int] = field(default_factory=set)
     parents: set[int] = field(default_factory=set)
     hidden: set[int] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
     errors: dict[int, str] = field(default_factory=dict)
-    ends: set[int] = field(default_factory=set)
-    behind: set[int] = field(default_factory=set)
-    reads: set[int] = field(default_factory=set)
-    writes: set[int] = field(default_factory=set)
     outermost: Call | None = None
-    interest_us: int = 0
-    us: int = 0
 
-    def place(self, channel: TracedChannel | None, line: int = 0) -> Location:
-        """Where this is."""
+    def location(self, channel: TracedChannel | None, line: int = 0) -> Location:
+        """Return a location in this turn."""
         turn = self.turn
         return Location(turn.number, turn.thread, line or turn.line, channel)
 
 
 @dataclass
 class TraceFacts:
-    """The trace as a whole.
+    """The facts about the whole trace.
 
     Attributes:
-        us: microseconds from its first event to its last.
-        turns: how many there are.
-        last: the place of its last event.
-        ended: "closed", "full", or "" if its end is missing.
-        lost: lines that are missing, in how many gaps.
+        us: microseconds from its start to its last event.
+        turns: their number.
+        last: the location of the last event.
+        end_reason: "closed", "full", or "" if its end is missing.
+        lost_lines: the number of missing lines, in *gaps* places.
     """
 
     us: int = 0
     turns: int = 0
-    last: Location = field(default_factory=lambda: Location(0, 1, 1, None))
+    last: Location = START
     end_reason: str = ""
     lost_lines: int = 0
     gaps: int = 0
 
-    def add(self, seen: TurnFacts) -> None:
-        """Another turn is over."""
-        self.turns += bool(seen.turn.number)
-        self.us = max(self.us, seen.turn.end)
-        self.last = seen.place(None)
+    def add(self, facts: TurnFacts) -> None:
+        """Add a turn."""
+        self.turns += bool(facts.turn.number)
+        self.us = max(self.us, facts.turn.end)
+        self.last = facts.location(None)
 
-    def part(self, us: int) -> str:
-        """A time, and what part of the whole it is."""
-        return (
-            f"{duration(us)}, {us / self.us:.0%} of the time"
-            if self.us
-            else duration(us)
-        )
+    def share(self, us: int) -> str:
+        """Return a duration and its share of the whole time, as text."""
+        share = f", {us / self.us:.0%} of the time" if self.us else ""
+        return f"{duration(us)}{share}"
 
 
 class FactCollector:
-    """Walks through a turn, in the order in which things began."""
+    """Collects the facts of one turn after another."""
 
     def __init__(self) -> None:
-        # When a channel closed: microseconds, and in which thread.
+        # The time in microseconds, and the thread, in which a channel closed.
         self._closed: dict[int, tuple[int, int]] = {}
         self._status: dict[int, str] = {}
         self._listeners: set[int] = set()
-        # By thread: when its last turn was over.
+        # The end of the last turn, by thread.
         self._ends: dict[int, int] = {}
 
-    def through(self, turn: Turn) -> TurnFacts:
-        since = self._ends.get(turn.thread, 0)
-        asked = max(0, min(turn.interest_us, turn.at - since))
-        seen = TurnFacts(turn, self._status, self._listeners, interest_us=asked)
+    def collect(self, turn: Turn) -> TurnFacts:
+        """Return the facts about a turn."""
+        since = turn.at - self._ends.get(turn.thread, 0)
+        interest_us = max(0, min(turn.interest_us, since))
+        us = turn.end - turn.at + interest_us if turn.number else 0
+        facts = TurnFacts(turn, self._status, self._listeners, interest_us, us)
         self._ends[turn.thread] = turn.end
-        if turn.number:
-            seen.us = turn.end - turn.at + asked
-        outer: CallFacts | None = None
+        caller: CallFacts | None = None
         for entry, begins in walk(turn.entries):
             if isinstance(entry, Event):
-                self._event(seen, entry, outer)
+                self._event(facts, entry, caller)
             elif begins:
-                outer = self._call(seen, entry, outer)
-            elif outer is not None:
-                outer = outer.outer
-        return seen
+                caller = CallFacts(entry, caller, self._is_late(turn, entry))
+                _add_call(facts, caller)
+            elif caller is not None:
+                caller = caller.caller
+        return facts
 
-    def lose(self) -> None:
-        """Lines are missing: a channel may have closed, or been opened again."""
+    def forget(self) -> None:
+        """Lines are missing: a channel may have closed, or have been opened again."""
         self._closed.clear()
         self._status.clear()
 
-    def _call(self, seen: TurnFacts, call: Call, outer: CallFacts | None) -> CallFacts:
-        made = CallFacts(call, outer, self._is_late(seen.turn, call))
-        seen.made.append(made)
-        if outer is None:
-            seen.outermost = call
-        if call.channel is not None:
-            _note(seen, call, call.channel.number)
-        return made
-
-    def _event(self, seen: TurnFacts, event: Event, outer: CallFacts | None) -> None:
-        seen.events.append(event)
+    def _event(self, facts: TurnFacts, event: Event, caller: CallFacts | None) -> None:
+        facts.events.append(event)
         if event.channel is None:
             return
         number = event.channel.number
         if event.kind == "open":
             self._closed.pop(number, None)
-            if outer is not None:
-                _note_parents(seen, outer)
+            for call in (caller.call, *caller.callers()) if caller else ():
+                if call.channel is not None:
+                    facts.parents.add(call.channel.number)
         elif event.kind == "state" and "is" in event.fields:
-            self._becomes(seen, event, number)
-
-    def _becomes(self, seen: TurnFacts, event: Event, number: int) -> None:
-        status = self._status[number] = event.fields["is"]
-        if status == "closed":
-            self._closed[number] = event.at, event.thread
-        elif status == "listening":
-            self._listeners.add(number)
-        if _is_from_a_callback(seen):
-            seen.changed.add(number)
+            status = self._status[number] = event.fields["is"]
+            if status == "closed":
+                self._closed[number] = event.at, event.thread
+            elif status == "listening":
+                self._listeners.add(number)
+            # Changes before the first callback of the turn were found in the wait, and
+            # outside of callbacks, a program calls close.
+            if facts.outermost is not None and facts.outermost.name != "close":
+                facts.changed.add(number)
 
     def _is_late(self, turn: Turn, call: Call) -> bool:
         if call.channel is None or call.channel.number not in self._closed:
             return False
         at, thread = self._closed[call.channel.number]
-        # In the turn in which it closed, others may not know yet.
+        # In the turn in which it closed, other code may not have been notified yet.
         return call.at > at and (thread != call.thread or at < turn.at)
 
 
-def _is_from_a_callback(seen: TurnFacts) -> bool:
-    """Is what happens now the work of one, and not of the program between two turns?
-
-    What was found in the wait comes before any; who closes outside of them calls close.
-    """
-    return seen.outermost is not None and seen.outermost.name != "close"
-
-
-def _note_parents(seen: TurnFacts, outer: CallFacts) -> None:
-    for call in (outer.call, *outer.around()):
-        if call.channel is not None:
-            seen.parents.add(call.channel.number)
-
-
-def _note(seen: TurnFacts, call: Call, number: int) -> None:
-    # Where lines were lost, its code may be unknown.
+def _add_call(facts: TurnFacts, made: CallFacts) -> None:
+    call = made.call
+    facts.calls.append(made)
+    if made.caller is None:
+        facts.outermost = call
+    if call.channel is None:
+        return
+    number = call.channel.number
+    facts.called[call.name].add(number)
+    # Where lines were lost, the code may be unknown.
     is_unknown = call.code is None and call.fields.get("f")
-    if is_unknown or (call.code and any(map(_PAST.search, call.code.source))):
-        seen.hidden.add(number)
-    if call.name == "handle_read":
-        seen.reads.add(number)
-    elif call.name == "handle_write":
-        seen.writes.add(number)
+    if is_unknown or (call.code and any(map(_USES_SOCKET.search, call.code.source))):
+        facts.hidden.add(number)
     if call.received or call.sent:
-        seen.moved.add(number)
+        facts.moved.add(number)
     elif call.name in ("handle_accepted", "handle_connect"):
-        seen.parents.add(number)
+        facts.parents.add(number)
     elif call.name == "handle_error":
-        seen.errors[number] = call.error
-    elif call.name == "handle_close":
-        seen.ends.add(number)
-    elif call.name == "handle_backlog":
-        seen.behind.add(number)
+        facts.errors[number] = call.error
 
 
-# What code says that reads or writes without the channel's recv() and send().
-_PAST = re.compile(r"\.sock(et)?\b(?!\.error)|recvfrom|sendto|os\.(read|write)")
+# Code that reads or writes without the channel's recv() and send().
+_USES_SOCKET = re.compile(r"\.sock(et)?\b(?!\.error)|recvfrom|sendto|os\.(read|write)")

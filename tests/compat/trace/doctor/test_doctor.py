@@ -87,10 +87,10 @@ def test_slow_callback_is_the_innermost_with_known_code() -> None:
     finding = only(trace)
     assert finding.rule == "slow-callback"
     assert finding.summary.startswith(
-        "Session.collect_incoming_data blocks everybody: 3 times for 100 ms or more, "
+        "Session.collect_incoming_data blocks the loop: 3 times for 100 ms or more, "
         "400 ms at worst"
     )
-    assert (finding.count, finding.turn, finding.where) == (3, 2, "a.py:8")
+    assert (finding.count, finding.location.turn, finding.where) == (3, 2, "a.py:8")
     assert finding.channel == "Session#1 (127.0.0.1:40000)"
 
 
@@ -98,7 +98,7 @@ def test_slow_callback_is_the_innermost_with_known_code() -> None:
 def test_one_noticeable_block_is_a_finding(us: int) -> None:
     finding = only(blocked(us))
     assert finding.rule == "slow-callback"
-    assert finding.summary.startswith("Session.handle_read blocks everybody: once for")
+    assert finding.summary.startswith("Session.handle_read blocks the loop: once for")
 
 
 def test_delay_of_a_busy_machine_is_no_slow_callback() -> None:
@@ -123,9 +123,9 @@ def test_a_delay_comes_after_a_leak_and_before_a_hidden_error() -> None:
     trace.turn(why="timer")
     trace.calls("timer", error="KeyError: 3", where="a.py:3")
     assert [each.rule for each in examine(trace)] == [
-        "ghosts",
+        "write-after-close",
         "slow-callback",
-        "hidden-error",
+        "swallowed-error",
     ]
 
 
@@ -157,7 +157,7 @@ def test_a_handler_that_does_many_quick_things_is_slow_itself() -> None:
             trace.calls("push", channel, us=1_000)
     finding = only(trace)
     assert finding.where == "a.py:8"
-    assert finding.more == ["the worst one made 1,000 calls"]
+    assert finding.details == ["the worst one made 1,000 calls"]
 
 
 def test_waits_of_a_nested_loop_are_no_block() -> None:
@@ -177,10 +177,10 @@ def test_writable_that_is_always_true_is_a_busy_writer() -> None:
         trace.calls("handle_write", channel)
     finding = only(trace)
     assert finding.rule == "busy-writer"
-    assert (finding.count, finding.turn) == (5_000, 1)
+    assert (finding.count, finding.location.turn) == (5_000, 1)
     assert finding.summary == (
-        "Session.writable() is true with nothing to send: 5,000 turns for nothing, "
-        "55.0 ms, 100% of the time"
+        "Session.writable() is true with nothing to send: 5,000 turns without "
+        "progress, 55.0 ms, 100% of the time"
     )
 
 
@@ -210,7 +210,7 @@ def spinning(turns: int, calm: int, **state: int) -> Trace:
 def test_a_short_trace_shows_a_busy_writer_too() -> None:
     finding = only(spinning(turns=3, calm=20))
     assert (finding.rule, finding.count) == ("busy-writer", 3)
-    assert finding.more[1] == "there are only 23 turns in the trace"
+    assert finding.details[1] == "the trace has only 23 turns"
     # Eight microseconds of asking, three of waiting, six in the call.
     assert finding.weight == 3 * (8 + 3 + 6)
 
@@ -249,7 +249,7 @@ def test_spinning_channels_of_one_turn_count_once() -> None:
         trace.turn(write=channels[: 1 + turn // 10], waited=3)
     finding = only(trace)
     assert finding.count == 100
-    assert finding.more == ["100 in a row, from that turn on", "5 channels did so"]
+    assert finding.details == ["100 in a row, from that turn on", "5 channels did so"]
 
 
 def test_turn_that_waited_is_no_spin() -> None:
@@ -269,8 +269,8 @@ def test_a_listener_without_descriptors_spins() -> None:
         trace.calls("handle_error", channel, error=TOO_MANY, where="server.py:20")
     spin, hidden = examine(trace)
     assert (spin.rule, spin.count) == ("spinning-listener", 80)
-    assert f"the last error: {TOO_MANY}" in spin.more
-    assert (hidden.rule, hidden.count) == ("hidden-error", 80)
+    assert f"the last error: {TOO_MANY}" in spin.details
+    assert (hidden.rule, hidden.count) == ("swallowed-error", 80)
 
 
 def test_three_listener_errors_in_a_row_are_a_spin() -> None:
@@ -284,7 +284,7 @@ def test_three_listener_errors_in_a_row_are_a_spin() -> None:
     trace.state(channel, status="closed")
     assert [each.rule for each in examine(trace)] == [
         "spinning-listener",
-        "hidden-error",
+        "swallowed-error",
     ]
 
 
@@ -316,7 +316,9 @@ def test_handle_close_that_does_not_close_is_an_ignored_end() -> None:
             trace.calls("handle_close", channel)
     finding = only(trace)
     assert finding.rule == "ignored-end"
-    assert finding.summary.startswith("Session.handle_close does not close: 60 turns")
+    assert finding.summary.startswith(
+        "Session.handle_close does not close the channel: 60 turns"
+    )
 
 
 def test_ready_channel_that_does_not_read_is_an_idle_reader() -> None:
@@ -325,7 +327,7 @@ def test_ready_channel_that_does_not_read_is_an_idle_reader() -> None:
     for _ in range(60):
         trace.turn(read=[channel], waited=2)
         trace.calls("handle_read", channel)
-    assert only(trace).rule == "idle-reader"
+    assert only(trace).rule == "unread-input"
 
 
 def test_channel_with_a_partial_tls_record_is_healthy() -> None:
@@ -345,7 +347,7 @@ def test_unread_urgent_data_spins() -> None:
     for _ in range(60):
         trace.turn(urgent=[channel], waited=2)
         trace.calls("handle_expt", channel)
-    assert only(trace).rule == "urgent-spin"
+    assert only(trace).rule == "unread-urgent-data"
 
 
 def ghosts(turns: int) -> Iterator[Trace]:
@@ -373,12 +375,12 @@ def ghosts(turns: int) -> Iterator[Trace]:
 def test_a_closed_channel_that_is_pushed_to_is_a_ghost() -> None:
     trace = list(ghosts(turns=100))[-1]
     finding = only(trace)
-    assert finding.rule == "ghosts"
+    assert finding.rule == "write-after-close"
     assert finding.summary == (
-        "Session: 1 closed channel still spoken to, 100 times, 500 bytes queued for "
-        "nobody"
+        "Session: 1 closed channel still written to, 100 times, 500 bytes queued and "
+        "never sent"
     )
-    assert (finding.turn, finding.where) == (2, "room.py:77")
+    assert (finding.location.turn, finding.where) == (2, "room.py:77")
 
 
 def test_push_in_the_turn_of_a_close_makes_no_ghost() -> None:
@@ -404,10 +406,12 @@ def test_a_backlog_that_only_grows_is_found() -> None:
     growing(trace, [0, 5000, 0, *range(10_000, 1_000_000, 10_000)])
     finding = only(trace)
     assert finding.rule == "growing-backlog"
-    assert finding.summary.endswith("1 peer only grows, to 990.0 kB at worst")
-    assert (finding.turn, finding.severity) == (4, Severity.LEAKS)
-    assert finding.more == [
-        "it grew in 99 turns from that one on; 990.0 kB came, 0 bytes were taken"
+    assert finding.summary.endswith(
+        "the backlog of 1 peer only grows, to 990.0 kB at worst"
+    )
+    assert (finding.location.turn, finding.severity) == (4, Severity.LEAKS)
+    assert finding.details == [
+        "it grew in 99 turns from that one on: 990.0 kB queued, 0 bytes sent"
     ]
 
 
@@ -461,10 +465,10 @@ def test_peer_closed_at_the_limit_is_a_slow_reader() -> None:
     finding = only(trace)
     assert (finding.rule, finding.severity) == ("slow-reader", Severity.LOST)
     assert finding.summary == (
-        "Session: 1 peer read too slowly and came to the limit of what may be queued: "
-        "1 closed, 100.0 kB or more lost"
+        "Session: 1 peer read too slowly and reached the backlog limit: 1 closed, "
+        "100.0 kB or more lost"
     )
-    assert (finding.turn, finding.where) == (4, "a.py:8")
+    assert (finding.location.turn, finding.where) == (4, "a.py:8")
 
 
 def test_channel_at_its_limit_has_no_growing_backlog() -> None:
@@ -481,7 +485,7 @@ def test_limit_that_closes_no_channel_lost_nothing() -> None:
     channel = growing(trace, [100_000])
     trace.calls("handle_backlog", channel)
     trace.turn()
-    assert only(trace).summary.endswith("came to the limit of what may be queued")
+    assert only(trace).summary.endswith("reached the backlog limit")
 
 
 def test_closed_slow_reader_is_healthy_below_many_megabytes() -> None:
@@ -511,10 +515,10 @@ def test_error_that_is_swallowed_repeatedly_is_one_finding() -> None:
         with trace.call("handle_error", channel, **error):
             trace.calls("handle_error", channel, **error)
     finding = only(trace)
-    assert (finding.rule, finding.count) == ("hidden-error", 1_000)
+    assert (finding.rule, finding.count) == ("swallowed-error", 1_000)
     assert finding.summary == "ValueError: no: 1,000 times, swallowed by handle_error"
-    assert (finding.turn, finding.where) == (1, "a.py:3")
-    assert finding.more == ["the channel stayed open 1,000 times"]
+    assert (finding.location.turn, finding.where) == (1, "a.py:3")
+    assert finding.details == ["the channel stayed open 1,000 times"]
 
 
 def test_a_timers_error_is_hidden_in_the_log() -> None:
@@ -531,9 +535,9 @@ def test_interest_that_costs_more_than_the_work_is_found() -> None:
         trace.turn(read=[channel], asked=asked, channels=2)
         trace.calls("handle_read", channel, us=60, **{"in": 3})
     finding = only(trace)
-    assert (finding.rule, finding.turn) == ("costly-asking", 40)
-    assert "299 µs for each channel that was asked" in finding.more[0]
-    assert finding.more[1] == "in the map then: 1 Session"
+    assert (finding.rule, finding.location.turn) == ("slow-interest", 40)
+    assert "299 µs for each channel" in finding.details[0]
+    assert finding.details[1] == "in the map then: 1 Session"
 
 
 def test_interest_of_a_few_hundred_idle_channels_is_healthy() -> None:
@@ -578,7 +582,7 @@ def test_interest_update_interrupted_once_is_healthy() -> None:
 
 
 def test_descriptor_limit_of_select_is_reported_early() -> None:
-    for by, rules in (("select", ["selects-limit"]), ("poll", [])):
+    for by, rules in (("select", ["select-limit"]), ("poll", [])):
         trace = Trace()
         trace.turn(by=by)
         trace.opens("Session", 1_001)
@@ -598,8 +602,8 @@ def test_an_exception_that_left_the_loop_is_worst() -> None:
     failing(trace, "ValueError: no", then="NameError: log")
     trace.end()
     left, *others = examine(trace)
-    assert (left.rule, left.severity) == ("left-the-loop", Severity.STOPPED)
-    assert [each.rule for each in others] == ["ghosts", "hidden-error"]
+    assert (left.rule, left.severity) == ("escaped-error", Severity.STOPPED)
+    assert [each.rule for each in others] == ["write-after-close", "swallowed-error"]
 
 
 @pytest.mark.parametrize(
@@ -624,19 +628,19 @@ def test_error_of_handle_error_that_ends_no_loop_is_hidden() -> None:
     trace = list(ghosts(turns=0))[-1]
     failing(trace, "ValueError: no", then="NameError: log")
     trace.turn()
-    assert only(trace).rule == "hidden-error"
+    assert only(trace).rule == "swallowed-error"
 
 
 def test_the_report_says_where_to_look_and_what_to_do() -> None:
     trace = list(ghosts(turns=100))[-1]
     assert list(doctor.report(examine(trace))) == [
-        "1. leaks: Session: 1 closed channel still spoken to, 100 times, "
-        "500 bytes queued for nobody",
+        "1. leaks: Session: 1 closed channel still written to, 100 times, "
+        "500 bytes queued and never sent",
         "   look at: turn 2, Session#1 (127.0.0.1:40000), room.py:77, "
         "line 15 of the trace",
         "   the worst one: 100 times, 500 bytes",
-        "   do: Something still holds it, and what is queued for it is never freed: "
-        "override handle_close, take the channel out of every list there, then "
+        "   do: The program still refers to the channel, so its queue is never freed: "
+        "override handle_close, remove the channel from every list there, then call "
         "close().",
         "",
         "1 finding",

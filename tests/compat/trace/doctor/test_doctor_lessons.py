@@ -14,18 +14,18 @@ from legacy_chat.lessons import LESSONS
 from legacy_chat.lessons.engine.runner import run_lesson
 
 # Nothing here depends on the clock.
-DEFAULTS = Thresholds(idle_wait_us=1 << 40, slow_us=1 << 40, asked_part=2.0)
+DEFAULTS = Thresholds(spin_wait_us=1 << 40, slow_us=1 << 40, interest_share=2.0)
 
 # The rules, and whose class is to be looked at.
 FOUND: dict[int, list[tuple[str, str]]] = {
     # It decodes half a character.
-    4: [("hidden-error", "Hasty")],
+    4: [("swallowed-error", "Hasty")],
     # Bob and Cid do not read, and the room gives them up.
     5: [("slow-reader", "ChatSession")],
     # It is called for what was ready under its number before. Not by selectors.
-    6: [("hidden-error", "Newcomer")],
+    6: [("swallowed-error", "Newcomer")],
     7: [("busy-writer", "Echo")],
-    8: [("spinning-listener", "Plain"), ("hidden-error", "Plain")],
+    8: [("spinning-listener", "Plain"), ("swallowed-error", "Plain")],
 }
 
 

@@ -25,10 +25,10 @@ from tests.support import ORIGINALS, Peer, turn_once, turn_until
 
 # As many turns as a test turns; any wait is short enough, for nobody waits here.
 DEFAULTS: dict[str, Any] = {
-    "idle_turns": 15,
-    "idle_wait_us": 1 << 40,
+    "spin_turns": 15,
+    "spin_wait_us": 1 << 40,
     "slow_us": 1 << 40,
-    "asked_part": 2.0,
+    "interest_share": 2.0,
 }
 TURNS = 20
 
@@ -139,8 +139,8 @@ class Asks(Quiet):
     ("kind", "says", "rule"),
     [
         (AlwaysWritable, b"", "busy-writer"),
-        (Deaf, b"hello", "idle-reader"),
-        (Urgent, None, "urgent-spin"),
+        (Deaf, b"hello", "unread-input"),
+        (Urgent, None, "unread-urgent-data"),
     ],
 )
 def test_spinning_channel_is_found(
@@ -183,11 +183,11 @@ def test_an_exception_that_is_swallowed_is_found(
     with traced(patient, Raises) as (_, peer):
         peer.send(b"x" * TURNS)
         turn(any_loop)
-    finding = patient.only("hidden-error")
+    finding = patient.only("swallowed-error")
     assert finding.count == TURNS
     assert finding.summary.startswith("ValueError: cannot read b'x': 20 times")
     assert Path(finding.where.rpartition(":")[0]).name == Path(__file__).name
-    assert finding.more == ["the channel stayed open 20 times"]
+    assert finding.details == ["the channel stayed open 20 times"]
 
 
 def test_handle_error_that_raises_is_worst(any_loop: str, patient: Patient) -> None:
@@ -196,7 +196,7 @@ def test_handle_error_that_raises_is_worst(any_loop: str, patient: Patient) -> N
         with pytest.raises(NameError):
             turn(any_loop)
     left, _ = patient.findings()
-    assert left.rule == "left-the-loop"
+    assert left.rule == "escaped-error"
     assert left.summary.startswith("NameError: there is no log left the loop")
 
 
@@ -205,7 +205,7 @@ def test_callback_that_computes_is_slow(any_loop: str, patient: Patient) -> None
         peer.send(b"x" * TURNS)
         turn(any_loop)
     finding = patient.only("slow-callback", slow_us=1)
-    assert finding.summary.startswith("Slow.handle_read blocks everybody: 20 times for")
+    assert finding.summary.startswith("Slow.handle_read blocks the loop: 20 times for")
     assert Path(finding.where.rpartition(":")[0]).name == Path(__file__).name
 
 
@@ -213,8 +213,8 @@ def test_readable_that_computes_is_costly(any_loop: str, patient: Patient) -> No
     with traced(patient, Asks) as (_, peer):
         peer.send(b"x" * 2 * TURNS)
         turn(any_loop, 2 * TURNS)
-    finding = patient.only("costly-asking", asked_part=0.0, asked_each_us=1)
-    assert "in the map then: 1 Asks" in finding.more
+    finding = patient.only("slow-interest", interest_share=0.0, interest_each_us=1)
+    assert "in the map then: 1 Asks" in finding.details
 
 
 @contextmanager
@@ -245,10 +245,10 @@ def test_the_tutorials_ghosts_are_found(any_loop: str, patient: Patient) -> None
         for said in range(10):
             speaker.send(b"<%d>" % said)
             room.until(lambda said=said: b"<%d>" % said in speaker.got)
-    finding = patient.only("ghosts")
+    finding = patient.only("write-after-close")
     assert finding.count == 30
     assert finding.summary.startswith(
-        "ChatSession: 3 closed channels still spoken to, 30 times"
+        "ChatSession: 3 closed channels still written to, 30 times"
     )
     assert "server.py:" in finding.where
 
@@ -263,15 +263,17 @@ def test_a_room_without_descriptors_spins(
         out_of_descriptors()
         turn(any_loop)
     spin, hidden = patient.findings()
-    assert (spin.rule, hidden.rule) == ("spinning-listener", "hidden-error")
+    assert (spin.rule, hidden.rule) == ("spinning-listener", "swallowed-error")
     assert spin.channel.startswith("ChatServer#")
-    assert "the last error: OSError: [Errno 24] Too many open files" in spin.more
+    assert "the last error: OSError: [Errno 24] Too many open files" in spin.details
 
 
 def test_a_busy_room_is_healthy(any_loop: str, patient: Patient) -> None:
     # asyncore's own loop, called for one turn at a time, seems to ask for as long as
     # the test does other things between its turns.
-    asked = {} if any_loop in ORIGINALS else {"asked_part": Thresholds().asked_part}
+    asked = (
+        {} if any_loop in ORIGINALS else {"interest_share": Thresholds().interest_share}
+    )
     with compat.tracing(patient.path), our_room(any_loop) as room:
         peers = room.join_many(12)
         for said in range(15):
