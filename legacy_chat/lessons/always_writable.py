@@ -173,7 +173,7 @@ LESSON = Lesson(
     ),
     summary=Text(
         "Keep interest in writing while there is data to send, not a turn longer. "
-        "`python -m compat.trace doctor FILE` finds channels that keep it.",
+        "`python -m compat.trace doctor FILE` finds channels that keep it longer.",
         "关注可写，意思是“有数据要发送”：队列非空时才关注，一轮也不要多。"
         "`python -m compat.trace doctor FILE` 能找出不守规矩的通道。",
     ),

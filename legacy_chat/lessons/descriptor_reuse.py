@@ -180,7 +180,7 @@ LESSON = Lesson(
         Claim(
             "On this loop, no, and it does not call Neighbour either: it dispatches an "
             "event only to the channel and socket that were registered for it.",
-            "在这个循环上，不会，Neighbour 也不会：事件只分派给当初注册的通道。",
+            "在这个循环上，不会，Neighbour 也不会：事件只给当初注册的通道和套接字。",
             lambda run: (
                 run.calls("handle_read", of="Greedy")
                 and not run.calls("handle_read", of="Newcomer")

@@ -47,7 +47,7 @@ LESSON = Lesson(
     Text(
         "Lesson 2 showed that asynchat searches a stream for the terminator, not for "
         "words. It finds the terminator wherever its bytes are.",
-        "上一课看到：终止符是在字节流里找的，不是在“单词”里找的，字节在哪里就在哪里。",
+        "上一课看到：终止符是在字节流里找的，而不是在“单词”里找，出现在哪里都算。",
     ),
     Step(
         "Ann sends `I shout`. `I sh` stands before `out` and is collected. Then "

@@ -111,7 +111,8 @@ LESSON = Lesson(
     Text("Out of descriptors", "描述符用完了"),
     Text(
         "A process has a limit on descriptors (`ulimit -n`). Beyond it, `accept` fails "
-        "with EMFILE. The connection stays in the backlog: the socket stays readable.",
+        "with EMFILE. The connection stays in the listen backlog, so the listening "
+        "socket stays readable.",
         "一个进程能打开的描述符是有限的（`ulimit -n`）。超过上限，`accept` 就以 EMFILE "
         "失败；连接还排在监听套接字的队列里，监听套接字也就一直可读。",
     ),
@@ -214,7 +215,7 @@ LESSON = Lesson(
     ),
     answer=Step(
         "Both, one after the other, on the same number: it is free again as soon as "
-        "the first is closed. A connection left in the backlog would stay there until "
+        "the first is closed. A connection left in the listen backlog would stay until "
         "its client's timeout, and wake the loop in every turn.",
         "两个都会，一个接一个，用的是同一个号码：第一个关闭之后，号码立刻又空出来。留在"
         "队列里的连接会一直待到客户端超时，还会在每一轮把循环叫醒。",

@@ -53,7 +53,7 @@ def fall_behind(harness: Harness) -> None:
     def send() -> None:
         ann.exchange(PIECE, len(PIECE))
 
-    harness.repeat(send, lambda: harness.session(bob) is None)
+    harness.repeat(send, lambda: not harness.session(bob))
     harness.facts["peak"] = harness.room.counters.backlog_peak
     harness.facts["slow"] = harness.room.counters.closed["slow"]
     send()
@@ -61,12 +61,7 @@ def fall_behind(harness: Harness) -> None:
 
 def ignore_own_echo(harness: Harness) -> None:
     cid = join_with_small_buffers(harness, "cid")
-
-    def send() -> None:
-        cid.send(PIECE)
-        harness.turn()
-
-    harness.repeat(send, lambda: harness.session(cid) is None)
+    harness.repeat(lambda: cid.exchange(PIECE, 0), lambda: not harness.session(cid))
     harness.facts["slow"] = harness.room.counters.closed["slow"]
 
 
@@ -101,7 +96,7 @@ LESSON = Lesson(
         ),
         Excerpt("compat.chat:async_chat.writable", "return bool(self."),
         Claim(
-            "Bob's backlog is less than the sent data: the kernel buffers have a part.",
+            "Bob's backlog is less than the sent data: kernel buffers have the rest.",
             "乙有了积压，但比发给他的总量少：其余的在两端的内核缓冲区里。",
             lambda run: 0 < run.facts["backlog"] < run.facts["sent"],
         ),
@@ -199,7 +194,7 @@ LESSON = Lesson(
         ),
     ),
     summary=Text(
-        "Between fast sender and slow reader there is a queue. Find it, and limit it.",
+        "Between a fast sender and a slow reader is a queue. Find it, and limit it.",
         "发得快的和读得慢的之间总有一个队列。要知道它在哪里，并给它设上限。",
     ),
 )

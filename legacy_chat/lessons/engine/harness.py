@@ -102,16 +102,14 @@ class Peer:
         data = b""
         while not self.ended and select.select([self.sock], [], [], 0)[0]:
             data += self._receive("nothing")
-        if data:
-            self._note("receives", data)
+        self._note("receives", data)
 
     def receive_eof(self) -> None:
         """Receive until the room closes the connection."""
         data = b""
         while not self.ended:
             data += self._receive("EOF")
-        if data:
-            self._note("receives", data)
+        self._note("receives", data)
         self._note("ends")
 
     def disconnect(self) -> None:
@@ -121,7 +119,8 @@ class Peer:
         self._harness.wait_for_arrival(self)
 
     def _note(self, kind: str, data: bytes = b"") -> None:
-        self._harness.note(kind, data, self.name)
+        if data or kind != "receives":
+            self._harness.note(kind, data, self.name)
 
     def _receive(self, wanted: str) -> bytes:
         try:
