@@ -187,15 +187,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = None
     played = 0
     # Without this, the tutorial's line would be printed whenever a client leaves.
-    with contextlib.redirect_stdout(None), Progress("fuzz") as progress:
-        progress.expect(-(-options.inputs // A_STEP))
+    with (
+        contextlib.redirect_stdout(None),
+        Progress(f"fuzz in steps of {A_STEP:,} inputs") as progress,
+    ):
+        progress.total = -(-options.inputs // A_STEP)
         while played < options.inputs and found is None:
             made = make(options.seed, played)
             if differs(*made):
                 found = shorten(made)
             played += 1
             if not played % A_STEP:
-                progress.step(f"a step is {A_STEP:,} inputs")
+                progress.step()
         seconds = time.monotonic() - begin
         difference = "" if found is None else differs(*found)
     findings = int(found is not None)

@@ -15,20 +15,22 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import compat
 from legacy_chat.baseline import (
     Step,
     Transcript,
-    differences,
     find_profile,
     load,
     play,
     save,
     started,
 )
+from legacy_chat.baseline.model.compare import differences
 from legacy_chat.baseline.model.shipped import TRANSCRIPTS, name_of
+from legacy_chat.baseline.report.mismatch import mismatch_lines
 from tests.original import COMMAND, MISSING
 
 OURS = TRANSCRIPTS / "repaired" / "ours"
@@ -91,10 +93,7 @@ def _update(
     for path in sorted(paths):
         old = load(path)
         new = _agreed(old, commands)
-        found = [
-            each if isinstance(each, str) else "\n".join(each.lines())
-            for each in differences(old, new)
-        ]
+        found = ["\n".join(mismatch_lines(each)) for each in differences(old, new)]
         if not found and old.header.recorded_from:
             continue
         changed.append(path)
@@ -114,7 +113,7 @@ def _agreed(old: Transcript, commands: dict[str, str]) -> Transcript:
             raise SystemExit(f"{old.header.title}: {first} and {name} differ: {found}")
     same = ", ".join(name.partition(" on ")[2] for name, _ in others)
     called = f"{first}; the same bytes on {same}" if same else first
-    return Transcript(old.header._replace(recorded_from=called), steps)
+    return Transcript(replace(old.header, recorded_from=called), steps)
 
 
 def _record(old: Transcript, command: str) -> list[Step]:

@@ -81,7 +81,7 @@ def test_recording_warns_of_steps_in_which_nothing_arrived(
         where = ["--connect", f"{endpoint.host}:{endpoint.port}", "--quiet", "0.05"]
         assert main(["record", str(scenario), "-o", str(said), *where]) == 0
     silent, advice = capsys.readouterr().err.splitlines()
-    assert 'warning: step 2, a sends "half a line": nothing arrived within 0' in silent
+    assert 'warning: step 2, a sends "half a line": no data within 0' in silent
     assert "longer --quiet" in advice
     assert load(said).header.quiet == 0.05
 
@@ -104,7 +104,9 @@ def test_invalid_scenario_prints_an_example(
     path.write_text(text, "utf8")
     assert main(["record", str(path), "-o", "x", "--connect", "1"]) == 2
     error, *example = capsys.readouterr().err.splitlines()
-    assert re.search(r"talk\.txt, line \d: .* header and a line for each action", error)
+    assert re.search(
+        r"talk\.txt, line \d: .* header and one line for each action", error
+    )
     path.write_text("\n".join(line[4:] for line in example), "utf8")
     assert next(step.action.do for step in load(path).steps) == "open"
 
@@ -219,14 +221,14 @@ def test_a_proxy_records_until_it_is_stopped(tmp_path: Path) -> None:
         (["check", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["check", "k3-out", "--profile", "nobody"], "profile 'nobody' is none of"),
         (["check", "k3-out", "--command", "server"], r"takes no \{port\}"),
-        (["check", "--command", "x {port}", "--loop", "select"], r"with \{loop\}"),
-        (["check", "--connect", "1", "--jobs", "2"], "each job has its server"),
+        (["check", "--command", "x {port}", "--loop", "select"], "--loop needs"),
+        (["check", "--connect", "1", "--jobs", "2"], "each job starts a server"),
         (["record", "-o", "x"], "needs a SCENARIO, or --proxy"),
         (["record", "--proxy", "1", "-o", "x"], "needs --connect"),
         (["record", "k3-out.jsonl", "-o", "x"], "No such file"),
         (["show"], "needs a FILE"),
         (["diff", "kept", "k3-out"], "name one"),
-        (["fuzz"], "which server"),
+        (["fuzz"], "name the server"),
         (["fuzz", "--profile", "lines", "--connect", "1"], "--reference"),
     ],
 )

@@ -7,6 +7,7 @@ import io
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from legacy_chat.baseline import FormatError, read_profile
+from legacy_chat.baseline import FormatError
 from legacy_chat.baseline.cli import PROGRAM, main
-from legacy_chat.baseline.fuzz.search import Author
+from legacy_chat.baseline.fuzz.generator import Generator
 from legacy_chat.baseline.model.names import Names
+from legacy_chat.baseline.model.profile import read_profile
 from tests.baseline.test_wrong_input import NASTY, STEERS
 
 LINES = [
@@ -64,7 +66,7 @@ address = "{ip}:{port}"
 clients = 2
 steps = 3
 longest = 10
-fresh = 1
+restart_after = 1
 words = ["a", {base64 = "/w=="}]
 never = ["b"]
 [fuzz.actions]
@@ -249,8 +251,11 @@ def test_mutated_profile_makes_conversations_or_an_error(
         profile = read_profile(path)
     except FormatError:
         return
-    few = profile._replace(fuzz=profile.fuzz._replace(steps=30, longest=100))
-    assert len(list(Author(few, 7, 0))) == 30
+    few = replace(profile, fuzz=replace(profile.fuzz, steps=30, longest=100))
+    assert len(list(Generator(few, 7, 0))) == 30
     names = Names(profile.volatile)
     names.bind_client("a", "127.0.0.1", 1)
-    assert names.say(names.hear(b"{a} id=7 127.0.0.1:1")) == b"{a} id=7 127.0.0.1:1"
+    assert (
+        names.to_values(names.to_names(b"{a} id=7 127.0.0.1:1"))
+        == b"{a} id=7 127.0.0.1:1"
+    )

@@ -16,15 +16,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from legacy_chat.baseline import (
-    Action,
-    Mismatch,
-    Received,
-    Result,
-    TranscriptHeader,
-    save,
-)
+from legacy_chat.baseline import Action, Received, Result, TranscriptHeader, save
 from legacy_chat.baseline.cli import main
+from legacy_chat.baseline.model.compare import Mismatch
 from legacy_chat.baseline.model.format import Step, Transcript
 from legacy_chat.baseline.model.shipped import TRANSCRIPTS
 from legacy_chat.baseline.report.results import as_json, write_junit
@@ -190,7 +184,7 @@ def test_recording_names_its_profile_without_a_path(
         (["check", "k3-out", "--command", "x '{port}"], "No closing quotation"),
         (["check", "k3-out", "--connect", "a..b:1"], "cannot connect to a..b:1"),
         (["record", "/dev/null", "-o", "x"], "/dev/null: not a transcript"),
-        (["check", "k3-out", "--junit", "KEPT"], "is read, and must not be written"),
+        (["check", "k3-out", "--junit", "KEPT"], "is an input: name another file"),
     ],
 )
 def test_wrong_option_is_status_2(argv: list[str], why: str, capsys: Capture) -> None:
@@ -238,7 +232,7 @@ def test_wide_terminal_is_no_error(
 def test_fault_of_the_tool_is_not_a_difference(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr("legacy_chat.baseline.cli.differences", None)
+    monkeypatch.setattr("legacy_chat.baseline.commands.differences", None)
     assert main(["diff", "k3-out", "k3-out"]) == 2
     assert "Traceback" in capsys.readouterr().err
 

@@ -31,23 +31,25 @@ import pytest
 
 from legacy_chat.baseline import (
     Action,
-    Answers,
     Endpoint,
-    Player,
     Received,
     Step,
     Transcript,
     TranscriptHeader,
     check,
+    conversation,
     find_profile,
 )
-from legacy_chat.baseline.fuzz.search import Author
+from legacy_chat.baseline.fuzz.generator import Generator
+from legacy_chat.baseline.model.transcript import Answers
+from legacy_chat.baseline.report.mismatch import mismatch_lines
 from tests.legacy_chat.servers import ORIGINAL, Servers, server, servers
 from tests.original import MISSING
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 PROFILE = find_profile("tutorial")
+WITNESSED = TranscriptHeader(witness=True)
 
 # Environment variable: the number of conversations, or a range of their numbers.
 VARIABLE = "LEGACY_CHAT_CONVERSATIONS"
@@ -76,7 +78,7 @@ def with_originals() -> Iterator[tuple[int, Endpoint]]:
     The original is restarted now and then: dropped clients stay in its room and every
     message is queued for each of them, a gigabyte after a few hundred conversations.
     """
-    few = PROFILE.fuzz.fresh
+    few = PROFILE.fuzz.restart_after
     for first in range(0, len(NUMBERS), few):
         with server(ORIGINAL) as address:
             for number in NUMBERS[first : first + few]:
@@ -85,12 +87,12 @@ def with_originals() -> Iterator[tuple[int, Endpoint]]:
 
 def record(number: int, endpoint: Endpoint) -> Transcript:
     """Return the data that each client receives in each step of a conversation."""
-    author = Author(PROFILE, 0, number)
+    generator = Generator(PROFILE, 0, number)
     steps = []
-    with Player(endpoint, PROFILE, witness=True) as conversation:
-        for action in author:
-            steps.append(Step(action, conversation.step(action)))
-            author.hear(steps[-1].answers)
+    with conversation(endpoint, PROFILE, header=WITNESSED) as player:
+        for action in generator:
+            steps.append(Step(action, player.step(action)))
+            generator.update(steps[-1].answers)
     title = f"{VARIABLE}={number}:{number + 1}"
     return Transcript(TranscriptHeader(title, witness=True), steps)
 
@@ -98,7 +100,7 @@ def record(number: int, endpoint: Endpoint) -> Transcript:
 def hold(answer: Transcript, endpoint: Endpoint) -> None:
     """Play a conversation to a server; fail at the first answer that differs."""
     result = check(answer, endpoint, PROFILE)
-    lines = result.difference.lines() if result.difference else (result.error,)
+    lines = mismatch_lines(result.difference) if result.difference else (result.error,)
     assert result.outcome == "same", "\n".join([answer.header.title, *lines])
 
 
@@ -166,8 +168,8 @@ def megabytes_of_the_original() -> list[Answers]:
 
 def heard_of_megabytes(endpoint: Endpoint) -> list[Answers]:
     """Return the data that each client receives in each step."""
-    with Player(endpoint, PROFILE) as conversation:
-        return [without_prefixes(conversation.step(action)) for action in megabytes()]
+    with conversation(endpoint, PROFILE) as player:
+        return [without_prefixes(player.step(action)) for action in megabytes()]
 
 
 def test_megabytes_arrive_as_from_the_original(

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from legacy_chat.baseline.model.errors import ReferenceFailedError
-from legacy_chat.baseline.model.format import Action
+from legacy_chat.baseline.model.transcript import Action
 from legacy_chat.baseline.replay.lockstep import Lockstep, Played
 
-__all__ = ["minimise", "says_never"]
+__all__ = ["matches_never", "minimise"]
 
 
 def minimise(
@@ -41,23 +42,22 @@ def minimise(
     if found.difference is None:
         return None
     never = pair.profile.fuzz.never
-    if says_never(actions, never):
+    if matches_never(actions, never):
         never = ()
-    best = found
-    while True:
-        shorter = _shorter(best, pair, never, stepped)
-        if shorter is None:
-            return best
-        best = shorter
+    best: Played | None = found
+    while best is not None:
+        found = best
+        best = _shorter(found, pair, never, stepped)
+    return found
 
 
-def says_never(actions: Sequence[Action], never: Sequence[bytes]) -> bool:
+def matches_never(actions: Sequence[Action], never: Sequence[bytes]) -> bool:
     """Return whether all the data of one client's connection matches a pattern."""
-    said: dict[str, bytes] = {}
+    sent: dict[str, bytes] = {}
     for action in actions:
-        before = b"" if action.do == "open" else said.get(action.client, b"")
-        said[action.client] = text = before + action.data
-        if any(re.search(pattern, text) for pattern in never):
+        before = b"" if action.do == "open" else sent.get(action.client, b"")
+        sent[action.client] = data = before + action.data
+        if any(re.search(pattern, data) for pattern in never):
             return True
     return False
 
@@ -66,14 +66,13 @@ def _shorter(
     best: Played, pair: Lockstep, never: Sequence[bytes], stepped: Callable[[], object]
 ) -> Played | None:
     """Return the first shorter conversation that differs; None if there is none."""
-    actions = [step.action for step in best.steps]
-    for candidate in _candidates(actions):
-        if not _is_possible(candidate) or says_never(candidate, never):
+    for candidate in _candidates(best.actions):
+        if not _is_possible(candidate) or matches_never(candidate, never):
             continue
         try:
             played = pair.play(candidate)
         except ReferenceFailedError:
-            pair.renew()
+            pair.restart()
             continue
         finally:
             stepped()
@@ -89,10 +88,11 @@ def _candidates(actions: list[Action]) -> Iterator[list[Action]]:
     for start, stop in _pieces(len(actions)):
         yield actions[:start] + actions[stop:]
     for index, action in enumerate(actions):
-        for data in _shorter_data(action.data):
-            yield [*actions[:index], action._replace(data=data), *actions[index + 1 :]]
+        shorter = [replace(action, data=each) for each in _shorter_data(action.data)]
         if action.cut:
-            yield [*actions[:index], action._replace(cut=""), *actions[index + 1 :]]
+            shorter.append(replace(action, cut=""))
+        for each in shorter:
+            yield [*actions[:index], each, *actions[index + 1 :]]
 
 
 def _pieces(size: int) -> Iterator[tuple[int, int]]:
@@ -117,11 +117,14 @@ def _shorter_data(data: bytes) -> Iterator[bytes]:
 
 def _is_possible(actions: list[Action]) -> bool:
     """Return whether clients act only while connected, and each send has data."""
-    here: set[str] = set()
-    for client, do, data, _ in actions:
-        if (do == "open") == (client in here) or (do == "send" and not data):
+    connected: set[str] = set()
+    for action in actions:
+        client, do = action.client, action.do
+        if (do == "open") == (client in connected) or (
+            do == "send" and not action.data
+        ):
             return False
-        here.add(client)
+        connected.add(client)
         if do in ("drop", "reset"):
-            here.discard(client)
+            connected.discard(client)
     return bool(actions)

@@ -1,37 +1,35 @@
-"""Differences between two answers, and the first byte of each.
+"""Differences between two servers' answers, and the first byte of each.
 
-Rule 1: the bytes that a client received in a step are compared as one string, with the
+Rule: the bytes that a client received in a step are compared as one string, with the
 end of the connection: never by packet, never by time.
-Rule 2: a difference is shown with both sides, around the first byte that differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, NamedTuple
 
-from legacy_chat.baseline.model.format import (
+from legacy_chat.baseline.model.transcript import (
     Action,
     Answers,
     Received,
     Step,
     Transcript,
-    text_of,
 )
-from legacy_chat.baseline.report.text import does, got, readable, width
 
-__all__ = ["Mismatch", "compare", "differences", "first_difference"]
+__all__ = [
+    "ActionMismatch",
+    "Mismatch",
+    "character_start",
+    "compare",
+    "differences",
+    "first_difference",
+]
 
-# Bytes that are shown before the first difference, and after it.
-BEFORE = 24
-AFTER = 40
 
-# Clients of one step that are shown: in a full room, all miss the same data.
-SHOWN = 3
-
-
-class Mismatch(NamedTuple):
+@dataclass(frozen=True)
+class Mismatch:
     """Two different answers to one action.
 
     Attributes:
@@ -46,47 +44,23 @@ class Mismatch(NamedTuple):
     now: Answers
     error: str = ""
 
-    def clients(self) -> list[str]:
-        """Return the clients whose data differs, in the order of their appearance."""
-        names = dict.fromkeys([*self.recorded, *self.now])
-        return [
-            each for each in names if self._both_of(each)[0] != self._both_of(each)[1]
-        ]
+    def clients(self) -> Iterator[tuple[str, Received, Received]]:
+        """Yield each client whose data differs, with both sides."""
+        for name in {**self.recorded, **self.now}:
+            recorded, now = (
+                side.get(name, Received()) for side in (self.recorded, self.now)
+            )
+            if recorded != now:
+                yield name, recorded, now
 
-    def lines(self, left: str = "recorded", right: str = "now") -> Iterator[str]:
-        """Return lines of text: the step, then both sides for each such client."""
-        client = self.action.client
-        yield f"step {self.at}: {client} {does(self.action)}"
-        if self.error:
-            yield f"  {right}: {self.error}"
-            return
-        clients = self.clients()
-        for name in clients[:SHOWN]:
-            yield from _both(name, *self._both_of(name), left, right)
-        if len(clients) > SHOWN:
-            others = clients[SHOWN:]
-            yield f"  and {len(others)} clients more: {', '.join(others)}"
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the difference as a JSON object."""
-        pairs = {name: self._both_of(name) for name in self.clients()}
-        return {
-            "at": self.at,
-            "client": self.action.client,
-            "do": self.action.do,
-            "data": text_of(self.action.data),
-            "clients": {
-                name: {
-                    "recorded": _as_json(recorded),
-                    "now": _as_json(now),
-                    "byte": first_difference(recorded.data, now.data),
-                }
-                for name, (recorded, now) in pairs.items()
-            },
-        }
+@dataclass(frozen=True)
+class ActionMismatch:
+    """Two transcripts that go on with different actions; None at the end of one."""
 
-    def _both_of(self, client: str) -> tuple[Received, Received]:
-        return self.recorded.get(client, Received()), self.now.get(client, Received())
+    at: int
+    left: Action | None
+    right: Action | None
 
 
 def compare(
@@ -96,14 +70,17 @@ def compare(
     return None if recorded == now else Mismatch(at, action, recorded, now)
 
 
-def differences(left: Transcript, right: Transcript) -> Iterator[Mismatch | str]:
+def differences(
+    left: Transcript, right: Transcript
+) -> Iterator[Mismatch | ActionMismatch]:
     """Yield the differences in answers, up to the first difference in actions."""
-    pairs = zip_longest(left.steps, right.steps)
-    for at, (one, other) in enumerate(pairs, 1):
-        if one is None or other is None or one.action != other.action:
-            yield f"step {at}: {_step(one)} / {_step(other)}"
+    nothing: Step | tuple[None, Answers] = (None, {})
+    pairs = zip_longest(left.steps, right.steps, fillvalue=nothing)
+    for at, ((action, recorded), (other, now)) in enumerate(pairs, 1):
+        if action is None or action != other:
+            yield ActionMismatch(at, action, other)
             return
-        found = compare(at, one.action, one.answers, other.answers)
+        found = compare(at, action, recorded, now)
         if found is not None:
             yield found
 
@@ -114,53 +91,12 @@ def first_difference(one: bytes, other: bytes) -> int:
         (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
         min(len(one), len(other)),
     )
-    return min(_whole(one, first), _whole(other, first))
+    return min(character_start(one, first), character_start(other, first))
 
 
-def _step(step: Step | None) -> str:
-    if step is None:
-        return "it is over"
-    return f"{step.action.client} {does(step.action)}"
-
-
-def _both(
-    name: str, recorded: Received, now: Received, left: str, right: str
-) -> Iterator[str]:
-    if recorded.data == now.data:
-        yield f"  {name}: {left} {got(recorded)}, {right} {got(now)}"
-        return
-    first = first_difference(recorded.data, now.data)
-    yield f"  {name}, byte {first}:"
-    start = _start(recorded.data, first)
-    space = max(len(left), len(right))
-    for label, each in ((left, recorded), (right, now)):
-        yield f"    {label:{space}}  {_excerpt(each, start, first)}"
-    before = readable(recorded.data[start:first])
-    yield " " * (6 + space + width(before) + (3 if start else 1)) + "^"
-
-
-def _excerpt(each: Received, start: int, first: int) -> str:
-    if not each.data:
-        return got(each)
-    stop = _whole(each.data, first + AFTER)
-    shown = f'{"..." if start else ""}"{readable(each.data[start:stop])}"'
-    if stop < len(each.data):
-        shown += f" and {len(each.data) - stop:,} bytes more"
-    return f"{shown}, {got(Received(b'', each.end))}" if each.end else shown
-
-
-def _start(data: bytes, first: int) -> int:
-    """Return the start of the excerpt: BEFORE bytes earlier, not within a character."""
-    return _whole(data, max(0, first - BEFORE))
-
-
-def _whole(data: bytes, place: int) -> int:
-    """Return *place*, or the start of the character that contains it."""
-    start = place
-    while 0 < start < len(data) and place - start < 3 and 0x80 <= data[start] < 0xC0:
+def character_start(data: bytes, index: int) -> int:
+    """Return *index*, or the start of the character that contains it."""
+    start = index
+    while 0 < start < len(data) and index - start < 3 and 0x80 <= data[start] < 0xC0:
         start -= 1
     return start
-
-
-def _as_json(each: Received) -> dict[str, Any]:
-    return {"got": text_of(each.data), "end": each.end}

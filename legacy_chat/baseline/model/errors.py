@@ -1,28 +1,28 @@
 """Errors that keep a conversation from being played or read.
 
-Rule: a difference between two servers is not an error, and an error is never "the
-same".
+Rule: a difference between two servers is not an error, and an error never counts as
+"the same".
 """
 
 from __future__ import annotations
 
 __all__ = [
-    "LAST_WORDS",
+    "OUTPUT_PREFIX",
     "FormatError",
     "NeverQuietError",
     "ReferenceFailedError",
-    "RunError",
+    "ReplayError",
 ]
 
 # In an error's message, the prefix of each output line of a server that failed.
-LAST_WORDS = "\n  | "
+OUTPUT_PREFIX = "\n  | "
 
 
-class RunError(Exception):
-    """A conversation that was not played to its end: the server's answer is unknown."""
+class ReplayError(Exception):
+    """A conversation was not played to its end: the server's answer is unknown."""
 
 
-class NeverQuietError(RunError):
+class NeverQuietError(ReplayError):
     """Data kept arriving, so that a step did not end."""
 
     def __init__(self, quiet: float, timeout: float) -> None:
@@ -31,9 +31,9 @@ class NeverQuietError(RunError):
         )
 
 
-class ReferenceFailedError(RunError):
-    """A conversation that could not be played to the reference server."""
+class ReferenceFailedError(ReplayError):
+    """A conversation could not be played to the reference server."""
 
 
 class FormatError(ValueError):
-    """An invalid file; the message has its name, the place and the reason."""
+    """A file is invalid; the message has its name, the place and the reason."""

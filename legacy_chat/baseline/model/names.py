@@ -16,16 +16,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated
 
-__all__ = ["Names", "Volatile", "joined"]
+from legacy_chat.baseline.model import fields
+
+__all__ = ["Names", "Volatile", "joined_pattern"]
 
 # A possible name, or the escape of a brace; and the opening brace of either.
 BRACED = re.compile(rb"\{(\{|[^{}]+)\}")
 BEGINNING = re.compile(rb"\{(?=(\{|[^{}]+)\})")
 
 
-class Volatile(NamedTuple):
+@dataclass(frozen=True)
+class Volatile:
     """A kind of value that differs in every run.
 
     Attributes:
@@ -37,10 +41,17 @@ class Volatile(NamedTuple):
         address: how the server writes an address, with ``{ip}`` and ``{port}``.
     """
 
-    name: str
-    pattern: bytes
-    bind: str = "each"
-    address: str = ""
+    name: Annotated[str, fields.matching("[^{}0-9]+", "without braces or digits")] = ""
+    pattern: fields.Pattern = b""
+    bind: Annotated[str, fields.one_of("each", "any", "address")] = "each"
+    address: fields.Text = ""
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.pattern:
+            raise fields.wrong("volatile", "a table with a name and a pattern", self)
+        if (self.bind == "address") != bool(self.address):
+            rule = 'given with bind = "address", and only then'
+            raise fields.wrong("volatile.address", rule, self.address)
 
 
 class Names:
@@ -48,18 +59,10 @@ class Names:
 
     def __init__(self, volatile: Sequence[Volatile]) -> None:
         self._volatile = volatile
-        self._pattern = re.compile(joined(volatile)) if volatile else None
+        self._pattern = re.compile(joined_pattern(volatile)) if volatile else None
         self._values: dict[bytes, bytes] = {}
         self._names: dict[tuple[str, bytes], str] = {}
         self._counts: Counter[str] = Counter()
-
-    def copy(self) -> Names:
-        """Return an independent copy."""
-        other = Names(self._volatile)
-        other._values.update(self._values)
-        other._names.update(self._names)
-        other._counts.update(self._counts)
-        return other
 
     def bind_client(self, client: str, ip: str, port: int) -> None:
         """Bind the address to the name *client* from now on."""
@@ -72,7 +75,7 @@ class Names:
         """Return the client's address as the server writes it; b"" if unknown."""
         return self._values.get(client.encode(), b"")
 
-    def hear(self, data: bytes, *, new: bool = True) -> bytes:
+    def to_names(self, data: bytes, *, new: bool = True) -> bytes:
         """Return received data with names in place of values.
 
         Args:
@@ -91,7 +94,7 @@ class Names:
                 end = stop
         return b"".join([*pieces, self._escaped(data[end:])])
 
-    def say(self, data: bytes) -> bytes:
+    def to_values(self, data: bytes) -> bytes:
         """Return data to send, with values in place of names."""
         return BRACED.sub(self._value, data) if b"{" in data else data
 
@@ -121,7 +124,7 @@ class Names:
         return b"{{}" if match[1] == b"{" or match[1] in self._values else b"{"
 
 
-def joined(volatile: Sequence[Volatile]) -> bytes:
+def joined_pattern(volatile: Sequence[Volatile]) -> bytes:
     """Return one pattern for all, so that no value is bound twice; the first one wins.
 
     ``lastgroup`` identifies the pattern, because the outermost group closes last.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from legacy_chat.baseline.model.errors import LAST_WORDS, FormatError
-from legacy_chat.baseline.model.format import Transcript, load
+from legacy_chat.baseline.model.errors import OUTPUT_PREFIX, FormatError
+from legacy_chat.baseline.model.format import load
+from legacy_chat.baseline.model.transcript import Transcript
 
 __all__ = ["EXAMPLE", "HELP", "load_scenario"]
 
@@ -22,21 +23,21 @@ EXAMPLE = (
 )
 
 HELP = """\
-A scenario is a file of JSON Lines: a header, and a line for each action of a client:
+A scenario is a file of JSON Lines: a header, and one line for each action of a client:
 
 EXAMPLE
-"do" is open, send, half-close (sends no more), drop (closes) or reset. "data" is what
-the client sends, also right before a half-close or a drop, and {"base64": "/w=="} if it
-is not UTF-8. "cut" splits it into segments: "every byte", "at 3 7", "random 42". The
-transcript is the same file, with a line for what each client got.
+"do" is open, send, half-close (send no more), drop (close) or reset. "data" is sent,
+also right before a half-close or a drop. Data that is not UTF-8 is {"base64": "/w=="}.
+"cut" splits the data into segments: "every byte", "at 3 7", "random 42". The transcript
+is the same file, with a line for the data that each client received.
 
-Each action is a step. A profile with a barrier proves when it is over. Otherwise it is
-over after --quiet seconds without a byte, or the profile's "quiet": choose more than
-the server's slowest answer takes. A warning names each step in which nothing arrived.
-check needs no such wait: a step is over when what was recorded has come. Only between
-the segments of a "cut" message does it wait as record does, unless the profile's
-framing is "stream". --proxy waits before it sends the next action on, and ends with
-Ctrl-C or SIGTERM.
+Each action is a step. A profile with a barrier proves the end of a step. Without one, a
+step ends after --quiet seconds without data, or the profile's "quiet": choose more than
+the slowest answer of the server needs. A warning names each step without data. check
+does not need this wait: a step ends when all the recorded data has arrived. It waits as
+record does only between the segments of a message with "cut", unless the profile's
+framing is "stream". --proxy waits before it forwards the next action; Ctrl-C and
+SIGTERM end the recording.
 """.replace("EXAMPLE", "".join(f"  {line}\n" for line in EXAMPLE))
 
 
@@ -52,8 +53,8 @@ def load_scenario(path: Path) -> Transcript:
         for _ in scenario.steps:
             pass
     except FormatError as error:
-        example = "".join(LAST_WORDS + line for line in EXAMPLE)
+        example = "".join(OUTPUT_PREFIX + line for line in EXAMPLE)
         raise FormatError(
-            f"{error}; a scenario has a header and a line for each action:{example}"
+            f"{error}; a scenario has a header and one line for each action:{example}"
         ) from error
     return scenario

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from legacy_chat.baseline.model.errors import FormatError
 
-__all__ = ["EXPECTED", "TRANSCRIPTS", "find_transcripts", "name_of"]
+__all__ = ["EXPECTED", "TRANSCRIPTS", "find_transcript", "find_transcripts", "name_of"]
 
 TRANSCRIPTS = Path(str(files("legacy_chat.baseline") / "transcripts"))
 
@@ -31,19 +31,29 @@ def find_transcripts(name: str) -> list[Path]:
     for path in (Path(name), TRANSCRIPTS / name):
         if path.is_file():
             return [path]
-        if path.is_dir():
-            found = sorted(path.rglob("*.jsonl"))
-            if found:
-                return found
+        if path.is_dir() and (found := sorted(path.rglob("*.jsonl"))):
+            return found
     shipped = sorted(TRANSCRIPTS.rglob("*.jsonl"))
     # Not with rglob(name), which raises for an absolute path and for some patterns.
     found = [each for each in shipped if fnmatchcase(f"/{name_of(each)}", f"*/{name}")]
     if not found:
         raise FormatError(
-            f"{name}: no such file, no folder with transcripts, and none of the "
+            f"{name}: no such file, no folder with transcripts, and not among the "
             f"shipped ones (legacy-chat baseline show --list)"
         )
     return found
+
+
+def find_transcript(name: str) -> Path:
+    """Return the only file for *name*; see find_transcripts.
+
+    Raises:
+        FormatError: no file has the name, or several files have it.
+    """
+    path, *others = find_transcripts(name)
+    if others:
+        raise FormatError(f"{name} means {len(others) + 1} transcripts: name one")
+    return path
 
 
 def name_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Runs of many transcripts, on several servers, by several workers.
+"""Checks of many transcripts, on several servers, by several workers.
 
 Rule 1: a server has one conversation at a time.
 Rule 2: a server gets another conversation only if the last one was the same and all its
@@ -8,24 +8,24 @@ Rule 3: results are reported as they arrive and do not depend on the order.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from legacy_chat.baseline.model.errors import FormatError, RunError
-from legacy_chat.baseline.model.format import TranscriptHeader, load
+from legacy_chat.baseline.model.errors import FormatError, ReplayError
+from legacy_chat.baseline.model.format import load
 from legacy_chat.baseline.model.profile import Profile, profile_named
 from legacy_chat.baseline.model.shipped import name_of
+from legacy_chat.baseline.model.transcript import TranscriptHeader
 from legacy_chat.baseline.replay.check import Result, check
-from legacy_chat.baseline.replay.server import Endpoint, started
+from legacy_chat.baseline.replay.server import Address, Endpoint, can_bind, started
 
-__all__ = ["Plan", "Server", "Target", "count_steps", "run"]
-
-Address = tuple[str, int]
+__all__ = ["CheckPlan", "LazyServer", "Target", "count_steps", "run_checks"]
 
 # Minimum seconds for a server to listen: a short timeout is meant for its answers, and
 # an interpreter starts slowly on a busy machine.
@@ -46,7 +46,7 @@ class Target(NamedTuple):
     loop: str = ""
 
 
-class Plan(NamedTuple):
+class CheckPlan(NamedTuple):
     """The transcripts and servers to check, with the options.
 
     Attributes:
@@ -65,13 +65,7 @@ class Plan(NamedTuple):
     profile_file: str = ""
 
 
-class Task(NamedTuple):
-    target: Target
-    path: Path
-    cut: str
-
-
-class Server:
+class LazyServer:
     """One worker's server, started on demand, and again after close()."""
 
     def __init__(self, timeout: float) -> None:
@@ -85,14 +79,14 @@ class Server:
         """Return the address of *target*, which is started if needed.
 
         Raises:
-            RunError: the server cannot be started, or the run was aborted.
+            ReplayError: the server cannot be started, or the run was aborted.
         """
         if self._endpoint is None or self._key != (target, host):
             self.close()
             self._key = target, host
             self._endpoint = self._start(target, host)
         if self._aborted:
-            raise RunError("the run has been ended")
+            raise ReplayError("the run was aborted")
         return self._endpoint
 
     def abort(self) -> None:
@@ -102,66 +96,52 @@ class Server:
         """
         self._aborted = True
         if self._endpoint is not None:
-            self._endpoint.end()
+            self._endpoint.terminate()
 
     def close(self) -> None:
         """Terminate the server; the next conversation starts another one."""
         self._endpoint = None
-        stack, self._stack = self._stack, ExitStack()
-        stack.close()
+        self._stack.pop_all().close()
 
     def _start(self, target: Target, host: str) -> Endpoint:
-        if not target.command and target.address is not None:
-            return Endpoint(*target.address, timeout=self._timeout)
+        command, address, loop = target
+        if not command and address is not None:
+            return Endpoint(*address, timeout=self._timeout)
+        timeout = max(self._timeout, STARTING)
+        host = host or "127.0.0.1"
         return self._stack.enter_context(
-            started(
-                target.command,
-                target.address,
-                loop=target.loop,
-                host=host or "127.0.0.1",
-                timeout=max(self._timeout, STARTING),
-            )
+            started(command, address, loop=loop, host=host, timeout=timeout)
         )
 
 
-def run(
-    plan: Plan,
-    tell: Callable[[Result], object],
+def run_checks(
+    plan: CheckPlan,
+    report: Callable[[Result], object],
     stepped: Callable[[], object] = lambda: None,
 ) -> list[Result]:
     """Check everything; return the results, in the plan's order.
 
     Args:
-        tell: called with each result as soon as it is available.
+        report: called with each result as soon as it is available.
         stepped: called after every step, from any thread.
     """
-    tasks = [
-        Task(target, path, cut)
-        for target in plan.targets
-        for _ in range(plan.repeat)
-        for path in plan.paths
-        for cut in plan.cuts
-    ]
+    order = product(plan.targets, range(plan.repeat), plan.paths, plan.cuts)
+    tasks = [(target, path, cut) for target, _, path, cut in order]
     results: dict[int, Result] = {}
-    telling = threading.Lock()
+    lock = threading.Lock()
     stop = threading.Event()
-
-    servers = [Server(plan.timeout) for _ in range(plan.jobs)]
+    servers = [LazyServer(plan.timeout) for _ in range(plan.jobs)]
 
     def work(first: int) -> None:
-        server = servers[first]
-        try:
+        with ExitStack() as stack:
+            stack.callback(servers[first].close)
             for number in range(first, len(tasks), plan.jobs):
-                if stop.is_set():
-                    return
-                result = _check(tasks[number], plan, server, stepped)
-                with telling:
+                result = _check(*tasks[number], plan, servers[first], stepped)
+                with lock:
                     if stop.is_set():
                         return
                     results[number] = result
-                    tell(result)
-        finally:
-            server.close()
+                    report(result)
 
     if plan.jobs == 1:
         work(0)
@@ -178,50 +158,45 @@ def run(
     return [results[number] for number in sorted(results)]
 
 
-def count_steps(plan: Plan) -> int:
+def count_steps(plan: CheckPlan) -> int:
     """Return the number of steps of the plan."""
-    files = [path for path in plan.paths if path.is_file()]
     steps = 0
-    for path in files:
-        with path.open("rb") as lines:
-            steps += sum(b'"do": ' in line for line in lines)
+    for path in plan.paths:
+        if path.is_file():
+            with path.open("rb") as lines:
+                steps += sum(b'"do": ' in line for line in lines)
     return steps * len(plan.targets) * plan.repeat * len(plan.cuts)
 
 
 def _check(
-    task: Task, plan: Plan, server: Server, stepped: Callable[[], object]
+    target: Target,
+    path: Path,
+    cut: str,
+    plan: CheckPlan,
+    server: LazyServer,
+    stepped: Callable[[], object],
 ) -> Result:
-    target, path, cut = task
     on = " ".join(filter(None, (target.loop, cut and f"cut {cut}")))
-    name = name_of(path)
+    result = Result(name_of(path), on)
     try:
         transcript = load(path)
         header = transcript.header
         profile = plan.profile or profile_named(header.profile)
         framing = header.framing or profile.framing
         if cut and framing != "stream":
-            return Result(name, on, skipped=f"its framing is {framing!r}: cuts matter")
-        if why := _out_of_reach(header.host, target):
-            return Result(name, on, skipped=why)
+            return replace(result, skipped=f"its framing is {framing!r}: cuts matter")
+        if reason := _unreachable(header.host, target):
+            return replace(result, skipped=reason)
         endpoint = server.endpoint(target, header.host)
-    except (FormatError, RunError, OSError) as error:
-        return Result(name, on, error=str(error))
-    result = check(
-        transcript,
-        endpoint,
-        profile,
-        plan.timeout,
-        cut=cut,
-        name=name,
-        on=on,
-        stepped=stepped,
-    )
-    if result.outcome != "same" or not profile.leave:
+    except (FormatError, ReplayError, OSError) as error:
+        return replace(result, error=str(error))
+    done = check(transcript, endpoint, profile, plan.timeout, cut=cut, stepped=stepped)
+    if done.outcome != "same" or not profile.leave:
         server.close()
-    return result._replace(note=_other_profile(header, plan))
+    return replace(done, name=result.name, on=on, note=_other_profile(header, plan))
 
 
-def _other_profile(header: TranscriptHeader, plan: Plan) -> str:
+def _other_profile(header: TranscriptHeader, plan: CheckPlan) -> str:
     """Return a note if the transcript was recorded with another profile; else ""."""
     if plan.profile is None or not header.recorded_from:
         return ""
@@ -234,16 +209,10 @@ def _other_profile(header: TranscriptHeader, plan: Plan) -> str:
     )
 
 
-def _out_of_reach(host: str, target: Target) -> str:
+def _unreachable(host: str, target: Target) -> str:
     """Return why clients cannot connect through *host*; "" if they can."""
-    if not host:
-        return ""
-    if "{host}" not in target.command:
-        return f"its clients come to {host}, and the command takes no {{host}}"
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as sock:
-            sock.bind((host, 0))
-    except (OSError, UnicodeError):
-        return f"this machine has no {host}"
+    if host and "{host}" not in target.command:
+        return f"its clients connect to {host}, and the command takes no {{host}}"
+    if host and not can_bind(host):
+        return f"this machine does not have the address {host}"
     return ""

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
 from legacy_chat.baseline.model.compare import Mismatch, compare
-from legacy_chat.baseline.model.errors import FormatError, RunError
-from legacy_chat.baseline.model.format import Action, Answers, Step, Transcript
+from legacy_chat.baseline.model.errors import FormatError, ReplayError
 from legacy_chat.baseline.model.profile import Profile
-from legacy_chat.baseline.replay.player import TIMEOUT, Player, numbered
+from legacy_chat.baseline.model.transcript import Action, Transcript, numbered
+from legacy_chat.baseline.replay.player import TIMEOUT, Player, conversation
 from legacy_chat.baseline.replay.server import Endpoint
 
 __all__ = ["Result", "check"]
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True)
+class Result:
     """The result of one transcript on one server.
 
     Attributes:
@@ -49,21 +50,6 @@ class Result(NamedTuple):
             return "different"
         return "error" if self.error else "skipped" if self.skipped else "same"
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the result as a JSON object."""
-        found = self.difference
-        return {
-            "transcript": self.name,
-            "on": self.on,
-            "outcome": self.outcome,
-            "steps": self.steps,
-            "seconds": round(self.seconds, 3),
-            **({"error": self.error} if self.error else {}),
-            **({"skipped": self.skipped} if self.skipped else {}),
-            **({"note": self.note} if self.note else {}),
-            **({"difference": found.as_json()} if found is not None else {}),
-        }
-
 
 def check(
     transcript: Transcript,
@@ -72,8 +58,6 @@ def check(
     timeout: float = TIMEOUT,
     *,
     cut: str = "",
-    name: str = "",
-    on: str = "",
     stepped: Callable[[], object] = lambda: None,
 ) -> Result:
     """Play the transcript's actions to the server at *endpoint*, and compare.
@@ -85,43 +69,34 @@ def check(
     """
     begin = time.monotonic()
     steps = 0
-    difference: Mismatch | None = None
-    error = ""
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+        stepped()
+
+    difference, error = None, ""
     header = transcript.header
+    header = replace(header, cut=cut or header.cut)
     try:
-        with Player(
-            endpoint,
-            profile,
-            timeout,
-            witness=header.witness,
-            host=header.host,
-            cut=cut or header.cut,
-            recorded_quiet=header.quiet,
-        ) as conversation:
-            for at, last, step in numbered(transcript.steps):
-                difference = _answer(at, step, conversation, bool(cut), last)
-                steps = at
-                stepped()
-                if difference is not None:
-                    conversation.break_off()
-                    break
-            else:
-                difference = _rest(steps, conversation)
-    except (RunError, FormatError) as failure:
+        with conversation(endpoint, profile, timeout, header) as player:
+            difference = _first_mismatch(transcript, player, bool(cut), count)
+            if difference is not None:
+                player.abort()
+    except (ReplayError, FormatError) as failure:
         error = f"after {steps} steps: {failure}"
-    took = time.monotonic() - begin
-    return Result(name or header.title, on, steps, took, difference, error)
+    seconds = time.monotonic() - begin
+    return Result(header.title, "", steps, seconds, difference, error)
 
 
-def _rest(steps: int, player: Player) -> Mismatch | None:
-    """Return the difference made by data after the last step."""
-    return compare(steps + 1, Action("nobody", "wait"), {}, player.rest())
-
-
-def _answer(
-    at: int, step: Step, player: Player, cut: bool, last: bool
+def _first_mismatch(
+    transcript: Transcript, player: Player, cut: bool, count: Callable[[], object]
 ) -> Mismatch | None:
-    action, recorded = step
-    action = action._replace(cut="") if cut else action
-    now: Answers = player.step(action, recorded, last=last)
-    return compare(at, action, recorded, now)
+    at = 0
+    for at, last, (whole, recorded) in numbered(transcript.steps):
+        action = replace(whole, cut="") if cut else whole
+        now = player.step(action, recorded, last=last)
+        count()
+        if found := compare(at, action, recorded, now):
+            return found
+    return compare(at + 1, Action("no client", "wait"), {}, player.late_answers())

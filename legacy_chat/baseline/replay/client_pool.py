@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from legacy_chat.baseline.model.errors import RunError
+from legacy_chat.baseline.model.errors import ReplayError
 
 __all__ = ["Client", "ClientPool"]
 
@@ -22,7 +22,7 @@ __all__ = ["Client", "ClientPool"]
 STALL = 0.1
 
 # Seconds of each poll from then on.
-LOOK = 0.01
+STALLED_POLL = 0.01
 
 # Maximum bytes of one read.
 READ_SIZE = 1 << 18
@@ -35,16 +35,16 @@ class Client:
     """One connection.
 
     Attributes:
-        got: data received since the last step; end: how the connection ended, or "".
-        mute: whether the client has half-closed the connection.
+        received: data since the last step; end: how the connection ended, or "".
+        is_half_closed: whether the client sends no more data.
     """
 
     def __init__(self, name: str, sock: socket.socket) -> None:
         self.name = name
         self.sock = sock
-        self.got = bytearray()
+        self.received = bytearray()
         self.end = ""
-        self.mute = False
+        self.is_half_closed = False
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -71,7 +71,7 @@ class Client:
         except OSError:
             self.end = "reset"
             return
-        self.got += data
+        self.received += data
         if not data:
             self.end = "eof"
 
@@ -123,25 +123,34 @@ class ClientPool:
         self._selector.close()
 
     def send(self, client: Client, data: bytes) -> None:
-        """Send all of *data*. If the server has closed, the next read detects that."""
+        """Send all of *data*. If the server has closed, the next read detects that.
+
+        Raises:
+            ReplayError: the server accepts no data for the pool's timeout.
+        """
         left = memoryview(data)
         last = time.monotonic()
         patience = STALL
         while left and not client.end:
             try:
-                sent = client.sock.send(left)
+                left = left[client.sock.send(left) :]
+                last = time.monotonic()
             except (BlockingIOError, InterruptedError):
-                if not self._takes_more(client, patience):
+                if not _is_writable(client.sock, patience):
+                    # The server may accept no more data before a read.
                     patience = 0.0
-                    self._make_room(client, last)
+                    self.pump(STALLED_POLL)
+                    if time.monotonic() - last > self.timeout:
+                        raise ReplayError(
+                            f"the server accepts no more data from {client.name} for "
+                            f"{self.timeout:g} s"
+                        ) from None
             except OSError:
                 return
-            else:
-                left, last = left[sent:], time.monotonic()
 
-    def shut(self, client: Client) -> None:
+    def half_close(self, client: Client) -> None:
         """Half-close the connection: the client sends no more data."""
-        client.mute = True
+        client.is_half_closed = True
         if not client.end:
             try:
                 client.sock.shutdown(socket.SHUT_WR)
@@ -153,7 +162,7 @@ class ClientPool:
         """Poll for *seconds* and read the ready clients; return whether any was ready.
 
         Raises:
-            RunError: the step has received more than STEP_SIZE bytes.
+            ReplayError: the step has received more than STEP_SIZE bytes.
         """
         events = self._selector.select(max(0.0, seconds))
         for key, _ in events:
@@ -162,8 +171,8 @@ class ClientPool:
             client.acknowledge()
             if client.end:
                 self._selector.unregister(client.sock)
-        if sum(len(client.got) for client in self._clients.values()) > STEP_SIZE:
-            raise RunError(
+        if sum(len(client.received) for client in self._clients.values()) > STEP_SIZE:
+            raise ReplayError(
                 f"the server sent more than {STEP_SIZE >> 20} MiB in one step"
             )
         return bool(events)
@@ -191,16 +200,8 @@ class ClientPool:
                 break
         return left
 
-    def _takes_more(self, client: Client, seconds: float) -> bool:
-        with selectors.DefaultSelector() as selector:
-            selector.register(client.sock, selectors.EVENT_WRITE)
-            return bool(selector.select(seconds))
 
-    def _make_room(self, client: Client, last: float) -> None:
-        """Read, because the server may accept no more data before that."""
-        self.pump(LOOK)
-        if time.monotonic() - last > self.timeout:
-            raise RunError(
-                f"the server takes nothing more from {client.name} for "
-                f"{self.timeout:g} s"
-            )
+def _is_writable(sock: socket.socket, seconds: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_WRITE)
+        return bool(selector.select(seconds))

@@ -10,18 +10,24 @@ Rule 3: after a difference, both servers are replaced by new ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from types import TracebackType
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple, Self
 
 from legacy_chat.baseline.model.compare import Mismatch, compare
-from legacy_chat.baseline.model.errors import ReferenceFailedError, RunError
-from legacy_chat.baseline.model.format import Action, Answers, Received, Step
+from legacy_chat.baseline.model.errors import ReferenceFailedError, ReplayError
 from legacy_chat.baseline.model.profile import Profile
-from legacy_chat.baseline.replay.batch import Server, Target
-from legacy_chat.baseline.replay.player import Player, joined
-from legacy_chat.baseline.replay.quiescence import LOOK
+from legacy_chat.baseline.model.transcript import (
+    Action,
+    Answers,
+    Received,
+    Step,
+    TranscriptHeader,
+    joined,
+)
+from legacy_chat.baseline.replay.batch import LazyServer, Target
+from legacy_chat.baseline.replay.player import Player, conversation
+from legacy_chat.baseline.replay.quiescence import LAST_POLL
 from legacy_chat.baseline.replay.server import Endpoint
 
 __all__ = ["Lockstep", "Played"]
@@ -37,6 +43,11 @@ class Played(NamedTuple):
     steps: list[Step]
     difference: Mismatch | None = None
 
+    @property
+    def actions(self) -> list[Action]:
+        """Return the actions of the steps."""
+        return [step.action for step in self.steps]
+
 
 class Lockstep:
     """The two servers; both are started on demand.
@@ -49,92 +60,72 @@ class Lockstep:
         self, reference: Target, target: Target, profile: Profile, timeout: float
     ) -> None:
         self.profile = profile
-        self._targets = reference, target
-        self._servers = Server(timeout), Server(timeout)
         self._timeout = timeout
+        self._servers = [(LazyServer(timeout), each) for each in (reference, target)]
 
-    def __enter__(self) -> Lockstep:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.renew()
+    def __exit__(self, *exc: object) -> None:
+        self.restart()
 
-    def renew(self) -> None:
+    def restart(self) -> None:
         """Terminate both servers; the next conversation starts new ones."""
-        for server in self._servers:
+        for server, _ in self._servers:
             server.close()
 
     def play(
         self,
         actions: Iterable[Action],
-        told: Callable[[Answers], object] = lambda answers: None,
+        answered: Callable[[Answers], object] = lambda answers: None,
     ) -> Played:
         """Play until the answers differ.
 
         Args:
-            told: called after each step with the common answer, before the next action
-                is taken from *actions*.
+            answered: called after each step with the common answer, before the next
+                action is taken from *actions*.
 
         Raises:
             ReferenceFailedError: the reference cannot be played to.
-            RunError: a server cannot be started, or the target fails before a step.
+            ReplayError: a server cannot be started, or the target fails before a step.
         """
-        pairs = zip(self._servers, self._targets, strict=True)
         # First: a conversation binds this thread, and processes that it starts, to one
         # processor.
-        endpoints = [server.endpoint(target) for server, target in pairs]
-        try:
-            played = self._play(endpoints, actions, told)
-        except RunError:
-            self.renew()
-            raise
-        if played.difference is not None or not self.profile.leave:
-            self.renew()
-        return played
-
-    def _play(
-        self,
-        endpoints: Sequence[Endpoint],
-        actions: Iterable[Action],
-        told: Callable[[Answers], object],
-    ) -> Played:
+        reference, target = (server.endpoint(each) for server, each in self._servers)
         steps: list[Step] = []
         found = None
-        with self._conversation(endpoints[0]) as theirs:
-            try:
-                with self._conversation(endpoints[1]) as ours:
-                    found = _in_lockstep(theirs, ours, actions, told, steps)
-            except ReferenceFailedError:
-                raise
-            except RunError as error:
-                if not steps:
+        try:
+            with self._conversation(reference) as theirs:
+                try:
+                    with self._conversation(target) as ours:
+                        found = _in_lockstep(theirs, ours, actions, answered, steps)
+                except ReferenceFailedError:
                     raise
-                action, recorded = steps[-1]
-                found = Mismatch(len(steps), action, recorded, {}, str(error))
-            if found is not None:
-                theirs.break_off()
+                except ReplayError as error:
+                    if not steps:
+                        raise
+                    last = steps[-1]
+                    found = Mismatch(len(steps), *last, {}, str(error))
+                if found is not None:
+                    theirs.abort()
+        except ReplayError:
+            self.restart()
+            raise
+        if found is not None or not self.profile.leave:
+            self.restart()
         return Played(steps, found)
 
-    def _conversation(self, endpoint: Endpoint) -> Player:
-        return Player(
-            endpoint,
-            self.profile,
-            self._timeout,
-            witness=True,
-            quiet=self.profile.quiet or LOOK,
-        )
+    def _conversation(self, endpoint: Endpoint) -> AbstractContextManager[Player]:
+        header = TranscriptHeader(witness=True)
+        quiet = self.profile.quiet or LAST_POLL
+        return conversation(endpoint, self.profile, self._timeout, header, quiet)
 
 
 def _in_lockstep(
     theirs: Player,
     ours: Player,
     actions: Iterable[Action],
-    told: Callable[[Answers], object],
+    answered: Callable[[Answers], object],
     steps: list[Step],
 ) -> Mismatch | None:
     """Play until the answers differ; add the reference's answers to *steps*."""
@@ -145,22 +136,21 @@ def _in_lockstep(
         now = ours.step(action, recorded)
         if late := _missing(recorded, now):
             with _reference():
-                recorded = joined(recorded, theirs.rest(late))
+                recorded = joined(recorded, theirs.late_answers(late))
             steps[-1] = Step(action, recorded)
-        found = compare(len(steps), action, recorded, now)
-        if found is not None:
-            ours.break_off()
+        if found := compare(len(steps), action, recorded, now):
+            ours.abort()
             return found
-        told(recorded)
+        answered(recorded)
     return None
 
 
 @contextmanager
 def _reference() -> Iterator[None]:
-    """Raise ReferenceFailedError for a RunError in this block."""
+    """Raise ReferenceFailedError for a ReplayError in this block."""
     try:
         yield
-    except RunError as error:
+    except ReplayError as error:
         raise ReferenceFailedError(f"the reference: {error}") from error
 
 

@@ -9,8 +9,8 @@ measures, and both must be reached:
 
 - seconds, at least a multiple of the longest gap after which this server still sent
   data.
-- round trips through another process, the probe. It waits for a processor as the
-  server does, so the quiet is longer where that wait is long.
+- round trips through another process, the load probe. The probe waits for a processor
+  as the server does, so the wait is longer on a busy machine.
 
 Rule: a server that is never quiet is an error.
 """
@@ -22,16 +22,16 @@ import sys
 import time
 from collections.abc import Callable
 
-from legacy_chat.baseline.model.errors import NeverQuietError, RunError
+from legacy_chat.baseline.model.errors import NeverQuietError, ReplayError
 from legacy_chat.baseline.replay.client_pool import ClientPool
 
-__all__ = ["LOOK", "QUIET", "LoadProbe", "Quiescence"]
+__all__ = ["LAST_POLL", "QUIET", "LoadProbe", "Quiescence"]
 
 # Seconds without data after which a step is over, where no answer is expected.
 QUIET = 3.0
 
 # Seconds to poll for more, when all the expected data has arrived.
-LOOK = 0.03
+LAST_POLL = 0.03
 
 # Minimum round trips without data before a wait may end.
 ROUNDS = 10
@@ -74,15 +74,15 @@ class LoadProbe:
         """Send a byte, and wait for its echo.
 
         Raises:
-            RunError: the process has ended.
+            ReplayError: the process has ended.
         """
-        asks, answers = self._process.stdin, self._process.stdout
+        output, echo = self._process.stdin, self._process.stdout
         try:
-            if asks and answers and asks.write(b"?") and answers.read(1):
+            if output and echo and output.write(b"?") and echo.read(1):
                 return
         except OSError as error:
-            raise RunError(f"the probe process has ended: {error}") from error
-        raise RunError("the probe process has ended: was it killed?")
+            raise ReplayError(f"the load probe has ended: {error}") from error
+        raise ReplayError("the load probe has ended: was it killed?")
 
     def close(self) -> None:
         """Terminate the process."""
@@ -108,7 +108,7 @@ class Quiescence:
         self._pool = pool
         self._probe = probe or LoadProbe()
         self._clock = clock
-        self._longest = 0.0
+        self._longest_gap = 0.0
 
     def settle(self, seconds: float) -> None:
         """Return after *seconds* without data.
@@ -118,8 +118,10 @@ class Quiescence:
         """
         self._wait(seconds, lambda: False, seconds)
 
-    def wait_for(self, complete: Callable[[], bool], patience: float = LOOK) -> None:
-        """Return when *complete* is true and LOOK seconds bring no more data.
+    def wait_for(
+        self, complete: Callable[[], bool], patience: float = LAST_POLL
+    ) -> None:
+        """Return when *complete* is true and LAST_POLL seconds bring no more data.
 
         Args:
             patience: seconds without data after which missing data is given up.
@@ -127,33 +129,34 @@ class Quiescence:
         Raises:
             NeverQuietError: data keeps arriving for the pool's timeout.
         """
-        self._wait(LOOK, complete, max(LOOK, min(patience, self._pool.timeout)))
+        patience = max(LAST_POLL, min(patience, self._pool.timeout))
+        self._wait(LAST_POLL, complete, patience)
 
     def close(self) -> None:
-        """Terminate the probe."""
+        """Terminate the load probe."""
         self._probe.close()
 
-    def _wait(self, look: float, complete: Callable[[], bool], patience: float) -> None:
+    def _wait(self, poll: float, complete: Callable[[], bool], patience: float) -> None:
         begin = last = self._clock()
         rounds = 0
         # The result of complete() for the data so far; None after new data.
         done: bool | None = None
         while True:
-            came = self._pool.pump(min(look / ROUNDS, LONGEST_ROUND))
+            came = self._pool.pump(min(poll / ROUNDS, LONGEST_ROUND))
             self._probe.round_trip()
             now = self._clock()
             rounds += 1
             if came:
-                self._longest = max(self._longest, min(now - last, LONGEST_GAP))
+                self._longest_gap = max(self._longest_gap, min(now - last, LONGEST_GAP))
                 rounds, last, done = 0, now, None
-                if now - begin > self._pool.timeout + look:
-                    raise NeverQuietError(look, self._pool.timeout)
-            if rounds < ROUNDS or now - last < look:
+                if now - begin > self._pool.timeout + poll:
+                    raise NeverQuietError(poll, self._pool.timeout)
+            if rounds < ROUNDS or now - last < poll:
                 continue
             if done is None:
                 done = complete()
             if done or (
-                rounds >= ROUNDS * patience / look
-                and now - last >= max(patience, GAPS * self._longest)
+                rounds >= ROUNDS * patience / poll
+                and now - last >= max(patience, GAPS * self._longest_gap)
             ):
                 return

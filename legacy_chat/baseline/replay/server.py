@@ -23,9 +23,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from legacy_chat.baseline.model.errors import LAST_WORDS, RunError
+from legacy_chat.baseline.model.errors import OUTPUT_PREFIX, ReplayError
 
-__all__ = ["Endpoint", "parse_address", "started"]
+__all__ = ["Address", "Endpoint", "can_bind", "started"]
+
+Address = tuple[str, int]
 
 # Ports that Linux does not assign by itself: no other connection takes one between the
 # check here and the server's bind.
@@ -33,9 +35,9 @@ PORTS = range(20000, 32000)
 PORT_TRIES = 100
 
 # Seconds between two attempts to connect to a server that was started.
-LOOK = 0.005
+RETRY = 0.005
 
-GUARD = Path(__file__).with_name("supervisor.py")
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
 # Lines of output that are shown of a server that failed.
 LAST_LINES = 8
@@ -62,41 +64,39 @@ class Endpoint:
 
         Raises:
             ConnectionRefusedError: no server listens there.
-            RunError: the server cannot be reached.
+            ReplayError: the server cannot be reached.
         """
-        where = (host or self.host, self.port)
+        address = (host or self.host, self.port)
         try:
-            sock = socket.create_connection(where, self.timeout)
+            sock = socket.create_connection(address, self.timeout)
         except ConnectionRefusedError:
             raise
         except (OSError, UnicodeError) as error:
-            raise RunError(f"cannot connect to {_shown(*where)}: {error}") from error
+            where = _shown(*address)
+            raise ReplayError(f"cannot connect to {where}: {error}") from error
         if sock.getsockname() == sock.getpeername():
             # No server listens: TCP has connected the socket to itself by chance.
             sock.close()
-            raise ConnectionRefusedError(f"nobody listens at {_shown(*where)}")
+            raise ConnectionRefusedError(f"no server listens at {_shown(*address)}")
         return sock
 
-    def end(self) -> None:
-        """Terminate the server if it was started here; safe from any thread.
-
-        A server that was not started here keeps running.
-        """
+    def terminate(self) -> None:
+        """Terminate the server if it was started here; safe from any thread."""
 
 
-class _Started(Endpoint):
+class _StartedServer(Endpoint):
     """A server that was started in a separate process."""
 
     def __init__(
-        self, command: list[str], host: str, port: int, timeout: float, log: IO[bytes]
+        self, argv: list[str], host: str, port: int, timeout: float, log: IO[bytes]
     ) -> None:
         super().__init__(host, port, timeout)
-        self._command = shlex.join(command)
+        self._command = shlex.join(argv)
         self._log = log
         self._listens = False
         try:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(GUARD), *command],
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(SUPERVISOR), *argv],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -105,7 +105,17 @@ class _Started(Endpoint):
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            raise RunError(f"cannot run {self._command}: {error}") from error
+            raise ReplayError(f"cannot run {self._command}: {error}") from error
+
+    def wait_until_running(self) -> None:
+        """Return when the command runs.
+
+        Raises:
+            ReplayError: the command cannot run.
+        """
+        assert self._supervisor.stdout is not None
+        if reason := self._supervisor.stdout.read():
+            raise ReplayError(f"cannot run {self._command}: {reason.decode('utf8')}")
 
     def connect(self, host: str = "") -> socket.socket:
         end = time.monotonic() + self.timeout
@@ -115,60 +125,41 @@ class _Started(Endpoint):
             except ConnectionRefusedError:
                 if self._listens:
                     raise
-                self._wait_a_moment(end)
+                self._wait_for_retry(end)
             else:
                 self._listens = True
                 return sock
 
-    def end(self) -> None:
-        if self._guard.stdin is not None:
-            self._guard.stdin.close()
+    def terminate(self) -> None:
+        assert self._supervisor.stdin is not None
+        self._supervisor.stdin.close()
 
     def stop(self) -> None:
         """Terminate the server and its descendants, and wait for that."""
-        with self._guard:
-            self.end()
+        with self._supervisor:
+            self.terminate()
 
-    def check(self) -> None:
-        """Return when the command runs.
-
-        Raises:
-            RunError: the command cannot run.
-        """
-        why = self._guard.stdout.read() if self._guard.stdout is not None else b""
-        if why:
-            raise RunError(f"cannot run {self._command}: {why.decode('utf8')}")
-
-    def _status(self, seconds: float) -> int | None:
-        """Return the exit status, or None if the server still runs after *seconds*."""
+    def _wait_for_retry(self, end: float) -> None:
         try:
-            return self._guard.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def _wait_a_moment(self, end: float) -> None:
-        status = self._status(LOOK)
-        if status is not None:
-            said = f"has ended with status {status} before it listened"
+            status = self._supervisor.wait(RETRY)
+            reason = f"has ended with status {status} before it listened"
             if not status:
-                said += "; a server must stay in the foreground"
-        elif time.monotonic() < end:
-            return
-        else:
+                reason += "; a server must stay in the foreground"
+        except subprocess.TimeoutExpired:
+            if time.monotonic() < end:
+                return
             where = _shown(self.host, self.port)
-            said = f"does not listen at {where} in {self.timeout:g} s"
-        raise RunError(f"{self._command} {said}{self._last_words()}")
-
-    def _last_words(self) -> str:
+            reason = f"does not listen at {where} within {self.timeout:g} s"
         self._log.seek(0)
-        text = self._log.read().decode("utf8", "surrogateescape")
-        return "".join(LAST_WORDS + line for line in text.splitlines()[-LAST_LINES:])
+        output = self._log.read().decode("utf8", "surrogateescape")
+        lines = (OUTPUT_PREFIX + line for line in output.splitlines()[-LAST_LINES:])
+        raise ReplayError(f"{self._command} {reason}{''.join(lines)}")
 
 
 @contextmanager
 def started(
     command: str,
-    address: tuple[str, int] | None = None,
+    address: Address | None = None,
     *,
     loop: str = "",
     host: str = "127.0.0.1",
@@ -184,68 +175,34 @@ def started(
         timeout: seconds until the server listens.
 
     Raises:
-        RunError: the server cannot be started, or the command lacks ``{port}``.
+        ReplayError: the server cannot be started, or the command lacks ``{port}``.
     """
     if address is None and "{port}" not in command:
-        raise RunError(
-            f"the command {command!r} takes no {{port}}; where does it listen? "
-            "Say so with --connect HOST:PORT"
+        raise ReplayError(
+            f"the command {command!r} takes no {{port}}: add it, or name the server's "
+            "address with --connect HOST:PORT"
         )
-    with _port(host) as free, tempfile.TemporaryFile() as log:
+    try:
+        argv = shlex.split(command)
+    except ValueError as error:
+        raise ReplayError(f"the command {command!r} is wrong: {error}") from error
+    if not argv:
+        raise ReplayError("the command is empty")
+    with _free_port(host) as free, tempfile.TemporaryFile() as log:
         host, port = address or (host, free)
-        words = {"{port}": str(port), "{host}": host, "{loop}": loop}
-        argv = _words(command)
-        for word, value in {**words, "{python}": sys.executable}.items():
-            argv = [each.replace(word, value) for each in argv]
-        if not argv:
-            raise RunError("the command is empty")
-        server = _Started(argv, host, port, timeout, log)
+        fields = {"port": port, "host": host, "loop": loop, "python": sys.executable}
+        for name, value in fields.items():
+            argv = [word.replace(f"{{{name}}}", str(value)) for word in argv]
+        server = _StartedServer(argv, host, port, timeout, log)
         try:
-            server.check()
+            server.wait_until_running()
             yield server
         finally:
             server.stop()
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Parse ``HOST:PORT``, ``[::1]:PORT``, ``:PORT`` or ``PORT``.
-
-    Raises:
-        ValueError: *text* has another form.
-    """
-    host, _, port = text.rpartition(":")
-    is_number = port.isascii() and port.isdecimal() and len(port) <= 5
-    if not is_number or int(port) > 65535:
-        raise ValueError(f"{text[:60]!r} is no HOST:PORT")
-    return host.strip("[]") or "127.0.0.1", int(port)
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError as error:
-        raise RunError(f"the command {command!r} is wrong: {error}") from error
-
-
-@contextmanager
-def _port(host: str) -> Iterator[int]:
-    """Yield a free port of *host*, reserved in this process until the end."""
-    for _ in range(PORT_TRIES):
-        port = random.choice(PORTS)
-        with _lock:
-            if port in _taken or not _is_free(host, port):
-                continue
-            _taken.add(port)
-        try:
-            yield port
-        finally:
-            with _lock:
-                _taken.discard(port)
-        return
-    raise RunError(f"no port of {host} from {PORTS[0]} to {PORTS[-1]} is free")
-
-
-def _is_free(host: str, port: int) -> bool:
+def can_bind(host: str, port: int = 0) -> bool:
+    """Return whether a socket can be bound there; port 0 is any free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
@@ -255,5 +212,22 @@ def _is_free(host: str, port: int) -> bool:
     return True
 
 
+@contextmanager
+def _free_port(host: str) -> Iterator[int]:
+    """Yield a free port of *host*, reserved in this process until the end."""
+    for port in random.sample(PORTS, PORT_TRIES):
+        with _lock:
+            if port in _taken or not can_bind(host, port):
+                continue
+            _taken.add(port)
+        try:
+            yield port
+        finally:
+            with _lock:
+                _taken.discard(port)
+        return
+    raise ReplayError(f"no port of {host} from {PORTS[0]} to {PORTS[-1]} is free")
+
+
 def _shown(host: str, port: int) -> str:
-    return f"{'[' * (':' in host)}{host}{']' * (':' in host)}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html import escape
 
-from legacy_chat.baseline.model.format import Step, Transcript
-from legacy_chat.baseline.report.text import deed, got, seen
+from legacy_chat.baseline.model.transcript import Step, Transcript
+from legacy_chat.baseline.report.text import action_text, escaped, received_text
 
 __all__ = ["page"]
 
@@ -19,23 +19,23 @@ th, td { padding: .3rem .6rem; vertical-align: top; overflow-wrap: anywhere }
 th:first-child, td:first-child { width: 3rem; text-align: right; opacity: .6 }
 tr { border-top: 1px solid color-mix(in srgb, CanvasText 15%, transparent) }
 p { margin: .15rem 0; padding: .2rem .5rem; border-radius: .4rem }
-.does { background: color-mix(in srgb, #2a7 22%, Canvas) }
-.hears { background: color-mix(in srgb, #47c 18%, Canvas) }
+.sent { background: color-mix(in srgb, #2a7 22%, Canvas) }
+.received { background: color-mix(in srgb, #47c 18%, Canvas) }
 .end { font-style: italic }
 """
 
 
-def page(transcript: Transcript, clients: Sequence[str]) -> Iterator[str]:
+def page(transcript: Transcript) -> Iterator[str]:
     """Yield the page in pieces: a row for each step, a column for each client."""
-    header = transcript.header
-    heads = "".join(f"<th>{escape(seen(name))}</th>" for name in clients)
+    header, clients = transcript.header, transcript.clients()
+    title = _html(header.title)
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width">'
-    title = escape(seen(header.title))
     yield f"<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>"
     yield f"<body>\n<h1>{title}</h1>"
     if header.recorded_from:
-        yield f"<p>Recorded from: {escape(seen(header.recorded_from))}</p>"
+        yield f"<p>Recorded from: {_html(header.recorded_from)}</p>"
+    heads = "".join(f"<th>{_html(name)}</th>" for name in clients)
     yield f"<table>\n<thead><tr><th></th>{heads}</tr></thead>\n<tbody>"
     for at, step in enumerate(transcript.steps, 1):
         cells = "".join(f"<td>{_cell(step, name)}</td>" for name in clients)
@@ -44,11 +44,15 @@ def page(transcript: Transcript, clients: Sequence[str]) -> Iterator[str]:
 
 
 def _cell(step: Step, name: str) -> str:
-    said = answers = ""
+    sent = received = ""
     if step.action.client == name:
-        said = f'<p class="does">{escape(deed(step.action))}</p>'
+        sent = f'<p class="sent">{_html(action_text(step.action))}</p>'
     if name in step.answers:
-        each = step.answers[name]
-        ended = " end" if each.end else ""
-        answers = f'<p class="hears{ended}">{escape(got(each))}</p>'
-    return said + answers
+        answer = step.answers[name]
+        ended = " end" if answer.end else ""
+        received = f'<p class="received{ended}">{_html(received_text(answer))}</p>'
+    return sent + received
+
+
+def _html(text: str) -> str:
+    return escape(escaped(text))

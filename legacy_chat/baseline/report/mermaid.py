@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from legacy_chat.baseline.model.format import Transcript
-from legacy_chat.baseline.report.show import clients_of
-from legacy_chat.baseline.report.text import deed, got, seen
+from legacy_chat.baseline.model.transcript import Transcript
+from legacy_chat.baseline.report.text import action_text, escaped, received_text
 
 __all__ = ["diagram"]
 
 # Characters with a meaning for Mermaid within a message; written as entities. Its
 # scanner also interprets "wrap:", and finds some statements within a text.
-ITS_OWN = re.compile(
+SPECIAL = re.compile(
     r"[#;<>&{}`$\\\"]|^\s|\s$|%%|(?<=wrap):|(?<=st)y(?=le)|(?<=class)D"
 )
 
@@ -21,20 +20,21 @@ ITS_OWN = re.compile(
 def diagram(transcript: Transcript) -> Iterator[str]:
     """Yield the lines of the diagram."""
     # Generated names, because a client may be named "end" or anything else.
-    clients = {name: f"c{number}" for number, name in enumerate(clients_of(transcript))}
+    names = {client: f"c{n}" for n, client in enumerate(transcript.clients())}
     yield "sequenceDiagram"
-    for name, ours in clients.items():
-        yield f"    participant {ours} as {_text(seen(name))}"
+    for client, name in names.items():
+        yield f"    participant {name} as {_text(escaped(client))}"
     yield "    participant server"
     for action, answers in transcript.steps:
-        yield f"    {clients[action.client]}->>server: {_text(deed(action))}"
-        for name, each in answers.items():
-            arrow = "--x" if each.end else "-->>"
-            yield f"    server{arrow}{clients[name]}: {_text(got(each))}"
+        yield f"    {names[action.client]}->>server: {_text(action_text(action))}"
+        for client, received in answers.items():
+            arrow = "--x" if received.end else "-->>"
+            text = _text(received_text(received))
+            yield f"    server{arrow}{names[client]}: {text}"
 
 
 def _text(text: str) -> str:
-    return ITS_OWN.sub(_entities, text)
+    return SPECIAL.sub(_entities, text)
 
 
 def _entities(match: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from types import TracebackType
+from typing import Self
 
 __all__ = ["Progress"]
 
@@ -23,61 +23,53 @@ class Progress:
 
     Args:
         seconds: the total duration; 0 if unknown.
+
+    Attributes:
+        total: the number of steps; 0 if unknown.
     """
 
     def __init__(self, what: str, seconds: float = 0.0) -> None:
+        self.total = 0
+        self.shows = sys.stderr is not None and sys.stderr.isatty()
         self._what = what
-        self._total = 0
         self._seconds = seconds
         self._done = 0
         self._begin = self._shown = time.monotonic()
         self._lock = threading.Lock()
-        self.shows = sys.stderr is not None and sys.stderr.isatty()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.erase()
 
-    def expect(self, total: int) -> None:
-        """Set the total number of steps."""
-        self._total = total
-
-    def step(self, note: str = "") -> None:
-        """Count a finished step, and update the line if it is due."""
+    def step(self) -> None:
+        """Count a finished step, and update the line if it is due; thread-safe."""
         with self._lock:
             self._done += 1
             now = time.monotonic()
             if self.shows and now - self._shown >= INTERVAL:
                 self._shown = now
-                sys.stderr.write(ERASE + self.line(now - self._begin, note))
-                sys.stderr.flush()
+                self._write(self.line(now - self._begin))
 
     def erase(self) -> None:
         """Erase the line, to make room for other output."""
         if self.shows:
-            sys.stderr.write(ERASE)
-            sys.stderr.flush()
+            self._write("")
 
-    def line(self, seconds: float, note: str = "") -> str:
+    def line(self, seconds: float) -> str:
         """Return the line's text after *seconds*."""
         rate = self._done / seconds if seconds > 0 else 0.0
-        total = f" of {self._total:,}" if self._total else ""
-        parts = [f"{self._what}: {self._done:,}{total} steps", f"{rate:,.0f}/s"]
-        left = self._left(seconds, rate)
-        if left is not None:
-            parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
-        return ", ".join([*parts, *filter(None, [note])])
-
-    def _left(self, seconds: float, rate: float) -> float | None:
+        total = f" of {self.total:,}" if self.total else ""
+        text = f"{self._what}: {self._done:,}{total} steps, {rate:,.0f}/s"
         if self._seconds:
-            return max(0.0, self._seconds - seconds)
-        if self._total and rate:
-            return max(0.0, (self._total - self._done) / rate)
-        return None
+            left = max(0.0, self._seconds - seconds)
+        elif self.total and rate:
+            left = max(0.0, (self.total - self._done) / rate)
+        else:
+            return text
+        return f"{text}, {int(left) // 60}:{int(left) % 60:02d} left"
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(ERASE + text)
+        sys.stderr.flush()

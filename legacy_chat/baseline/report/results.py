@@ -6,34 +6,45 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from compat.replacing import replacing
 from compat.trace.render.messages import count
 from legacy_chat.baseline.model.format import visible_json
 from legacy_chat.baseline.replay.check import Result
-from legacy_chat.baseline.report.text import seen, seen_error
+from legacy_chat.baseline.report.mismatch import mismatch_json, mismatch_lines
+from legacy_chat.baseline.report.text import escaped, escaped_error
 
 __all__ = ["as_json", "lines", "status", "summary", "write_junit"]
 
 
 def lines(result: Result) -> Iterator[str]:
-    """Yield the lines about a result, escaped by *seen*; none if it is the same."""
-    return map(seen_error, _lines(result))
+    """Yield the escaped lines about a result; none if it is the same."""
+    where = f"{result.name}{f' on {result.on}' if result.on else ''}"
+    if result.difference is not None:
+        first, *others = mismatch_lines(result.difference)
+        yield f"{escaped(where)}, {first}"
+        yield from others
+    elif result.error:
+        yield escaped_error(f"{where}: could not be played: {result.error}")
+    elif result.skipped:
+        yield escaped(f"{where}: skipped: {result.skipped}")
+    if result.note:
+        yield escaped(f"{where}: {result.note}")
 
 
 def summary(results: Sequence[Result], seconds: float) -> str:
     """Return the last line: ``117 conversations: 117 the same, in 2.1 s``."""
     names = {"same": "the same", "error": "could not be played"}
     counts = Counter(result.outcome for result in results)
-    said = [
+    parts = [
         f"{counts[each]:,} {names.get(each, each)}"
         for each in ("same", "different", "error", "skipped")
         if counts[each] or each == "same"
     ]
-    return (
-        f"{count(len(results), 'conversation')}: {', '.join(said)}, in {seconds:.1f} s"
-    )
+    played = count(len(results), "conversation")
+    return f"{played}: {', '.join(parts)}, in {seconds:.1f} s"
 
 
 def status(results: Sequence[Result]) -> int:
@@ -50,18 +61,13 @@ def status(results: Sequence[Result]) -> int:
 
 def as_json(results: Sequence[Result], seconds: float) -> str:
     """Return the results as one JSON object."""
-    counts = Counter(result.outcome for result in results)
-    text = json.dumps(
-        {
-            "conversations": len(results),
-            "outcomes": dict(counts),
-            "seconds": round(seconds, 3),
-            "results": [result.as_json() for result in results],
-        },
-        ensure_ascii=False,
-        indent=2,
-    )
-    return visible_json(text)
+    table = {
+        "conversations": len(results),
+        "outcomes": dict(Counter(result.outcome for result in results)),
+        "seconds": round(seconds, 3),
+        "results": [_result_json(result) for result in results],
+    }
+    return visible_json(json.dumps(table, ensure_ascii=False, indent=2))
 
 
 def write_junit(path: Path, results: Sequence[Result], seconds: float) -> None:
@@ -77,38 +83,38 @@ def write_junit(path: Path, results: Sequence[Result], seconds: float) -> None:
         time=f"{seconds:.3f}",
     )
     for result in results:
-        _case(suite, result)
+        _add_case(suite, result)
     ElementTree.indent(suite)
     with replacing(str(path)) as write:
         write("<?xml version='1.0' encoding='utf-8'?>\n")
         write(ElementTree.tostring(suite, "unicode"))
 
 
-def _case(suite: ElementTree.Element, result: Result) -> None:
+def _add_case(suite: ElementTree.Element, result: Result) -> None:
     case = ElementTree.SubElement(
         suite,
         "testcase",
         # Escaped, because XML cannot represent some characters.
-        classname=seen(f"baseline.{result.on or 'server'}"),
-        name=seen(result.name),
+        classname=escaped(f"baseline.{result.on or 'server'}"),
+        name=escaped(result.name),
         time=f"{result.seconds:.3f}",
     )
     tags = {"different": "failure", "error": "error", "skipped": "skipped"}
     if result.outcome in tags:
-        said = "\n".join(lines(result))
-        message = said.partition("\n")[0]
-        ElementTree.SubElement(case, tags[result.outcome], message=message).text = said
+        text = "\n".join(lines(result))
+        message = text.partition("\n")[0]
+        ElementTree.SubElement(case, tags[result.outcome], message=message).text = text
 
 
-def _lines(result: Result) -> Iterator[str]:
-    where = f"{result.name}{f' on {result.on}' if result.on else ''}"
+def _result_json(result: Result) -> dict[str, Any]:
+    optional = {key: getattr(result, key) for key in ("error", "skipped", "note")}
     if result.difference is not None:
-        first, *others = result.difference.lines()
-        yield f"{where}, {first}"
-        yield from others
-    elif result.error:
-        yield f"{where}: could not be played: {result.error}"
-    elif result.skipped:
-        yield f"{where}: skipped: {result.skipped}"
-    if result.note:
-        yield f"{where}: {result.note}"
+        optional["difference"] = mismatch_json(result.difference)
+    return {
+        "transcript": result.name,
+        "on": result.on,
+        "outcome": result.outcome,
+        "steps": result.steps,
+        "seconds": round(result.seconds, 3),
+        **{key: value for key, value in optional.items() if value},
+    }

@@ -7,35 +7,36 @@ Rule 2: a step is shown as soon as it is read, however long the file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
-from legacy_chat.baseline.model.format import Step, Transcript, TranscriptHeader
-from legacy_chat.baseline.report.text import deed, fitted, got, seen, width, wrapped
+from legacy_chat.baseline.model.transcript import Step, Transcript, TranscriptHeader
+from legacy_chat.baseline.report.text import (
+    action_text,
+    escaped,
+    fitted,
+    received_text,
+    width,
+    wrapped,
+)
 
-__all__ = ["as_columns", "as_lines", "clients_of"]
+__all__ = ["as_columns", "as_lines"]
 
 # The minimum width of a column; below it, as_columns() returns None.
 LEAST_COLUMN = 14
+
+# The columns of a step's number.
+GUTTER = 5
 
 # The colours of the clients, in turn; all are readable on black and on white.
 COLOURS = (36, 33, 32, 35, 34, 31)
 BOLD, FAINT = 1, 2
 
 
-def clients_of(transcript: Transcript) -> list[str]:
-    """Return all clients, in the order of their appearance."""
-    names: dict[str, None] = {}
-    for step in transcript.steps:
-        names.setdefault(step.action.client)
-        names.update(dict.fromkeys(step.answers))
-    return list(names)
-
-
 def as_columns(
     transcript: Transcript, clients: Sequence[str], columns: int, colour: bool
 ) -> Iterator[str] | None:
     """Return lines with a column for each client; None if the width is too small."""
-    gutter = 5
-    each = (columns - gutter) // max(1, len(clients)) - 2
+    each = (columns - GUTTER) // max(1, len(clients)) - 2
     if each < LEAST_COLUMN:
         return None
     return _table(transcript, clients, each, colour)
@@ -44,23 +45,22 @@ def as_columns(
 def as_lines(transcript: Transcript, colour: bool) -> Iterator[str]:
     """Yield lines without columns: each action, then the data that it caused."""
     yield from _title(transcript.header, colour)
-    clients: list[str] = []
+    colours: dict[str, int] = {}
     for at, (action, answers) in enumerate(transcript.steps, 1):
         for name in (action.client, *answers):
-            if name not in clients:
-                clients.append(name)
-        does = f"{action.client}: {deed(action)}"
-        yield _painted(f"{at:4} ", FAINT, colour) + _painted(does, BOLD, colour)
-        for name, each in answers.items():
-            hears = f"     → {name}: {got(each)}"
-            yield _painted(hears, _colour_of(clients.index(name)), colour)
+            colours.setdefault(name, _colour_of(len(colours)))
+        text = f"{action.client}: {action_text(action)}"
+        yield _painted(f"{at:4} ", FAINT, colour) + _painted(text, BOLD, colour)
+        for name, received in answers.items():
+            text = f"     → {name}: {received_text(received)}"
+            yield _painted(text, colours[name], colour)
 
 
 def _table(
     transcript: Transcript, clients: Sequence[str], each: int, colour: bool
 ) -> Iterator[str]:
     yield from _title(transcript.header, colour)
-    heads = [wrapped(seen(name), each) for name in clients]
+    heads = [wrapped(escaped(name), each) for name in clients]
     yield from _row("", heads, each, [BOLD] * len(clients), colour)
     paints = [_colour_of(index) for index in range(len(clients))]
     for at, step in enumerate(transcript.steps, 1):
@@ -71,23 +71,23 @@ def _table(
 def _cell(step: Step, name: str, columns: int) -> list[str]:
     lines: list[str] = []
     if step.action.client == name:
-        lines += wrapped(f"> {deed(step.action)}", columns)
+        lines += wrapped(f"> {action_text(step.action)}", columns)
     if name in step.answers:
-        lines += wrapped(f"< {got(step.answers[name])}", columns)
+        lines += wrapped(f"< {received_text(step.answers[name])}", columns)
     return lines
 
 
 def _row(
     at: str, cells: list[list[str]], each: int, paints: list[int], colour: bool
 ) -> Iterator[str]:
-    for number in range(max(1, *map(len, cells))):
-        lines = [cell[number] if number < len(cell) else "" for cell in cells]
+    rows = list(zip_longest(*cells, fillvalue="")) or [("",) * len(cells)]
+    for number, lines in enumerate(rows):
         painted = [
             _painted(fitted(line, each), paint, colour)
             for line, paint in zip(lines, paints, strict=True)
         ]
-        left = _painted(f"{at if number == 0 else '':>4} ", FAINT, colour)
-        yield (left + "  ".join(painted)).rstrip()
+        left = f"{'' if number else at:>{GUTTER - 1}} "
+        yield (_painted(left, FAINT, colour) + "  ".join(painted)).rstrip()
 
 
 def _title(header: TranscriptHeader, colour: bool) -> Iterator[str]:
@@ -102,5 +102,5 @@ def _colour_of(index: int) -> int:
 
 
 def _painted(text: str, code: int, colour: bool) -> str:
-    text = seen(text)
+    text = escaped(text)
     return f"\x1b[{code}m{text}\x1b[0m" if colour and width(text) else text

@@ -1,41 +1,41 @@
-"""Bytes and actions as text for people, with escapes; and the width of a text."""
+"""Actions and received data as text, with escapes; and the width of a text."""
 
 from __future__ import annotations
 
 from compat.characters import is_printable
 from compat.trace.render.formatting import width
-from legacy_chat.baseline.model.errors import LAST_WORDS
-from legacy_chat.baseline.model.format import Action, Received
+from legacy_chat.baseline.model.errors import OUTPUT_PREFIX
+from legacy_chat.baseline.model.transcript import Action, Received
 
 __all__ = [
-    "deed",
-    "does",
+    "action_text",
+    "escaped",
+    "escaped_error",
     "fitted",
-    "got",
     "readable",
-    "seen",
-    "seen_error",
+    "received_text",
+    "sentence",
     "width",
     "wrapped",
 ]
 
-# The words for a client's actions other than send.
-DEEDS = {
-    "open": "comes",
-    "drop": "drops",
+# The verbs for a client's actions other than send.
+VERBS = {
+    "open": "connects",
+    "drop": "closes",
     "reset": "resets",
-    "half-close": "says no more",
-    "wait": "does anything",
+    "half-close": "half-closes",
+    "wait": "acts",
 }
-ENDS = {"eof": "the end", "reset": "a reset", "refused": "refused", "": ""}
+ENDS = {"eof": "EOF", "reset": "reset", "refused": "refused", "": ""}
 
 
 def readable(data: bytes) -> str:
     """Return *data* as text; invalid and invisible bytes as ``\\xff``, ``\\n``."""
-    return seen(data.decode("utf8", "surrogateescape"))
+    return escaped(data.decode("utf8", "surrogateescape"))
 
 
-def seen(text: str) -> str:
+def escaped(text: str) -> str:
     """Return *text* on one line, with invisible and control characters escaped.
 
     All printed text from a file, a server or a command line passes through here.
@@ -45,29 +45,29 @@ def seen(text: str) -> str:
     return "".join(each if is_printable(each) else _escape(each) for each in text)
 
 
-def seen_error(message: str) -> str:
-    """Escape as *seen* does, but keep a server's last output on separate lines."""
-    return LAST_WORDS.join(map(seen, message.split(LAST_WORDS)))
+def escaped_error(message: str) -> str:
+    """Escape as *escaped* does, but keep a server's last output on separate lines."""
+    return OUTPUT_PREFIX.join(map(escaped, message.split(OUTPUT_PREFIX)))
 
 
-def deed(action: Action) -> str:
-    """Return a short text for an action: ``"hello"``, ``"bye" and drops``."""
-    said = f'"{readable(action.data)}"' if action.data else ""
+def action_text(action: Action) -> str:
+    """Return a short text for an action: ``"hello"``, ``"bye" and closes``."""
+    data = f'"{readable(action.data)}"' if action.data or action.do == "send" else ""
     if action.cut:
-        said += f" (cut: {action.cut})"
-    does = DEEDS.get(action.do, "" if said else '""')
-    return " and ".join(filter(None, (said, does)))
+        data += f" (cut: {action.cut})"
+    return " and ".join(filter(None, (data, VERBS.get(action.do))))
 
 
-def does(action: Action) -> str:
-    """Return the same with a verb: ``sends "hello"``, ``sends "bye" and drops``."""
-    return f"{'sends ' if action.data else ''}{deed(action)}"
+def sentence(action: Action) -> str:
+    """Return the client and its action: ``a sends "hello"``."""
+    verb = "sends " if action.data or action.do == "send" else ""
+    return f"{action.client} {verb}{action_text(action)}"
 
 
-def got(got: Received) -> str:
-    """Return a short text for received data: ``"hell"``, ``"bye", the end``."""
-    said = f'"{readable(got.data)}"' if got.data else ""
-    return ", ".join(filter(None, (said, ENDS[got.end]))) or "nothing"
+def received_text(received: Received) -> str:
+    """Return a short text for received data: ``"hell"``, ``"bye", EOF``."""
+    data = f'"{readable(received.data)}"' if received.data else ""
+    return ", ".join(filter(None, (data, ENDS[received.end]))) or "nothing"
 
 
 def wrapped(text: str, columns: int) -> list[str]:

@@ -7,16 +7,11 @@ import threading
 
 import pytest
 
-from legacy_chat.baseline import (
-    Action,
-    Profile,
-    Received,
-    ReferenceFailedError,
-    RunError,
-    find_profile,
-)
-from legacy_chat.baseline.fuzz.minimise import minimise, says_never
-from legacy_chat.baseline.fuzz.search import Author, Hunt, hunt
+from legacy_chat.baseline import Action, Profile, Received, ReplayError, find_profile
+from legacy_chat.baseline.fuzz.generator import Generator
+from legacy_chat.baseline.fuzz.minimise import matches_never, minimise
+from legacy_chat.baseline.fuzz.search import SearchPlan, search
+from legacy_chat.baseline.model.errors import ReferenceFailedError
 from legacy_chat.baseline.replay.batch import Target
 from legacy_chat.baseline.replay.lockstep import Lockstep
 from tests.baseline.line_server import serving
@@ -39,7 +34,7 @@ def pair(reference: str, rewrite: str, timeout: float = 20.0) -> Lockstep:
 
 
 def written(profile: Profile, number: int) -> list[Action]:
-    return list(Author(profile, 7, number))
+    return list(Generator(profile, 7, number))
 
 
 def opens(*clients: str) -> list[Action]:
@@ -65,22 +60,22 @@ def test_only_connected_clients_act(profile: Profile) -> None:
 
 
 def test_disconnected_client_sends_nothing_more() -> None:
-    author = Author(ROOM, 7, 0)
-    told: list[str] = []
-    for action in author:
-        assert action.client not in told
+    generator = Generator(ROOM, 7, 0)
+    ended: list[str] = []
+    for action in generator:
+        assert action.client not in ended
         if action.do == "send":
-            told.append(action.client)
-            author.hear({action.client: Received(b"", "eof")})
-    assert told
+            ended.append(action.client)
+            generator.update({action.client: Received(b"", "eof")})
+    assert ended
 
 
 def test_forbidden_data_is_never_generated() -> None:
     for number in range(60):
-        assert not says_never(written(ROOM, number), ROOM.fuzz.never)
-    assert says_never([Action("a", "send", b"an out, out")], ROOM.fuzz.never)
+        assert not matches_never(written(ROOM, number), ROOM.fuzz.never)
+    assert matches_never([Action("a", "send", b"an out, out")], ROOM.fuzz.never)
     split = [Action("a", "send", b"out o"), Action("a", "send", b"ut")]
-    assert says_never(split, ROOM.fuzz.never)
+    assert matches_never(split, ROOM.fuzz.never)
 
 
 def test_only_stream_framing_is_cut_at_random() -> None:
@@ -92,7 +87,7 @@ def test_only_stream_framing_is_cut_at_random() -> None:
 
 def test_two_correct_servers_have_no_difference() -> None:
     with pair("right", "right") as servers:
-        outcome = hunt(Hunt(conversations=4), servers)
+        outcome = search(SearchPlan(conversations=4), servers)
     assert outcome.found is None
     assert outcome.conversations == 4
     assert outcome.steps == 4 * ROOM.fuzz.steps
@@ -101,17 +96,19 @@ def test_two_correct_servers_have_no_difference() -> None:
 
 def test_hunt_by_conversations_ignores_time() -> None:
     with pair("right", "right") as servers:
-        assert hunt(Hunt(seconds=0, conversations=3), servers).conversations == 3
+        assert (
+            search(SearchPlan(seconds=0, conversations=3), servers).conversations == 3
+        )
 
 
 def test_hunt_by_time_ends_when_its_time_is_up() -> None:
     with pair("right", "right") as servers:
-        assert hunt(Hunt(seconds=1e-9), servers).conversations == 1
+        assert search(SearchPlan(seconds=1e-9), servers).conversations == 1
 
 
 def test_missing_rule_is_found_and_minimised() -> None:
     with pair("right", "forgets-k2") as servers:
-        outcome = hunt(Hunt(seed=1, seconds=600), servers)
+        outcome = search(SearchPlan(seed=1, seconds=600), servers)
     assert outcome.found is not None
     come, say = (step.action for step in outcome.found.steps)
     assert (come.do, say.do) == ("open", "send")
@@ -140,7 +137,7 @@ def test_hanging_server_is_a_difference() -> None:
         found = minimise(actions, servers)
     assert found is not None
     assert found.difference is not None
-    assert "nothing came back in 1 s" in found.difference.error
+    assert "received nothing back within 1 s" in found.difference.error
     assert [step.action for step in found.steps] == actions
 
 
@@ -158,9 +155,9 @@ def test_server_that_exits_is_an_error() -> None:
     targets = Target(COMMAND.replace("NAME", "right")), Target("{python} -c 0 {port}")
     with (
         Lockstep(*targets, ROOM, 5.0) as servers,
-        pytest.raises(RunError, match="status 0"),
+        pytest.raises(ReplayError, match="status 0"),
     ):
-        hunt(Hunt(conversations=1), servers)
+        search(SearchPlan(conversations=1), servers)
 
 
 def test_late_answer_of_the_reference_is_no_difference() -> None:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from legacy_chat.baseline import (
-    Action,
-    Answers,
-    Mismatch,
-    Received,
-    Step,
-    Transcript,
-    TranscriptHeader,
-    compare,
-    differences,
-)
+from legacy_chat.baseline import Action, Received, Step, Transcript, TranscriptHeader
+from legacy_chat.baseline.model.compare import Mismatch, compare, differences
+from legacy_chat.baseline.model.transcript import Answers
+from legacy_chat.baseline.report.mismatch import mismatch_lines
 
 ACTION = Action("a", "send", b"hello")
 
@@ -20,7 +13,7 @@ ACTION = Action("a", "send", b"hello")
 def lines(recorded: Answers, now: Answers) -> list[str]:
     found = compare(3, ACTION, recorded, now)
     assert found is not None
-    return list(found.lines())
+    return list(mismatch_lines(found))
 
 
 def test_equal_events_have_no_difference() -> None:
@@ -63,13 +56,13 @@ def test_bytes_far_from_the_difference_are_not_shown() -> None:
     shown = lines({"b": Received(recorded)}, {"b": Received(now, "eof")})
     assert shown[1] == "  b, byte 500:"
     assert all(len(line) < 120 for line in shown)
-    assert "461 bytes more" in shown[2]
-    assert shown[3].endswith('2", the end')
+    assert "461 more bytes" in shown[2]
+    assert shown[3].endswith('2", EOF')
 
 
 def test_ends_of_connections_are_compared() -> None:
     shown = lines({"b": Received(b"x", "eof")}, {"b": Received(b"x", "reset")})
-    assert shown[1:] == ['  b: recorded "x", the end, now "x", a reset']
+    assert shown[1:] == ['  b: recorded "x", EOF, now "x", reset']
     assert lines({}, {"b": Received(end="refused")})[1:] == [
         "  b: recorded nothing, now refused"
     ]
@@ -77,7 +70,7 @@ def test_ends_of_connections_are_compared() -> None:
 
 def test_only_a_few_of_many_clients_are_shown() -> None:
     now = {name: Received(b"x") for name in "abcdefgh"}
-    assert lines({}, now)[-1] == "  and 5 clients more: d, e, f, g, h"
+    assert lines({}, now)[-1] == "  and 5 more clients: d, e, f, g, h"
 
 
 def test_transcripts_are_compared_until_their_actions_differ() -> None:
@@ -91,7 +84,6 @@ def test_transcripts_are_compared_until_their_actions_differ() -> None:
     found, parted = differences(transcript(one, one), transcript(other, leaves))
     assert isinstance(found, Mismatch)
     assert found.at == 1
-    assert parted == 'step 2: a sends "hello" / a drops'
-    assert list(differences(transcript(one), transcript())) == [
-        'step 1: a sends "hello" / it is over'
-    ]
+    assert list(mismatch_lines(parted)) == ['step 2: a sends "hello" / a closes']
+    (shorter,) = differences(transcript(one), transcript())
+    assert list(mismatch_lines(shorter)) == ['step 1: a sends "hello" / the end']

@@ -19,48 +19,48 @@ def names() -> Names:
 
 
 def test_only_addresses_of_clients_are_replaced() -> None:
-    assert names().hear(b"<127.0.0.1:5000> hi") == b"<{a}> hi"
-    assert names().hear(b"<127.0.0.1:5001> hi") == b"<127.0.0.1:5001> hi"
-    assert names().hear(b"127.0.0.1:5000 hi") == b"127.0.0.1:5000 hi"
+    assert names().to_names(b"<127.0.0.1:5000> hi") == b"<{a}> hi"
+    assert names().to_names(b"<127.0.0.1:5001> hi") == b"<127.0.0.1:5001> hi"
+    assert names().to_names(b"127.0.0.1:5000 hi") == b"127.0.0.1:5000 hi"
 
 
 def test_equal_values_have_the_same_name() -> None:
-    answers = names().hear(b"aaaaaaaa bbbbbbbb aaaaaaaa")
+    answers = names().to_names(b"aaaaaaaa bbbbbbbb aaaaaaaa")
     assert answers == b"{token1} {token2} {token1}"
 
 
 def test_all_times_have_one_name() -> None:
-    assert names().hear(b"from 12:00 to 13:30") == b"from {time} to {time}"
+    assert names().to_names(b"from 12:00 to 13:30") == b"from {time} to {time}"
 
 
 def test_a_value_can_be_sent_back_by_its_name() -> None:
     bound = names()
-    bound.hear(b"your token: cafe0001")
-    assert bound.say(b"AUTH {token1} {token2} {a}") == (
+    bound.to_names(b"your token: cafe0001")
+    assert bound.to_values(b"AUTH {token1} {token2} {a}") == (
         b"AUTH cafe0001 {token2} 127.0.0.1:5000"
     )
 
 
 def test_sent_data_binds_no_names() -> None:
     bound = names()
-    assert bound.hear(b"cafe0001 12:00", new=False) == b"cafe0001 12:00"
-    bound.hear(b"cafe0001")
-    assert bound.hear(b"cafe0001", new=False) == b"{token1}"
+    assert bound.to_names(b"cafe0001 12:00", new=False) == b"cafe0001 12:00"
+    bound.to_names(b"cafe0001")
+    assert bound.to_names(b"cafe0001", new=False) == b"{token1}"
 
 
 def test_literal_braces_are_escaped() -> None:
-    assert names().hear(b"{a} {b} {{}") == b"{{}a} {b} {{}{}"
+    assert names().to_names(b"{a} {b} {{}") == b"{{}a} {b} {{}{}"
 
 
 @given(st.lists(st.sampled_from([b"{", b"}", b"a", b"b", b"<127.0.0.1:5000>", b"x"])))
 def test_received_data_round_trips_through_its_names(pieces: list[bytes]) -> None:
     bound = names()
     data = b"".join(pieces)
-    assert bound.say(bound.hear(data)) == data
+    assert bound.to_values(bound.to_names(data)) == data
 
 
 @given(st.lists(st.sampled_from(["{", "}", "{a}", "a", "<127.0.0.1:5000>"])))
 def test_different_bytes_have_different_names(pieces: list[str]) -> None:
     data = "".join(pieces).encode()
     literal = data.replace(b"<127.0.0.1:5000>", b"<{a}>")
-    assert names().hear(data) != names().hear(literal) or data == literal
+    assert names().to_names(data) != names().to_names(literal) or data == literal

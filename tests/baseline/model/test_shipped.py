@@ -11,13 +11,14 @@ import pytest
 from legacy_chat.baseline import (
     Endpoint,
     check,
-    differences,
     find_profile,
     find_transcripts,
     load,
     unparse,
 )
+from legacy_chat.baseline.model.compare import differences
 from legacy_chat.baseline.model.shipped import TRANSCRIPTS, name_of
+from legacy_chat.baseline.report.mismatch import mismatch_lines
 from tests.legacy_chat.servers import ORIGINAL, Servers, servers
 from tests.original import MISSING, original_room
 from tests.support import room
@@ -38,9 +39,9 @@ def rooms() -> Iterator[Servers]:
 
 def hold(path: Path, endpoint: Endpoint) -> None:
     """Check the transcript against a server; fail with the difference."""
-    result = check(load(path), endpoint, PROFILE, name=path.stem)
+    result = check(load(path), endpoint, PROFILE)
     assert result.outcome == "same", result.error or "\n".join(
-        result.difference.lines() if result.difference else ()
+        mismatch_lines(result.difference) if result.difference else ()
     )
 
 

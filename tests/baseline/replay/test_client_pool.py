@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from legacy_chat.baseline import RunError
+from legacy_chat.baseline import ReplayError
 from legacy_chat.baseline.replay import client_pool
 from legacy_chat.baseline.replay.client_pool import Client, ClientPool
 
@@ -43,12 +43,12 @@ def talker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lockstep]:
 def test_until_ends_while_data_arrives(talker: Lockstep) -> None:
     people, client = talker
     assert people.until([client], lambda each: False) == [client]
-    assert client.got
+    assert client.received
 
 
 def test_send_fails_while_data_arrives(talker: Lockstep) -> None:
     people, client = talker
-    with pytest.raises(RunError, match=r"takes nothing more from a for 0\.1 s"):
+    with pytest.raises(ReplayError, match=r"accepts no more data from a for 0\.1 s"):
         people.send(client, b"x" * 100_000_000)
 
 
@@ -58,6 +58,6 @@ def test_step_larger_than_limit_is_an_error(
     monkeypatch.setattr(client_pool, "STEP_SIZE", 1 << 20)
     people, client = talker
     people.timeout = 60.0
-    with pytest.raises(RunError, match="sent more than 1 MiB in one step"):
+    with pytest.raises(ReplayError, match="sent more than 1 MiB in one step"):
         people.until([client], lambda each: False)
-    assert len(client.got) <= (1 << 20) + client_pool.READ_SIZE
+    assert len(client.received) <= (1 << 20) + client_pool.READ_SIZE

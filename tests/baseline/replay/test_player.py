@@ -7,31 +7,32 @@ import socketserver
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 
 from legacy_chat.baseline import (
-    WITNESS,
     Action,
-    Answers,
     Endpoint,
-    Player,
     Profile,
     Received,
-    RunError,
+    ReplayError,
     Step,
     Transcript,
     TranscriptHeader,
     check,
+    conversation,
     find_profile,
     play,
 )
 from legacy_chat.baseline.model.names import Volatile
 from legacy_chat.baseline.model.profile import BarrierMessages
+from legacy_chat.baseline.model.transcript import Answers
 from legacy_chat.baseline.replay import player
+from legacy_chat.baseline.replay.barrier import WITNESS
 from legacy_chat.baseline.replay.client_pool import ClientPool
-from legacy_chat.baseline.replay.quiescence import LOOK, QUIET, Quiescence
+from legacy_chat.baseline.replay.quiescence import LAST_POLL, QUIET, Quiescence
 from tests.baseline.line_server import LINES, line_server, serving
 from tests.support import DEADLINE, process, room
 
@@ -64,7 +65,7 @@ def said(data: bytes, **more: Received) -> Answers:
 
 
 def test_step_returns_the_data_that_it_caused(chat: Endpoint) -> None:
-    with Player(chat, ROOM) as talk:
+    with conversation(chat, ROOM) as talk:
         assert talk.step(a("open")) == talk.step(b("open")) == {}
         answers = talk.step(a("send", b"hello"))
         assert answers == said(b"hell", b=Received("用户{a} 说:hell".encode()))
@@ -73,7 +74,7 @@ def test_step_returns_the_data_that_it_caused(chat: Endpoint) -> None:
 
 
 def test_data_of_the_witness_is_returned_on_request(chat: Endpoint) -> None:
-    with Player(chat, ROOM, witness=True) as talk:
+    with conversation(chat, ROOM, header=TranscriptHeader(witness=True)) as talk:
         talk.step(a("open"))
         assert talk.step(a("send", b"hi"))[WITNESS] == Received(
             "用户{a} 说:hi".encode()
@@ -81,7 +82,7 @@ def test_data_of_the_witness_is_returned_on_request(chat: Endpoint) -> None:
 
 
 def test_the_pieces_of_a_message_are_segments(chat: Endpoint) -> None:
-    with Player(chat, ROOM) as talk:
+    with conversation(chat, ROOM) as talk:
         talk.step(a("open"))
         talk.step(b("open"))
         answers = talk.step(a("send", b"two", "at 1"))
@@ -89,7 +90,7 @@ def test_the_pieces_of_a_message_are_segments(chat: Endpoint) -> None:
 
 
 def test_a_message_that_takes_many_reads_is_one_step(chat: Endpoint) -> None:
-    with Player(chat, ROOM) as talk:
+    with conversation(chat, ROOM) as talk:
         talk.step(a("open"))
         assert talk.step(a("send", b"x" * 3_000_000)) == said(b"x" * 3_000_000)
         assert talk.step(a("send", b"y")) == said(b"y")
@@ -97,7 +98,7 @@ def test_a_message_that_takes_many_reads_is_one_step(chat: Endpoint) -> None:
 
 def test_the_next_conversation_finds_an_empty_room(chat: Endpoint) -> None:
     for _ in range(3):
-        with Player(chat, ROOM, witness=True) as talk:
+        with conversation(chat, ROOM, header=TranscriptHeader(witness=True)) as talk:
             talk.step(a("open"))
             assert talk.step(a("send", b"alone?"))["a"] == Received(b"alone?")
 
@@ -105,39 +106,41 @@ def test_the_next_conversation_finds_an_empty_room(chat: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("actions", "why"),
     [
-        ([a("send", b"x")], "a is to send, and is not here"),
-        ([a("open"), a("open")], "is here already"),
-        ([a("open"), a("reset", b"x")], "is chance"),
+        ([a("send", b"x")], "a cannot send: it is not connected"),
+        ([a("open"), a("open")], "is connected already"),
+        ([a("open"), a("reset", b"x")], "may or may not read"),
         (
             [a("open"), a("half-close"), a("send", b"x")],
-            "is not here: the server has closed its connection",
+            "is not connected: the server has closed its connection",
         ),
-        ([Action(WITNESS, "drop")], "is not here"),
-        ([Action(WITNESS, "open")], "is here already"),
+        ([Action(WITNESS, "drop")], "is not connected"),
+        ([Action(WITNESS, "open")], "is connected already"),
     ],
 )
 def test_impossible_action_is_an_error(
     chat: Endpoint, actions: list[Action], why: str
 ) -> None:
-    with Player(chat, ROOM) as talk:
+    with conversation(chat, ROOM) as talk:
         *before, last = actions
         for action in before:
             talk.step(action)
-        with pytest.raises(RunError, match=why):
+        with pytest.raises(ReplayError, match=why):
             talk.step(last)
 
 
 def with_barrier(say: bytes, hello: bytes = b"", welcome: bytes = b"") -> Profile:
     """Lines, and a barrier that the line server answers to the witness alone."""
     words = BarrierMessages(say, (say.replace(b"PING", b"PONG"),), 3, 4, hello, welcome)
-    return LINES._replace(barrier=words)
+    return replace(LINES, barrier=words)
 
 
 def test_barrier_that_the_witness_does_not_receive_is_an_error(lines: Endpoint) -> None:
     why = r"""the witness sent b'PING 1\\r\\n' and did not receive b'PONG 1\\r\\n' """
     with (
-        pytest.raises(RunError, match=f"{why}in 0.2 s: the last .*leave .barrier. out"),
-        Player(lines, with_barrier(b"PING {n}\r\n"), timeout=0.2),
+        pytest.raises(
+            ReplayError, match=f"{why}within 0.2 s: the last .*leave .barrier. out"
+        ),
+        conversation(lines, with_barrier(b"PING {n}\r\n"), timeout=0.2),
     ):
         pytest.fail("the barrier works")
 
@@ -147,19 +150,19 @@ def test_barrier_without_its_welcome_is_an_error(lines: Endpoint) -> None:
     profile = with_barrier(b"barrier {n}\r\n", b"NICK w\r\n", b"^001 w")
     why = r"sent hello b'NICK w\\r\\n' and received no welcome that matches b'\^001 w'"
     with (
-        pytest.raises(RunError, match=why),
-        Player(lines, profile, timeout=0.2),
+        pytest.raises(ReplayError, match=why),
+        conversation(lines, profile, timeout=0.2),
     ):
         pytest.fail("the barrier works")
 
 
 def test_barrier_that_others_do_not_receive_is_an_error(lines: Endpoint) -> None:
     # The line server echoes to the witness, and sends nothing to the others.
-    with Player(lines, with_barrier(b"barrier {n}\r\n"), timeout=0.2) as talk:
-        why = r"a got neither the witness's words .*leave \[barrier\] out"
-        with pytest.raises(RunError, match=why):
+    with conversation(lines, with_barrier(b"barrier {n}\r\n"), timeout=0.2) as talk:
+        why = r"a received neither the witness's markers .*leave \[barrier\] out"
+        with pytest.raises(ReplayError, match=why):
             talk.step(a("open"))
-        talk.break_off()
+        talk.abort()
 
 
 def test_barrier_with_constant_noise_is_an_error() -> None:
@@ -181,30 +184,32 @@ def test_barrier_with_constant_noise_is_an_error() -> None:
     profile = Profile(barrier=BarrierMessages(b"<{n}>", (b"<{n}>",)))
     with (
         serving(Noisy) as endpoint,
-        Player(endpoint, profile, timeout=0.5) as talk,
+        conversation(endpoint, profile, timeout=0.5) as talk,
     ):
         talk.step(a("open"))
-        with pytest.raises(RunError, match=r"besides the witness's words .* 0\.5 s"):
+        with pytest.raises(
+            ReplayError, match=r"besides the witness's markers .* 0\.5 s"
+        ):
             talk.step(a("send", b"x" * 20_000))
-        talk.break_off()
+        talk.abort()
 
 
 def test_killed_server_disconnects_the_witness() -> None:
     with (
         room("select") as (server, address),
-        Player(Endpoint(*address), ROOM) as talk,
+        conversation(Endpoint(*address), ROOM) as talk,
     ):
         talk.step(a("open"))
         server.popen.kill()
         server.wait()
         answers = talk.step(a("send", b"there?"))
         assert answers[WITNESS].end
-        with pytest.raises(RunError, match="is gone"):
+        with pytest.raises(ReplayError, match="is gone"):
             talk.step(a("send", b"still?"))
 
 
 def test_without_a_barrier_quiet_ends_a_step(lines: Endpoint) -> None:
-    with Player(lines, LINES) as talk:
+    with conversation(lines, LINES) as talk:
         assert talk.step(a("open")) == said(HELLO % 1)
         assert talk.step(b("open")) == {"b": Received(HELLO % 2)}
         assert talk.step(a("send", b"half a ")) == {}
@@ -216,13 +221,13 @@ def test_without_a_barrier_quiet_ends_a_step(lines: Endpoint) -> None:
 
 def test_late_but_expected_answer_is_awaited(lines: Endpoint) -> None:
     expected = said(b"you said LATE x\r\n")
-    with Player(lines, LINES) as talk:
+    with conversation(lines, LINES) as talk:
         talk.step(a("open"))
         assert talk.step(a("send", b"LATE x\r\n"), expected) == expected
 
 
 def test_ends_of_connections_are_events(lines: Endpoint) -> None:
-    with Player(lines, LINES) as talk:
+    with conversation(lines, LINES) as talk:
         for name in "abc":
             talk.step(Action(name, "open"))
         assert talk.step(a("send", b"QUIT\r\n")) == {
@@ -239,9 +244,9 @@ def test_refused_connection_is_an_event(profile: Profile) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         endpoint = Endpoint(*nobody.getsockname())
-        with Player(endpoint, profile) as talk:
+        with conversation(endpoint, profile) as talk:
             assert talk.step(a("open")) == {"a": Received(end="refused")}
-            with pytest.raises(RunError, match="not here: its connection was refused"):
+            with pytest.raises(ReplayError, match=r"not connected: its .* was refused"):
                 talk.step(a("drop"))
 
 
@@ -255,7 +260,7 @@ def test_data_is_read_while_the_server_reads_nothing() -> None:
     data = b"x" * 5_000_000
     with process(sys.executable, "-c", program) as server:
         endpoint = Endpoint("127.0.0.1", int(server.wait_for(r"(\d+)")[1]))
-        with Player(endpoint, Profile()) as talk:
+        with conversation(endpoint, Profile()) as talk:
             talk.step(a("open"))
             assert talk.step(a("send", data), said(data)) == said(data)
 
@@ -272,11 +277,13 @@ class Recorded(Quiescence):
 
     def settle(self, seconds: float) -> None:
         self.seconds.append(seconds)
-        super().settle(LOOK)
+        super().settle(LAST_POLL)
 
-    def wait_for(self, complete: Callable[[], bool], patience: float = LOOK) -> None:
+    def wait_for(
+        self, complete: Callable[[], bool], patience: float = LAST_POLL
+    ) -> None:
         self.seconds.append(patience)
-        super().wait_for(complete, LOOK)
+        super().wait_for(complete, LAST_POLL)
 
 
 @pytest.fixture
@@ -321,7 +328,7 @@ def test_check_waits_as_long_as_the_recording_did(
     profile = Profile(volatile=(Volatile("x", rb"welcome[\s\S]*", "any"),))
     greeted = Step(a("open"), {"a": Received(b"{x}")})
     check(Transcript(transcript.header, [greeted, TALK.steps[1]]), lines, profile)
-    assert waits[1].seconds == [8.0, 24.0, LOOK]
+    assert waits[1].seconds == [8.0, 24.0, LAST_POLL]
 
 
 def test_late_end_belongs_to_the_last_step() -> None:
@@ -339,7 +346,7 @@ def test_late_end_belongs_to_the_last_step() -> None:
                 looks_again.set()
                 super().settle(seconds / 10)
             else:
-                super().settle(LOOK)
+                super().settle(LAST_POLL)
 
     with serving(Closing) as endpoint, pytest.MonkeyPatch.context() as patch:
         patch.setattr(player, "Quiescence", Signalling)
@@ -382,9 +389,9 @@ def test_half_of_a_value_gets_no_name(
             self.pool = pool
 
         def wait_for(
-            self, complete: Callable[[], bool], patience: float = LOOK
+            self, complete: Callable[[], bool], patience: float = LAST_POLL
         ) -> None:
-            self.pool.until(self.pool, lambda client: half in client.got)
+            self.pool.until(self.pool, lambda client: half in client.received)
             assert not complete()
             is_seen.set()
             super().wait_for(complete, patience)
@@ -393,7 +400,7 @@ def test_half_of_a_value_gets_no_name(
     with (
         serving(Halves) as endpoint,
         pytest.MonkeyPatch.context() as patch,
-        Player(endpoint, profile) as talk,
+        conversation(endpoint, profile) as talk,
     ):
         patch.setattr(player, "Quiescence", Looking)
         assert talk.step(a("open"), said(expected)) == said(expected)
@@ -410,4 +417,4 @@ def test_check_waits_between_segments_as_the_recording_did(
     header = TranscriptHeader("talk", quiet=4.0)
     check(Transcript(header, steps), lines, Profile(volatile=volatile))
     (quiet,) = waits
-    assert quiet.seconds == [8.0, 4.0, 24.0, LOOK]
+    assert quiet.seconds == [8.0, 4.0, 24.0, LAST_POLL]

@@ -16,7 +16,7 @@ from legacy_chat.baseline import (
     Action,
     Endpoint,
     Received,
-    RunError,
+    ReplayError,
     Step,
     Transcript,
     TranscriptHeader,
@@ -135,7 +135,7 @@ def test_an_address_that_is_taken_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = taken.getsockname()
         with (
-            pytest.raises(RunError, match="cannot listen"),
+            pytest.raises(ReplayError, match="cannot listen"),
             listen(address, address, LINES, 1.0, QUIET, pytest.fail),
         ):
             pytest.fail("it listens")

@@ -16,7 +16,7 @@ from legacy_chat.baseline.model.errors import NeverQuietError
 from legacy_chat.baseline.replay.client_pool import ClientPool
 from legacy_chat.baseline.replay.quiescence import (
     ECHO,
-    LOOK,
+    LAST_POLL,
     QUIET,
     ROUNDS,
     LoadProbe,
@@ -77,17 +77,17 @@ def test_settle_fails_if_the_server_is_never_quiet() -> None:
 
 def test_settle_takes_longer_after_a_long_gap() -> None:
     world = World([0.4])
-    world.quiet.settle(LOOK)
+    world.quiet.settle(LAST_POLL)
     assert world.came == 0
     world = World([0.02, 0.04, 0.06])
-    world.quiet.settle(LOOK)
+    world.quiet.settle(LAST_POLL)
     assert world.came == 3
     assert world.now >= 0.06 + 0.08
 
 
 def test_settle_takes_longer_on_a_busy_machine() -> None:
     world = World([], busy=0.5)
-    world.quiet.settle(LOOK)
+    world.quiet.settle(LAST_POLL)
     assert world.trips >= ROUNDS
     assert world.now >= ROUNDS * 0.5
 
@@ -96,7 +96,7 @@ def test_settle_takes_longer_on_a_busy_machine() -> None:
 def test_wait_for_ends_a_look_after_what_is_expected(at: float) -> None:
     world = World([at])
     world.quiet.wait_for(lambda: world.came == 1, patience=6.0)
-    assert at + LOOK <= world.now < at + 2 * LOOK
+    assert at + LAST_POLL <= world.now < at + 2 * LAST_POLL
 
 
 def test_wait_for_sees_more_than_is_expected() -> None:

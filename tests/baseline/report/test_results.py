@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from legacy_chat.baseline import Action, Mismatch, Received, Result
+from legacy_chat.baseline import Action, Received, Result
+from legacy_chat.baseline.model.compare import Mismatch
 from legacy_chat.baseline.report.results import (
     as_json,
     lines,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from legacy_chat.baseline import Action, Received, Step, Transcript, TranscriptHeader
 from legacy_chat.baseline.report.html import page
 from legacy_chat.baseline.report.mermaid import diagram
-from legacy_chat.baseline.report.show import as_columns, as_lines, clients_of
+from legacy_chat.baseline.report.show import as_columns, as_lines
 from legacy_chat.baseline.report.text import readable, width, wrapped
 
 TALK = Transcript(
@@ -30,7 +30,7 @@ TALK = Transcript(
 
 
 def columns(at_width: int, colour: bool = False) -> list[str]:
-    table = as_columns(TALK, clients_of(TALK), at_width, colour)
+    table = as_columns(TALK, TALK.clients(), at_width, colour)
     assert table is not None
     return list(table)
 
@@ -41,21 +41,20 @@ def test_each_client_has_a_column() -> None:
         "recorded from: a server",
         "",
         "     a                   b",
-        "   1 > comes",
-        "   2                     > comes",
+        "   1 > connects",
+        "   2                     > connects",
         '   3 > "hello"           < "用户{a} 说:hell',
         '     < "hell"            "',
-        '   4 < "\\x1b[2J;", the   > "bye" and drops',
-        "     end",
+        '   4 < "\\x1b[2J;", EOF   > "bye" and closes',
     ]
 
 
 def test_narrow_terminal_shows_lines_instead_of_columns() -> None:
-    assert as_columns(TALK, clients_of(TALK), 30, False) is None
+    assert as_columns(TALK, TALK.clients(), 30, False) is None
     assert list(as_lines(TALK, False))[-3:] == [
         '     → b: "用户{a} 说:hell"',
-        '   4 b: "bye" and drops',
-        '     → a: "\\x1b[2J;", the end',
+        '   4 b: "bye" and closes',
+        '     → a: "\\x1b[2J;", EOF',
     ]
 
 
@@ -85,13 +84,13 @@ def test_diagram_has_an_arrow_for_each_event() -> None:
         "    participant c0 as a",
         "    participant c1 as b",
         "    participant server",
-        "    c0->>server: comes",
-        "    c1->>server: comes",
+        "    c0->>server: connects",
+        "    c1->>server: connects",
         "    c0->>server: #34;hello#34;",
         "    server-->>c0: #34;hell#34;",
         "    server-->>c1: #34;用户#123;a#125; 说:hell#34;",
-        "    c1->>server: #34;bye#34; and drops",
-        "    server--xc0: #34;#92;x1b[2J#59;#34;, the end",
+        "    c1->>server: #34;bye#34; and closes",
+        "    server--xc0: #34;#92;x1b[2J#59;#34;, EOF",
     ]
 
 
@@ -121,7 +120,7 @@ def test_page_is_self_contained_and_escapes_its_data() -> None:
     step = Step(Action("<a>", "send", nasty), {"<a>": Received(nasty, "eof")})
     transcript = Transcript(TranscriptHeader("</title><script>"), [step])
     reader = Reader()
-    reader.feed("\n".join(page(transcript, clients_of(transcript))))
+    reader.feed("\n".join(page(transcript)))
     assert reader.open == []
     assert reader.fetched == []
     assert reader.text.count(nasty.decode()) == 2

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from legacy_chat.baseline.model.format import Step
-from legacy_chat.baseline.report.text import does
+from legacy_chat.baseline.model.transcript import Step
+from legacy_chat.baseline.report.text import sentence
 
-__all__ = ["watched"]
+__all__ = ["warn_of_silent_steps"]
 
 
-def watched(
+def warn_of_silent_steps(
     steps: Iterable[Step], quiet: float, warn: Callable[[str], object]
 ) -> Iterator[Step]:
     """Yield the steps, and call *warn* with a line for each one without data.
@@ -21,18 +21,17 @@ def watched(
     Args:
         quiet: seconds that the recording waited for an answer.
     """
-    here: set[str] = set()
-    silent = 0
+    connected: set[str] = set()
+    silent = False
     for at, step in enumerate(steps, 1):
         action, answers = step
-        here.add(action.client)
+        connected.add(action.client)
         if action.do in ("drop", "reset"):
-            here.discard(action.client)
-        if here and not answers:
-            silent += 1
-            what = f"{action.client} {does(action)}"
-            warn(f"step {at}, {what}: nothing arrived within {quiet:g} s")
-        here.difference_update(name for name, got in answers.items() if got.end)
+            connected.discard(action.client)
+        if connected and not answers:
+            silent = True
+            warn(f"step {at}, {sentence(action)}: no data within {quiet:g} s")
+        connected -= {name for name, (_, end) in answers.items() if end}
         yield step
     if silent:
         warn("if an answer was due, record again with a longer --quiet SECONDS")

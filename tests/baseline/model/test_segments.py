@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legacy_chat.baseline.model.cuts import cut, is_cut
+from legacy_chat.baseline.model.segments import cut, read_cut
 
 
 @given(st.binary(), st.sampled_from(["", "every byte", "at 0 3 99", "random 7"]))
@@ -25,6 +25,7 @@ def test_cut_splits_at_the_requested_places() -> None:
 
 @pytest.mark.parametrize("how", ["at", "at x", "random", "random 1 2", "every", "5"])
 def test_unknown_way_to_cut_is_an_error(how: str) -> None:
-    assert not is_cut(how)
     with pytest.raises(ValueError, match="every byte"):
         cut(b"hello", how)
+    with pytest.raises(ValueError, match="mine must be one of"):
+        read_cut(how, "mine")

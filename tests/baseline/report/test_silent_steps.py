@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from legacy_chat.baseline import Action, Answers, Received, Step
-from legacy_chat.baseline.replay.silence import watched
+from legacy_chat.baseline import Action, Received, Step
+from legacy_chat.baseline.model.transcript import Answers
+from legacy_chat.baseline.report.silent_steps import warn_of_silent_steps
 
 
 def warnings(*steps: tuple[str, str, Answers]) -> list[str]:
     played = [Step(Action(name, do), answers) for name, do, answers in steps]
     lines: list[str] = []
-    assert list(watched(played, 3.0, lines.append)) == played
+    assert list(warn_of_silent_steps(played, 3.0, lines.append)) == played
     return lines
 
 
 def test_silent_step_is_named_and_advice_follows() -> None:
     first, advice = warnings(("a", "open", {}), ("a", "send", {"a": Received(b"x")}))
-    assert first == "step 1, a comes: nothing arrived within 3 s"
+    assert first == "step 1, a connects: no data within 3 s"
     assert "--quiet" in advice
 
 
