@@ -37,7 +37,7 @@ NOT_RUN = {
     ".venv/bin/": "it installs, or measures for minutes",
     "openssl": "tests of TLS have their own certificates",
     "python -m pytest": "this is pytest",
-    "python -m pdoc": "test_reference.py",
+    "python -m tests.reference": "test_reference.py runs it",
 }
 
 # A server whose port is its first argument, as small as an old script may be.
