@@ -56,7 +56,7 @@ def _named_tuples() -> Iterator[type]:
             module = importlib.import_module(found.name)
             for value in vars(module).values():
                 own = getattr(value, "__module__", "") == found.name
-                if own and isinstance(value, type) and hasattr(value, "_fields"):
+                if own and isinstance(value, type) and tuple in value.__bases__:
                     yield value
 
 

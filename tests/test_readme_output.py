@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from compat.trace.doctor import rules
+from compat.trace import doctor
 from compat.trace.model import Turn
 from compat.trace.reader import Reader, read_trace
 from compat.trace.render.mermaid import diagram
@@ -67,8 +67,9 @@ def _without_varying_parts(text: str) -> list[str]:
 def test_doctor_still_gives_the_advice_shown() -> None:
     [(_, shown)] = DIAGNOSIS.blocks
     advice = re.findall(r"^   do: (.*)$", shown, re.MULTILINE)
-    source = Path(str(rules.__file__)).read_text(encoding="utf-8")
-    nodes = ast.walk(ast.parse(source))
+    sources = Path(str(doctor.__file__)).parent.glob("*.py")
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sources]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
     known = {node.value for node in nodes if isinstance(node, ast.Constant)}
     assert advice
     assert set(advice) <= known
