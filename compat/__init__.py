@@ -13,11 +13,11 @@ Rule: importing this package does not change asyncore or asynchat.
 from __future__ import annotations
 
 from compat import originals  # noqa: F401  # first, for its warning filter
-from compat.audience import Audience
-from compat.channels import Channel, Map
-from compat.chat import async_chat
+from compat._types import Channel, Map
+from compat.async_chat import async_chat
+from compat.broadcast import BroadcastGroup
 from compat.install import install, uninstall
-from compat.loops import (
+from compat.loop import (
     LOOPS,
     Choice,
     MissingLoopError,
@@ -25,11 +25,11 @@ from compat.loops import (
     choose,
     loop,
 )
-from compat.schedule import (
+from compat.scheduler import (
     Timer,
     call_later,
     call_soon_threadsafe,
-    is_turned,
+    is_running,
     on_signals,
     on_turn,
 )
@@ -37,7 +37,7 @@ from compat.trace import tracing
 
 __all__ = [
     "LOOPS",
-    "Audience",
+    "BroadcastGroup",
     "Channel",
     "Choice",
     "Map",
@@ -49,7 +49,7 @@ __all__ = [
     "call_soon_threadsafe",
     "choose",
     "install",
-    "is_turned",
+    "is_running",
     "loop",
     "on_signals",
     "on_turn",

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from compat.console import STDOUT, complain, run_command, writing
 from compat.install import install
-from compat.loops import LOOPS, MissingLoopError, UnknownLoopError, choose
+from compat.loop import LOOPS, MissingLoopError, UnknownLoopError, choose
 from compat.origin import origin, origin_of_compat
-from compat.run import ProgramError, run_code, run_module, run_script
+from compat.runner import ProgramError, run_code, run_module, run_script
 
 if TYPE_CHECKING:
     from compat.options import Parser

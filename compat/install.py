@@ -18,8 +18,10 @@ import time
 from types import ModuleType, TracebackType
 from typing import Any
 
-from compat import chat, loops
-from compat.channels import Map
+from compat._types import Map
+from compat.async_chat import Original, async_chat
+from compat.loop import LOOPS, ORIGINALS, choose
+from compat.loop import loop as run_loop
 
 __all__ = ["install", "uninstall"]
 
@@ -59,7 +61,7 @@ def install(loop: str = "auto") -> Installation:
     Raises:
         UnknownLoopError: also MissingLoopError, as from ``choose``.
     """
-    name = loops.choose(loop).name
+    name = choose(loop).name
     installation = Installation(_installed.name)
     _installed.name = name
     for module, part, original, ours in _PARTS:
@@ -111,7 +113,7 @@ def loop(
     ours = turn in (poll, poll2) and not _uses_its_own(name)
     if ours and _installed.name is not None:
         as_poll2 = name == "poll2"
-        loops.loop(timeout, as_poll2, map, count, loop=_loop_that_turns(name))
+        run_loop(timeout, as_poll2, map, count, loop=_loop_that_turns(name))
         return
     while map and (count is None or count > 0):
         turn(timeout, map)
@@ -123,9 +125,9 @@ def _turn(name: str, timeout: float | None, map: Map | None) -> None:
     if map is None:
         map = asyncore.socket_map
     if not map or _installed.name is None or _uses_its_own(name):
-        loops.ORIGINALS[name](timeout, map)
+        ORIGINALS[name](timeout, map)
         return
-    row = loops.LOOPS[_loop_that_turns(name)]
+    row = LOOPS[_loop_that_turns(name)]
     with row.entered(map, None, False, name == "poll2") as turn:
         turn(timeout)
 
@@ -156,7 +158,7 @@ def _loop_that_turns(name: str) -> str:
     replaced = any(
         getattr(asyncore, part) is not there for part, there in _DISPATCH.items()
     )
-    return "select" if replaced or not loops.LOOPS["poll"].is_here() else "poll"
+    return "select" if replaced or not LOOPS["poll"].is_here() else "poll"
 
 
 class _Installed:
@@ -184,9 +186,9 @@ _DISPATCH = {
 
 # (module, name, original, replacement). A program's own replacement stays.
 _PARTS: tuple[tuple[ModuleType, str, Any, Any], ...] = (
-    (asyncore, "poll", loops.ORIGINALS["poll"], poll),
-    (asyncore, "poll2", loops.ORIGINALS["poll2"], poll2),
+    (asyncore, "poll", ORIGINALS["poll"], poll),
+    (asyncore, "poll2", ORIGINALS["poll2"], poll2),
     (asyncore, "poll3", asyncore.poll3, poll2),
     (asyncore, "loop", asyncore.loop, loop),
-    (asynchat, "async_chat", chat.Original, chat.async_chat),
+    (asynchat, "async_chat", Original, async_chat),
 )

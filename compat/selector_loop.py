@@ -6,7 +6,7 @@ descriptor to the kernel. Here the cost follows activity:
 Rule 1: for the same ready set, the same calls in the same order as ``asyncore.poll``:
 all reads, then all writes, then all exceptional conditions, each in map order. A
 channel is dispatched only if it and its socket are the same as when it was polled.
-Rule 2: the interest of a channel that announces (compat.chat) is cached. The loop
+Rule 2: the interest of a channel that announces (compat.async_chat) is cached. The loop
 updates it after an announcement or a dispatch. It polls every other object in every
 turn, because that object's interest may depend on anything.
 Rule 3: the map belongs to the caller. The loop resyncs (compares the map with its
@@ -33,11 +33,11 @@ from operator import attrgetter
 from typing import Any
 from weakref import WeakValueDictionary
 
-from compat import chat
-from compat.backends import GONE, IN, NVAL, OUT, PRI, as_poll2_waits
-from compat.channels import Map
-from compat.descriptors import Descriptors
-from compat.schedule import Waker
+from compat._types import Map
+from compat.async_chat import awaits_connection, has_cached_interest, keeps_answers
+from compat.pollers import GONE, IN, NVAL, OUT, PRI, as_poll2_waits
+from compat.registrations import Descriptors
+from compat.scheduler import Waker
 
 __all__ = ["SelectorLoop"]
 
@@ -90,7 +90,7 @@ class Known:
         self.socket: Any = None
         self._told = False
 
-    def announce(self) -> None:
+    def interest_changed(self) -> None:
         """Update this channel's interest in the next turn, which begins at once."""
         if not self._told:
             self._told = True
@@ -274,7 +274,7 @@ class SelectorLoop:
             # A fork has dropped the back end.
             or self._descriptors.backend is None
             or time.monotonic() >= self._look_at
-            or not all(map(chat.keeps_answers, self._kinds))
+            or not all(map(keeps_answers, self._kinds))
         ):
             self._ask_all()
             return True
@@ -315,12 +315,12 @@ class SelectorLoop:
             channel = known.channel
             if not known.restless and (
                 (known.interest & OUT == 0)
-                == bool(channel._compat_fifo or chat.awaits_connection(channel))
+                == bool(channel._compat_fifo or awaits_connection(channel))
                 or "readable" in known.own
                 or "writable" in known.own
                 or type(channel) is not known.kind
             ):
-                known.announce()
+                known.interest_changed()
 
     def _newcomers(self) -> list[tuple[Any, Any]] | None:
         """Return the channels added last; None if they do not explain the map's size.
@@ -394,7 +394,7 @@ class SelectorLoop:
         if not isinstance(key, int):
             self._by_object.append(known)
         # A channel that another loop runs too keeps announcing to that loop.
-        if self._lasting and chat.announces(channel):
+        if self._lasting and has_cached_interest(channel):
             board = channel._compat_board
             if board is None or board.left_behind:
                 known.restless = False
@@ -418,7 +418,7 @@ class SelectorLoop:
             writes = channel.writable()
         else:
             reads = not channel._compat_paused
-            writes = channel._compat_fifo or chat.awaits_connection(channel)
+            writes = channel._compat_fifo or awaits_connection(channel)
         interest = QUIET if reads else 0
         if writes:
             if not self._as_poll2:
@@ -449,7 +449,7 @@ class SelectorLoop:
 
     def _see_whether_it_announces(self, known: Known) -> None:
         """Poll the channel in every turn from now on, if it no longer announces."""
-        if chat.announces(known.channel):
+        if has_cached_interest(known.channel):
             known.kind, known.own = type(known.channel), vars(known.channel)
             self._kinds.add(known.kind)
             return
@@ -572,7 +572,7 @@ class SelectorLoop:
                 asyncore._exception(known.channel)
         for known, events in active:
             if events != IN and not known.restless:
-                known.announce()
+                known.interest_changed()
 
     def _call_as_poll2(self, ready: dict[int, int]) -> None:
         """Dispatch all events of one channel after the other, in map order.
@@ -598,7 +598,7 @@ class SelectorLoop:
             if known.is_still_in(self._map):
                 asyncore.readwrite(known.channel, events)
             if not known.restless:
-                known.announce()
+                known.interest_changed()
 
     def _read(self, active: list[Known]) -> None:
         """Dispatch reads to *active*, which is in map order."""
@@ -617,7 +617,7 @@ class SelectorLoop:
                 continue
             if own.get("socket") is not known.socket:
                 # The channel has a new socket, which the next turn registers.
-                known.announce()
+                known.interest_changed()
                 continue
             read(channel)
             # Announce for handlers that change attributes directly. Writes that wait
@@ -629,7 +629,7 @@ class SelectorLoop:
                 or "writable" in own
                 or type(channel) is not known.kind
             ):
-                known.announce()
+                known.interest_changed()
 
     def _close_invalid(self) -> None:
         """Dispatch POLLNVAL to channels whose socket was closed without them.
@@ -639,7 +639,7 @@ class SelectorLoop:
         invalid, self._invalid = self._invalid, []
         for known in invalid:
             if not known.restless:
-                known.announce()
+                known.interest_changed()
             if known.is_still_in(self._map):
                 asyncore.readwrite(known.channel, NVAL)
 

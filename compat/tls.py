@@ -49,9 +49,9 @@ import weakref
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compat.channels import Map
-from compat.chat import Original, async_chat
-from compat.schedule import call_later, call_soon_threadsafe, is_turned
+from compat._types import Map
+from compat.async_chat import Original, async_chat
+from compat.scheduler import call_later, call_soon_threadsafe, is_running
 from compat.urgent import drop_urgent_data
 
 if TYPE_CHECKING:
@@ -629,7 +629,7 @@ class TLSSocket:
         if (
             (left or linger)
             and self._map is not None
-            and is_turned(self._map)
+            and is_running(self._map)
             and len(_Goodbye.lingering) < MOST_LINGERING
         ):
             _Goodbye(self._sock, left, self._map)
@@ -690,7 +690,7 @@ class Handshake(async_chat):
         self.set_terminator(None)
         sock._handshake, sock._map = self, self._map
         self._timer = call_later(patience, self._look_at_the_clock, map=self._map)
-        if not is_turned(self._map):
+        if not is_running(self._map):
             # asyncore's own loop may run the map. It has no timers, but it calls
             # writable() in every turn.
             self.writable = self._wants_the_clock  # type: ignore[method-assign]
@@ -987,7 +987,7 @@ class TLS(asyncore.dispatcher):
 
     def _tls_readable(self) -> object:
         wants = type(self).readable(self)
-        if wants and is_turned(self._map):
+        if wants and is_running(self._map):
             call_soon_threadsafe(self._tls_deliver, map=self._map)
         return wants
 
@@ -995,7 +995,7 @@ class TLS(asyncore.dispatcher):
         # A loop without thread-safe callbacks dispatches a write instead: the send
         # buffer nearly always has space.
         return type(self).writable(self) or (
-            not is_turned(self._map) and type(self).readable(self)
+            not is_running(self._map) and type(self).readable(self)
         )
 
 

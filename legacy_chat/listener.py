@@ -243,7 +243,7 @@ class Listener(asyncore.dispatcher):
         self._pause_ends = time.monotonic() + ACCEPT_PAUSE
         self._clients_then = len(self.clients)
         self._cancel_timers()
-        if compat.is_turned(self._map):
+        if compat.is_running(self._map):
             # asyncore's own loop calls readable() after any event and at its timeout.
             self._timers = [
                 compat.call_later(ACCEPT_PAUSE, self._end_pause, map=self._map)

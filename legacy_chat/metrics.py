@@ -109,7 +109,7 @@ class MetricsServer(Listener):
 class Scrape(compat.async_chat):
     """One scraper's connection: one request and its answer."""
 
-    ac_gather = True
+    ac_coalesce_writes = True
 
     handle_expt = drop_urgent_data
 

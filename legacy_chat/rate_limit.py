@@ -95,7 +95,7 @@ class Throttle:
             self._timer = None
 
     def _pause(self, session: ChatSession, seconds: float) -> None:
-        if not compat.is_turned(session._map):
+        if not compat.is_running(session._map):
             # asyncore's own loop has no timers: nothing would end the pause.
             return
         self.cancel()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Clients"]
 
 
-class Clients(compat.Audience):
+class Clients(compat.BroadcastGroup):
     """The sessions in the room: the tutorial's list, without its linear searches.
 
     Programs use that list through ``append``, ``remove``, ``in``, ``len``, iteration,

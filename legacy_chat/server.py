@@ -179,7 +179,7 @@ class ChatServer(Listener):
         self.close()
         for session in self._sessions():
             session.finish("shutdown")
-        if compat.is_turned(self._map):
+        if compat.is_running(self._map):
             compat.call_later(grace, self._close_sessions, map=self._map)
 
     def snapshot(self) -> list[Figure]:

@@ -95,7 +95,7 @@ class ChatSession(compat.async_chat):
         server, addr, port, clients: as given.
     """
 
-    ac_gather = True
+    ac_coalesce_writes = True
 
     # Bytes of one send: one read with the user's name before it fits.
     ac_out_buffer_size = 131_072
@@ -344,7 +344,7 @@ class ChatSession(compat.async_chat):
             counters.bytes_said += len(data)
             if self._leaving:
                 counters.told(len(data))
-            self.clients.push(data, but=self)
+            self.clients.push(data, exclude=self)
             return
         # A copy, because a push that fails removes its client during the iteration.
         others: Iterable[ChatSession] = tuple(self.clients)

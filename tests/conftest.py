@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from compat import loops, schedule
+from compat import scheduler
+from compat.loop import _this_thread
 from compat.trace.record.session import Session
 from tests.support import ORIGINALS, OURS
 
@@ -48,8 +49,8 @@ def nothing_left_behind() -> Iterator[None]:
     interrupt = signal.getsignal(signal.SIGINT)
     # Drop selectors that an earlier test's loop(count=1) kept, and timers that no test
     # waited for.
-    loops._this_thread._close()
-    schedule._registry._schedules.clear()
+    _this_thread._close()
+    scheduler._registry._schedules.clear()
     yield
     traced = Session.current
     if traced is not None:

@@ -173,7 +173,7 @@ class SecurePeer:
 class Collecting(TLS):
     """Common base of the tests' channels, for any async_chat."""
 
-    ac_gather = False
+    ac_coalesce_writes = False
     peer_closed = 0
 
     def __init__(self, sock: Any, map: Any = None, **options: Any) -> None:
@@ -209,7 +209,7 @@ class Collecting(TLS):
 
 def channel_on(base: type[Any], gather: bool = False) -> Any:
     """Return a Collecting class on that async_chat."""
-    return type("Session", (Collecting, base), {"ac_gather": gather})
+    return type("Session", (Collecting, base), {"ac_coalesce_writes": gather})
 
 
 KINDS = {

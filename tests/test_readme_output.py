@@ -41,7 +41,7 @@ def test_diagram_is_drawn_from_the_lesson(
         peer = name.title()
         drawn = drawn.replace(f"用户127.0.0.1{port}", f"用户#123;{peer}#125;")
         drawn = drawn.replace(f"127.0.0.1:{port}", peer)
-    drawn = re.sub(r"^.*: (Audience\.)?push\(.*\n", "", drawn, flags=re.MULTILINE)
+    drawn = re.sub(r"^.*: (BroadcastGroup\.)?push\(.*\n", "", drawn, flags=re.MULTILINE)
     assert drawn == LESSON.blocks[0][1]
 
 

@@ -58,7 +58,7 @@ class ComparedCall:
         key: whose it is: the channel's, or that of the call in which it was made.
         turn, thread, line: where it is in its trace.
         size: bytes that it was given, or has read; data: the first of them.
-        to: how many were told, for an Audience's push.
+        to: how many were told, for an BroadcastGroup's push.
     """
 
     key: Key

@@ -22,7 +22,7 @@ from typing import Any
 import compat
 from compat.console import CommandError, is_coloured, run_command
 from compat.files import PRIVATE
-from compat.loops import VARIABLE
+from compat.loop import VARIABLE
 from compat.options import LANGUAGE, Option, Parser
 from compat.replacing import replacing
 from compat.trace.reader import Reader, read_trace

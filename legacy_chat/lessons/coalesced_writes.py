@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from compat.chat import async_chat
+from compat.async_chat import async_chat
 from legacy_chat.lessons.engine.harness import Harness
 from legacy_chat.lessons.engine.lesson import Claim, Excerpt, Lesson, Step, Text
 from legacy_chat.session import ChatSession
@@ -18,7 +18,7 @@ CROWD = 8
 
 MENU = [f"{number}. tea\n".encode() for number in range(1, LINES + 1)]
 
-PUSH = "compat.chat:async_chat.push"
+PUSH = "compat.async_chat:async_chat.push"
 
 
 class CountingSocket(socket.socket):
@@ -41,7 +41,7 @@ class Guest(ChatSession):
 class EagerGuest(Guest):
     """Sends each message at once."""
 
-    ac_gather = False
+    ac_coalesce_writes = False
 
 
 class Waiter(Guest):
@@ -55,7 +55,7 @@ class Waiter(Guest):
 class EagerWaiter(Waiter):
     """Sends each line at once."""
 
-    ac_gather = False
+    ac_coalesce_writes = False
 
 
 class Impatient(ChatSession):
@@ -69,7 +69,7 @@ class Impatient(ChatSession):
 class EagerImpatient(Impatient):
     """The same, without coalesced writes."""
 
-    ac_gather = False
+    ac_coalesce_writes = False
 
 
 class Polite(ChatSession):
@@ -110,17 +110,18 @@ def bypass_queue(harness: Harness) -> None:
     harness.end_setup()
     for name in kinds:
         harness.peers[name].exchange("hi", len(b"first second "))
-    harness.facts["default"] = async_chat.ac_gather
+    harness.facts["default"] = async_chat.ac_coalesce_writes
 
 
 LESSON = Lesson(
     Text("Sixty sends or one", "发六十次，还是一次"),
     Text(
         "asynchat's `push` sends at once if possible: one system call for each `push`. "
-        "A channel with coalesced writes (`ac_gather = True`, as in the room's "
+        "A channel with coalesced writes (`ac_coalesce_writes = True`, as in the "
+        "room's "
         "sessions) only queues, and flushes at the end of the turn.",
         "asynchat 的 `push` 能发就立刻发：每次 `push` 一个系统调用。合并写出的通道"
-        "（`ac_gather = True`，如聊天室的会话）只管排队，轮末一起写出去。",
+        "（`ac_coalesce_writes = True`，如聊天室的会话）只管排队，轮末一起写出去。",
     ),
     Step(
         f"Ann requests the menu. It has {LINES} lines, and the waiter calls `push` for "
@@ -142,11 +143,11 @@ LESSON = Lesson(
         "Bob requests it from a waiter that does. The handler is the same.",
         "乙向另一个服务员要，这一个会合并写出。处理函数一字不差。",
         lambda harness: order(harness, "bob", Waiter),
-        Excerpt("legacy_chat.session:ChatSession", "ac_gather = True"),
+        Excerpt("legacy_chat.session:ChatSession", "ac_coalesce_writes = True"),
         Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
         Excerpt(
             PUSH,
-            ("elif self.ac_gather is True:", "self._compat_wait()"),
+            ("elif self.ac_coalesce_writes is True:", "self._compat_wait()"),
             beside="collect_incoming_data",
         ),
         Claim(
@@ -172,7 +173,7 @@ LESSON = Lesson(
         f"再看不合并写出的聊天室：{CROWD} 个客户端同一轮发送，每条消息发给所有人。",
         lambda harness: chat(harness, EagerGuest),
         Excerpt(
-            "compat.audience:Audience._push_to",
+            "compat.broadcast:BroadcastGroup._push_to",
             ("for member in list(members)", "member.push(data)"),
             beside="push",
         ),
@@ -188,7 +189,7 @@ LESSON = Lesson(
         "同样的事，换到合并写出的聊天室。一轮的消息只记一份，轮末一次发给每个成员。",
         lambda harness: chat(harness, Guest),
         Excerpt(
-            "compat.audience:Audience._compat_turn_ends",
+            "compat.broadcast:BroadcastGroup._compat_flush",
             "for channel, part in list(parts.items()):",
             "for channel, reads_log in members:",
             "sent = channel.socket.send(log)",
@@ -209,9 +210,10 @@ LESSON = Lesson(
     answer=Step(
         "`first second`, and `second first`: coalesced data leaves at the end of the "
         "turn, after data that bypasses the queue. A program that writes to its socket "
-        "must leave `ac_gather` off, the default. `self.send` flushes first.",
+        "must leave `ac_coalesce_writes` off, the default. `self.send` flushes first.",
         "分别是 `first second` 和 `second first`：合并的数据要到这一轮结束才发，绕过队"
-        "列的数据就插了队。直接写套接字的程序不要打开 `ac_gather`，它默认是关的。"
+        "列的数据就插了队。直接写套接字的程序不要打开 `ac_coalesce_writes`，它默认是关"
+        "的。"
         "`self.send` 可以用：它会先把排队的写出去。",
         bypass_queue,
         Excerpt(Impatient.collect_incoming_data, beside="collect_incoming_data"),
@@ -224,9 +226,11 @@ LESSON = Lesson(
             ),
         ),
         Claim(
-            "Eve's session coalesces and uses `self.send`: `first second`. `ac_gather` "
+            "Eve's session coalesces and uses `self.send`: `first second`. "
+            "`ac_coalesce_writes` "
             "is off unless a class sets it.",
-            "戊的会话合并，但用 `self.send`：`first second`。`ac_gather` 默认关闭。",
+            "戊的会话合并，但用 `self.send`：`first second`。`ac_coalesce_writes` 默认"
+            "关闭。",
             lambda run: (
                 run.received("eve") == b"first second "
                 and run.facts["default"] is False

@@ -57,7 +57,7 @@ LESSON = Lesson(
         "天室关闭甲的会话：`close_when_done` 先把排队的数据发完，再关闭连接。",
         shout,
         Excerpt(
-            "compat.chat:async_chat._compat_collect",
+            "compat.async_chat:async_chat._compat_collect",
             ("elif (end := read.find", "self.found_terminator()"),
             beside="collect_incoming_data",
         ),

@@ -148,7 +148,8 @@ LESSON = Lesson(
         "0，免得你干等），这一轮就结束了。空闲的服务器几乎不花 CPU。",
         lambda harness: harness.turn(timeout=0),
         Excerpt(
-            "compat.loops:loop", ("while (map or", "turn(schedule.patience(timeout))")
+            "compat.loop:loop",
+            ("while (map or", "turn(scheduler.next_timeout(timeout))"),
         ),
         Claim(
             "No channel was ready, and no callback ran.",

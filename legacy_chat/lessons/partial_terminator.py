@@ -8,7 +8,7 @@ from legacy_chat.lessons.engine.step_run import StepRun
 
 __all__ = ["LESSON"]
 
-COLLECT = "compat.chat:async_chat._compat_collect"
+COLLECT = "compat.async_chat:async_chat._compat_collect"
 
 
 def send_hello(harness: Harness) -> None:

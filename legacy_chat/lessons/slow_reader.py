@@ -90,11 +90,11 @@ LESSON = Lesson(
         "`send` 收下的就比给它的少。剩下的进了队列，从此他的通道关注可写。",
         fill_kernel_buffers,
         Excerpt(
-            "compat.audience:_leave",
-            ("channel._compat_queue", "announce(channel)"),
+            "compat.broadcast:_leave",
+            ("channel._compat_queue", "interest_changed(channel)"),
             beside="turn ends",
         ),
-        Excerpt("compat.chat:async_chat.writable", "return bool(self."),
+        Excerpt("compat.async_chat:async_chat.writable", "return bool(self."),
         Claim(
             "Bob's backlog is less than the sent data: kernel buffers have the rest.",
             "乙有了积压，但比发给他的总量少：其余的在两端的内核缓冲区里。",
@@ -117,7 +117,7 @@ LESSON = Lesson(
         "发出一段；队列一空，就不再关注可写事件。",
         read_everything,
         Excerpt(
-            "compat.chat:async_chat.initiate_send",
+            "compat.async_chat:async_chat.initiate_send",
             ("if len(fifo) > 1:", "self._compat_send_first(fifo)"),
             beside="handle_write",
         ),
@@ -151,7 +151,8 @@ LESSON = Lesson(
         "给某个通道的积压添了数据，就检查一次，超过上限就断开。",
         fall_behind,
         Excerpt(
-            "compat.chat:async_chat._compat_look_at_backlog", beside="handle_backlog"
+            "compat.async_chat:async_chat._compat_look_at_backlog",
+            beside="handle_backlog",
         ),
         Excerpt(
             "legacy_chat.session:ChatSession.handle_backlog",

@@ -85,7 +85,7 @@ class Producer:
 class Channel(compat.async_chat):
     """A channel that counts its handle_backlog calls and the data for its peer."""
 
-    ac_gather = True
+    ac_coalesce_writes = True
     ac_backlog_limit = LIMIT
     calls = 0
     told = 0
@@ -174,7 +174,7 @@ class Play:
     def __init__(self, kind: Callable[[str], Channel], loop: str) -> None:
         self.loop = loop
         self.channel, self.other = kind(loop), Plain(loop)
-        self.audience = compat.Audience()
+        self.audience = compat.BroadcastGroup()
         # Whether data was queued, and not discarded, before this turn; and whether a
         # producer ever was.
         self.behind = self.produces = False
@@ -214,12 +214,12 @@ class Play:
         if way == "take":
             channel.take(size)
         elif way == "audience but this":
-            self.audience.push(b"x" * size, but=channel)
+            self.audience.push(b"x" * size, exclude=channel)
         elif way.startswith("audience"):
             if channel in self.audience:
                 channel.told += size
-            but = self.other if way.endswith("another") else None
-            self.audience.push(b"x" * size, but=but)
+            exclude = self.other if way.endswith("another") else None
+            self.audience.push(b"x" * size, exclude=exclude)
         elif way == "producer":
             self.produces = True
             channel.told += size

@@ -30,7 +30,7 @@ import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 import asyncore, os, signal, socket, sys, threading
 import compat
-from compat import schedule
+from compat import scheduler
 
 def tell(*words):
     \"\"\"A whole line at once: parent and child write to the same pipe.\"\"\"
@@ -178,11 +178,11 @@ def do_close(session):
 THREADS = """
 wakes = []
 
-def take(waker, handle=schedule.Waker.handle_read_event):
+def take(waker, handle=scheduler.Waker.handle_read_event):
     wakes.append(waker)
     handle(waker)
 
-schedule.Waker.handle_read_event = take
+scheduler.Waker.handle_read_event = take
 
 def do_wakes(session):
     return len(wakes)
@@ -282,8 +282,8 @@ def run_beside():
 
 threading.Thread(target=run_beside, daemon=True).start()
 
-def do_is_turned(session):
-    return compat.is_turned(beside)
+def do_is_running(session):
+    return compat.is_running(beside)
 """
 
 # A child that runs, in its only thread, the map that the other thread ran.
@@ -515,9 +515,9 @@ def test_thread_lost_in_a_fork_runs_no_loop_in_the_child(loop: str) -> None:
     with server(loop, BESIDE) as parent:
         assert parent.answer("hi", parent.visit(parent.program.pid, "beside")) == "hi"
         child = parent.fork()
-        asked = parent.ask("!is_turned", parent.visit(child))
+        asked = parent.ask("!is_running", parent.visit(child))
         assert asked == f"{child} says False"
-        assert parent.answer("!is_turned") == "True"
+        assert parent.answer("!is_running") == "True"
         parent.reap(child)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compat
-from compat.audience import FULL_LOG, SHORT_READ, SHORT_READS
+from compat.broadcast import FULL_LOG, SHORT_READ, SHORT_READS
 from tests.support import turn_once, turn_until
 
 READ = 65_536
@@ -23,7 +23,7 @@ class Group:
 
     def __init__(self, loop: str, size: int) -> None:
         self.loop = loop
-        self.audience = compat.Audience()
+        self.audience = compat.BroadcastGroup()
         # Which channel read how many bytes, turn by turn.
         self.turns: list[list[tuple[int, int]]] = []
         self.channels = [Channel(self, number) for number in range(size)]
@@ -43,7 +43,7 @@ class Group:
 
 
 class Channel(compat.async_chat):
-    ac_gather = True
+    ac_coalesce_writes = True
 
     def __init__(self, group: Group, number: int) -> None:
         ours, self.peer = socket.socketpair()
@@ -58,7 +58,7 @@ class Channel(compat.async_chat):
 
     def collect_incoming_data(self, data: bytes) -> None:
         self.group.turns[-1].append((self.number, len(data)))
-        self.group.audience.push(data * 3, but=self)
+        self.group.audience.push(data * 3, exclude=self)
 
     def found_terminator(self) -> None:
         """Do nothing: there is no terminator."""

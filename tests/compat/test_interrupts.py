@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 import compat
-from compat import chat, loops, schedule
+from compat import scheduler
+from compat.async_chat import _queue_lock
+from compat.loop import _this_thread
 from tests.support import Peer, is_interrupted, turn_until
 
 
 class Echo(compat.async_chat):
     """A channel that echoes its data."""
 
-    ac_gather = True
+    ac_coalesce_writes = True
 
     def __init__(self, sock: socket.socket) -> None:
         compat.async_chat.__init__(self, sock)
@@ -33,14 +35,14 @@ class Echo(compat.async_chat):
 class Member(Echo):
     """A channel that also pushes to its audience."""
 
-    def __init__(self, sock: socket.socket, audience: compat.Audience) -> None:
+    def __init__(self, sock: socket.socket, audience: compat.BroadcastGroup) -> None:
         Echo.__init__(self, sock)
         self.audience = audience
         audience.add(self)
 
     def collect_incoming_data(self, data: bytes) -> None:
         Echo.collect_incoming_data(self, data)
-        self.audience.push(data, but=self)
+        self.audience.push(data, exclude=self)
 
 
 def stop() -> None:
@@ -79,7 +81,10 @@ def test_after_ctrl_c_at_any_moment_the_loop_can_be_turned_again(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_audience_goes_on_after_ctrl_c_at_any_moment(loop: str) -> None:
     for moment in count(1):
-        audience, pairs = compat.Audience(), [socket.socketpair() for _ in range(2)]
+        audience, pairs = (
+            compat.BroadcastGroup(),
+            [socket.socketpair() for _ in range(2)],
+        )
         members = [Member(sock, audience) for sock, _ in pairs]
         speaker, listener = (Peer(there) for _, there in pairs)
         speaker.send("one\n")
@@ -104,7 +109,7 @@ def test_no_channel_stays_claimed_after_ctrl_c(gathers: bool, waiting: int) -> N
     for moment in count(1):
         sock, there = socket.socketpair()
         channel, peer = Echo(sock), Peer(there)
-        channel.ac_gather = gathers
+        channel.ac_coalesce_writes = gathers
         channel.producer_fifo.extend([b"before"] * waiting)
 
         def send(channel: Echo = channel) -> None:
@@ -122,9 +127,9 @@ def test_no_channel_stays_claimed_after_ctrl_c(gathers: bool, waiting: int) -> N
 
 
 def nothing_is_turned() -> None:
-    here: Any = loops._this_thread
+    here: Any = _this_thread
     assert (here._depth, here._turning) == (0, [])
-    assert not any(each._wakers for each in schedule._registry._schedules.values())
-    for lock in (schedule._registry.lock, chat._queue_lock):
+    assert not any(each._wakers for each in scheduler._registry._schedules.values())
+    for lock in (scheduler._registry.lock, _queue_lock):
         with pytest.raises(RuntimeError):
             lock.release()

@@ -51,12 +51,12 @@ class Helper:
     """A mixin with the names that only compat's class has."""
 
     ac_backlog_limit = "its own"
-    ac_gather = "its own"
+    ac_coalesce_writes = "its own"
 
     def _its_own(self, *given: object) -> str:
         return "its own"
 
-    ac_backlog_size = announce = handle_backlog = _its_own
+    ac_backlog_size = interest_changed = handle_backlog = _its_own
     pause_reading = resume_reading = watch_reads = _its_own
 
 

@@ -32,9 +32,9 @@ def test_no_name_but_these_is_added_to_async_chat() -> None:
     assert OURS == [
         "ac_backlog_limit",
         "ac_backlog_size",
-        "ac_gather",
-        "announce",
+        "ac_coalesce_writes",
         "handle_backlog",
+        "interest_changed",
         "pause_reading",
         "resume_reading",
         "watch_reads",

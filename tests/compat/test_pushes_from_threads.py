@@ -73,7 +73,7 @@ class Channel(compat.async_chat):
 
 
 class Coalescing(Channel):
-    ac_gather = True
+    ac_coalesce_writes = True
 
 
 class Producer:
@@ -107,7 +107,7 @@ BOTH = len(MESSAGE) + len(OTHER)
 
 @pytest.mark.parametrize("size", [1, 200_000])
 def test_group_message_stays_whole(loop: str, make: Make, size: int) -> None:
-    channel, audience = make(Coalescing), compat.Audience()
+    channel, audience = make(Coalescing), compat.BroadcastGroup()
     audience.add(channel)
     channel.halt()
     message = MESSAGE * size
@@ -117,13 +117,13 @@ def test_group_message_stays_whole(loop: str, make: Make, size: int) -> None:
 
 
 def test_speakers_part_of_the_log_stays_whole(loop: str, make: Make) -> None:
-    channel, audience = make(Coalescing), compat.Audience()
+    channel, audience = make(Coalescing), compat.BroadcastGroup()
     audience.add(channel)
     channel.halt()
 
     def speak() -> None:
         channel.push(b"<mine>")
-        audience.push(MESSAGE, but=channel)
+        audience.push(MESSAGE, exclude=channel)
         audience.push(b"<for all>")
 
     in_a_turn(loop, speak)
@@ -190,14 +190,14 @@ def test_two_first_pushes_make_one_queue(
         lock.has_to_wait.set()
 
     def slow_deque() -> deque[Any]:
-        monkeypatch.setattr("compat.chat.deque", deque)
+        monkeypatch.setattr(sys.modules["compat.async_chat"], "deque", deque)
         threads.append(threading.Thread(target=second))
         threads[0].start()
         lock.has_to_wait.wait()
         return deque()
 
-    monkeypatch.setattr("compat.chat._queue_lock", lock)
-    monkeypatch.setattr("compat.chat.deque", slow_deque)
+    monkeypatch.setattr(sys.modules["compat.async_chat"], "_queue_lock", lock)
+    monkeypatch.setattr(sys.modules["compat.async_chat"], "deque", slow_deque)
     channel.producer_fifo.append(MESSAGE)
     threads[0].join()
     assert sorted(channel.producer_fifo) == [OTHER, MESSAGE]
@@ -228,7 +228,7 @@ def test_large_message_stays_whole(loop: str, make: Make) -> None:
 def test_member_closed_by_a_thread_costs_the_others_nothing(
     loop: str, make: Make, closed: int
 ) -> None:
-    channels, audience = [make(Coalescing) for _ in range(4)], compat.Audience()
+    channels, audience = [make(Coalescing) for _ in range(4)], compat.BroadcastGroup()
     for channel in channels:
         audience.add(channel)
     channels[1].sock.meanwhile = channels[closed].close

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import compat
-from tests.compat.test_loops import Probe
+from tests.compat.test_loop import Probe
 from tests.support import turn_once, turn_until
 
 
@@ -111,7 +111,7 @@ def test_push_survives_an_entry_that_another_thread_sends(index: int) -> None:
             return super().__getitem__(place)
 
     line = Line()
-    line.ac_gather = True
+    line.ac_coalesce_writes = True
     line.producer_fifo = Taken([b"x"])
     line.push(b"y")
     turn_once("select", timeout=0)

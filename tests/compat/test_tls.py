@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 import compat
 from compat import tls
-from compat.audience import FULL_LOG
-from compat.chat import announces
+from compat.async_chat import has_cached_interest
+from compat.broadcast import FULL_LOG
 from compat.tls import (
     CLOSE_NOTIFY,
     CUT,
@@ -822,7 +822,7 @@ def test_start_tls_with_a_queue_in_plain_is_an_error(pair: Any) -> None:
 def test_audience_member_sends_in_plain_before_its_handshake(
     any_loop: str,
 ) -> None:
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
 
     class Session(KINDS["gathering"]):  # type: ignore[misc]
         def collect_incoming_data(self, data: bytes) -> None:
@@ -856,7 +856,7 @@ def test_audience_member_sends_in_plain_before_its_handshake(
 def test_start_tls_in_an_audience_push_first_sends_in_plain(
     any_loop: str,
 ) -> None:
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
 
     class Session(KINDS["gathering"]):  # type: ignore[misc]
         def push(self, data: bytes) -> None:
@@ -1042,7 +1042,7 @@ def test_start_tls_finds_that_the_peer_has_left_while_it_answers(
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         theirs.close()
         select.select([ours], [], [])
-        if session.ac_gather:
+        if session.ac_coalesce_writes:
             session.push(b"220 go ahead")
         session.start_tls(server_context(), server_side=True)
         turn_until(any_loop, lambda: session.peer_closed)
@@ -1174,12 +1174,12 @@ def test_peer_that_reads_no_renegotiation_refusals_is_closed(
 
 def test_secured_channel_announces_its_interest(pair: Any) -> None:
     session, _ = secured("selectors", KINDS["gathering"], pair)
-    assert announces(session)
+    assert has_cached_interest(session)
     session.close()
 
 
 def test_an_audience_writes_its_log_to_tls_as_to_plain(loop: str) -> None:
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     with ExitStack() as stack:
         pairs = [stack.enter_context(tcp_pair(small=False)) for _ in range(3)]
         both = [secured(loop, KINDS["gathering"], pair) for pair in pairs]
@@ -1197,7 +1197,7 @@ def test_an_audience_writes_its_log_to_tls_as_to_plain(loop: str) -> None:
 def test_over_tls_adds_the_mixin_once() -> None:
     kind = over_tls(compat.async_chat)
     assert issubclass(kind, TLS)
-    assert (kind.__name__, kind.__module__) == ("async_chat", "compat.chat")
+    assert (kind.__name__, kind.__module__) == ("async_chat", "compat.async_chat")
     assert over_tls(kind) is kind
     assert over_tls(len) is len
 
@@ -1241,10 +1241,10 @@ def test_decrypted_data_counts_in_a_full_turn(loop: str) -> None:
     """Decrypted data is no longer in the kernel, where other data is counted."""
     sizes: list[int] = []
 
-    class Group(compat.Audience):
-        def _compat_turn_ends(self) -> None:
+    class Group(compat.BroadcastGroup):
+        def _compat_flush(self) -> None:
             sizes.append(self.unwritten)
-            super()._compat_turn_ends()
+            super()._compat_flush()
 
     with ExitStack() as stack:
         group, peers = Group(), []

@@ -319,7 +319,7 @@ class Announcing(Records, compat.async_chat):
         self.producer_fifo.clear()
         if writes:
             self.producer_fifo.append(b"not sent by anything here")
-        self.announce()
+        self.interest_changed()
 
 
 class Stage:

@@ -86,7 +86,7 @@ class Lines(asynchat.async_chat):
 class Announcing(compat.async_chat):
     def collect_incoming_data(self, data: bytes) -> None:
         self.push(data)
-        self.announce()
+        self.interest_changed()
 
     def found_terminator(self) -> None:
         self.close_when_done()

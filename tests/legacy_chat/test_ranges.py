@@ -82,15 +82,15 @@ def runs(loop: str, server_options: dict[str, Any], grace: float) -> None:
     """Exchange a message with a client; then check that the loop is not busy."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compat.schedule.time", clock)
+        patch.setattr("compat.scheduler.time", clock)
         patch.setattr("legacy_chat.idle.time", clock)
         patch.setattr("legacy_chat.rate_limit.time", clock)
         with our_room(loop, **server_options) as room:
-            schedule = compat.schedule.schedule_of(asyncore.socket_map)
+            scheduler = compat.scheduler.scheduler_of(asyncore.socket_map)
 
             def turn() -> None:
                 compat.loop(0, count=1, loop=loop)
-                clock.now += schedule.patience(60.0) or 0.0
+                clock.now += scheduler.next_timeout(60.0) or 0.0
 
             peer = room.join()
             peer.send("hi!")

@@ -21,8 +21,9 @@ from time import perf_counter_ns as now
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from compat import audience, chat, schedule, selector_loop
-from compat.backends import GONE, IN, OUT, PRI
+from compat import broadcast, scheduler, selector_loop
+from compat.async_chat import async_chat
+from compat.pollers import GONE, IN, OUT, PRI
 from compat.trace.record.channel_state import Seen
 from compat.trace.record.recorder import (
     CHANNEL,
@@ -363,13 +364,13 @@ class Hooks:
 
     def _watch_turns(self) -> None:
         trace = self._trace
-        patience = schedule.Schedule.patience
-        run_due = schedule.Schedule.run_due
-        call = schedule._call
+        next_timeout = scheduler.Scheduler.next_timeout
+        run_due = scheduler.Scheduler.run_due
+        call = scheduler._call
 
         def traced_patience(plan: Any, timeout: Any) -> Any:
             r = trace.here.recorder
-            result = patience(plan, timeout)
+            result = next_timeout(plan, timeout)
             r.asking, r.asked, r.shortened = now(), 0, ""
             if result is not None and (timeout is None or result < timeout):
                 # Who has to write in the next turn has it begin at once.
@@ -396,15 +397,15 @@ class Hooks:
             finally:
                 r.due = due
 
-        self._replace(schedule.Schedule, "patience", traced_patience)
-        self._replace(schedule.Schedule, "run_due", traced_run_due)
-        self._replace(schedule, "_call", traced_call)
+        self._replace(scheduler.Scheduler, "next_timeout", traced_patience)
+        self._replace(scheduler.Scheduler, "run_due", traced_run_due)
+        self._replace(scheduler, "_call", traced_call)
         self._watch_timers()
 
     def _watch_timers(self) -> None:
         trace, timers = self._trace, self._timers
-        call_later = schedule.Schedule.call_later
-        run, cancel = schedule.Timer._run, schedule.Timer.cancel
+        call_later = scheduler.Scheduler.call_later
+        run, cancel = scheduler.Timer._run, scheduler.Timer.cancel
         numbers = iter(range(1, sys.maxsize))
 
         def traced_call_later(
@@ -432,9 +433,9 @@ class Hooks:
             finally:
                 r.due = before
 
-        self._replace(schedule.Schedule, "call_later", traced_call_later)
-        self._replace(schedule.Timer, "cancel", traced_cancel)
-        self._replace(schedule.Timer, "_run", traced_run)
+        self._replace(scheduler.Scheduler, "call_later", traced_call_later)
+        self._replace(scheduler.Timer, "cancel", traced_cancel)
+        self._replace(scheduler.Timer, "_run", traced_run)
 
     def _due(
         self,
@@ -476,8 +477,8 @@ class Hooks:
     def _watch_audiences(self) -> None:
         trace = self._trace
         here, known, payload = trace.here, trace.known, trace.payload
-        push, leave = audience.Audience.push, audience._leave
-        end = audience.Audience._compat_turn_ends
+        push, leave = broadcast.BroadcastGroup.push, broadcast._leave
+        end = broadcast.BroadcastGroup._compat_flush
 
         def traced_send(channel: Any, piece: Any) -> int:
             # Short, for what comes between two sends gives their receivers the time to
@@ -516,17 +517,17 @@ class Hooks:
             seen = trace.seen(channel)
             here.recorder.touched[seen.number] = seen
 
-        def traced_push(listeners: Any, data: Any, but: Any = None) -> None:
+        def traced_push(listeners: Any, data: Any, exclude: Any = None) -> None:
             r, members = here.recorder, listeners._members
             rest = f',"to":{len(members)}'
             size, first = _given(data, payload)
-            seen = None if but is None else known.get(id(but))
-            if seen is not None and but in members:
+            seen = None if exclude is None else known.get(id(exclude))
+            if seen is not None and exclude in members:
                 rest = f',"to":{len(members) - 1},"but":{seen.number}'
             outer, failure = r.call, ""
             call = r.enter(listeners, _PUSH, size, first, rest)
             try:
-                push(listeners, data, but)
+                push(listeners, data, exclude)
             except BaseException as error:
                 failure = _failure(error, trace)
                 raise
@@ -547,14 +548,14 @@ class Hooks:
                 r.call = outer
                 r.leave(call, failure)
 
-        self._replace(audience.Audience, "push", traced_push)
-        self._replace(audience, "_send", traced_send)
-        self._replace(audience, "_leave", traced_leave)
-        self._replace(audience.Audience, "_compat_turn_ends", traced_end)
+        self._replace(broadcast.BroadcastGroup, "push", traced_push)
+        self._replace(broadcast, "_send", traced_send)
+        self._replace(broadcast, "_leave", traced_leave)
+        self._replace(broadcast.BroadcastGroup, "_compat_flush", traced_end)
         self._replace(
-            chat.async_chat,
-            "_compat_turn_ends",
-            self.around("turn ends", chat.async_chat._compat_turn_ends, ""),
+            async_chat,
+            "_compat_flush",
+            self.around("turn ends", async_chat._compat_flush, ""),
         )
 
 

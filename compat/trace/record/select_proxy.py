@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from compat import loops
+from compat.loop import _this_thread, _WithWaker
 from compat.trace.record.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -131,12 +131,12 @@ def _turned_map() -> Any:
     if type(names) is dict:
         # Before 3.13 these are copies, which the frame would keep alive.
         names.clear()
-    if isinstance(map, loops._WithWaker):
+    if isinstance(map, _WithWaker):
         map = map._map
     return map if isinstance(map, Mapping) else None
 
 
 def _is_woken(map: Any, read: list[Any]) -> bool:
-    waker = loops._this_thread._waker
+    waker = _this_thread._waker
     ours = -1 if waker is None else waker._reader.fileno()
     return ours in read and ours not in map

@@ -54,7 +54,7 @@ def call_title(call: Call, lang: str = "en") -> str:
     """Return the name of a call: ``push``, ``timer 3: resume_accepting``."""
     name = readable(call.name)
     if "to" in call.fields and call.channel is None:
-        name = f"Audience.{name}"
+        name = f"BroadcastGroup.{name}"
     if call.name == "timer" and isinstance(call.fields.get("id"), int):
         name = message("timer", lang, number=call.fields["id"])
     if call.name == "turn ends":

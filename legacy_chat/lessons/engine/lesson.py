@@ -56,7 +56,7 @@ class Excerpt:
 
     Args:
         function: a function or class of the lesson itself, or the qualified name of
-            another one: ``compat.loops:loop``.
+            another one: ``compat.loop:loop``.
         picks: parts of lines. Each selects the next line that contains it; a pair
             selects all lines from one to the other. None select the whole function.
         beside: the call that the lines are shown beside; "" for the beginning.
@@ -91,7 +91,7 @@ class Excerpt:
 
     @property
     def name(self) -> str:
-        """File and name: ``compat/chat.py  async_chat.push``."""
+        """File and name: ``compat/async_chat.py  async_chat.push``."""
         module = inspect.getmodule(self.function)
         path = (module.__name__ if module else "?").replace(".", "/")
         end = "/__init__.py" if hasattr(module, "__path__") else ".py"

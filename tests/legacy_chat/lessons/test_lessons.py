@@ -93,8 +93,8 @@ CHANGES: dict[str, tuple[int, str, Any]] = {
     "the mute one writes": (7, f"{ECHO}:Mute.writable", lambda self: True),
     "there is no reserve": (8, f"{LISTENER}._refuse_all_from", lambda *_: None),
     "the room spins": (8, f"{LISTENER}.readable", lambda self: True),
-    "no writes are coalesced": (9, f"{SESSION}.ac_gather", False),
-    "all writes are coalesced": (9, "compat:async_chat.ac_gather", True),
+    "no writes are coalesced": (9, f"{SESSION}.ac_coalesce_writes", False),
+    "all writes are coalesced": (9, "compat:async_chat.ac_coalesce_writes", True),
 }
 
 

@@ -35,7 +35,7 @@ class Guest(Line):
 
     def __init__(self, guests: list[Guest], audience: Any, gathers: bool) -> None:
         super().__init__()
-        self.ac_gather = gathers
+        self.ac_coalesce_writes = gathers
         self.guests = guests
         self.audience = audience
         self.read = 0
@@ -60,7 +60,7 @@ class Guest(Line):
 
 def held(name: str, conversation: Conversation, gathers: bool) -> list[bytes]:
     """Play the conversation; return the data that each peer received."""
-    audience = compat.Audience() if gathers else None
+    audience = compat.BroadcastGroup() if gathers else None
     guests: list[Guest] = []
     guests += (Guest(guests, audience, gathers) for _ in range(PEOPLE))
     for guest in guests:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import compat
-from compat import audience, chat, schedule, selector_loop
+from compat import broadcast, scheduler, selector_loop
 from compat.trace.format import MIN_SIZE
 from compat.trace.record.recorder import OUTSIDE
 from compat.trace.record.session import Session
@@ -31,7 +31,14 @@ from tests.support import LOOKS, in_a_turn, is_interrupted, turn_once, turn_unti
 
 def everything() -> list[tuple[Any, str, Any]]:
     """Return all objects in which a trace could leave something."""
-    places: list[Any] = [asyncore, asynchat, audience, chat, schedule, selector_loop]
+    places: list[Any] = [
+        asyncore,
+        asynchat,
+        broadcast,
+        sys.modules["compat.async_chat"],
+        scheduler,
+        selector_loop,
+    ]
     for module in list(places):
         places += [each for each in vars(module).values() if isinstance(each, type)]
     places += family(asyncore.dispatcher)
@@ -468,7 +475,7 @@ def test_ctrl_c_at_any_moment_leaves_the_depth_right(
 class Leaves(Line):
     """Ends the loop as soon as it hears anything."""
 
-    ac_gather = True
+    ac_coalesce_writes = True
 
     def collect_incoming_data(self, data: bytes) -> None:
         self.push(data)
@@ -488,8 +495,8 @@ def test_ctrl_c_at_any_moment_of_a_turn_leaves_it(
         assert Session.current is not None
         recorder = Session.current._trace.here.recorder
         for after in count(1):
-            line, heard = kind(), compat.Audience()
-            line.ac_gather = True
+            line, heard = kind(), compat.BroadcastGroup()
+            line.ac_coalesce_writes = True
             heard.add(line)
             compat.call_later(0, heard.push, b"hello")
             line.peer.send(b"hello")

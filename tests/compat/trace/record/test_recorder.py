@@ -119,7 +119,7 @@ def test_ready_channels_and_interest_are_recorded(
         quiet, line = Line(), Line()
         line.hears(any_loop, b"x")
         line.producer_fifo.append(b"y")
-        line.announce()
+        line.interest_changed()
         turn_until(any_loop, lambda: not line.producer_fifo)
         turn_once(any_loop, timeout=0)
         quiet.close()
@@ -414,7 +414,7 @@ def test_gathered_data_is_recorded_at_the_end_of_the_turn(
     loop: str, tmp_path: Path
 ) -> None:
     class Gathers(Line):
-        ac_gather = True
+        ac_coalesce_writes = True
 
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data)
@@ -438,14 +438,14 @@ def test_audience_message_is_recorded_once_with_all_sends(
     loop: str, tmp_path: Path
 ) -> None:
     class Guest(Line):
-        ac_gather = True
+        ac_coalesce_writes = True
 
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data)
             audience.push(data, but=self)
 
     with recorded(tmp_path) as trace:
-        audience = compat.Audience()
+        audience = compat.BroadcastGroup()
         guests = [Guest() for _ in range(3)]
         for guest in guests:
             audience.add(guest)
@@ -744,12 +744,12 @@ def test_a_timer_that_calls_a_method_names_that_method(
 ) -> None:
     with recorded(tmp_path) as trace:
         line = Line()
-        compat.call_later(0, line.announce)
+        compat.call_later(0, line.interest_changed)
         compat.call_later(0, partial(line.push, b"x"))
         compat.call_later(0, line.close)
         turn_until(loop, lambda: line._fileno is None)
     names = [call.code and call.code.name for call in trace.calls("timer")]
-    assert names == ["announce", "push", "close"]
+    assert names == ["interest_changed", "push", "close"]
     assert [call.code and call.code.class_name for call in trace.calls("timer")] == [
         "async_chat",
         "async_chat",
@@ -904,10 +904,10 @@ def test_calls_of_two_threads_are_kept_apart(loop: str, tmp_path: Path) -> None:
 
 def test_backlog_of_a_slow_peer_is_recorded(loop: str, tmp_path: Path) -> None:
     class Slow(Line):
-        ac_gather = True
+        ac_coalesce_writes = True
 
     with recorded(tmp_path) as trace:
-        audience, speaker = compat.Audience(), Line()
+        audience, speaker = compat.BroadcastGroup(), Line()
         slow = Slow(size=4096)
         audience.add(slow)
 

@@ -77,7 +77,7 @@ def test_diagram_of_a_message_that_loses_its_end() -> None:
         '    p2-->>c2: "hello"',
         '    c2->>c2: collect_incoming_data("hell")',
         '    c2->>c2: push("hell")',
-        '    c2->>c2: Audience.push("用户127.0.0.1:40014 说:hell", 30 bytes) to 1',
+        '    c2->>c2: BroadcastGroup.push("用户127.0.0.1:40014 说:h…", 30 bytes) to 1',
         '    Note over c2: holds back "o": it may begin the terminator "out"',
         "    L->>L: flush",
         '    c2-->>p2: "hell"',

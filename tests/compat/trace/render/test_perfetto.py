@@ -62,7 +62,7 @@ def test_turn_has_slices_for_interest_wait_and_calls() -> None:
         ("ChatSession#2.handle_read", 26),
         ("ChatSession#2.collect_incoming_data", 15),
         ("ChatSession#2.push", 3),
-        ("Audience.push", 4),
+        ("BroadcastGroup.push", 4),
         ("flush", 18),
         ("ChatSession#2.send", 14),
     ]

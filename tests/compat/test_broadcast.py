@@ -20,7 +20,7 @@ from tests.support import ORIGINALS, OURS, in_a_turn, turn_once, turn_until
 class Member(compat.async_chat):
     """A channel on one end of a socket pair; the test holds the other end."""
 
-    ac_gather = True
+    ac_coalesce_writes = True
 
     def __init__(self, map: Any = None) -> None:
         ours, self.peer = socket.socketpair()
@@ -70,7 +70,7 @@ def test_push_with_but_skips_that_member(any_loop: str, make: Make) -> None:
 
     def speak() -> None:
         members[0].push(b"mine ")
-        audience.push(b"theirs ", but=members[0])
+        audience.push(b"theirs ", exclude=members[0])
         audience.push(b"everybody's")
 
     in_a_turn(any_loop, speak)
@@ -94,7 +94,7 @@ def test_overridden_push_gets_every_message(loop: str, make: Make) -> None:
             self.pushed.append(data)
 
     own, other = make(Own), make()
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(own)
     audience.add(other)
     in_a_turn(loop, lambda: (audience.push(b"1"), audience.push(b"2")))
@@ -147,7 +147,7 @@ def test_push_that_raises_fails_only_its_member(loop: str, make: Make) -> None:
             self.errors += 1
 
     broken, other = make(Broken), make()
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(broken)
     audience.add(other)
     in_a_turn(loop, lambda: audience.push(b"all the same"))
@@ -158,7 +158,7 @@ def test_push_that_raises_fails_only_its_member(loop: str, make: Make) -> None:
 def test_member_of_another_map_receives_the_message(loop: str, make: Make) -> None:
     elsewhere: dict[int, Any] = {}
     member = make(map=elsewhere)
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(member)
     in_a_turn(loop, lambda: audience.push(b"over there"))
     turn_once(loop, elsewhere)
@@ -168,7 +168,7 @@ def test_member_of_another_map_receives_the_message(loop: str, make: Make) -> No
 
 def test_member_joins_only_one_audience_at_a_time(make: Make) -> None:
     member = make()
-    one, other = compat.Audience(), compat.Audience()
+    one, other = compat.BroadcastGroup(), compat.BroadcastGroup()
     one.add(member)
     with pytest.raises(ValueError, match="another audience: leave that first"):
         other.add(member)
@@ -179,12 +179,12 @@ def test_member_joins_only_one_audience_at_a_time(make: Make) -> None:
 
 def test_push_of_text_is_an_error_and_sends_nothing(loop: str, make: Make) -> None:
     member = make()
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(member)
 
     def speak() -> None:
         with pytest.raises(TypeError, match="'text' is not bytes"):
-            audience.push("text", but=member)  # type: ignore[arg-type]
+            audience.push("text", exclude=member)  # type: ignore[arg-type]
         audience.push(memoryview(b"bytes"))
 
     in_a_turn(loop, speak)
@@ -194,14 +194,14 @@ def test_push_of_text_is_an_error_and_sends_nothing(loop: str, make: Make) -> No
 
 def test_log_larger_than_one_send_arrives(loop: str, make: Make) -> None:
     members = [make() for _ in range(2)]
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     for member in members:
         member.ac_out_buffer_size = 1000
         audience.add(member)
 
     def speak() -> None:
         members[0].push(b"mine")
-        audience.push(b"x" * 12_345, but=members[0])
+        audience.push(b"x" * 12_345, exclude=members[0])
         audience.push(b"y" * 12_345)
 
     in_a_turn(loop, speak)
@@ -216,7 +216,7 @@ def test_log_larger_than_one_send_arrives(loop: str, make: Make) -> None:
 
 def test_closed_member_leaves(make: Make) -> None:
     member = make()
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(member)
     member.close()
     assert list(audience) == []
@@ -225,7 +225,7 @@ def test_closed_member_leaves(make: Make) -> None:
 def test_slow_member_gets_everything_in_order(any_loop: str, make: Make) -> None:
     slow, quick = make(), make()
     slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(slow)
     audience.add(quick)
     said = [b"%05d " % number * 1000 for number in range(60)]
@@ -243,8 +243,8 @@ def test_slow_member_gets_everything_in_order(any_loop: str, make: Make) -> None
     assert bytes(slow.got) == bytes(quick.got) == whole
 
 
-def audience_of(members: list[Member]) -> compat.Audience:
-    audience = compat.Audience()
+def audience_of(members: list[Member]) -> compat.BroadcastGroup:
+    audience = compat.BroadcastGroup()
     for member in members:
         audience.add(member)
     return audience
@@ -259,7 +259,7 @@ def heard(members: list[Member]) -> list[bytes]:
 
 def test_send_of_a_member_follows_earlier_messages(any_loop: str, make: Make) -> None:
     member = make()
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(member)
     in_a_turn(any_loop, lambda: (audience.push(b"told "), member.send(b"sent")))
     turn_until(any_loop, lambda: len(heard([member])[0]) == 9)
@@ -275,7 +275,7 @@ def test_overridden_send_gets_every_message(any_loop: str, make: Make) -> None:
             return super().send(data)
 
     own = make(Own)
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(own)
     in_a_turn(any_loop, lambda: (audience.push(b"1"), audience.push(b"2")))
     turn_until(any_loop, lambda: heard([own]) == [b"12"])
@@ -309,12 +309,12 @@ def test_message_after_any_memoryview_arrives(
     any_loop: str, make: Make, wide: memoryview
 ) -> None:
     speaker, other = make(), make()
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(speaker)
     audience.add(other)
 
     def speak() -> None:
-        audience.push(wide, but=speaker)
+        audience.push(wide, exclude=speaker)
         audience.push(b" next")
 
     in_a_turn(any_loop, speak)
@@ -324,21 +324,21 @@ def test_message_after_any_memoryview_arrives(
     assert heard([speaker, other]) == expected
 
 
-def speaks_first(audience: compat.Audience, members: list[Member]) -> None:
-    audience.push(b"1", but=members[0])
+def speaks_first(audience: compat.BroadcastGroup, members: list[Member]) -> None:
+    audience.push(b"1", exclude=members[0])
     audience.push(b"2")
 
 
-def comes_late(audience: compat.Audience, members: list[Member]) -> None:
+def comes_late(audience: compat.BroadcastGroup, members: list[Member]) -> None:
     audience.discard(members[0])
     audience.push(b"1")
     audience.add(members[0])
     audience.push(b"2")
 
 
-def has_sent(audience: compat.Audience, members: list[Member]) -> None:
+def has_sent(audience: compat.BroadcastGroup, members: list[Member]) -> None:
     members[0].send(b"")
-    audience.push(b"1", but=members[0])
+    audience.push(b"1", exclude=members[0])
     members[0].send(b"")
     audience.push(b"2")
 
@@ -400,7 +400,7 @@ def test_handle_backlog_is_called_after_all_members_are_flushed(
 
     slow, quick = make(Limited), make()
     slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(slow)
     audience.add(quick)
     said = 0
@@ -423,7 +423,7 @@ def test_own_push_counts_in_the_backlog_at_once(loop: str, make: Make) -> None:
     slow = make(Limited)
     assert isinstance(slow, Limited)
     slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(slow)
     in_a_turn(loop, lambda: audience.push(b"x" * 90_000))
     assert 0 < slow.ac_backlog_size() < slow.ac_backlog_limit
@@ -442,9 +442,9 @@ class PlainList(list[Any]):
         if member in self:
             self.remove(member)
 
-    def push(self, data: bytes, but: Member | None = None) -> None:
+    def push(self, data: bytes, exclude: Member | None = None) -> None:
         for member in tuple(self):
-            if member is not but:
+            if member is not exclude:
                 member.push(data)
 
 
@@ -469,7 +469,7 @@ def test_audience_delivers_as_a_push_to_each_member_would(name: str) -> None:
     @given(STEPS)
     def holds(steps: list[Any]) -> None:
         members = [Member() for _ in range(4)]
-        audience = compat.Audience()
+        audience = compat.BroadcastGroup()
         # What each would have got, and who would get no more.
         expected = [bytearray() for _ in members]
         over: set[int] = set()
@@ -540,14 +540,14 @@ def conversation(
     """Return the data that each peer received, and whether it saw the end."""
     members = [Member() for _ in range(4)]
     for member in members:
-        member.ac_gather = gather
+        member.ac_coalesce_writes = gather
 
     def step(number: int, what: str, who: Any) -> None:
         data = b"%d;" % number
         member = None if who is None else members[who]
         match what, member:
             case "tell", _:
-                audience.push(data, but=member)
+                audience.push(data, exclude=member)
             case "push", Member():
                 member.push(data)
             case "join", Member() if member.connected:
@@ -595,7 +595,7 @@ def test_audience_delivers_as_a_plain_list_would(name: str) -> None:
     @settings(max_examples=60)
     @given(STEPS)
     def holds(steps: list[Any]) -> None:
-        ours = conversation(name, compat.Audience(), True, steps)
+        ours = conversation(name, compat.BroadcastGroup(), True, steps)
         assert ours == conversation("asyncore.poll", PlainList(), False, steps)
 
     holds()
@@ -605,7 +605,7 @@ def test_log_larger_than_one_send_reaches_every_member_in_order(
     any_loop: str, make: Make
 ) -> None:
     speaker, other = make(), make()
-    audience = compat.Audience()
+    audience = compat.BroadcastGroup()
     audience.add(speaker)
     audience.add(other)
     before, own, after = b"1" * 70_000, b"2" * 70_000, b"3" * 70_000
@@ -613,7 +613,7 @@ def test_log_larger_than_one_send_reaches_every_member_in_order(
     def speak() -> None:
         audience.push(before)
         speaker.push(own)
-        audience.push(b"not for the speaker", but=speaker)
+        audience.push(b"not for the speaker", exclude=speaker)
         audience.push(after)
 
     in_a_turn(any_loop, speak)
@@ -645,7 +645,7 @@ def test_small_pieces_beside_a_large_log_are_sent_together(
         audience.push(b"x" * member.ac_out_buffer_size)
         for line in lines:
             member.push(line)
-            audience.push(line, but=member)
+            audience.push(line, exclude=member)
 
     in_a_turn(loop, speak)
     expected = b"x" * member.ac_out_buffer_size + b"".join(lines)

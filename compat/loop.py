@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
-from compat.backends import LONGEST_WAIT, as_poll2_waits, is_epoll_default
-from compat.channels import Map
-from compat.schedule import Schedule, Waker, schedule_of
+from compat._types import Map
+from compat.pollers import LONGEST_WAIT, as_poll2_waits, is_epoll_default
+from compat.scheduler import Scheduler, Waker, scheduler_of
 from compat.selector_loop import SelectorLoop
 
 __all__ = [
@@ -125,18 +125,18 @@ def loop(
     if timeout is not None and not use_poll:
         # select() and poll() reject a time that is too large for them.
         timeout = min(timeout, LONGEST_WAIT)
-    schedule = schedule_of(map)
+    scheduler = scheduler_of(map)
     with (
-        _this_thread.turning(schedule, keep=count is not None) as waker,
+        _this_thread.turning(scheduler, keep=count is not None) as waker,
         LOOPS[name].entered(map, waker, count is None, as_poll2) as turn,
     ):
-        while (map or (wait_for_timers and schedule.pending)) and (
+        while (map or (wait_for_timers and scheduler.pending)) and (
             count is None or count > 0
         ):
             if as_poll2:
                 timeout = as_poll2_waits(timeout)
-            turn(schedule.patience(timeout))
-            schedule.turn_over(waker)
+            turn(scheduler.next_timeout(timeout))
+            scheduler.finish_turn(waker)
             if count is not None:
                 count -= 1
 
@@ -193,20 +193,20 @@ class _Thread(threading.local):
         self._turning: list[SelectorLoop] = []
 
     @contextmanager
-    def turning(self, schedule: Schedule, *, keep: bool) -> Iterator[Waker]:
+    def turning(self, scheduler: Scheduler, *, keep: bool) -> Iterator[Waker]:
         """Context manager: yield the waker of one loop().
 
         The end of the outermost loop closes waker and selectors, unless *keep* is set
         and the map is not empty.
         """
-        self._waker = waker = self._waker_beside(schedule.map)
+        self._waker = waker = self._waker_beside(scheduler.map)
         self._depth += 1
         try:
-            with schedule.turned_with(waker):
+            with scheduler.turned_with(waker):
                 yield waker
         finally:
             self._depth -= 1
-            if self._depth == 0 and not (keep and schedule.map):
+            if self._depth == 0 and not (keep and scheduler.map):
                 self._close()
 
     @contextmanager

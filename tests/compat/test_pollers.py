@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 import compat
-from compat.backends import LONGEST_WAIT
-from tests.compat.test_loops import Probe
+from compat.pollers import LONGEST_WAIT
+from tests.compat.test_loop import Probe
 
 
 class Apart(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
@@ -99,16 +99,16 @@ def test_channel_ready_for_both_events_is_called_for_both(other: Any) -> None:
     probe.close()
 
 
-@pytest.mark.parametrize("announces", [False, True])
+@pytest.mark.parametrize("has_cached_interest", [False, True])
 def test_socket_closed_without_its_channel_ends_in_handle_close(
-    other: Any, announces: bool
+    other: Any, has_cached_interest: bool
 ) -> None:
-    class Closed(compat.async_chat if announces else asyncore.dispatcher):  # type: ignore[misc]
+    class Closed(compat.async_chat if has_cached_interest else asyncore.dispatcher):  # type: ignore[misc]
         def handle_close(self) -> None:
             closed.append(self)
             raise asyncore.ExitNow
 
-        if not announces:
+        if not has_cached_interest:
             writable = staticmethod(lambda: False)
 
     closed: list[Any] = []

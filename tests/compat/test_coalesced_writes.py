@@ -29,7 +29,7 @@ from tests.support import (
 class Gatherer(compat.async_chat):
     """A channel on one end of a socket pair; the test holds the other end."""
 
-    ac_gather = True
+    ac_coalesce_writes = True
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ def test_without_the_attribute_every_push_sends_at_once(loop: str, make: Make) -
         channel.push(b"two")
 
     channel = make(push)
-    channel.ac_gather = False
+    channel.ac_coalesce_writes = False
     channel.wake()
     turn_once(loop)
     assert channel.sends == [4, 3]
@@ -581,7 +581,7 @@ class Interruption:
         self.lock.has_to_wait.set()
 
     def __call__(self, frame: Any, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename != sys.modules["compat.chat"].__file__:
+        if frame.f_code.co_filename != sys.modules["compat.async_chat"].__file__:
             return None
         if event == "line":
             self.left -= 1
@@ -597,7 +597,7 @@ def test_push_from_a_thread_at_any_line_of_the_flush_arrives(
     make: Make, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = WatchedLock()
-    monkeypatch.setattr("compat.chat._queue_lock", lock)
+    monkeypatch.setattr(sys.modules["compat.async_chat"], "_queue_lock", lock)
     came: list[Any] = []
     line = 0
     while True:
@@ -629,7 +629,7 @@ class Choppy(Gatherer):
 
     def __init__(self, gather: bool, piece: int, cuts: list[int]) -> None:
         super().__init__()
-        self.ac_gather, self.ac_out_buffer_size = gather, piece
+        self.ac_coalesce_writes, self.ac_out_buffer_size = gather, piece
         self.cuts = list(cuts)
 
     def send(self, data: Any) -> int:
@@ -663,7 +663,7 @@ def what_the_peer_gets(channel: Choppy, name: str, steps: list[Any]) -> bytes:
                     channel.push(detail)
                 case "push what changes":
                     changing = bytearray(detail)
-                    channel.push(changing if channel.ac_gather else detail)
+                    channel.push(changing if channel.ac_coalesce_writes else detail)
                     changing[:] = b"?" * len(changing)
                 case "producer":
                     channel.push_with_producer(Producer(*detail))

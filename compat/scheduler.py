@@ -28,25 +28,25 @@ from threading import get_ident
 from types import FrameType
 from typing import Any, ClassVar, Protocol
 
-from compat.backends import LONGEST_WAIT
-from compat.channels import LEAVES, Map
+from compat._types import LEAVES, Map
 from compat.files import OpenFile, file_behind
 from compat.forks import at_fork
 from compat.locks import RLock
+from compat.pollers import LONGEST_WAIT
 from compat.values import shown
 
 __all__ = [
-    "Schedule",
+    "Scheduler",
     "Timer",
     "Waker",
     "at_turn_end",
     "call_later",
     "call_soon_threadsafe",
-    "is_turned",
+    "is_running",
     "on_signals",
     "on_turn",
-    "schedule_of",
-    "turned_here",
+    "running_here",
+    "scheduler_of",
     "wake_other_thread",
 ]
 
@@ -68,13 +68,13 @@ class Timer:
 
     def __init__(
         self,
-        schedule: Schedule,
+        scheduler: Scheduler,
         when: float,
         callback: Callable[..., object],
         args: tuple[Any, ...],
     ) -> None:
         self.when = when
-        self._schedule = schedule
+        self._schedule = scheduler
         self._callback: Callable[..., object] | None = callback
         self._args = args
 
@@ -276,7 +276,7 @@ class Waker:
 class Writer(Protocol):
     """A channel or broadcast group that flushes at the end of a turn."""
 
-    def _compat_turn_ends(self) -> None:
+    def _compat_flush(self) -> None:
         """Flush. A second call does nothing."""
 
 
@@ -288,7 +288,7 @@ class Log(Writer, Protocol):
         """True if this turn has begun a log that is not flushed yet."""
 
 
-class Schedule:
+class Scheduler:
     """One map's timers, thread-safe callbacks, and flushes at the end of a turn."""
 
     def __init__(self, map: Map) -> None:
@@ -336,7 +336,7 @@ class Schedule:
         """True if a timer or a callback has yet to run."""
         return bool(self._soon) or len(self._heap) > self._cancelled
 
-    def patience(self, timeout: float | None) -> float | None:
+    def next_timeout(self, timeout: float | None) -> float | None:
         """Return the seconds that the next turn may wait: *timeout*, or less."""
         if self._soon or self._writers:
             return 0.0
@@ -373,25 +373,25 @@ class Schedule:
             else:
                 self._cancelled -= 1
 
-    def end_turn(self) -> None:
+    def flush(self) -> None:
         """Flush all coalesced writes of the turn.
 
         Data that a flush queues waits for the end of the next turn, which begins at
         once.
         """
         for _ in range(len(self._writers)):
-            self._writers.popleft()._compat_turn_ends()
+            self._writers.popleft()._compat_flush()
         self._end_audiences()
 
-    def turn_over(self, waker: Waker) -> None:
+    def finish_turn(self, waker: Waker) -> None:
         """Run due callbacks, flush, and report the turn's duration to ``on_turn``."""
         if not self._turn_watchers:
             self.run_due()
-            self.end_turn()
+            self.flush()
             return
         woke_at = time.monotonic() if waker.woke_at is None else waker.woke_at
         self.run_due()
-        self.end_turn()
+        self.flush()
         seconds = time.monotonic() - woke_at
         for callback in tuple(self._turn_watchers):
             _call(callback, (seconds,))
@@ -404,7 +404,7 @@ class Schedule:
         while self._audiences:
             # Remove a group only after its flush: Ctrl+C may come between two calls.
             if self._audiences[0]._compat_has_log:
-                self._audiences[0]._compat_turn_ends()
+                self._audiences[0]._compat_flush()
             else:
                 self._audiences.popleft()
 
@@ -417,7 +417,7 @@ class Schedule:
         with ExitStack() as stack:
             stack.callback(self._end_audiences)
             while self._writers:
-                stack.callback(self._writers.pop()._compat_turn_ends)
+                stack.callback(self._writers.pop()._compat_flush)
 
     @contextmanager
     def turned_with(self, waker: Waker) -> Iterator[None]:
@@ -470,7 +470,7 @@ def call_later(
         ValueError: *seconds* is negative, not a number, or not a finite float.
         TypeError: *callback* is not callable.
     """
-    return schedule_of(map).call_later(seconds, callback, *args)
+    return scheduler_of(map).call_later(seconds, callback, *args)
 
 
 def call_soon_threadsafe(
@@ -488,12 +488,12 @@ def call_soon_threadsafe(
         TypeError: *callback* is not callable.
     """
     with _registry.lock:
-        schedule_of(map).call_soon_threadsafe(callback, *args)
+        scheduler_of(map).call_soon_threadsafe(callback, *args)
 
 
-def schedule_of(map: Map | None) -> Schedule:
+def scheduler_of(map: Map | None) -> Scheduler:
     """Return the schedule of *map*; create it if necessary."""
-    return _registry.schedule_of(asyncore.socket_map if map is None else map)
+    return _registry.scheduler_of(asyncore.socket_map if map is None else map)
 
 
 def wake_other_thread(map: Map | None) -> None:
@@ -519,7 +519,7 @@ def at_turn_end(map: Map, writer: Writer) -> bool:
     return True
 
 
-def turned_here(map: Map) -> Schedule | None:
+def running_here(map: Map) -> Scheduler | None:
     """Return the schedule of *map* if a compat loop runs it in this thread."""
     found = _registry.find(map)
     if found is None or not found._wakers or found._thread != get_ident():
@@ -548,19 +548,19 @@ def on_signals(
     """
 
     def handler(signum: int, frame: object) -> None:
-        call_soon_threadsafe(callback, signum, map=schedule.map)
+        call_soon_threadsafe(callback, signum, map=scheduler.map)
 
     _check(callback)
-    schedule = schedule_of(map)
+    scheduler = scheduler_of(map)
     with ExitStack() as stack:
-        stack.callback(_registry.forget_if_idle, schedule)
+        stack.callback(_registry.forget_if_idle, scheduler)
         for signum in signums:
             stack.callback(signal.signal, signum, _handle(signum, handler))
-        schedule._signals += 1
+        scheduler._signals += 1
         try:
             yield
         finally:
-            schedule._signals -= 1
+            scheduler._signals -= 1
 
 
 @contextmanager
@@ -581,16 +581,16 @@ def on_turn(
         TypeError: *callback* is not callable.
     """
     _check(callback)
-    schedule = schedule_of(map)
-    schedule._turn_watchers.append(callback)
+    scheduler = scheduler_of(map)
+    scheduler._turn_watchers.append(callback)
     try:
         yield
     finally:
-        schedule._turn_watchers.remove(callback)
-        _registry.forget_if_idle(schedule)
+        scheduler._turn_watchers.remove(callback)
+        _registry.forget_if_idle(scheduler)
 
 
-def is_turned(map: Map) -> bool:
+def is_running(map: Map) -> bool:
     """Return whether a compat loop runs *map* now, so that its timers will run."""
     found = _registry.find(map)
     return found is not None and bool(found._wakers)
@@ -654,46 +654,46 @@ class _Registry:
     def __init__(self) -> None:
         # By the map's id, because a dict cannot be a key. The schedule holds its map,
         # so the id is not reused while the schedule is registered.
-        self._schedules: dict[int, Schedule] = {}
+        self._schedules: dict[int, Scheduler] = {}
         # Reentrant, because a signal handler may interrupt its holder.
         self.lock = RLock()
 
-    def find(self, map: Map | None) -> Schedule | None:
+    def find(self, map: Map | None) -> Scheduler | None:
         return self._schedules.get(id(map))
 
-    def schedule_of(self, map: Map) -> Schedule:
+    def scheduler_of(self, map: Map) -> Scheduler:
         with self.lock:
             found = self.find(map)
             if found is None:
-                found = self._schedules[id(map)] = Schedule(map)
+                found = self._schedules[id(map)] = Scheduler(map)
             return found
 
-    def forget_if_idle(self, schedule: Schedule) -> None:
+    def forget_if_idle(self, scheduler: Scheduler) -> None:
         with self.lock:
             idle = not (
-                schedule._wakers
-                or schedule._audiences
-                or schedule.pending
-                or schedule._signals
-                or schedule._turn_watchers
+                scheduler._wakers
+                or scheduler._audiences
+                or scheduler.pending
+                or scheduler._signals
+                or scheduler._turn_watchers
             )
-            if idle and self.find(schedule.map) is schedule:
-                del self._schedules[id(schedule.map)]
+            if idle and self.find(scheduler.map) is scheduler:
+                del self._schedules[id(scheduler.map)]
 
 
 def _before_fork() -> None:
     # Otherwise both the parent and the child would send the queued data.
-    for schedule in list(_registry._schedules.values()):
-        if schedule._wakers and schedule._thread == get_ident():
-            schedule.end_turn()
+    for scheduler in list(_registry._schedules.values()):
+        if scheduler._wakers and scheduler._thread == get_ident():
+            scheduler.flush()
 
 
 def _after_fork_in_child() -> None:
     # A thread that does not exist in the child may have held the lock.
     _registry.lock = RLock()
     Waker._after_fork()
-    for schedule in list(_registry._schedules.values()):
-        schedule._after_fork()
+    for scheduler in list(_registry._schedules.values()):
+        scheduler._after_fork()
 
 
 class _Life:

@@ -3,7 +3,8 @@
 asyncore calls every channel's ``readable`` and ``writable`` in every turn. This class
 announces a change of interest instead: the loop keeps the cached interest until the
 channel announces a change or is dispatched. asynchat sends in every ``push``. A channel
-that coalesces writes (``ac_gather``) only queues, and flushes at the end of the turn.
+that coalesces writes (``ac_coalesce_writes``) only queues, and flushes at the end of
+the turn.
 
 Rule 1: an announcement says that interest may have changed, never the new interest.
 Rule 2: the class derives from the original, and its methods keep their contracts.
@@ -33,21 +34,21 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
-from compat.channels import LEAVES
+from compat._types import LEAVES
 from compat.forks import at_fork
 from compat.locks import RLock
-from compat.schedule import at_turn_end, wake_other_thread
+from compat.scheduler import at_turn_end, wake_other_thread
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from compat.audience import Audience
+    from compat.broadcast import BroadcastGroup
 
 __all__ = [
-    "announce",
-    "announces",
     "async_chat",
     "copied",
+    "has_cached_interest",
+    "interest_changed",
     "keeps_answers",
 ]
 
@@ -77,7 +78,7 @@ _process = 0
 class Board(Protocol):
     """A channel's registration with its loop, which receives its announcements."""
 
-    def announce(self) -> None:
+    def interest_changed(self) -> None:
         """Update the channel's interest; from another thread, also end the wait."""
 
     def leave(self) -> None:
@@ -106,11 +107,11 @@ class async_chat(Original):  # noqa: N801  # the original's name
     Every method announces a change of the state that the original's ``readable`` and
     ``writable`` read. A subclass with its own ``readable`` or ``writable`` is polled in
     every turn, as in asyncore. A subclass that changes ``producer_fifo`` outside of its
-    handlers calls ``announce()`` afterwards. Otherwise the loop notices the change up
-    to 0.1 seconds later (longer with very many channels).
+    handlers calls ``interest_changed()`` afterwards. Otherwise the loop notices the
+    change up to 0.1 seconds later (longer with very many channels).
 
     Attributes:
-        ac_gather: True to coalesce writes: ``push``, ``push_with_producer`` and
+        ac_coalesce_writes: True if ``push``, ``push_with_producer`` and
             ``close_when_done`` only queue. The end of the turn flushes the queue, with
             one ``send`` per ``ac_out_buffer_size`` bytes. A loop that is not compat's
             flushes in its next turns. Keep it False in a program that exits without its
@@ -119,7 +120,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             ``ac_backlog_size()`` in bytes; 0 for no limit. See ``handle_backlog``.
     """
 
-    ac_gather = False
+    ac_coalesce_writes = False
     ac_backlog_limit = 0
 
     # The claim of the sending thread: its number plus _process. Unclaimed: 0, or an
@@ -156,7 +157,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
     _compat_waits: bool
 
     # Its broadcast group.
-    _compat_audience: Audience | None
+    _compat_group: BroadcastGroup | None
 
     # Its registration with the loop that caches its interest.
     _compat_board: Board | None
@@ -181,7 +182,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
     def __new__(cls, *args: Any, **options: Any) -> Self:
         # Not in __init__: a subclass may call the original's __init__ instead.
         channel = super().__new__(cls)
-        channel._compat_fifo = channel._compat_audience = channel._compat_board = None
+        channel._compat_fifo = channel._compat_group = channel._compat_board = None
         channel._compat_waits = False
         channel._compat_read, channel._compat_gone = b"", 0
         return channel
@@ -192,9 +193,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
             del self.incoming
             self._compat_fifo = None
 
-    def announce(self) -> None:
+    def interest_changed(self) -> None:
         """Let the loop update this channel's interest."""
-        announce(self)
+        interest_changed(self)
 
     # Reading.
 
@@ -219,13 +220,13 @@ class async_chat(Original):  # noqa: N801  # the original's name
     def pause_reading(self) -> None:
         """Stop reading until ``resume_reading()``; unread bytes stay in the kernel."""
         self._compat_paused = True
-        announce(self)
+        interest_changed(self)
 
     def resume_reading(self) -> None:
         """Resume reading. Does nothing if reading was not paused."""
         if self._compat_paused:
             del self._compat_paused
-            announce(self)
+            interest_changed(self)
 
     def watch_reads(self, may_read: MayRead | None = None, *on_read: OnRead) -> None:
         """Call ``may_read(channel)`` before each read, and each *on_read* after it.
@@ -339,7 +340,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """Return the number of bytes that are queued for the peer and not yet sent.
 
         Data that a producer has yet to supply does not count. Messages that an
-        ``Audience`` got in this turn do not count either.
+        ``BroadcastGroup`` got in this turn do not count either.
         """
         return _backlog_size(self)
 
@@ -363,7 +364,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
 
         A turn may queue any amount of data. A peer that keeps up must not fall behind.
         """
-        if isinstance(self, async_chat) and self.ac_gather is True:
+        if isinstance(self, async_chat) and self.ac_coalesce_writes is True:
             self._compat_write(to_the_end=True)
         else:
             Original.handle_write(self)
@@ -371,11 +372,11 @@ class async_chat(Original):  # noqa: N801  # the original's name
     def push(self, data: bytes | bytearray | memoryview) -> None:
         if not isinstance(self, async_chat):
             Original.push(self, data)
-            announce(self)
-        elif self.ac_gather is True:
+            interest_changed(self)
+        elif self.ac_coalesce_writes is True:
             if type(data) is not bytes:
                 data = copied(data)
-            audience = self._compat_audience
+            audience = self._compat_group
             if audience is None or not audience.keep(self, data):
                 self._compat_queue(data)
                 self._compat_added = True
@@ -408,7 +409,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             if not is_free:
                 Original.push(self, data)
             if self._compat_fifo:
-                announce(self)
+                interest_changed(self)
         else:
             size, fifo = self.ac_out_buffer_size, self.producer_fifo
             if (
@@ -421,25 +422,25 @@ class async_chat(Original):  # noqa: N801  # the original's name
                 self.initiate_send()
             else:
                 Original.push(self, data)
-            announce(self)
+            interest_changed(self)
 
     def push_with_producer(self, producer: Any) -> None:
-        if getattr(self, "ac_gather", False) is True:
+        if getattr(self, "ac_coalesce_writes", False) is True:
             _catch_up(self)
             self.producer_fifo.append(producer)
             self._compat_counted, self._compat_added = UNCOUNTED, True
             self._compat_wait()
         else:
             Original.push_with_producer(self, producer)
-            announce(self)
+            interest_changed(self)
 
     def close_when_done(self) -> None:
         _catch_up(self)
         Original.close_when_done(self)
-        if getattr(self, "ac_gather", False) is True:
+        if getattr(self, "ac_coalesce_writes", False) is True:
             self._compat_wait()
         else:
-            announce(self)
+            interest_changed(self)
 
     def send(self, data: ReadableBuffer) -> int:
         """Send at once, after flushing the writes that wait for the end of the turn.
@@ -448,7 +449,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """
         if not isinstance(self, async_chat):
             return Original.send(self, data)
-        if self.ac_gather is True and self._compat_sender <= _process:
+        if self.ac_coalesce_writes is True and self._compat_sender <= _process:
             _write_now(self)
         if super(async_chat, type(self)).send is not _SEND_BENEATH:
             return super().send(data)
@@ -479,7 +480,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
                     # Each push announces its data, so the loop sends it.
                     return
                 self._compat_sender = me
-            if self.ac_gather is True:
+            if self.ac_coalesce_writes is True:
                 # Before the send: a thread that pushes from now on wakes the loop.
                 self._compat_waits = False
                 if len(fifo) > 1:
@@ -497,32 +498,32 @@ class async_chat(Original):  # noqa: N801  # the original's name
         Original.discard_buffers(self)
         if getattr(self, "_compat_behind", False):
             self._compat_behind = False
-        announce(self)
+        interest_changed(self)
 
     # Connecting, registering and closing.
 
     def connect(self, address: Any) -> None:
         _beneath(self, "connect")(address)
-        announce(self)
+        interest_changed(self)
 
     def add_channel(self, map: Any = None) -> None:
         _beneath(self, "add_channel")(map)
-        announce(self)
+        interest_changed(self)
 
     def del_channel(self, map: Any = None) -> None:
         board: Board | None = getattr(self, "_compat_board", None)
         if board is not None:
             board.leave()
         _beneath(self, "del_channel")(map)
-        announce(self)
+        interest_changed(self)
 
     def close(self) -> None:
         try:
-            if getattr(self, "ac_gather", False) is True:
+            if getattr(self, "ac_coalesce_writes", False) is True:
                 self._compat_take_leave()
         finally:
             _beneath(self, "close")()
-            announce(self)
+            interest_changed(self)
 
     # Coalesced writes.
 
@@ -561,7 +562,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             if not at_turn_end(self._map, self):
                 self._compat_listed = False
 
-    def _compat_turn_ends(self) -> None:
+    def _compat_flush(self) -> None:
         """Flush; errors go to this channel's ``handle_error``, as from a handler."""
         _catch_up(self)
         if not self._compat_listed:
@@ -573,7 +574,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
             if waits:
                 self._compat_write(to_the_end=True)
             if self._compat_fifo:
-                announce(self)
+                interest_changed(self)
                 if added and self._compat_behind:
                     self._compat_look_at_backlog()
                 self._compat_behind = True
@@ -660,8 +661,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
         self._compat_closing = True
         try:
             _write_now(self)
-            if self._compat_audience is not None:
-                self._compat_audience.discard(self)
+            if self._compat_group is not None:
+                self._compat_group.discard(self)
         finally:
             self._compat_closing = False
 
@@ -685,8 +686,8 @@ _OWN_FIFO = property(lambda channel: channel.producer_fifo, lambda channel, fifo
 _ADDED = (
     "ac_backlog_limit",
     "ac_backlog_size",
-    "ac_gather",
-    "announce",
+    "ac_coalesce_writes",
+    "interest_changed",
     "handle_backlog",
     "pause_reading",
     "resume_reading",
@@ -703,11 +704,11 @@ _SEND = async_chat.send
 _SEND_BENEATH = Original.send
 
 
-def announce(channel: Any) -> None:
+def interest_changed(channel: Any) -> None:
     """Tell the loop of *channel*, if it has one, that interest may have changed."""
     board: Board | None = getattr(channel, "_compat_board", None)
     if board is not None:
-        board.announce()
+        board.interest_changed()
     else:
         # A loop without cached interest polls every channel once its wait ends. A loop
         # that does not know the channel yet finds it then.
@@ -724,7 +725,7 @@ def awaits_connection(channel: async_chat) -> bool:
     return not channel.connected and (channel.connecting or not channel._compat_paused)
 
 
-def announces(channel: Any) -> bool:
+def has_cached_interest(channel: Any) -> bool:
     """Return whether a loop may cache this channel's interest until it announces."""
     return (
         isinstance(channel, async_chat)
@@ -734,7 +735,7 @@ def announces(channel: Any) -> bool:
 
 
 def keeps_answers(kind: type[async_chat]) -> bool:
-    """Return whether a class inherits all that ``announces`` relies on."""
+    """Return whether a class inherits all that ``has_cached_interest`` relies on."""
     return (
         kind.readable is _READABLE
         and kind.writable is _WRITABLE
@@ -773,7 +774,7 @@ def _beneath(channel: Any, name: str) -> Callable[..., Any]:
 
 def _catch_up(channel: Any) -> None:
     """Queue the broadcast group's messages before the channel's next output."""
-    audience: Audience | None = getattr(channel, "_compat_audience", None)
+    audience: BroadcastGroup | None = getattr(channel, "_compat_group", None)
     if audience is not None:
         audience.catch_up(channel)
 

@@ -499,7 +499,7 @@ def test_no_program_is_an_error_that_says_what_is_missing() -> None:
 def test_known_difference_our_frames_stand_outside_the_programs(both: Both) -> None:
     plain, ours = both("stack.py")
     assert plain.stdout == "__main__ <module>\n"
-    assert ours.stdout.startswith("__main__ <module>\ncompat.run _run\n")
+    assert ours.stdout.startswith("__main__ <module>\ncompat.runner _run\n")
     assert ours.stdout.endswith("runpy _run_module_as_main\n")
     assert ours.stdout.count("\n") == 8
     assert ours.stderr.endswith(plain.stderr)

@@ -26,11 +26,11 @@ from itertools import groupby
 from threading import get_ident
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
-from compat.channels import LEAVES, Map
-from compat.chat import SMALL, announce, async_chat, copied
-from compat.schedule import turned_here
+from compat._types import LEAVES, Map
+from compat.async_chat import SMALL, async_chat, copied, interest_changed
+from compat.scheduler import running_here
 
-__all__ = ["Audience"]
+__all__ = ["BroadcastGroup"]
 
 # Bytes. A turn stops reading once its log has this size, which takes about 50 ms to
 # send to 1,000 members. One read of 64 KiB may add three times its size and a name,
@@ -78,15 +78,15 @@ class _Rounds:
             self.number += 1
 
 
-class Audience(Collection[Any]):
+class BroadcastGroup(Collection[Any]):
     """A broadcast group: channels that receive the same messages, in joining order.
 
     Args:
         map: the map of the channels; None for ``asyncore.socket_map``. Channels of
             other maps may join, and get each message by their ``push``.
 
-    A channel that coalesces writes (``ac_gather``) belongs to one group only. Call the
-    methods in the thread that runs the map's loop.
+    A channel that coalesces writes (``ac_coalesce_writes``) belongs to one group only.
+    Call the methods in the thread that runs the map's loop.
     """
 
     def __init__(self, map: Map | None = None) -> None:
@@ -131,11 +131,11 @@ class Audience(Collection[Any]):
             # Otherwise a round would not end while channels join.
             channel._compat_round = self._reads.number
         if self._may_read_log(channel):
-            if channel._compat_audience is not None:
+            if channel._compat_group is not None:
                 raise ValueError(
                     f"{channel!r} is in another audience: leave that first"
                 )
-            channel._compat_audience = self
+            channel._compat_group = self
             if self._log:
                 self._parts[channel] = [len(self._log)]
             self._members[channel] = True
@@ -148,7 +148,7 @@ class Audience(Collection[Any]):
         if self._reads_log(channel):
             self.catch_up(channel)
             self._parts.pop(channel, None)
-            channel._compat_audience = None
+            channel._compat_group = None
         self._members.pop(channel, None)
         self._pushed.pop(channel, None)
 
@@ -178,7 +178,7 @@ class Audience(Collection[Any]):
         return False
 
     def push(
-        self, data: bytes | bytearray | memoryview, but: Listener | None = None
+        self, data: bytes | bytearray | memoryview, exclude: Listener | None = None
     ) -> None:
         """Send *data* to every member, except for *but*.
 
@@ -192,22 +192,22 @@ class Audience(Collection[Any]):
             data = copied(data)
         if self._thread != get_ident() and not self._begin():
             # No loop would end the turn.
-            self._push_to(self._members, data, but)
+            self._push_to(self._members, data, exclude)
             return
         log = self._log
-        if self._reads_log(but):
+        if self._reads_log(exclude):
             # The excluded member's view skips this message.
             here, rest = len(log), len(log) + len(data)
-            part = self._parts.get(but)
+            part = self._parts.get(exclude)
             if part is None:
-                self._parts[but] = [0, here, b"", rest]
+                self._parts[exclude] = [0, here, b"", rest]
             elif part[-1] == here:
                 part[-1] = rest
             else:
                 part += (here, b"", rest)
         log += data
         if self._pushed:
-            self._push_to(self._pushed, data, but)
+            self._push_to(self._pushed, data, exclude)
 
     def keep(self, channel: async_chat, data: bytes) -> bool:
         """Insert *data* into a member's view of the log, after the present messages.
@@ -241,17 +241,17 @@ class Audience(Collection[Any]):
 
     def _begin(self) -> bool:
         """Begin a turn's log; False if no compat loop runs the map in this thread."""
-        schedule = turned_here(self._map)
-        if schedule is None:
+        scheduler = running_here(self._map)
+        if scheduler is None:
             return False
-        schedule.wait_for_turn_end(self)
+        scheduler.wait_for_turn_end(self)
         self._thread = get_ident()
         return True
 
     def _may_read_log(self, channel: Any) -> TypeGuard[async_chat]:
         return (
             isinstance(channel, async_chat)
-            and channel.ac_gather
+            and channel.ac_coalesce_writes
             and getattr(channel, "_map", None) is self._map
             and all(
                 getattr(type(channel), name) is getattr(async_chat, name)
@@ -264,11 +264,11 @@ class Audience(Collection[Any]):
         return self._members.get(channel, False)
 
     def _push_to(
-        self, members: Iterable[Listener], data: Any, but: Listener | None
+        self, members: Iterable[Listener], data: Any, exclude: Listener | None
     ) -> None:
         # A copy: a push that fails may remove its channel during the iteration.
         for member in list(members):
-            if member is but:
+            if member is exclude:
                 continue
             try:
                 member.push(data)
@@ -281,7 +281,7 @@ class Audience(Collection[Any]):
     def _compat_has_log(self) -> bool:
         return self._thread != 0
 
-    def _compat_turn_ends(self) -> None:
+    def _compat_flush(self) -> None:
         """Send the log to every member."""
         log, parts = self._log, self._parts
         self._log, self._parts, self._thread = bytearray(), {}, 0
@@ -417,10 +417,10 @@ def _leave(channel: async_chat, data: memoryview, *, at_the_front: bool) -> None
     With *at_the_front*, data that another thread has pushed during the send stays
     behind *data*.
     """
-    if channel._compat_audience is None:
+    if channel._compat_group is None:
         # Another thread has closed the channel.
         return
     rest = bytes(data) if len(data) < SMALL else data
     channel._compat_queue(rest, at_the_front=at_the_front)
     channel._compat_behind = True
-    announce(channel)
+    interest_changed(channel)

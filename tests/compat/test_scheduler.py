@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compat
-from compat import schedule
-from compat.backends import LONGEST_WAIT
-from tests.compat.test_loops import Probe
+from compat import scheduler
+from compat.pollers import LONGEST_WAIT
+from tests.compat.test_loop import Probe
 from tests.support import OURS
 
 
@@ -31,7 +31,7 @@ def probe() -> Iterator[Probe]:
     probe = Probe()
     yield probe
     probe.close()
-    assert schedule._registry._schedules == {}
+    assert scheduler._registry._schedules == {}
 
 
 def stop() -> None:
@@ -183,21 +183,21 @@ def test_a_loop_with_timers_and_an_empty_map_ends(loop: str) -> None:
     compat.loop(map=map, loop=loop)
     timer.cancel()
     compat.loop(map=map, loop=loop)
-    assert schedule._registry._schedules == {}
+    assert scheduler._registry._schedules == {}
 
 
 def test_a_map_whose_timers_are_cancelled_is_forgotten() -> None:
     map: dict[int, Any] = {}
     first, second = (compat.call_later(3600, stop, map=map) for _ in range(2))
     first.cancel()
-    assert schedule._registry.find(map) is not None
+    assert scheduler._registry.find(map) is not None
     second.cancel()
-    assert schedule._registry.find(map) is None
+    assert scheduler._registry.find(map) is None
     again = compat.call_later(3600, stop, map=map)
     second.cancel()
     assert again.pending
     again.cancel()
-    assert schedule._registry._schedules == {}
+    assert scheduler._registry._schedules == {}
 
 
 def test_a_loop_waits_for_its_timers_when_told_to(loop: str) -> None:
@@ -221,12 +221,12 @@ def test_timers_belong_to_a_map(loop: str, probe: Probe) -> None:
 
 def test_is_turned_is_true_while_the_loop_runs(loop: str, probe: Probe) -> None:
     seen: list[bool] = []
-    assert not compat.is_turned(asyncore.socket_map)
-    compat.call_later(0, lambda: seen.append(compat.is_turned(asyncore.socket_map)))
+    assert not compat.is_running(asyncore.socket_map)
+    compat.call_later(0, lambda: seen.append(compat.is_running(asyncore.socket_map)))
     compat.call_later(0, stop)
     run(loop)
     assert seen == [True]
-    assert not compat.is_turned(asyncore.socket_map)
+    assert not compat.is_running(asyncore.socket_map)
 
 
 def test_four_loops_in_four_threads_on_maps_of_their_own() -> None:
@@ -263,9 +263,9 @@ def test_a_hundred_thousand_timers_cost_the_heap_and_no_more(
 
     count = 100_000
     times = iter(range(count, 0, -1))
-    monkeypatch.setattr(schedule.time, "monotonic", lambda: When(1e9 + next(times, 0)))
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: When(1e9 + next(times, 0)))
     monkeypatch.setattr(When, "__add__", lambda self, other: self, raising=False)
-    pending = schedule.Schedule({})
+    pending = scheduler.Scheduler({})
     for _ in range(count):
         pending.call_later(1, stop)
     # The worst order: each new timer is the earliest.
@@ -275,7 +275,7 @@ def test_a_hundred_thousand_timers_cost_the_heap_and_no_more(
 
 
 def test_cancelled_timers_do_not_pile_up() -> None:
-    pending = schedule.Schedule({})
+    pending = scheduler.Scheduler({})
     keep = pending.call_later(3600, stop)
     for _ in range(100_000):
         pending.call_later(1800, stop).cancel()
@@ -359,12 +359,12 @@ def test_signals_taken_before_one_that_cannot_be_are_given_back() -> None:
     with pytest.raises(OSError), compat.on_signals(signums, print):  # noqa: PT011
         pass
     assert signal.getsignal(signal.SIGUSR1) is before
-    assert schedule._registry._schedules == {}
+    assert scheduler._registry._schedules == {}
 
 
 def test_wake_of_a_loop_that_just_ended_is_no_error() -> None:
-    pending = schedule.Schedule({})
-    waker = schedule.Waker()
+    pending = scheduler.Scheduler({})
+    waker = scheduler.Waker()
     with pending.turned_with(waker):
         waker.close()
         pending.call_soon_threadsafe(stop)
@@ -392,7 +392,7 @@ def test_ctrl_c_while_a_waker_is_made_raises_only_that(
     monkeypatch.setattr("sys.unraisablehook", unraisable.append)
     monkeypatch.setattr("socket.socketpair", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        schedule.Waker()
+        scheduler.Waker()
     assert unraisable == []
 
 
@@ -478,7 +478,7 @@ def test_any_number_of_seconds_is_refused_or_waited_for(
     map: dict[int, Any] = {}
     channel = Probe(map)
     why = refusal(lambda: compat.call_later(seconds, len, "", map=map))
-    left = schedule.schedule_of(map).patience(None)
+    left = scheduler.scheduler_of(map).next_timeout(None)
     if why:
         assert left is None
         assert why.startswith("seconds must be finite and >= 0, got ")

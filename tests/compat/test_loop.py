@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import compat
-from compat import loops
 from compat.cli import main
+from compat.loop import ORIGINALS, _this_thread, _Thread
 from tests.support import OURS, process, turn_once
 
 
@@ -107,7 +107,7 @@ def test_use_poll_with_the_select_loop_calls_poll2(
     turned_by = []
     for name in ("poll", "poll2"):
         note = functools.partial(lambda name, *args: turned_by.append(name), name)
-        monkeypatch.setitem(loops.ORIGINALS, name, note)
+        monkeypatch.setitem(ORIGINALS, name, note)
     monkeypatch.setenv("COMPAT_LOOP", "select")
     compat.loop(use_poll=True, map={0: None}, count=1)
     compat.loop(use_poll=True, map={0: None}, count=1, loop="select")
@@ -172,13 +172,13 @@ def test_the_callers_map_is_never_touched(loop: str) -> None:
 
 
 def test_nested_loops_each_keep_their_selector() -> None:
-    maps: list[dict[int, Any]] = [{} for _ in range(loops._Thread.FEW_MAPS + 2)]
+    maps: list[dict[int, Any]] = [{} for _ in range(_Thread.FEW_MAPS + 2)]
     probes = [Probe(map) for map in maps]
     kept: list[bool] = []
 
     def turn(depth: int) -> None:
         if depth == len(maps):
-            turning = loops._this_thread._turning
+            turning = _this_thread._turning
             kept.extend(len(each._descriptors) > 0 for each in turning)
             return
         probes[depth].__dict__["handle_read"] = lambda: turn(depth + 1)
