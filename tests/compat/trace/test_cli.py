@@ -127,7 +127,7 @@ def test_empty_selection_is_an_error_and_writes_nothing(
     assert run(view, *choice, trace) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    why = "it has nothing of what is asked for, but 13 turns and 4 channels"
+    why = "the selection is empty: the trace has 13 turns and 4 channels"
     assert said.err == f"python -m compat.trace: {trace}: {why}\n"
     if view != "text":
         assert run(view, *choice, trace, "-o", tmp_path / "new") == 2
@@ -162,7 +162,7 @@ def test_a_trace_that_was_cut_off_is_shown_as_far_as_it_goes(
     said = capsys.readouterr()
     assert "ChatSession" in said.out
     line = whole[: whole.index(b"collect")].count(b"\n")
-    why = f"it is cut off or damaged behind line {line}"
+    why = f"cut off or damaged after line {line}"
     assert said.err == f"python -m compat.trace: {trace}: {why}\n"
 
 
@@ -172,13 +172,13 @@ def test_unfinished_and_full_traces_are_reported(
     room = Room()
     path = room.trace.save(tmp_path / "room.trace")
     assert run("perfetto", path) == 0
-    assert "it has no end: the program still ran, or was killed" in (
+    assert "it has no end: the program was still running, or was killed" in (
         capsys.readouterr().err
     )
     room.trace.end("full")
     room.trace.save(path)
     assert run("perfetto", path) == 0
-    assert "it is full; there was more" in capsys.readouterr().err
+    assert "full; later events are missing" in capsys.readouterr().err
 
 
 def test_limited_diagram_does_not_report_a_cut_trace(
@@ -224,7 +224,7 @@ def test_a_document_does_not_take_the_place_of_its_trace(
     link.symlink_to(trace)
     for name in (trace, link):
         assert run("mermaid", trace, "-o", name) == 2
-        assert "name another file after -o" in capsys.readouterr().err
+        assert "this is the trace: name another file" in capsys.readouterr().err
     assert trace.read_bytes() == before
 
 
@@ -273,7 +273,7 @@ def test_a_file_that_is_begun_anew_is_not_followed_further(
     trace.write_bytes(b"".join(lines))
     monkeypatch.setattr("compat.trace.cli._pause", lambda: trace.write_bytes(b""))
     assert run("text", "--follow", trace) == 2
-    assert "it was begun anew while it was followed" in capsys.readouterr().err
+    assert "overwritten by another trace" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_following_and_shows_the_turn_that_it_is_in(
@@ -296,8 +296,8 @@ def test_ctrl_c_ends_following_and_shows_the_turn_that_it_is_in(
     assert run("text", "--follow", missing) == 0
     said = capsys.readouterr()
     assert said.err == (
-        f"python -m compat.trace: {missing}: it is not there yet; waiting for it, "
-        "Ctrl-C ends that\n"
+        f"python -m compat.trace: {missing}: waiting for the file, "
+        "Ctrl-C ends the wait\n"
     )
 
 
@@ -396,7 +396,7 @@ def test_invalid_slow_threshold_is_an_error(
 ) -> None:
     assert run("doctor", f"--slow={slow}", trace) == 2
     said = capsys.readouterr()
-    assert f"'{slow}' is no number of seconds above 0" in said.err
+    assert f"must be a number from 1e-06 to 1,000,000, got '{slow}'" in said.err
     assert said.out == ""
 
 

@@ -104,7 +104,7 @@ def test_views_say_that_lines_are_missing(tmp_path: Path, capsys: Capture) -> No
     trace = hello()
     begin = index_of(trace, '"n":3,')
     path.write_bytes(b"".join(lost(trace.lines, (begin + 1, begin + 5))))
-    said = f"{path}: 4 lines are missing in 1 place: the reader of the trace was"
+    said = f"{path}: 4 lines missing in 1 place: the reader of the trace was"
     for view in ("text", "mermaid", "html", "perfetto", "doctor"):
         main([view, str(path)])
         out, err = capsys.readouterr()
