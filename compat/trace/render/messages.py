@@ -1,10 +1,15 @@
 """The messages of the text views in each language, and sentences made of them.
 
+messages.json has the messages.
+
 Rule 1: every language has every message, with the same fields.
 Rule 2: names and data of the program, and units, are the same in all languages.
 """
 
 from __future__ import annotations
+
+import json
+import pkgutil
 
 from compat.trace.model import Call, Event, StateChange, TracedChannel
 from compat.trace.render.formatting import duration, quoted, readable, width
@@ -24,6 +29,12 @@ __all__ = [
 ]
 
 LANGUAGES = ("en", "zh")
+
+# A message in each of LANGUAGES, with fields in braces. In English, count() adds the
+# plural.
+MESSAGES: dict[str, list[str]] = json.loads(
+    pkgutil.get_data("compat.trace.render", "messages.json") or "{}"
+)
 
 
 def message(key: str, lang: str = "en", **values: object) -> str:
@@ -191,96 +202,3 @@ def _bytes(text: str) -> bytes:
     except UnicodeEncodeError:
         # A terminator may be any text that the program sets.
         return text.encode("utf-8", "backslashreplace")
-
-
-# A message in each of LANGUAGES, with fields in braces.
-MESSAGES = {
-    "comma": (", ", "，"),
-    "colon": (": ", "："),
-    "semicolon": ("; ", "；"),
-    "beside": (" ", "，"),
-    "between names": (", ", "、"),
-    "more names": (" and {count:,} more", "，另有 {count:,} 个"),
-    # In English, count() adds the plural.
-    "byte": ("{count:,} byte", "{count:,} 字节"),
-    "channel": ("{count:,} channel", "{count:,} 个通道"),
-    # A turn.
-    "before": ("before the first turn", "第一轮之前"),
-    "turn": ("turn {number}", "第 {number} 轮"),
-    "checked": (
-        "{loop}: interest of {channels} in {span}, ",
-        "{loop} 检查了 {channels}（{span}），",
-    ),
-    "timeout": ("timeout {seconds:g} s", "最多等 {seconds:g} s"),
-    "no timeout": ("no timeout", "不限时"),
-    "thread": (", thread {number}", "，线程 {number}"),
-    "interest of": ("interest {what}", "{what}"),
-    "interest r": ("read", "关注可读"),
-    "interest w": ("write", "关注可写"),
-    "interest rw": ("read+write", "关注可读与可写"),
-    "interest": ("none", "不关注读写"),
-    "waiting": ("still waiting", "仍在等待"),
-    "waited": ("waited {span}: {why}", "等待了 {span}：{why}"),
-    "why ready": ("ready", "有通道就绪"),
-    "why timer": ("a timer is due", "定时器到期"),
-    "why wake-up": ("woken by another thread or a signal", "被其他线程或信号唤醒"),
-    "why timeout": ("timeout", "等待超时"),
-    "ready to": (" {what}: ", "；{what}："),
-    "ready read": ("to read", "可读"),
-    "ready write": ("to write", "可写"),
-    "ready urgent": ("with urgent data", "有紧急数据"),
-    "ready and": (";", ""),
-    # A call.
-    "flush": ("flush", "轮末发送"),
-    "timer": ("timer {number}", "定时器 {number}"),
-    "read": ("read {count:,}", "读入 {count:,}"),
-    "sent": ("sent {count:,}", "发出 {count:,}"),
-    "to": (" to {count:,}", " 发给 {count:,} 个"),
-    "to other": (" to {count:,} other", " 发给另外 {count:,} 个"),
-    "to others": (" to {count:,} others", " 发给另外 {count:,} 个"),
-    "except": (", except {who}", "，{who} 除外"),
-    "for": (" for {error}", " 处理 {error}"),
-    "raises": ("raises {error}", "抛出 {error}"),
-    "depth": ("depth {level}: ", "第 {level} 层："),
-    # The state of a channel.
-    "is": ("is {status}", "状态 {status}"),
-    "is new": ("is new", "新建"),
-    "is connecting": ("is connecting", "连接中"),
-    "is connected": ("is connected", "已连接"),
-    "is listening": ("listens", "监听中"),
-    "is closing": ("closes when its queue is empty", "队列清空后关闭"),
-    "is closed": ("is closed", "已关闭"),
-    "addresses": ("has addresses", "地址"),
-    "local": ("at {address}", "本端 {address}"),
-    "peer": ("to {address}", "对端 {address}"),
-    "terminator": ("terminator {what}", "终止符 {what}"),
-    "size": ("terminator after {what}", "收满 {what}"),
-    "no terminator": ("no terminator", "无终止符"),
-    "held": ("holds back {what}", "扣住 {what}"),
-    "held nothing": ("holds back nothing", "不再扣住任何字节"),
-    "held because": (
-        "holds back {what}: it may begin the terminator {terminator}",
-        "扣住 {what}：可能是终止符 {terminator} 的开头",
-    ),
-    "backlog": ("backlog {what}", "积压 {what}"),
-    "backlog empty": ("backlog empty", "积压已清空"),
-    "queued": ("{count:,} queued", "队列中 {count:,} 项"),
-    "unseen": ("state unknown: {why}", "状态未知：{why}"),
-    # Other events.
-    "opened": ("opened: descriptor {fd}, {kind}", "已打开：描述符 {fd}，{kind}"),
-    "timer set": (
-        "timer {number} set: in {seconds:g} s",
-        "定时器 {number}：{seconds:g} s 之后",
-    ),
-    "timer cancelled": ("timer {number} cancelled", "定时器 {number} 已取消"),
-    "nested turn": ("nested loop: turn {number}", "嵌套的事件循环：第 {number} 轮"),
-    "full": (
-        "the trace is full: later events are missing",
-        "跟踪记录已满：后面的事件没有记下",
-    ),
-    "lost": (
-        "{count:,} lines of the trace are missing here: its reader was too slow",
-        "此处缺少 {count:,} 行跟踪记录：读取方太慢",
-    ),
-    "end": ("the trace ends: {why}", "跟踪记录结束：{why}"),
-}

@@ -240,7 +240,7 @@ def test_the_lines_say_what_differs_and_what_came_before() -> None:
         "ChatSession 1, call 151: other bytes",
         '  a: turn 53, line 676: collect_incoming_data "bye"',
         '  b: turn 53, line 676: collect_incoming_data "I sh"',
-        "the calls before it, the same in both:",
+        "equal calls before it:",
         '  turn 52 in a, turn 52 in b: collect_incoming_data "49"',
         '  turn 52 in a, turn 52 in b: push "49"',
         '  turn 52 in a, turn 52 in b: push "用户127.0.0.1:40014 说:49", 28 bytes to 1',

@@ -394,8 +394,8 @@ def test_trace_limits_without_a_trace_are_an_error(
     command = (sys.executable, "-m", module, *option)
     with process(*command, cwd=ROOT) as program:
         assert program.wait() == 2
-    why = "--trace-payload and --trace-max say how --trace FILE is to be written"
-    assert program.err[-1].endswith(f"error: {why}")
+    why = "--trace-payload and --trace-max need --trace FILE"
+    assert program.err[-1].endswith(f": {why}")
 
 
 def test_modules_shipped_with_a_program_are_traced(tmp_path: Path) -> None:
