@@ -11,7 +11,7 @@ import pytest
 from tests.readmes import LINK, anchor
 from tests.support import ROOT
 
-# Names at the top, beside dotfiles and what .gitignore lists.
+# Names at the top, beside dotfiles and the names in .gitignore.
 TOP = {
     "CHANGELOG.md",
     "LICENSE",
