@@ -80,6 +80,7 @@ SCRIPT = re.compile(
     r"""/\*.*?\*/|(?<![:\\])//[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`[^`]*`""",
     re.DOTALL,
 )
+MARKER = re.compile(r"^(?:<{7}|>{7})(?= )", re.MULTILINE)
 TEST = re.compile(r"^\s*(?:async )?def (test_\w+)", re.MULTILINE)
 
 
@@ -133,6 +134,8 @@ def findings(path: Path) -> Iterator[tuple[int, str]]:
         texts = list(script_prose(source))
     else:
         texts = [Text(1, source)]
+    for marker in MARKER.finditer(source):
+        yield source.count("\n", 0, marker.start()) + 1, "conflict marker"
     for text in texts:
         words = QUOTED.sub(_blank, CODE.sub(_blank, text.words))
         yield from phrase_findings(name, text.line, words)

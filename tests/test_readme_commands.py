@@ -35,6 +35,7 @@ NOT_RUN = {
     "python3 -m venv": "the gate runs the test command, and installs the wheel",
     "pip install": "it installs",
     ".venv/bin/": "it installs, or measures for minutes",
+    "nox": "each session takes minutes; the gate runs them",
     "openssl": "tests of TLS have their own certificates",
     "python -m pytest": "this is pytest",
     "python -m tests.reference": "test_reference.py runs it",
