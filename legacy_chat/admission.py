@@ -6,33 +6,32 @@ from collections import Counter
 
 from legacy_chat.limits import Limits
 
-__all__ = ["Places"]
+__all__ = ["AdmissionControl"]
 
 
-class Places:
-    """Admission control: a maximum of clients, in total and for each address."""
+class AdmissionControl:
+    """Counts the admitted clients by address, and decides about one more."""
 
     def __init__(self, limits: Limits) -> None:
-        self._most = limits.max_clients
-        self._most_from_one = limits.max_per_address
-        self._from: Counter[str] = Counter()
+        self._limits = limits
+        self._by_address: Counter[str] = Counter()
 
     def refusal(self, connected: int, address: str) -> str:
         """Return why one more client is rejected, one of REFUSED; "" to admit it."""
-        if self._most and connected >= self._most:
+        total, per_address = self._limits.max_clients, self._limits.max_per_address
+        if total and connected >= total:
             return "full"
-        if self._most_from_one and self._from[address] >= self._most_from_one:
+        if per_address and self._by_address[address] >= per_address:
             return "address"
         return ""
 
-    def take(self, address: str) -> None:
+    def add(self, address: str) -> None:
         """Count a client that was admitted."""
-        if self._most_from_one:
-            self._from[address] += 1
+        if self._limits.max_per_address:
+            self._by_address[address] += 1
 
-    def give_back(self, address: str) -> None:
+    def remove(self, address: str) -> None:
         """Stop counting a client that has left."""
-        if self._most_from_one:
-            self._from[address] -= 1
-            if self._from[address] <= 0:
-                del self._from[address]
+        self._by_address[address] -= 1
+        if self._by_address[address] <= 0:
+            del self._by_address[address]

@@ -9,10 +9,7 @@ Rule 3: every reason is present from the start, with 0: a rate needs a first val
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from legacy_chat.session import ChatSession
+from typing import Any, NamedTuple
 
 __all__ = ["CLOSED", "REFUSED", "Counters", "Figure", "line", "snapshot"]
 
@@ -146,11 +143,8 @@ class Figure(NamedTuple):
     value: float | dict[str, int]
 
 
-def snapshot(
-    counters: Counters, clients: int, sessions: Iterable[ChatSession]
-) -> list[Figure]:
-    """Return the figures of *counters*, and the current queues of *sessions*."""
-    backlogs = [session.ac_backlog_size() for session in sessions]
+def snapshot(counters: Counters, clients: int, backlogs: list[int]) -> list[Figure]:
+    """Return the figures of *counters*, and of the sessions' current queues."""
     counters.saw_backlog(max(backlogs, default=0))
     now: dict[str, Any] = {
         "clients": clients,

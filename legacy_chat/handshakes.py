@@ -10,29 +10,40 @@ import collections
 import socket
 import ssl
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import compat
 from compat.tls import Handshake, HandshakeError, TLSSocket
-from legacy_chat.admission import Places
+from legacy_chat.admission import AdmissionControl
+from legacy_chat.counters import Counters
+from legacy_chat.limits import Limits
 
-if TYPE_CHECKING:
-    from legacy_chat.server import ChatServer
-
-__all__ = ["Entrance"]
+__all__ = ["HandshakePool"]
 
 
-class Entrance:
+class Server(Protocol):
+    """What the pool needs of a ChatServer."""
+
+    limits: Limits
+    counters: Counters
+
+    def admit(self, sock: Any, addr: Any) -> None: ...
+    def refuse(self, sock: Any, reason: str, address: str = "") -> None: ...
+    def handle_error(self) -> None: ...
+
+
+class HandshakePool:
     """The handshakes of a server's clients that are in progress.
 
     Args:
-        patience: seconds for each handshake.
+        timeout: seconds for each handshake.
+        map: the map of the server.
 
     An address may make as many handshakes at a time as it may have clients. A client
     that exceeds a limit only after its handshake is then sent the reason.
 
     Attributes:
-        handshakes: the handshakes in progress.
+        in_progress: the handshakes in progress.
         refused: the number of failed handshakes, by ``HandshakeError.kind``.
 
     Raises:
@@ -40,21 +51,22 @@ class Entrance:
     """
 
     def __init__(
-        self, server: ChatServer, context: ssl.SSLContext, patience: float
+        self, server: Server, context: ssl.SSLContext, timeout: float, map: compat.Map
     ) -> None:
         self.server = server
         self.context = context
-        self.patience = patience
-        self.handshakes: set[Handshake] = set()
-        self._places = Places(server.limits)
+        self.timeout = timeout
+        self.map = map
+        self.in_progress: set[Handshake] = set()
+        self._admission = AdmissionControl(server.limits)
         self.refused: collections.Counter[str] = collections.Counter()
         # Raises for a client's context now, not at the first connection.
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
 
-    def begin(self, sock: socket.socket, addr: Any) -> None:
-        """Begin the handshake of an accepted socket, unless a limit rejects it."""
-        connected = self.server.counters.connected + len(self.handshakes)
-        reason = self._places.refusal(connected, addr[0])
+    def start(self, sock: socket.socket, addr: Any) -> None:
+        """Start the handshake of an accepted socket, unless a limit rejects it."""
+        connected = self.server.counters.connected + len(self.in_progress)
+        reason = self._admission.refusal(connected, addr[0])
         if reason:
             self.server.refuse(sock, reason, addr[0])
             return
@@ -62,45 +74,45 @@ class Entrance:
             undo.callback(sock.close)
             secure = TLSSocket(sock, self.context, server_side=True)
             undo.callback(secure.close)
-            _Entering(self, secure, addr)
+            _ServerHandshake(self, secure, addr)
             undo.pop_all()
 
-    def came(self, handshake: Handshake, address: str) -> None:
+    def add(self, handshake: Handshake, address: str) -> None:
         """Add a handshake that has begun."""
-        self.handshakes.add(handshake)
-        self._places.take(address)
+        self.in_progress.add(handshake)
+        self._admission.add(address)
 
-    def went(self, handshake: Handshake, address: str) -> None:
+    def remove(self, handshake: Handshake, address: str) -> None:
         """Remove a handshake that has ended, whatever the result."""
-        if handshake in self.handshakes:
-            self.handshakes.remove(handshake)
-            self._places.give_back(address)
+        if handshake in self.in_progress:
+            self.in_progress.remove(handshake)
+            self._admission.remove(address)
 
     def close(self) -> None:
         """Close the connections whose handshakes are in progress."""
-        for handshake in list(self.handshakes):
+        for handshake in list(self.in_progress):
             handshake.close()
 
 
-class _Entering(Handshake):
+class _ServerHandshake(Handshake):
     """The handshake of one accepted connection."""
 
-    def __init__(self, entrance: Entrance, sock: TLSSocket, addr: Any) -> None:
-        self._entrance = entrance
+    def __init__(self, pool: HandshakePool, sock: TLSSocket, addr: Any) -> None:
+        self._pool = pool
         self._from = addr
-        entrance.came(self, addr[0])
-        super().__init__(sock, entrance.server._map, entrance.patience)
+        pool.add(self, addr[0])
+        super().__init__(sock, pool.map, pool.timeout)
 
     def handle_secured(self, sock: TLSSocket) -> None:
-        self._entrance.server.let_in(sock, self._from)
+        self._pool.server.admit(sock, self._from)
 
     def handle_refused(self, error: HandshakeError) -> None:
-        self._entrance.refused[error.kind] += 1
+        self._pool.refused[error.kind] += 1
         super().handle_refused(error)
 
     def handle_error(self) -> None:
-        self._entrance.server.handle_error()
+        self._pool.server.handle_error()
 
     def del_channel(self, map: compat.Map | None = None) -> None:
-        self._entrance.went(self, self._from[0])
+        self._pool.remove(self, self._from[0])
         super().del_channel(map)

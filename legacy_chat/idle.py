@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import compat
-
-if TYPE_CHECKING:
-    from legacy_chat.room import Clients
-    from legacy_chat.session import ChatSession
+from legacy_chat.room import Clients
 
 __all__ = ["IdleSweep"]
 
@@ -41,8 +38,8 @@ class IdleSweep:
         self,
         seconds: float,
         clients: Clients,
-        sessions: Callable[[], Iterable[ChatSession]],
-        close: Callable[[ChatSession], None],
+        sessions: Callable[[], Iterable[Any]],
+        close: Callable[[Any], None],
         map: compat.Map,
     ) -> None:
         self._seconds = seconds
@@ -51,52 +48,54 @@ class IdleSweep:
         self._close = close
         self._map = map
         # Sessions that were read since the last sweep.
-        self._heard: set[ChatSession] = set()
-        # For each session: the time of the last traffic seen, and its queue in bytes.
-        self._quiet: dict[ChatSession, tuple[float, int]] = {}
-        self._said_then = 0
-        self._wait()
+        self._read: set[compat.async_chat] = set()
+        # For each session: the time of the last traffic, and its queue in bytes.
+        self._last: dict[compat.async_chat, tuple[float, int]] = {}
+        self._broadcast_before = 0
+        self._schedule()
 
-    def watch(self, session: ChatSession) -> None:
+    def watch(self, session: compat.async_chat) -> None:
         """Start the timeout of a new session; its arrival counts as a read."""
-        self._heard.add(session)
+        self._read.add(session)
 
-    def data_read(self, session: ChatSession, size: int) -> None:
+    def data_read(self, session: compat.async_chat, size: int) -> None:
         """Record a read of *session*; for its ``watch_reads``."""
-        self._heard.add(session)
+        self._read.add(session)
 
-    def forget(self, session: ChatSession) -> None:
+    def forget(self, session: compat.async_chat) -> None:
         """Drop all references to a closed session."""
-        self._heard.discard(session)
-        self._quiet.pop(session, None)
+        self._read.discard(session)
+        self._last.pop(session, None)
 
     def cancel(self) -> None:
         """Stop sweeping."""
         self._timer.cancel()
 
-    def _wait(self) -> None:
-        self._timer = compat.call_later(
-            self._seconds / SWEEPS, self._sweep, map=self._map
-        )
-
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Close the idle sessions, and schedule the next sweep."""
         now = time.monotonic()
-        before, self._quiet = self._quiet, {}
+        before, self._last = self._last, {}
         clients = self._clients
-        said = clients.counters.bytes_said_ever - clients.unwritten - self._said_then
-        self._said_then += said
+        broadcast = clients.counters.bytes_said_ever - clients.unwritten
+        recently = broadcast - self._broadcast_before
+        self._broadcast_before = broadcast
         idle = []
         for session in self._sessions():
             backlog = session.ac_backlog_size()
-            since, had = before.get(session, (now, 0))
+            since, queued = before.get(session, (now, 0))
             if session in clients:
-                had += said
-            if session in self._heard or had > backlog:
+                queued += recently
+            if session in self._read or queued > backlog:
                 since = now
-            self._quiet[session] = since, backlog
+            self._last[session] = since, backlog
             if now - since >= self._seconds:
                 idle.append(session)
-        self._heard.clear()
-        self._wait()
+        self._read.clear()
+        self._schedule()
         for session in idle:
             self._close(session)
+
+    def _schedule(self) -> None:
+        self._timer = compat.call_later(
+            self._seconds / SWEEPS, self.sweep, map=self._map
+        )

@@ -7,18 +7,19 @@ Rule 2: clients within the limits are unaffected.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
+from compat.values import shown
 from legacy_chat.ranges import RANGES, check
 
-__all__ = ["Limits"]
+__all__ = ["LimitOptions", "Limits"]
 
 
 @dataclass(frozen=True)
 class Limits:
     """The limits that ChatServer accepts as keywords; 0 turns a limit off.
 
-    legacy_chat.ranges lists the range of each value; the README's table of options
-    shows it.
+    legacy_chat.ranges lists the range of each value.
 
     Attributes:
         max_clients: simultaneous connections, including sessions that are closing.
@@ -55,11 +56,20 @@ class Limits:
             if name in RANGES:
                 check(name, value)
         if not isinstance(self.terminator, bytes):
-            raise TypeError(f"terminator={self.terminator!r} is not bytes")
+            raise TypeError(f"terminator must be bytes, got {shown(self.terminator)}")
         if not self.terminator:
-            raise ValueError("terminator=b'' would be everywhere: give a byte or more")
+            raise ValueError("terminator must have at least one byte, got b''")
 
-    @property
-    def throttles(self) -> bool:
-        """Return whether reads are rate-limited."""
-        return bool(self.flood_bytes or self.flood_messages)
+
+class LimitOptions(TypedDict, total=False):
+    """The same, as keywords of ChatServer."""
+
+    max_clients: int
+    max_per_address: int
+    send_queue: int
+    flood_bytes: float
+    flood_messages: float
+    flood_burst: float
+    idle: float
+    keepalive: int
+    terminator: bytes

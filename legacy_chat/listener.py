@@ -20,7 +20,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import compat
 
@@ -32,7 +32,7 @@ ACCEPT_PAUSE = 1.0
 
 # Maximum connections accepted in one turn: enough to empty a full backlog in a few
 # turns, few enough not to delay the clients in the room.
-ACCEPTS_A_TURN = 64
+ACCEPTS_PER_TURN = 64
 
 # This machine does not have the address; the name's other addresses are still used.
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
@@ -61,32 +61,32 @@ class Listener(asyncore.dispatcher):
     clients: Any = ()
 
     # The result of getsockname() once the socket listens; None before.
-    _address: Any = None
+    address: Any = None
 
     def __init__(self, map: compat.Map | None = None) -> None:
         asyncore.dispatcher.__init__(self, map=map)
-        self._doors: list[_Door] = []
+        self._extra: list[_ExtraListener] = []
         self._reserve = _Reserve()
         self._list_num = 0
         self._pause_ends = 0.0
-        self._clients_then = 0
+        self._clients_at_pause = 0
         # Operations that keep failing; each is logged only when it first fails.
         self._failing: set[str] = set()
-        self._timers: list[compat.Timer] = []
+        self._pause_timer: compat.Timer | None = None
 
     def readable(self) -> bool:
         """Return whether to accept: no pause, or a client has left since it began."""
         return (
             self._pause_ends == 0.0
             or time.monotonic() >= self._pause_ends
-            or len(self.clients) < self._clients_then
+            or len(self.clients) < self._clients_at_pause
         )
 
     def close(self) -> None:
         """Stop listening. Accepted connections stay open."""
-        self._cancel_timers()
-        self._reserve.give_up()
-        self._close_all_doors()
+        self._cancel_timer()
+        self._reserve.release()
+        self._close_sockets()
 
     def handle_accept(self) -> None:
         """Accept the pending connections."""
@@ -95,14 +95,14 @@ class Listener(asyncore.dispatcher):
     def handle_close(self) -> None:
         """Stay open, and listen again on each socket that has stopped listening."""
         self._listen_again(self)
-        for door in self._doors:
-            self._listen_again(door)
+        for channel in self._extra:
+            self._listen_again(channel)
 
     def refuse(self, sock: socket.socket, reason: str) -> None:
         """Reject a connection. This method owns *sock* and closes it."""
         sock.close()
 
-    def open_doors(self, host: str, port: int, list_num: int) -> int:
+    def listen_on(self, host: str, port: int, list_num: int) -> int:
         """Listen on every address of *host*; return the port.
 
         Raises:
@@ -111,70 +111,22 @@ class Listener(asyncore.dispatcher):
         """
         self._list_num = list_num
         try:
-            port = self._open(host, port)
+            port = self._open_all(host, port)
         except BaseException:
             self.close()
             raise
         self._reserve.hold()
         return port
 
-    def prepare(self, sock: socket.socket) -> None:
+    def set_options(self, sock: socket.socket) -> None:
         """Set the options that accepted sockets inherit from the listening socket."""
 
-    def _open(self, host: str, port: int) -> int:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        addresses = list(dict.fromkeys((each[0], each[4]) for each in found))
-        for _ in range(FREE_PORT_TRIES - 1):
+    def _accept_from(self, channel: _Channel) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
             try:
-                return self._listen_on(addresses, port)
+                pair = channel.accept()
             except OSError as error:
-                self._close_all_doors()
-                if port or error.errno != errno.EADDRINUSE:
-                    raise
-        return self._listen_on(addresses, port)
-
-    def _listen_on(self, addresses: Sequence[tuple[int, Any]], port: int) -> int:
-        missing: OSError | None = None
-        for family, (ip, _, *scope) in addresses:
-            door = _Door(self) if self.accepting else self
-            try:
-                door.create_socket(family, socket.SOCK_STREAM)
-                door.set_reuse_addr()
-                if family == socket.AF_INET6 and len(addresses) > 1:
-                    # Otherwise the socket would also bind the IPv4 port.
-                    door.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                self.prepare(door.socket)
-                door.bind((ip, port, *scope))
-                door.listen(self._list_num)
-            except OSError as error:
-                door.close()
-                if error.errno not in NOT_HERE:
-                    raise
-                missing = error
-            else:
-                # With port 0, all addresses use the port that the first one got.
-                door._address = door.socket.getsockname()
-                port = door._address[1]
-                if isinstance(door, _Door):
-                    self._doors.append(door)
-        if not self.accepting and missing is not None:
-            raise missing
-        return port
-
-    def _close_all_doors(self) -> None:
-        for door in self._doors:
-            door.close()
-        self._doors.clear()
-        asyncore.dispatcher.close(self)
-
-    def _accept_from(self, door: Listener | _Door) -> None:
-        for _ in range(ACCEPTS_A_TURN):
-            try:
-                pair = door.accept()
-            except OSError as error:
-                self._accept_failed(door, error)
+                self._accept_failed(channel, error)
                 return
             if pair is None:
                 return
@@ -184,22 +136,71 @@ class Listener(asyncore.dispatcher):
                 logger.info("accepting again")
             self.handle_accepted(*pair)
 
-    def _accept_failed(self, door: Listener | _Door, error: OSError) -> None:
+    def _open_all(self, host: str, port: int) -> int:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        addresses = list(dict.fromkeys((each[0], each[4]) for each in found))
+        for _ in range(FREE_PORT_TRIES - 1):
+            try:
+                return self._open(addresses, port)
+            except OSError as error:
+                self._close_sockets()
+                if port or error.errno != errno.EADDRINUSE:
+                    raise
+        return self._open(addresses, port)
+
+    def _open(self, addresses: Sequence[tuple[int, Any]], port: int) -> int:
+        missing: OSError | None = None
+        for family, (ip, _, *scope) in addresses:
+            channel = _ExtraListener(self, self._map) if self.accepting else self
+            try:
+                channel.create_socket(family, socket.SOCK_STREAM)
+                channel.set_reuse_addr()
+                if family == socket.AF_INET6 and len(addresses) > 1:
+                    # Otherwise the socket would also bind the IPv4 port.
+                    only_ipv6 = socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1
+                    channel.socket.setsockopt(*only_ipv6)
+                self.set_options(channel.socket)
+                channel.bind((ip, port, *scope))
+                channel.listen(self._list_num)
+            except OSError as error:
+                channel.close()
+                if error.errno not in NOT_HERE:
+                    raise
+                missing = error
+            else:
+                # With port 0, all addresses use the port that the first one got.
+                channel.address = channel.socket.getsockname()
+                port = channel.address[1]
+                if isinstance(channel, _ExtraListener):
+                    self._extra.append(channel)
+        if not self.accepting and missing is not None:
+            raise missing
+        return port
+
+    def _close_sockets(self) -> None:
+        for channel in self._extra:
+            channel.close()
+        self._extra.clear()
+        asyncore.dispatcher.close(self)
+
+    def _accept_failed(self, channel: _Channel, error: OSError) -> None:
         if error.errno in NO_DESCRIPTOR:
-            self._refuse_all_from(door)
-        elif error.errno == errno.EINVAL and self._listen_again(door):
+            self._refuse_all_from(channel)
+        elif error.errno == errno.EINVAL and self._listen_again(channel):
             return
         self._pause(CANNOT_ACCEPT, error)
 
-    def _refuse_all_from(self, door: asyncore.dispatcher) -> None:
+    def _refuse_all_from(self, channel: _Channel) -> None:
         """Accept each pending connection on the reserve descriptor, and reject it."""
-        for _ in range(ACCEPTS_A_TURN):
-            self._reserve.give_up()
+        for _ in range(ACCEPTS_PER_TURN):
+            self._reserve.release()
             try:
-                pair = door.accept()
+                pair = channel.accept()
             except OSError as error:
                 # Another thread has taken the descriptor.
-                logger.debug("nor with the descriptor in reserve: %s", error)
+                logger.debug("cannot accept on the reserve descriptor: %s", error)
                 pair = None
             if pair is None:
                 break
@@ -207,24 +208,24 @@ class Listener(asyncore.dispatcher):
             self._reserve.hold()
         self._reserve.hold()
 
-    def _listen_again(self, door: Listener | _Door) -> bool:
+    def _listen_again(self, channel: _Channel) -> bool:
         """Listen again on a socket that was shut down through a duplicate.
 
         Return whether the socket had stopped listening.
         """
-        ip, port = door._address[:2]
+        ip, port = channel.address[:2]
         failure = f"cannot listen on {ip} port {port} again"
         try:
-            if _listens(door.socket):
+            if _listens(channel.socket):
                 return False
-            _bind_again(door.socket, door._address)
-            door.socket.listen(self._list_num)
+            _bind_again(channel.socket, channel.address)
+            channel.socket.listen(self._list_num)
         except OSError as error:
             self._pause(failure, error)
         else:
             self._failing.discard(failure)
             logger.warning(
-                "the socket had ceased to listen, and listens again on %s port %d",
+                "the socket on %s port %d had stopped listening; it listens again",
                 ip,
                 port,
             )
@@ -241,30 +242,29 @@ class Listener(asyncore.dispatcher):
                 len(self.clients),
             )
         self._pause_ends = time.monotonic() + ACCEPT_PAUSE
-        self._clients_then = len(self.clients)
-        self._cancel_timers()
+        self._clients_at_pause = len(self.clients)
+        self._cancel_timer()
         if compat.is_running(self._map):
             # asyncore's own loop calls readable() after any event and at its timeout.
-            self._timers = [
-                compat.call_later(ACCEPT_PAUSE, self._end_pause, map=self._map)
-            ]
+            self._pause_timer = compat.call_later(
+                ACCEPT_PAUSE, self._end_pause, map=self._map
+            )
 
-    def _cancel_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+    def _cancel_timer(self) -> None:
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
 
     def _end_pause(self) -> None:
         self._pause_ends = 0.0
 
 
-class _Door(asyncore.dispatcher):
+class _ExtraListener(asyncore.dispatcher):
     """An additional address of a listener, with the same backlog and clients."""
 
-    _address: Any = None
+    address: Any = None
 
-    def __init__(self, listener: Listener) -> None:
-        asyncore.dispatcher.__init__(self, map=listener._map)
+    def __init__(self, listener: Listener, map: compat.Map) -> None:
+        asyncore.dispatcher.__init__(self, map=map)
         self._listener = listener
 
     def readable(self) -> bool:
@@ -300,10 +300,10 @@ class _Reserve:
             self._fd = socket.socket().detach()
             self._inode = os.fstat(self._fd).st_ino
         except OSError as error:
-            logger.debug("no descriptor to keep in reserve: %s", error)
+            logger.debug("cannot hold a descriptor in reserve: %s", error)
             self._fd = -1
 
-    def give_up(self) -> None:
+    def release(self) -> None:
         """Close the reserve, so that the next file or socket can be opened."""
         if self._is_ours():
             os.close(self._fd)
@@ -335,3 +335,6 @@ def _listens(sock: socket.socket) -> bool:
     """Return whether *sock* listens; True where the system cannot tell."""
     option = getattr(socket, "SO_ACCEPTCONN", None)
     return option is None or bool(sock.getsockopt(socket.SOL_SOCKET, option))
+
+
+_Channel: TypeAlias = Listener | _ExtraListener

@@ -82,7 +82,7 @@ class MetricsServer(Listener):
         self.clients: set[Scrape] = set()
         self.figures = figures
         try:
-            self.port = self.open_doors(host, port, BACKLOG)
+            self.port = self.listen_on(host, port, BACKLOG)
         except OSError as error:
             raise MetricsError(error.errno, error.strerror) from error
         except UnicodeError as error:
@@ -99,7 +99,7 @@ class MetricsServer(Listener):
         if len(self.clients) >= SCRAPERS:
             self.refuse(sock, "full")
         else:
-            Scrape(self, sock)
+            Scrape(self, sock, self._map)
 
     def handle_error(self) -> None:
         """Log the traceback, and keep listening."""
@@ -113,13 +113,15 @@ class Scrape(compat.async_chat):
 
     handle_expt = drop_urgent_data
 
-    def __init__(self, server: MetricsServer, sock: socket.socket) -> None:
-        compat.async_chat.__init__(self, sock, server._map)
+    def __init__(
+        self, server: MetricsServer, sock: socket.socket, map: compat.Map
+    ) -> None:
+        compat.async_chat.__init__(self, sock, map)
         self.set_terminator(None)
         self._server = server
         self._request = b""
         self._answered = False
-        self._deadline = compat.call_later(PATIENCE, self.close, map=server._map)
+        self._deadline = compat.call_later(PATIENCE, self.close, map=map)
         server.clients.add(self)
 
     def collect_incoming_data(self, data: bytes) -> None:

@@ -6,13 +6,10 @@ Rule 2: sessions are in the order of joining, and none is in the room twice.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any
 
 import compat
 from legacy_chat.counters import Counters
-
-if TYPE_CHECKING:
-    from legacy_chat.session import ChatSession
 
 __all__ = ["Clients"]
 
@@ -22,7 +19,7 @@ class Clients(compat.BroadcastGroup):
 
     Programs use that list through ``append``, ``remove``, ``in``, ``len``, iteration,
     comparison with a list, and indexing. All work here; indexing and comparison take
-    linear time. ``push(data, but=session)`` sends to every session except one.
+    linear time. ``push(data, exclude=session)`` sends to every session except one.
 
     Args:
         map: the map of the sessions; None for ``asyncore.socket_map``.
@@ -35,11 +32,11 @@ class Clients(compat.BroadcastGroup):
         super().__init__(map)
         self.counters = Counters() if counters is None else counters
 
-    def append(self, session: ChatSession) -> None:
+    def append(self, session: Any) -> None:
         """Add *session*. Nothing happens if it is in the room already."""
         self.add(session)
 
-    def remove(self, session: ChatSession) -> None:
+    def remove(self, session: Any) -> None:
         """Remove *session*.
 
         Raises:
@@ -67,11 +64,7 @@ class Clients(compat.BroadcastGroup):
         # not in the room adds the missing delivery with Counters.told().
         self.counters.reckon(len(self) - 1)
 
-    @overload
-    def __getitem__(self, index: int) -> ChatSession: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ChatSession]: ...
-    def __getitem__(self, index: int | slice) -> ChatSession | list[ChatSession]:
+    def __getitem__(self, index: int | slice) -> Any:
         return list(self)[index]
 
     def __eq__(self, other: object) -> bool:

@@ -18,25 +18,25 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import compat
-from legacy_chat.admission import Places
+from legacy_chat.admission import AdmissionControl
 from legacy_chat.counters import Counters, Figure, flat, line, snapshot
 from legacy_chat.idle import IdleSweep
-from legacy_chat.limits import Limits
+from legacy_chat.limits import LimitOptions, Limits
 from legacy_chat.listener import Listener
 from legacy_chat.metrics import MetricsServer
 from legacy_chat.output import print_line
 from legacy_chat.ranges import check
-from legacy_chat.rate_limit import Throttle
+from legacy_chat.rate_limit import RateLimiter
 from legacy_chat.room import Clients
 from legacy_chat.session import ChatSession, drain
 
 if TYPE_CHECKING:
     import ssl
 
-    from legacy_chat.handshakes import Entrance
+    from legacy_chat.handshakes import HandshakePool
 
 __all__ = ["DEFAULT_PORT", "ChatServer"]
 
@@ -55,7 +55,7 @@ KEEPALIVE_PROBES = 5
 logger = logging.getLogger("legacy_chat")
 
 
-class _Unsaid(int):
+class _DefaultPort(int):
     """The default port, distinct from the same number passed by the caller."""
 
 
@@ -72,10 +72,10 @@ class ChatServer(Listener):
         map: the channel map; None for ``asyncore.socket_map``.
         session_class: ChatSession, or a callable with the same arguments.
         metrics: the address and port of the Prometheus endpoint; None for none.
-        max_clients, max_per_address, send_queue, flood_bytes, flood_messages,
-            flood_burst, idle, keepalive, terminator: see Limits.
         tls: a server's context; a client joins after its handshake.
         tls_timeout: seconds for a handshake, 0.01 to 86400.
+        limits: max_clients, max_per_address, send_queue, flood_bytes, flood_messages,
+            flood_burst, idle, keepalive, terminator: see Limits.
 
     Attributes:
         clients: the sessions in the room, in the order of joining.
@@ -83,7 +83,7 @@ class ChatServer(Listener):
         limits: as given.
         counters: totals since the server was made.
         metrics: the MetricsServer, or None.
-        entrance: with TLS, the handshakes in progress and the failed ones; or None.
+        handshakes: with TLS, the pool of handshakes; or None.
 
     Raises:
         OSError: an address is in use, or may not be bound. ``socket.gaierror``: the
@@ -101,39 +101,21 @@ class ChatServer(Listener):
         self,
         list_num: int = 20,
         host: str = "0.0.0.0",
-        post: int = _Unsaid(DEFAULT_PORT),
+        post: int = _DefaultPort(DEFAULT_PORT),
         *,
         port: int | None = None,
         map: compat.Map | None = None,
         session_class: Callable[..., Any] = ChatSession,
         metrics: tuple[str, int] | None = None,
-        max_clients: int = Limits.max_clients,
-        max_per_address: int = Limits.max_per_address,
-        send_queue: int = Limits.send_queue,
-        flood_bytes: float = Limits.flood_bytes,
-        flood_messages: float = Limits.flood_messages,
-        flood_burst: float = Limits.flood_burst,
-        idle: float = Limits.idle,
-        keepalive: int = Limits.keepalive,
-        terminator: bytes = Limits.terminator,
         tls: ssl.SSLContext | None = None,
         tls_timeout: float = 10.0,
+        **limits: Unpack[LimitOptions],
     ) -> None:
         if port is None:
             port = post
-        elif not isinstance(post, _Unsaid):
+        elif not isinstance(post, _DefaultPort):
             raise TypeError(f"post={post} and port={port} mean the same: give one")
-        self.limits = Limits(
-            max_clients,
-            max_per_address,
-            send_queue,
-            flood_bytes,
-            flood_messages,
-            flood_burst,
-            idle,
-            keepalive,
-            terminator,
-        )
+        self.limits = Limits(**limits)
         check("list_num", list_num)
         check("port", port)
         check("tls_timeout", tls_timeout)
@@ -144,15 +126,15 @@ class ChatServer(Listener):
         self.clients = Clients(self._map, self.counters)
         self.session_class = session_class
         self.metrics: MetricsServer | None = None
-        self._places = Places(self.limits)
+        self.handshakes: HandshakePool | None = None
+        self._admission = AdmissionControl(self.limits)
         self._idle: IdleSweep | None = None
-        self._until_closed = contextlib.ExitStack()
-        self.entrance: Entrance | None = None
+        self._cleanup = contextlib.ExitStack()
         if tls is not None:
-            self._take_tls(tls, tls_timeout)
-        self.port = self.open_doors(host, int(port), list_num)
+            self._use_tls(tls, tls_timeout)
+        self.port = self.listen_on(host, int(port), list_num)
         try:
-            self._begin(metrics)
+            self._start_services(metrics)
         except BaseException:
             self.close()
             raise
@@ -160,9 +142,9 @@ class ChatServer(Listener):
 
     def close(self) -> None:
         """Stop listening. Clients in the room stay connected."""
-        self._until_closed.close()
-        if self.entrance is not None:
-            self.entrance.close()
+        self._cleanup.close()
+        if self.handshakes is not None:
+            self.handshakes.close()
         Listener.close(self)
 
     def shut_down(self, grace: float = 3.0) -> None:
@@ -178,14 +160,15 @@ class ChatServer(Listener):
         check("grace", grace)
         self.close()
         for session in self._sessions():
-            session.finish("shutdown")
+            session.close_when_flushed("shutdown")
         if compat.is_running(self._map):
             compat.call_later(grace, self._close_sessions, map=self._map)
 
     def snapshot(self) -> list[Figure]:
         """Return the counters and the bytes that are queued now."""
         self.clients.reckon()
-        return snapshot(self.counters, len(self.clients), self._sessions())
+        backlogs = [session.ac_backlog_size() for session in self._sessions()]
+        return snapshot(self.counters, len(self.clients), backlogs)
 
     def log_counters(self) -> None:
         """Write a snapshot to the log."""
@@ -197,19 +180,16 @@ class ChatServer(Listener):
         )
 
     def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
-        """Make a session of an accepted connection, unless a limit rejects it.
-
-        With TLS, the client joins after its handshake.
-        """
-        if self.entrance is not None:
-            self.entrance.begin(sock, addr)
+        """Start the TLS handshake of an accepted connection; without TLS, admit it."""
+        if self.handshakes is not None:
+            self.handshakes.start(sock, addr)
         else:
-            self.let_in(sock, addr)
+            self.admit(sock, addr)
 
-    def let_in(self, sock: Any, addr: Any) -> None:
-        """Make a session of a connection whose TLS handshake, if any, is complete."""
+    def admit(self, sock: Any, addr: Any) -> None:
+        """Make a session of a connection, unless a limit rejects it."""
         ip, port = addr[:2]
-        reason = self._places.refusal(self.counters.connected, ip)
+        reason = self._admission.refusal(self.counters.connected, ip)
         if reason:
             self.refuse(sock, reason, ip)
             return
@@ -217,7 +197,7 @@ class ChatServer(Listener):
         try:
             self.session_class(self, sock, ip, port, self.clients)
         except BaseException:
-            self._forget_half_made(sock)
+            self._close_unfinished(sock)
             raise
 
     def refuse(self, sock: Any, reason: str, address: str = "") -> None:
@@ -230,37 +210,29 @@ class ChatServer(Listener):
             extra={"event": "refused", "client": address, "reason": reason},
         )
         try:
-            if self.entrance is None or not isinstance(sock, socket.socket):
+            if self.handshakes is None or not isinstance(sock, socket.socket):
                 sock.setblocking(False)
-                self.say_farewell(sock, REFUSALS[reason].encode())
+                sock.send(REFUSALS[reason].encode())
+                sock.shutdown(socket.SHUT_WR)
+                drain(sock)
         except OSError as error:
-            logger.debug("and it was not told: %s", error)
+            logger.debug("cannot send the reason of a refusal: %s", error)
         finally:
             sock.close()
-
-    def say_farewell(self, sock: Any, words: bytes) -> None:
-        """Send *words* to a client whose socket is about to be closed.
-
-        Raises:
-            OSError: the words could not be sent.
-        """
-        sock.send(words)
-        sock.shutdown(socket.SHUT_WR)
-        drain(sock)
 
     def handle_session_opened(self, session: ChatSession) -> None:
         """Count a new client, and install the idle timeout and the rate limit."""
         self.counters.accepted += 1
-        self._places.take(session.addr)
+        self._admission.add(session.addr)
         on_read: list[Callable[[ChatSession, int], object]] = []
         if self._idle is not None:
             self._idle.watch(session)
             on_read.append(self._idle.data_read)
-        if self.limits.throttles:
+        if self.limits.flood_bytes or self.limits.flood_messages:
             # Last, because handle_session_paused may close the session.
-            throttle = Throttle(self.limits, self.handle_session_paused)
-            session.throttle(throttle)
-            on_read.append(throttle.data_read)
+            limiter = RateLimiter(self.limits, self._map, self.handle_session_paused)
+            session.limit_rate(limiter)
+            on_read.append(limiter.data_read)
         session.watch_reads(self.clients.may_read, *on_read)
 
     def handle_session_paused(self, session: ChatSession) -> None:
@@ -279,7 +251,7 @@ class ChatServer(Listener):
         self.counters.closed[reason] += 1
         self.counters.bytes_dropped += dropped
         self.counters.saw_backlog(dropped)
-        self._places.give_back(session.addr)
+        self._admission.remove(session.addr)
         if self._idle is not None:
             self._idle.forget(session)
 
@@ -293,7 +265,7 @@ class ChatServer(Listener):
         print_line("服务器已经异常")
         logger.exception("the server goes on after an error", extra={"event": "error"})
 
-    def prepare(self, sock: socket.socket) -> None:
+    def set_options(self, sock: socket.socket) -> None:
         """Set the options that sessions inherit: TCP_NODELAY and keepalive."""
         # Without TCP_NODELAY, each coalesced write would wait for the peer's delayed
         # acknowledgement of the write before.
@@ -301,19 +273,17 @@ class ChatServer(Listener):
         if self.limits.keepalive:
             _keep_alive(sock, self.limits.keepalive)
 
-    def _take_tls(self, context: ssl.SSLContext, timeout: float) -> None:
+    def _use_tls(self, context: ssl.SSLContext, timeout: float) -> None:
         # Imported here, because most servers run without TLS.
         from compat.tls import over_tls
-        from legacy_chat.handshakes import Entrance
+        from legacy_chat.handshakes import HandshakePool
 
-        self.entrance = Entrance(self, context, timeout)
+        self.handshakes = HandshakePool(self, context, timeout, self._map)
         self.session_class = over_tls(self.session_class)
 
-    def _begin(self, metrics: tuple[str, int] | None) -> None:
+    def _start_services(self, metrics: tuple[str, int] | None) -> None:
         """Start everything that runs until close()."""
-        self._until_closed.enter_context(
-            compat.on_turn(self.counters.turn, map=self._map)
-        )
+        self._cleanup.enter_context(compat.on_turn(self.counters.turn, map=self._map))
         if self.limits.idle:
             self._idle = IdleSweep(
                 self.limits.idle,
@@ -322,17 +292,18 @@ class ChatServer(Listener):
                 lambda session: session.close_because("idle"),
                 self._map,
             )
-            self._until_closed.callback(self._idle.cancel)
+            self._cleanup.callback(self._idle.cancel)
         if metrics is not None:
             self.metrics = MetricsServer(*metrics, self.snapshot, self._map)
-            self._until_closed.callback(self.metrics.close)
+            self._cleanup.callback(self.metrics.close)
 
-    def _forget_half_made(self, sock: socket.socket) -> None:
-        half_made = self._map.get(sock.fileno())
-        if half_made is not None and getattr(half_made, "socket", None) is sock:
-            if isinstance(half_made, ChatSession):
-                half_made.close_because("error")
-            half_made.close()
+    def _close_unfinished(self, sock: socket.socket) -> None:
+        """Close a socket, and the channel of a session whose constructor raised."""
+        session = self._map.get(sock.fileno())
+        if session is not None and getattr(session, "socket", None) is sock:
+            if isinstance(session, ChatSession):
+                session.close_because("error")
+            session.close()
         sock.close()
 
     def _sessions(self) -> list[ChatSession]:

@@ -26,24 +26,20 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import compat
 from compat.urgent import drop_urgent_data
 from legacy_chat.counters import Counters
 from legacy_chat.limits import Limits
 from legacy_chat.output import print_line
+from legacy_chat.rate_limit import RateLimiter
 from legacy_chat.room import Clients
-
-if TYPE_CHECKING:
-    from legacy_chat.output import print_line
-from legacy_chat.rate_limit import Throttle
 
 __all__ = ["ChatSession", "drain"]
 
 # Bytes. A UTF-8 character has at most four, so an incomplete one has at most three.
-LONGEST_CUT = 3
+LONGEST_PARTIAL = 3
 
 # drain(): bytes of one read, and the maximum number of reads.
 DRAIN = 65536, 16
@@ -59,7 +55,7 @@ LAST_ASCII = 0x7F
 LEVELS = {"slow": logging.WARNING, "idle": logging.INFO, "grace": logging.INFO}
 
 # The limits of a session whose server has none.
-USUAL = Limits()
+DEFAULTS = Limits()
 
 logger = logging.getLogger("legacy_chat")
 
@@ -105,13 +101,13 @@ class ChatSession(compat.async_chat):
     clients: Room = Clients()
 
     # The first bytes of a character whose remaining bytes have not arrived.
-    _cut = b""
+    _partial = b""
 
-    # Prefix cache: the value of ``user`` and the encoded prefix made from it.
-    _voice: tuple[object, bytes] = (None, b"")
+    # The value of ``user``, and the encoded prefix made from it.
+    _prefix_cache: tuple[object, bytes] = (None, b"")
 
     # The terminator was received: no more echo, and the close is queued.
-    _leaving = False
+    _terminated = False
 
     # Terminators received after the first one.
     _terminators = 0
@@ -124,9 +120,9 @@ class ChatSession(compat.async_chat):
 
     # The room's counters, and the rate limiter of the reads; None for no limit.
     _counters = Counters()
-    _throttle: Throttle | None = None
+    _rate_limiter: RateLimiter | None = None
 
-    ac_backlog_limit = USUAL.send_queue
+    ac_backlog_limit = DEFAULTS.send_queue
 
     handle_expt = drop_urgent_data
 
@@ -141,13 +137,17 @@ class ChatSession(compat.async_chat):
         self.server = server
         self.addr = addr
         self.port = port
-        self._keep(getattr(server, "limits", USUAL))
+        limits = getattr(server, "limits", DEFAULTS)
+        self.set_terminator(limits.terminator)
+        # A class may have a limit of its own in place of the default.
+        if limits.send_queue != DEFAULTS.send_queue:
+            self.ac_backlog_limit = limits.send_queue
         self.user = "用户" + str(self.addr) + str(self.port)
         self.clients = clients
         if isinstance(clients, Clients):
             self._counters = clients.counters
             self.watch_reads(clients.may_read)
-        self._tell_server("handle_session_opened")
+        self._notify_server("handle_session_opened")
         # The server's hook may have closed the session.
         if self._is_open() and self not in clients:
             clients.append(self)
@@ -167,53 +167,53 @@ class ChatSession(compat.async_chat):
         counters = self._counters
         counters.messages_in += 1
         counters.bytes_in += len(data)
-        if self._leaving:
+        if self._terminated:
             counters.not_echoed(len(data))
         else:
             self.push(data)
-        if self._cut or data[-1] > LAST_ASCII:
-            data = self._cut + data
-            whole = len(data) - _unfinished(data)
-            data, self._cut = data[:whole], data[whole:]
+        if self._partial or data[-1] > LAST_ASCII:
+            data = self._partial + data
+            whole = len(data) - _partial_size(data)
+            data, self._partial = data[:whole], data[whole:]
         if data:
             self.broadcasting(data)
 
     def broadcasting(self, msg: str | bytes) -> None:
         """Send *msg* to every other client, after this client's name."""
-        if self._voice[0] is not self.user:
-            begin = f"{self.decode_msg(self.user)} 说:"
-            self._voice = self.user, self.encode_msg(begin)
-        if not isinstance(msg, bytes) or not (msg.isascii() and self._spells_as_here()):
+        if self._prefix_cache[0] is not self.user:
+            prefix = f"{self.decode_msg(self.user)} 说:"
+            self._prefix_cache = self.user, self.encode_msg(prefix)
+        if not (isinstance(msg, bytes) and msg.isascii() and self._has_default_codec()):
             msg = self.encode_msg(self.decode_msg(msg))
-        self._push_to_others(self._voice[1] + msg)
+        self._push_to_others(self._prefix_cache[1] + msg)
 
     def found_terminator(self) -> None:
         """End the session, with a farewell to the others; later calls are counted."""
-        if self._leaving:
+        if self._terminated:
             self._terminators += 1
             if self._terminators > MOST_TERMINATORS:
-                # Found no more, terminators cost no time either.
+                # No more are searched for, so terminators cost no time either.
                 self.set_terminator(None)
             return
-        if self._cut:
+        if self._partial:
             # The character stays incomplete.
-            cut, self._cut = self._cut, b""
-            self.broadcasting(cut)
+            partial, self._partial = self._partial, b""
+            self.broadcasting(partial)
         print_line("accept close")
-        self._leaving = True
-        self.finish("out")
+        self._terminated = True
+        self.close_when_flushed("out")
         farewell = f"{self.decode_msg(self.user)}退出聊天"
         self.broadcasting(self.encode_msg(farewell))
 
     def close(self) -> None:
         """Leave the room without a farewell, and close the socket."""
-        ended = self._is_open()
+        was_open = self._is_open()
         self._leave()
         compat.async_chat.close(self)
-        if self._throttle is not None:
-            self._throttle.cancel()
-        if ended:
-            self._tell_why()
+        if self._rate_limiter is not None:
+            self._rate_limiter.cancel()
+        if was_open:
+            self._report_close()
             self.discard_buffers()
 
     def close_because(self, reason: str) -> None:
@@ -221,16 +221,16 @@ class ChatSession(compat.async_chat):
         self._reason = reason
         self.close()
 
-    def throttle(self, throttle: Throttle) -> None:
-        """Limit the size of a read, and cancel *throttle* at the close."""
-        self._throttle = throttle
-        self.ac_in_buffer_size = min(self.ac_in_buffer_size, throttle.largest_read)
-
-    def finish(self, reason: str) -> None:
+    def close_when_flushed(self, reason: str) -> None:
         """Leave the room, and close when the queue is flushed."""
         self._reason = self._reason or reason
         self._leave()
         self.close_when_done()
+
+    def limit_rate(self, limiter: RateLimiter) -> None:
+        """Limit the size of a read, and cancel *limiter* at the close."""
+        self._rate_limiter = limiter
+        self.ac_in_buffer_size = min(self.ac_in_buffer_size, limiter.largest_read)
 
     def handle_close(self) -> None:
         """Handle EOF or a broken connection.
@@ -238,15 +238,14 @@ class ChatSession(compat.async_chat):
         After a half-close, the client's queue is flushed before the close.
         """
         # Called once, because reading SO_ERROR clears the error.
-        broken = self._is_broken()
-        if not broken and self._may_listen_on():
+        if self._is_broken():
+            self.close_because("reset")
+        elif self._can_still_send():
             self._has_ended = True
             # Otherwise the loop reports EOF again in every turn.
             self.pause_reading()
             if not self._reason:
-                self.finish("eof")
-        elif broken:
-            self.close_because("reset")
+                self.close_when_flushed("eof")
         else:
             if self._reason:
                 drain(self.socket)
@@ -268,7 +267,7 @@ class ChatSession(compat.async_chat):
     def _is_open(self) -> bool:
         return self._map.get(self._fileno) is self
 
-    def _may_listen_on(self) -> bool:
+    def _can_still_send(self) -> bool:
         """Return whether this is the first EOF and data is still queued."""
         if isinstance(self.clients, Clients):
             # Queue the broadcasts of this turn.
@@ -294,8 +293,8 @@ class ChatSession(compat.async_chat):
             # Other code has closed the socket.
             return self.connected
 
-    def _spells_as_here(self) -> bool:
-        """Return whether the codec is not overridden, so that ASCII stays unchanged."""
+    def _has_default_codec(self) -> bool:
+        """Return whether no subclass overrides the codec: ASCII stays unchanged."""
         kind = type(self)
         return (
             kind.encode_msg is ChatSession.encode_msg
@@ -306,49 +305,33 @@ class ChatSession(compat.async_chat):
         if self in self.clients:
             self.clients.remove(self)
 
-    def _keep(self, limits: Limits) -> None:
-        """Set the terminator, and a limit that differs from the class's default."""
-        self.set_terminator(limits.terminator)
-        if limits.send_queue != USUAL.send_queue:
-            self.ac_backlog_limit = limits.send_queue
-
-    def _tell_why(self) -> None:
+    def _report_close(self) -> None:
         """Report the close to the log and to the server."""
         reason, dropped = self._reason or "closed", self.ac_backlog_size()
         level = LEVELS.get(reason, logging.DEBUG)
         if logger.isEnabledFor(level):
-            logger.log(
-                level,
-                "%s: closed: %s, %d bytes not taken",
-                self.user,
-                reason,
-                dropped,
-                extra={
-                    "event": "closed",
-                    "client": self.user,
-                    "reason": reason,
-                    "dropped": dropped,
-                },
-            )
-        self._tell_server("handle_session_closed", reason, dropped)
+            text = "%s: closed: %s, %d bytes dropped"
+            fields: dict[str, object] = {"event": "closed", "client": self.user}
+            fields |= {"reason": reason, "dropped": dropped}
+            logger.log(level, text, self.user, reason, dropped, extra=fields)
+        self._notify_server("handle_session_closed", reason, dropped)
 
-    def _tell_server(self, hook: str, *args: object) -> None:
-        tell = getattr(self.server, hook, None)
-        if tell is not None:
-            tell(self, *args)
+    def _notify_server(self, hook: str, *args: object) -> None:
+        handler = getattr(self.server, hook, None)
+        if handler is not None:
+            handler(self, *args)
 
     def _push_to_others(self, data: bytes) -> None:
         if isinstance(self.clients, Clients):
             counters = self._counters
             counters.said += 1
             counters.bytes_said += len(data)
-            if self._leaving:
+            if self._terminated:
                 counters.told(len(data))
             self.clients.push(data, exclude=self)
             return
         # A copy, because a push that fails removes its client during the iteration.
-        others: Iterable[ChatSession] = tuple(self.clients)
-        for client in others:
+        for client in tuple(self.clients):
             if client is self:
                 continue
             try:
@@ -372,7 +355,7 @@ def drain(sock: Any) -> None:
             times -= 1
 
 
-def _unfinished(data: bytes) -> int:
+def _partial_size(data: bytes) -> int:
     """Return how many bytes of an incomplete UTF-8 character end *data*."""
-    tail = data[-LONGEST_CUT:]
+    tail = data[-LONGEST_PARTIAL:]
     return len(tail) - codecs.utf_8_decode(tail, "replace")[1]

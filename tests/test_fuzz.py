@@ -38,7 +38,7 @@ def found(capsys: pytest.CaptureFixture[str]) -> tuple[object, ...]:
 def test_fuzz_finds_a_character_that_is_not_joined(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(session, "_unfinished", lambda data: 0)
+    monkeypatch.setattr(session, "_partial_size", lambda data: 0)
     _, sessions, _, reads = found(capsys)
     assert sessions == 2
     # The fault shows only if the data is cut.

@@ -28,7 +28,7 @@ from legacy_chat import ChatServer
 from legacy_chat.conversation import Conversation
 from legacy_chat.lessons import coalesced_writes, split_character
 from legacy_chat.lessons.out_of_descriptors import Plain
-from legacy_chat.listener import _Door
+from legacy_chat.listener import _ExtraListener
 from legacy_chat.metrics import MetricsServer
 from legacy_chat.secure_conversation import SecureConversation
 from tests.secure import SecurePeer, client_context, server_context, until
@@ -81,8 +81,8 @@ def room(**options: Any) -> Served:
     return lambda map: ChatServer(**LOCAL, map=map, **options)
 
 
-def another_door(map: compat.Map) -> _Door:
-    door = _Door(ChatServer(**LOCAL, map=map))
+def another_door(map: compat.Map) -> _ExtraListener:
+    door = _ExtraListener(ChatServer(**LOCAL, map=map), map)
     door.create_socket(socket.AF_INET, socket.SOCK_STREAM)
     door.bind(("127.0.0.1", 0))
     door.listen(100)
@@ -105,7 +105,7 @@ SUBJECTS: dict[str, Served] = {
     ),
     "compat.tls._Goodbye": each(lambda sock, map: _Goodbye(sock, b"goodbye", map)),
     "legacy_chat.listener.Listener": room(),
-    "legacy_chat.listener._Door": another_door,
+    "legacy_chat.listener._ExtraListener": another_door,
     "legacy_chat.lessons.out_of_descriptors.Plain": Plain,
     "legacy_chat.metrics.MetricsServer": lambda map: MetricsServer(
         "127.0.0.1", 0, list, map
@@ -121,7 +121,7 @@ SUBJECTS: dict[str, Served] = {
             sock, screen(), map, b"out", client_context(), "localhost"
         )
     ),
-    "legacy_chat.handshakes._Entering": room(tls=server_context()),
+    "legacy_chat.handshakes._ServerHandshake": room(tls=server_context()),
     **{
         f"{kind.__module__}.{kind.__qualname__}": room(session_class=kind)
         for kind in (
@@ -140,7 +140,7 @@ SUBJECTS: dict[str, Served] = {
 # Subjects whose peers can perform a TLS handshake, and the peer's side in it.
 SECURED = {
     "compat.tls.TLS": (client_context, False),
-    "legacy_chat.handshakes._Entering": (client_context, False),
+    "legacy_chat.handshakes._ServerHandshake": (client_context, False),
     "legacy_chat.secure_conversation.SecureConversation": (server_context, True),
 }
 

@@ -63,11 +63,11 @@ LESSON = Lesson(
         ),
         Excerpt(
             f"{SESSION}.found_terminator",
-            ('print_line("accept close")', 'self.finish("out")'),
+            ('print_line("accept close")', 'self.close_when_flushed("out")'),
             beside="found_terminator",
         ),
         Excerpt(
-            f"{SESSION}.finish",
+            f"{SESSION}.close_when_flushed",
             ("self._leave()", "self.close_when_done()"),
             beside="found_terminator",
         ),
@@ -95,7 +95,7 @@ LESSON = Lesson(
         "the end of the line. Here a shout is a shout.",
         "换一个聊天室，终止符不会随口打出来：`/quit` 加换行。在这里 shout 只是 shout。",
         shout_elsewhere,
-        Excerpt(f"{SESSION}._keep", "set_terminator"),
+        Excerpt(f"{SESSION}.__init__", "set_terminator"),
         Claim(
             "Dan receives `I shout`; only `/quit` ends the session.",
             "丁收到了完整的 `I shout`；发送 `/quit` 才会结束会话。",
@@ -121,7 +121,7 @@ LESSON = Lesson(
         send_more,
         Excerpt(
             f"{SESSION}.collect_incoming_data",
-            ("if self._leaving:", "self.push(data)"),
+            ("if self._terminated:", "self.push(data)"),
             beside="found_terminator",
         ),
         Claim(

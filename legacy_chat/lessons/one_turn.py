@@ -95,7 +95,7 @@ LESSON = Lesson(
         ),
         Excerpt(
             "legacy_chat.listener:Listener._accept_from",
-            "pair = door.accept()",
+            "pair = channel.accept()",
             "self.handle_accepted(*pair)",
             beside="handle_accept",
         ),

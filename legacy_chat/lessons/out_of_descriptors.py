@@ -152,13 +152,13 @@ LESSON = Lesson(
         use_reserve,
         Excerpt(
             f"{LISTENER}._refuse_all_from",
-            ("self._reserve.give_up()", "pair = door.accept()"),
+            ("self._reserve.release()", "pair = channel.accept()"),
             ('self.refuse(pair[0], "descriptors")', "self._reserve.hold()"),
             beside="handle_accept",
         ),
         Excerpt(
             f"{LISTENER}.readable",
-            ("return (", "< self._clients_then"),
+            ("return (", "< self._clients_at_pause"),
             beside="handle_accept",
         ),
         Claim(

@@ -62,7 +62,7 @@ LESSON = Lesson(
         "甲发送 `hello`。末尾的 `o` 可能正是 `out` 的第一个字母，现在还说不准。于是 "
         "asynchat 先把它扣住，交给 `collect_incoming_data` 的只有 `hell`。",
         send_hello,
-        Excerpt("legacy_chat.session:ChatSession._keep", "set_terminator"),
+        Excerpt("legacy_chat.session:ChatSession.__init__", "set_terminator"),
         Excerpt(
             COLLECT,
             ("held = (", "else 0"),

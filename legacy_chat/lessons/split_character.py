@@ -93,7 +93,7 @@ LESSON = Lesson(
         split_in_ours,
         Excerpt(
             f"{SESSION}.collect_incoming_data",
-            ("if self._cut or", "self.broadcasting(data)"),
+            ("if self._partial or", "self.broadcasting(data)"),
             beside="collect_incoming_data",
         ),
         Claim(
@@ -126,7 +126,7 @@ LESSON = Lesson(
         leave_in_the_middle,
         Excerpt(
             f"{SESSION}.found_terminator",
-            ("if self._cut:", "self.broadcasting(cut)"),
+            ("if self._partial:", "self.broadcasting(partial)"),
             beside="found_terminator",
         ),
         Claim(

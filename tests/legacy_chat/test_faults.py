@@ -258,7 +258,7 @@ def test_a_listener_that_fails_comes_back(
         # Through a duplicate, as a child or a supervisor may hold one.
         with room.server.socket.dup() as twin:
             twin.shutdown(socket.SHUT_RDWR)
-            room.until(lambda: "ceased to listen" in caplog.text)
+            room.until(lambda: "had stopped listening" in caplog.text)
         b = Peer(("127.0.0.1", port))
         room.peers.append(b)
         room.until(lambda: len(room.server.clients) == 2)

@@ -267,7 +267,7 @@ def test_turn_until_fails_after_its_deadline(
 def test_one_turn_accepts_a_bounded_number_of_clients(
     any_loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("legacy_chat.listener.ACCEPTS_A_TURN", 3)
+    monkeypatch.setattr("legacy_chat.listener.ACCEPTS_PER_TURN", 3)
     with our_room(any_loop) as room:
         address = ("127.0.0.1", room.server.port)
         waiting = [socket.create_connection(address) for _ in range(7)]

@@ -103,15 +103,15 @@ def test_messages_of_one_turn_are_one_send_per_client(loop: str) -> None:
 def test_client_in_its_handshake_is_not_in_the_room(any_loop: str) -> None:
     with secure_room(any_loop) as (room, join):
         with socket.create_connection(room.server.socket.getsockname()) as silent:
-            room.until(lambda: room.server.entrance.handshakes)
+            room.until(lambda: room.server.handshakes.in_progress)
             peer = join()
             peer.send(b"anybody?")
             until(any_loop, lambda: peer.got == b"anybody?", peer)
             assert len(room.server.clients) == 1
-            assert len(room.server.entrance.handshakes) == 1
+            assert len(room.server.handshakes.in_progress) == 1
             silent.shutdown(socket.SHUT_WR)
-            room.until(lambda: not room.server.entrance.handshakes)
-        assert room.server.entrance.refused == {"closed": 1}
+            room.until(lambda: not room.server.handshakes.in_progress)
+        assert room.server.handshakes.refused == {"closed": 1}
         assert len(room.server.clients) == 1
 
 
@@ -145,12 +145,12 @@ def test_client_in_its_handshake_counts_against_the_limit(
     with secure_room(any_loop, max_clients=1) as (room, _):
         address = room.server.socket.getsockname()
         with socket.create_connection(address):
-            room.until(lambda: room.server.entrance.handshakes)
+            room.until(lambda: room.server.handshakes.in_progress)
             with socket.create_connection(address) as second:
                 room.until(lambda: room.server.counters.refused["full"])
                 second.settimeout(DEADLINE)
                 assert second.recv(100) == b""
-        room.until(lambda: not room.server.entrance.handshakes)
+        room.until(lambda: not room.server.handshakes.in_progress)
 
 
 def test_handshakes_count_against_the_address_limit(
@@ -158,13 +158,13 @@ def test_handshakes_count_against_the_address_limit(
 ) -> None:
     with secure_room(any_loop, max_per_address=2) as (room, join):
         address = room.server.socket.getsockname()
-        entrance = room.server.entrance
+        handshakes = room.server.handshakes
         silent = [socket.create_connection(address) for _ in range(5)]
         room.until(lambda: room.server.counters.refused["address"] == 3)
-        assert len(entrance.handshakes) == 2
+        assert len(handshakes.in_progress) == 2
         for sock in silent:
             sock.close()
-        room.until(lambda: not entrance.handshakes)
+        room.until(lambda: not handshakes.in_progress)
         join()
         join()
 
@@ -175,7 +175,7 @@ def test_refused_clients_keep_few_descriptors(
     monkeypatch.setattr("compat.tls.MOST_LINGERING", 2)
     with secure_room(loop) as (room, _):
         channels = len(asyncore.socket_map)
-        plain, refused = [], room.server.entrance.refused
+        plain, refused = [], room.server.handshakes.refused
         for number in range(1, 6):
             plain.append(socket.create_connection(room.server.socket.getsockname()))
             plain[-1].sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -196,8 +196,8 @@ def test_refused_handshakes_are_counted_and_logged_by_reason(
             socket.create_connection(address),
         ):
             plain.sendall(b"hello")
-            room.until(lambda: room.server.entrance.refused.total() == 2)
-        assert room.server.entrance.refused == {"no TLS": 1, "timeout": 1}
+            room.until(lambda: room.server.handshakes.refused.total() == 2)
+        assert room.server.handshakes.refused == {"no TLS": 1, "timeout": 1}
     settle(any_loop)
     assert len(caplog.records) == 2
     assert all(": no TLS: it " in each.getMessage() for each in caplog.records)
@@ -208,7 +208,7 @@ def test_shut_down_closes_unfinished_handshakes(any_loop: str) -> None:
     with secure_room(any_loop) as (room, join):
         peer = join()
         with socket.create_connection(room.server.socket.getsockname()) as silent:
-            room.until(lambda: room.server.entrance.handshakes)
+            room.until(lambda: room.server.handshakes.in_progress)
             room.server.shut_down()
             silent.settimeout(DEADLINE)
             assert silent.recv(1) == b""

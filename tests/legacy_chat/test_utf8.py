@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from legacy_chat import ChatSession
-from legacy_chat.session import _unfinished
+from legacy_chat.session import _partial_size
 
 
 class Deaf(ChatSession):
@@ -103,4 +103,4 @@ def test_text_before_out_is_delivered_for_any_segmentation(
 def test_the_unfinished_tail_is_what_a_decoder_would_keep(data: bytes) -> None:
     decoder = codecs.getincrementaldecoder("utf8")("replace")
     decoder.decode(data)
-    assert _unfinished(data) == len(decoder.getstate()[0])
+    assert _partial_size(data) == len(decoder.getstate()[0])

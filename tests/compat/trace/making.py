@@ -29,10 +29,10 @@ TERMINATOR = b"out"
 
 ACCEPTED = """\
 def handle_accepted(self, sock, addr):
-    if self.entrance is not None:
-        self.entrance.begin(sock, addr)
+    if self.handshakes is not None:
+        self.handshakes.start(sock, addr)
     else:
-        self.let_in(sock, addr)
+        self.admit(sock, addr)
 """
 
 COLLECT = """\

@@ -81,8 +81,8 @@ def test_excerpt_of_a_missing_function_is_an_error() -> None:
 # By change: the lesson, the replaced name, and its new value.
 CHANGES: dict[str, tuple[int, str, Any]] = {
     "nothing is held back": (2, "asynchat:find_prefix_at_end", lambda *_: 0),
-    "out ends nothing": (3, f"{SESSION}.finish", lambda *_: None),
-    "characters are cut": (4, "legacy_chat.session:_unfinished", lambda data: 0),
+    "out ends nothing": (3, f"{SESSION}.close_when_flushed", lambda *_: None),
+    "characters are cut": (4, "legacy_chat.session:_partial_size", lambda data: 0),
     "slow readers stay": (5, f"{SESSION}.handle_backlog", lambda self: None),
     "stale events are dispatched": (
         6,
@@ -162,7 +162,7 @@ def insert_in_front(original: Any) -> Any:
 # By change: the replaced name, its replacement, and the claims that fail.
 CHANGES_OF_ONE_TURN: dict[str, tuple[str, Callable[[Any], Any], list[str]]] = {
     "a socket is left in the map": (
-        f"{LISTENER}.open_doors",
+        f"{LISTENER}.listen_on",
         leave_a_socket_open,
         ["The map has one channel", "The ready set was the listening channel"],
     ),

@@ -924,7 +924,7 @@ def test_search_finds_all_text_of_an_event(another: Any, tmp_path: Path) -> None
         *("127.0.0.1:4", "terminator: ", "0.0.0.0:19528", "selectors", "The End"),
         *("terminator found", "passed on", "room.py:40", "room.py:44", "no limit"),
         *(r"\r\n", r"\x1b[1mno\0", r"\xbd", "+1", "ChatServer#1", "1 ready"),
-        *("def broadcasting", "is put into a queue", "self.entrance is not None"),
+        *("def broadcasting", "is put into a queue", "self.handshakes is not None"),
     ],
 )
 def test_search_finds_every_kind_of_shown_text(shown: Any, text: str) -> None:
