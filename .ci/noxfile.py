@@ -59,8 +59,8 @@ def readme(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check format, lint, and types for each Python version."""
-    session.install(".[test,lint]")
     session.chdir(ROOT)
+    session.install(".[test,lint]")
     run(session, "ruff", "format", "--check", ".")
     run(session, "ruff", "check", ".")
     for version in VERSIONS:
@@ -110,8 +110,8 @@ def processes() -> int:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Measure the branches that the suite covers; fail below the threshold."""
-    session.install("-e", ".[test,lint,programs]")
     session.chdir(ROOT)
+    session.install("-e", ".[test,lint,programs]")
     run(session, "coverage", "erase")
     run(session, "coverage", "run", "-m", "pytest", "-q", "-n", str(processes()))
     run(session, "coverage", "combine", "-q")
@@ -121,6 +121,6 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def api(session: nox.Session) -> None:
     """Render the API reference into build/api/."""
-    session.install(".[docs]")
     session.chdir(ROOT)
+    session.install(".[docs]")
     run(session, "python", "-m", "tests.reference")
