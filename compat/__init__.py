@@ -30,9 +30,9 @@ from compat.scheduler import (
     call_later,
     call_soon_threadsafe,
     is_running,
-    on_signals,
     on_turn,
 )
+from compat.signals import on_signals
 from compat.trace import tracing
 
 __all__ = [

@@ -34,8 +34,8 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
-from compat._types import LEAVES
-from compat.forks import at_fork
+from compat._runtime import at_fork
+from compat._types import LEAVES, Map
 from compat.locks import RLock
 from compat.scheduler import at_turn_end, wake_other_thread
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "async_chat",
     "copied",
+    "flush_pushes_at_turn_end",
     "has_cached_interest",
     "interest_changed",
     "keeps_answers",
@@ -66,6 +67,8 @@ OnRead: TypeAlias = Callable[[Any, int], object]
 
 # Reentrant, because a signal handler may push. A fork replaces it in the child.
 _queue_lock = RLock()
+
+_NOTHING: dict[str, Any] = {}
 
 # Stands for the first entry of an empty queue, because None is a valid entry.
 _EMPTY = object()
@@ -713,6 +716,15 @@ def interest_changed(channel: Any) -> None:
         # A loop without cached interest polls every channel once its wait ends. A loop
         # that does not know the channel yet finds it then.
         wake_other_thread(getattr(channel, "_map", None))
+
+
+def flush_pushes_at_turn_end(map: Map) -> None:
+    """Let the first turn flush data that was pushed before the loop of *map* began."""
+    for channel in list(map.values()):
+        # Through __dict__, because a map may hold any object.
+        if getattr(channel, "__dict__", _NOTHING).get("_compat_added"):
+            channel._compat_listed = True
+            at_turn_end(map, channel)
 
 
 def awaits_connection(channel: async_chat) -> bool:

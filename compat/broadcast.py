@@ -244,7 +244,7 @@ class BroadcastGroup(Collection[Any]):
         scheduler = running_here(self._map)
         if scheduler is None:
             return False
-        scheduler.wait_for_turn_end(self)
+        scheduler.flush_group_at_turn_end(self)
         self._thread = get_ident()
         return True
 

@@ -14,23 +14,27 @@ import asyncore
 import os
 import select
 import selectors
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
+from compat._runtime import this_thread
 from compat._types import Map
+from compat.async_chat import flush_pushes_at_turn_end
 from compat.pollers import LONGEST_WAIT, as_poll2_waits, is_epoll_default
-from compat.scheduler import Scheduler, Waker, scheduler_of
+from compat.scheduler import Scheduler, scheduler_of
 from compat.selector_loop import SelectorLoop
+from compat.wakeup import Waker
 
 __all__ = [
     "LOOPS",
     "Choice",
     "MissingLoopError",
     "UnknownLoopError",
+    "WithWaker",
     "choose",
+    "close_kept",
     "loop",
 ]
 
@@ -39,6 +43,9 @@ VARIABLE = "COMPAT_LOOP"
 
 # asyncore's own functions, which stay available while install() replaces them.
 ORIGINALS = {"poll": asyncore.poll, "poll2": asyncore.poll2}
+
+# Maps whose selectors a thread keeps; alternating between more maps registers anew.
+FEW_MAPS = 8
 
 # Runs one turn that waits at most the given seconds; None waits without limit.
 Turn: TypeAlias = Callable[[float | None], None]
@@ -127,9 +134,10 @@ def loop(
         timeout = min(timeout, LONGEST_WAIT)
     scheduler = scheduler_of(map)
     with (
-        _this_thread.turning(scheduler, keep=count is not None) as waker,
+        _waker(scheduler, keep=count is not None) as waker,
         LOOPS[name].entered(map, waker, count is None, as_poll2) as turn,
     ):
+        flush_pushes_at_turn_end(map)
         while (map or (wait_for_timers and scheduler.pending)) and (
             count is None or count > 0
         ):
@@ -149,134 +157,124 @@ def _checked(name: str, given: str) -> str:
     return name
 
 
-class _WithWaker:
+class WithWaker:
     """A view of a map plus the waker, for asyncore.poll and poll2.
 
     The caller's map does not change: a program may count or close its channels.
     """
 
     def __init__(self, map: Map, waker: Waker) -> None:
-        self._map = map
+        self.map = map
         self._waker = waker
 
     def __len__(self) -> int:
-        return len(self._map) + 1
+        return len(self.map) + 1
 
     def items(self) -> list[tuple[Any, Any]]:
         self._waker.woke_at = None
-        return [*self._map.items(), (self._waker.fileno(), self._waker)]
+        return [*self.map.items(), (self._waker.fileno(), self._waker)]
 
     def get(self, key: Any) -> Any:
         if self._waker.woke_at is None:
             # The first lookup is for the first ready channel: the wait has ended.
             self._waker.woke_at = time.monotonic()
-        channel = self._map.get(key)
+        channel = self.map.get(key)
         if channel is None and key == self._waker.fileno():
             return self._waker
         return channel
 
 
-class _Thread(threading.local):
-    """A thread's waker and selectors, kept between calls of loop().
+@contextmanager
+def _waker(scheduler: Scheduler, *, keep: bool) -> Iterator[Waker]:
+    """Context manager: yield the waker of one loop().
 
-    A program may call loop(count=1) a million times without creating new ones.
+    The end of the outermost loop closes waker and selectors, unless *keep* is set and
+    the map is not empty: a program may call loop(count=1) a million times.
     """
+    here = this_thread
+    here.waker = waker = _waker_beside(scheduler.map)
+    here.depth += 1
+    try:
+        with scheduler.running_with(waker):
+            yield waker
+    finally:
+        here.depth -= 1
+        if here.depth == 0 and not (keep and scheduler.map):
+            close_kept()
 
-    # Maps whose selectors are kept; alternating between more maps registers anew.
-    FEW_MAPS = 8
 
-    def __init__(self) -> None:
-        self._waker: Waker | None = None
-        self._depth = 0
-        self._selector_loops: dict[int, SelectorLoop] = {}
-        # The running ones, the innermost last.
-        self._turning: list[SelectorLoop] = []
+def _waker_beside(map: Map) -> Waker:
+    """Return a waker whose descriptors are not keys of the map.
 
-    @contextmanager
-    def turning(self, scheduler: Scheduler, *, keep: bool) -> Iterator[Waker]:
-        """Context manager: yield the waker of one loop().
+    The map may still hold channels whose sockets are closed; the kernel reuses their
+    numbers.
+    """
+    waker: Waker | None = this_thread.waker
+    if waker is not None:
+        waker.reopen_if_closed()
+        if this_thread.depth:
+            return waker
+    waker = waker or Waker()
+    taken = []
+    while any(fd in map for fd in waker.descriptors):
+        taken.append(waker)
+        waker = Waker()
+    for each in taken:
+        each.close()
+    return waker
 
-        The end of the outermost loop closes waker and selectors, unless *keep* is set
-        and the map is not empty.
-        """
-        self._waker = waker = self._waker_beside(scheduler.map)
-        self._depth += 1
-        try:
-            with scheduler.turned_with(waker):
-                yield waker
-        finally:
-            self._depth -= 1
-            if self._depth == 0 and not (keep and scheduler.map):
-                self._close()
 
-    @contextmanager
-    def selector_loop(self, map: Map) -> Iterator[SelectorLoop]:
-        """Context manager: yield the map's SelectorLoop; a nested loop has its own."""
-        found = self._selector_loop(map)
-        if found.busy:
-            found = SelectorLoop()
-        try:
-            # Inside of the try: Ctrl+C may come after any call.
-            self._turning.append(found)
-            yield found
-        except BaseException:
-            # Drop it: the exception may have interrupted an update.
-            kept = self._selector_loops.items()
-            self._selector_loops = {
-                key: each for key, each in kept if each is not found
-            }
-            raise
-        finally:
-            self._turning.pop()
-            for outer in self._turning:
-                outer.look_again()
-            if found not in self._selector_loops.values():
-                found.close()
+@contextmanager
+def _selector_loop(map: Map) -> Iterator[SelectorLoop]:
+    """Context manager: yield the map's SelectorLoop; a nested loop has its own."""
+    here = this_thread
+    found = _kept_selector_loop(map)
+    if found.busy:
+        found = SelectorLoop()
+    try:
+        # Inside of the try: Ctrl+C may come after any call.
+        here.running.append(found)
+        yield found
+    except BaseException:
+        # Drop it: the exception may have interrupted an update.
+        kept = here.selector_loops.items()
+        here.selector_loops = {key: each for key, each in kept if each is not found}
+        raise
+    finally:
+        here.running.pop()
+        for outer in here.running:
+            outer.look_again()
+        if found not in here.selector_loops.values():
+            found.close()
 
-    def _selector_loop(self, map: Map) -> SelectorLoop:
-        # The id is only a hint: each loop resyncs with the map that it is given. The
-        # wrong selector merely needs more changes.
-        found = self._selector_loops.pop(id(map), None) or SelectorLoop()
-        self._selector_loops[id(map)] = found
-        if len(self._selector_loops) > self.FEW_MAPS:
-            idle = (key for key, kept in self._selector_loops.items() if not kept.busy)
-            self._selector_loops.pop(next(idle)).close()
-        return found
 
-    def _waker_beside(self, map: Map) -> Waker:
-        """Return a waker whose descriptors are not keys of the map.
+def _kept_selector_loop(map: Map) -> SelectorLoop:
+    # The id is only a hint: each loop resyncs with the map that it is given. The wrong
+    # selector merely needs more changes.
+    kept: dict[int, SelectorLoop] = this_thread.selector_loops
+    found = kept.pop(id(map), None) or SelectorLoop()
+    kept[id(map)] = found
+    if len(kept) > FEW_MAPS:
+        kept.pop(next(key for key, each in kept.items() if not each.busy)).close()
+    return found
 
-        The map may still hold channels whose sockets are closed; the kernel reuses
-        their numbers.
-        """
-        if self._waker is not None:
-            self._waker.mend()
-            if self._depth:
-                return self._waker
-        waker = self._waker or Waker()
-        taken = []
-        while waker.fileno() in map or waker.signal_fd() in map:
-            taken.append(waker)
-            waker = Waker()
-        for each in taken:
-            each.close()
-        return waker
 
-    def _close(self) -> None:
-        # Remove before closing: Ctrl+C must not leave closed objects here.
-        kept, self._selector_loops = self._selector_loops, {}
-        waker, self._waker = self._waker, None
-        for selector_loop in kept.values():
-            selector_loop.close()
-        if waker is not None:
-            waker.close()
+def close_kept() -> None:
+    """Close the waker and the selectors that this thread keeps between its loops."""
+    # Remove before closing: Ctrl+C must not leave closed objects there.
+    kept, this_thread.selector_loops = this_thread.selector_loops, {}
+    waker, this_thread.waker = this_thread.waker, None
+    for selector_loop in kept.values():
+        selector_loop.close()
+    if waker is not None:
+        waker.close()
 
 
 @contextmanager
 def _enter_select(
     map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
 ) -> Iterator[Turn]:
-    view = map if waker is None else _WithWaker(map, waker)
+    view = map if waker is None else WithWaker(map, waker)
     name = "poll2" if as_poll2 else "poll"
     yield lambda timeout: ORIGINALS[name](timeout, view)
 
@@ -297,13 +295,11 @@ def _enter_selectors(
             yield turn
         return
     with (
-        _this_thread.selector_loop(map) as selector_loop,
+        _selector_loop(map) as selector_loop,
         selector_loop.entered(map, waker, lasting=lasting, as_poll2=as_poll2) as turn,
     ):
         yield turn
 
-
-_this_thread = _Thread()
 
 LOOPS = {
     row.name: row

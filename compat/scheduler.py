@@ -1,49 +1,40 @@
 """Timers and thread-safe callbacks, which asyncore lacks, on every loop.
 
-Rule 1: a schedule belongs to a map. The loop that runs the map runs the schedule, after
-the turn's reads, writes and exceptional conditions.
+Rule 1: a scheduler belongs to a map. The loop that runs the map runs the scheduler,
+after the turn's reads, writes and exceptional conditions.
 Rule 2: ``call_soon_threadsafe`` may be called from any thread and from a signal
 handler; call everything else in the thread that runs the map's loop.
 Rule 3: a callback's exception is logged and does not end the loop. ExitNow,
 KeyboardInterrupt and SystemExit end it, as in asyncore.
-Rule 4: an empty schedule without a running loop is discarded.
+Rule 4: an empty scheduler without a running loop is discarded.
 """
 
 from __future__ import annotations
 
 import asyncore
-import errno
 import heapq
 import math
-import os
-import signal
-import socket
-import threading
 import time
-import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from threading import get_ident
-from types import FrameType
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
+from compat._runtime import at_fork, this_process
 from compat._types import LEAVES, Map
-from compat.files import OpenFile, file_behind
-from compat.forks import at_fork
-from compat.locks import RLock
 from compat.pollers import LONGEST_WAIT
 from compat.values import shown
+from compat.wakeup import Waker
 
 __all__ = [
     "Scheduler",
     "Timer",
-    "Waker",
     "at_turn_end",
     "call_later",
     "call_soon_threadsafe",
+    "check_callable",
     "is_running",
-    "on_signals",
     "on_turn",
     "running_here",
     "scheduler_of",
@@ -54,8 +45,6 @@ __all__ = [
 # them make up more than half of the heap.
 FEW_CANCELLED = 64
 
-_NOTHING: dict[str, Any] = {}
-
 
 class Timer:
     """A scheduled callback, as ``call_later`` returns it.
@@ -64,7 +53,7 @@ class Timer:
         when: the time at which the callback is due, on the clock of ``time.monotonic``.
     """
 
-    __slots__ = ("_args", "_callback", "_schedule", "when")
+    __slots__ = ("_args", "_callback", "_scheduler", "when")
 
     def __init__(
         self,
@@ -74,7 +63,7 @@ class Timer:
         args: tuple[Any, ...],
     ) -> None:
         self.when = when
-        self._schedule = scheduler
+        self._scheduler = scheduler
         self._callback: Callable[..., object] | None = callback
         self._args = args
 
@@ -82,7 +71,7 @@ class Timer:
         """Cancel the callback. Does nothing if it has run or was cancelled already."""
         if self._callback is not None:
             self._callback, self._args = None, ()
-            self._schedule._one_cancelled()
+            self._scheduler._count_cancelled()
 
     @property
     def pending(self) -> bool:
@@ -94,183 +83,6 @@ class Timer:
         self._callback, self._args = None, ()
         if callback is not None:
             _call(callback, args)
-
-
-class Waker:
-    """The self-pipe of a loop: lets another thread end the loop's wait.
-
-    A waker is a channel that always wants to read and is in no map of the caller's. A
-    byte written to one end of a socket pair makes the other end ready, on every loop.
-    ``signal.set_wakeup_fd`` writes a signal's byte to it, too.
-
-    A daemon closes all descriptors that it did not open, mostly after a fork. Soon its
-    log or a client has their numbers. Therefore the waker identifies each end by its
-    open file, and never uses or closes a number that belongs to another file. The
-    exception is a signal's byte, which C code writes to a number. After a fork, that is
-    disabled until the next turn, which checks the number. If a program closes
-    everything without a fork, the byte goes to the number's new owner.
-    """
-
-    accepting = False
-
-    _all: ClassVar[weakref.WeakSet[Waker]] = weakref.WeakSet()
-
-    # The ends to close; empty if Ctrl-C came before the socket pair existed.
-    _ends: tuple[tuple[socket.socket, OpenFile], ...] = ()
-
-    # True in a forked child until the next turn: the program may be closing everything.
-    _forked = False
-
-    _hears_signals = False
-
-    # The time.monotonic() at which this turn's wait ended; None before that.
-    woke_at: float | None = None
-
-    def __init__(self) -> None:
-        self._life = weakref.ref(_this_thread.life)
-        self._open()
-        Waker._all.add(self)
-
-    def __del__(self) -> None:
-        self.close()
-
-    def fileno(self) -> int:
-        """Return the descriptor that becomes readable; called in every turn."""
-        if self._forked:
-            self._forked = False
-            if self.mend():
-                # The old pair may have held a wake-up.
-                self.wake()
-            elif self._hears_signals:
-                self._hear_signals()
-        return self._reader.fileno()
-
-    def signal_fd(self) -> int:
-        """Return the descriptor to write to; for ``signal.set_wakeup_fd``."""
-        return self._writer.fileno()
-
-    def wake(self) -> None:
-        """End the current wait, or the next one if no wait is in progress."""
-        if self._forked and not self._is_whole():
-            return
-        try:
-            self._writer.send(b"\0")
-        except BlockingIOError:
-            # Full of earlier wake-ups: the reader is ready already.
-            return
-        except OSError as error:
-            # The loop's thread has closed the pair: nothing waits any more.
-            if error.errno != errno.EBADF:
-                raise
-
-    @property
-    def left_behind(self) -> bool:
-        """True if the waker's thread is gone: a fork keeps only the calling thread."""
-        return self._life() is None
-
-    @contextmanager
-    def hearing_signals(self) -> Iterator[None]:
-        """Context manager: within it, a signal ends the wait."""
-        # A Python signal handler runs after the wait, so C code has to end the wait.
-        # Otherwise a signal just before the wait would not be handled until its end.
-        before = None if self._hears_signals else self._hear_signals()
-        if before is None:
-            yield
-            return
-        self._hears_signals = True
-        try:
-            yield
-        finally:
-            self._hears_signals = False
-            signal.set_wakeup_fd(before)
-
-    def mend(self) -> bool:
-        """Replace a pair that the program has closed; return whether it had."""
-        if self._is_whole():
-            return False
-        self.close()
-        self._open()
-        if self._hears_signals:
-            self._hear_signals()
-        return True
-
-    def close(self) -> None:
-        """Close both descriptors, except for numbers that belong to another file."""
-        for end, file in self._ends:
-            if file_behind(end.fileno()) == file:
-                end.close()
-            else:
-                end.detach()
-
-    def _open(self) -> None:
-        self._reader, self._writer = _socket_pair()
-        self._know_ends()
-
-    def _know_ends(self) -> None:
-        ends = self._reader, self._writer
-        self._ends = tuple((end, file_behind(end.fileno())) for end in ends)
-
-    def _is_whole(self) -> bool:
-        files = [file_behind(end.fileno()) == file for end, file in self._ends]
-        return bool(files) and all(files)
-
-    def _hear_signals(self) -> int | None:
-        try:
-            return signal.set_wakeup_fd(self.signal_fd(), warn_on_full_buffer=False)
-        except ValueError:
-            # Not the main thread. The handler runs there, and wakes this thread.
-            return None
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def handle_read_event(self) -> None:
-        """Receive and drop the wake-ups: the schedule holds the callbacks."""
-        try:
-            while len(self._reader.recv(4096)) == 4096:
-                pass
-        except BlockingIOError:
-            return
-
-    def handle_write_event(self) -> None:
-        """Never called, because ``writable`` returns False."""
-
-    def handle_expt_event(self) -> None:
-        """A socket pair has no urgent data."""
-
-    def handle_close(self) -> None:
-        """The pair closes with its loop."""
-
-    def handle_error(self) -> None:
-        _log("the waker of a loop failed")
-
-    @classmethod
-    def _after_fork(cls) -> None:
-        for waker in list(cls._all):
-            waker._forked = True
-            if waker._hears_signals:
-                # The child may close everything now, and C code cannot check the file.
-                signal.set_wakeup_fd(-1)
-            if waker._is_whole():
-                waker._renew()
-
-    def _renew(self) -> None:
-        # Parent and child would read each other's wake-ups. The numbers stay the same:
-        # select() may be waiting for one of them.
-        try:
-            pair = _socket_pair()
-        except OSError:
-            # No descriptors are free; closing these two frees some.
-            self.close()
-            self._open()
-            return
-        for (end, _), new in zip(self._ends, pair, strict=True):
-            with new:
-                os.dup2(new.fileno(), end.fileno(), inheritable=False)
-        self._know_ends()
 
 
 class Writer(Protocol):
@@ -300,19 +112,19 @@ class Scheduler:
         self._wakers: list[Waker] = []
         # The thread whose loop runs the map.
         self._thread = 0
-        # The number of active on_signals().
+        # The number of active waking_on_signals().
         self._signals = 0
         # The callbacks of on_turn().
         self._turn_watchers: list[Callable[[float], object]] = []
         # To flush at the end of the turn: channels first, then broadcast groups.
         self._writers: deque[Writer] = deque()
-        self._audiences: deque[Log] = deque()
+        self._groups: deque[Log] = deque()
 
     def call_later(
         self, seconds: float, callback: Callable[..., object], *args: Any
     ) -> Timer:
         """See the function of the same name. O(log n) in the number of timers."""
-        _check(callback)
+        check_callable(callback)
         when = time.monotonic() + _checked_seconds(seconds)
         timer = Timer(self, when, callback, args)
         self._number += 1
@@ -321,7 +133,7 @@ class Scheduler:
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any) -> None:
         """See the function of the same name."""
-        _check(callback)
+        check_callable(callback)
         self._soon.append((callback, args))
         self.wake()
 
@@ -381,7 +193,7 @@ class Scheduler:
         """
         for _ in range(len(self._writers)):
             self._writers.popleft()._compat_flush()
-        self._end_audiences()
+        self._flush_groups()
 
     def finish_turn(self, waker: Waker) -> None:
         """Run due callbacks, flush, and report the turn's duration to ``on_turn``."""
@@ -396,62 +208,85 @@ class Scheduler:
         for callback in tuple(self._turn_watchers):
             _call(callback, (seconds,))
 
-    def wait_for_turn_end(self, audience: Log) -> None:
+    def flush_group_at_turn_end(self, group: Log) -> None:
         """Flush a broadcast group at the end of the turn, after the channels."""
-        self._audiences.append(audience)
+        self._groups.append(group)
 
-    def _end_audiences(self) -> None:
-        while self._audiences:
+    def _flush_groups(self) -> None:
+        while self._groups:
             # Remove a group only after its flush: Ctrl+C may come between two calls.
-            if self._audiences[0]._compat_has_log:
-                self._audiences[0]._compat_flush()
+            if self._groups[0]._compat_has_log:
+                self._groups[0]._compat_flush()
             else:
-                self._audiences.popleft()
+                self._groups.popleft()
 
-    def _after_fork(self) -> None:
-        self._wakers[:] = [each for each in self._wakers if not each.left_behind]
-        _registry.forget_if_idle(self)
+    def drop_orphaned_wakers(self) -> None:
+        """Forget the wakers of threads that a fork left in the parent."""
+        self._wakers[:] = [each for each in self._wakers if not each.is_orphaned]
+        _forget_if_idle(self)
 
-    def _end_last_turn(self) -> None:
-        """Like end_turn, but if one flush raises, the others still run."""
+    def _flush_last_turn(self) -> None:
+        """Like flush, but if one flush raises, the others still run."""
         with ExitStack() as stack:
-            stack.callback(self._end_audiences)
+            stack.callback(self._flush_groups)
             while self._writers:
                 stack.callback(self._writers.pop()._compat_flush)
 
     @contextmanager
-    def turned_with(self, waker: Waker) -> Iterator[None]:
+    def waking_on_signals(self) -> Iterator[None]:
+        """Context manager: loops that begin within it end their wait on a signal."""
+        self._signals += 1
+        try:
+            yield
+        finally:
+            self._signals -= 1
+            _forget_if_idle(self)
+
+    @property
+    def is_needed(self) -> bool:
+        """True if a loop runs the map, or the scheduler has something left to do."""
+        return bool(
+            self._wakers
+            or self._groups
+            or self.pending
+            or self._signals
+            or self._turn_watchers
+        )
+
+    @property
+    def is_running(self) -> bool:
+        """True if a compat loop runs the map."""
+        return bool(self._wakers)
+
+    @property
+    def is_running_here(self) -> bool:
+        """True if a compat loop runs the map in this thread."""
+        return bool(self._wakers) and self._thread == get_ident()
+
+    @contextmanager
+    def running_with(self, waker: Waker) -> Iterator[None]:
         """Context manager: within it, wake-ups go to *waker*."""
         try:
             # Inside of the try: Ctrl+C may come after any call.
             self._wakers.append(waker)
             self._thread = get_ident()
-            self._list_who_was_told_before()
-            with waker.hearing_signals() if self._signals else nullcontext():
+            with waker.waking_on_signals() if self._signals else nullcontext():
                 yield
         finally:
             try:
-                self._end_last_turn()
+                self._flush_last_turn()
             finally:
                 self._wakers.remove(waker)
-                _registry.forget_if_idle(self)
+                _forget_if_idle(self)
 
-    def _list_who_was_told_before(self) -> None:
-        """Let the first turn flush data that was pushed before the loop began."""
-        for channel in list(self.map.values()):
-            # Through __dict__, because a map may hold any object.
-            if getattr(channel, "__dict__", _NOTHING).get("_compat_added"):
-                channel._compat_listed = True
-                self._writers.append(channel)
-
-    def _one_cancelled(self) -> None:
+    def _count_cancelled(self) -> None:
         self._cancelled += 1
         if self._cancelled > FEW_CANCELLED and self._cancelled * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2].pending]
             heapq.heapify(self._heap)
             self._cancelled = 0
         if not self._wakers:
-            _registry.forget_if_idle(self)
+            _forget_if_idle(self)
 
 
 def call_later(
@@ -487,20 +322,26 @@ def call_soon_threadsafe(
     Raises:
         TypeError: *callback* is not callable.
     """
-    with _registry.lock:
+    with this_process.lock:
         scheduler_of(map).call_soon_threadsafe(callback, *args)
 
 
 def scheduler_of(map: Map | None) -> Scheduler:
-    """Return the schedule of *map*; create it if necessary."""
-    return _registry.scheduler_of(asyncore.socket_map if map is None else map)
+    """Return the scheduler of *map*; create it if necessary."""
+    if map is None:
+        map = asyncore.socket_map
+    with this_process.lock:
+        found = _schedulers.get(id(map))
+        if found is None:
+            found = _schedulers[id(map)] = Scheduler(map)
+        return found
 
 
 def wake_other_thread(map: Map | None) -> None:
     """End the wait of the loop of *map*, if another thread runs that loop."""
-    found = _registry.find(map)
+    found = _schedulers.get(id(map))
     if found is not None and found._thread != get_ident():
-        with _registry.lock:
+        with this_process.lock:
             found.wake()
 
 
@@ -510,7 +351,7 @@ def at_turn_end(map: Map, writer: Writer) -> bool:
     Returns:
         False if no compat loop runs *map*.
     """
-    found = _schedules.get(id(map))
+    found = _schedulers.get(id(map))
     if found is None or not found._wakers:
         return False
     found._writers.append(writer)
@@ -520,47 +361,15 @@ def at_turn_end(map: Map, writer: Writer) -> bool:
 
 
 def running_here(map: Map) -> Scheduler | None:
-    """Return the schedule of *map* if a compat loop runs it in this thread."""
-    found = _registry.find(map)
-    if found is None or not found._wakers or found._thread != get_ident():
-        return None
-    return found
+    """Return the scheduler of *map* if a compat loop runs it in this thread."""
+    found = _schedulers.get(id(map))
+    return found if found is not None and found.is_running_here else None
 
 
-@contextmanager
-def on_signals(
-    signums: Iterable[int], callback: Callable[[int], object], map: Map | None = None
-) -> Iterator[None]:
-    """Context manager: *signums* call ``callback(signum)`` in the loop of *map*.
-
-    The callback runs between two turns, never in the middle of a handler. A signal ends
-    the loop's wait at once. Enter it in the main thread, before the loop.
-
-    If the loop runs in another thread, Python's signal handler in the main thread wakes
-    it. A signal just as the main thread begins to block, as in ``Thread.join``, may be
-    handled only after that call returns.
-
-    Raises:
-        ValueError: one of *signums* is not a signal number; or this is not the main
-            thread, as from ``signal.signal``.
-        OSError: one of the signals cannot be handled, such as SIGKILL.
-        TypeError: *callback* is not callable.
-    """
-
-    def handler(signum: int, frame: object) -> None:
-        call_soon_threadsafe(callback, signum, map=scheduler.map)
-
-    _check(callback)
-    scheduler = scheduler_of(map)
-    with ExitStack() as stack:
-        stack.callback(_registry.forget_if_idle, scheduler)
-        for signum in signums:
-            stack.callback(signal.signal, signum, _handle(signum, handler))
-        scheduler._signals += 1
-        try:
-            yield
-        finally:
-            scheduler._signals -= 1
+def is_running(map: Map) -> bool:
+    """Return whether a compat loop runs *map* now, so that its timers will run."""
+    found = _schedulers.get(id(map))
+    return found is not None and found.is_running
 
 
 @contextmanager
@@ -580,32 +389,20 @@ def on_turn(
     Raises:
         TypeError: *callback* is not callable.
     """
-    _check(callback)
+    check_callable(callback)
     scheduler = scheduler_of(map)
     scheduler._turn_watchers.append(callback)
     try:
         yield
     finally:
         scheduler._turn_watchers.remove(callback)
-        _registry.forget_if_idle(scheduler)
+        _forget_if_idle(scheduler)
 
 
-def is_running(map: Map) -> bool:
-    """Return whether a compat loop runs *map* now, so that its timers will run."""
-    found = _registry.find(map)
-    return found is not None and bool(found._wakers)
-
-
-def _socket_pair() -> tuple[socket.socket, socket.socket]:
-    pair = socket.socketpair()
-    for end in pair:
-        end.setblocking(False)
-    return pair
-
-
-def _check(callback: Callable[..., object]) -> None:
+def check_callable(callback: Callable[..., object]) -> None:
+    """Raise TypeError if *callback* cannot be called."""
     if not callable(callback):
-        raise TypeError(f"callback={callback!r} cannot be called")
+        raise TypeError(f"callback must be callable, got {shown(callback)}")
 
 
 def _checked_seconds(seconds: float) -> float:
@@ -618,18 +415,6 @@ def _checked_seconds(seconds: float) -> float:
     if not (finite and seconds >= 0):
         raise ValueError(f"seconds must be finite and >= 0, got {shown(seconds)}")
     return float(seconds)
-
-
-def _handle(signum: int, handler: Callable[[int, FrameType | None], object]) -> Any:
-    """Install *handler* for a signal; return the previous handler.
-
-    Raises:
-        ValueError: *signum* is not a signal number. OSError: as from ``signal.signal``.
-    """
-    known = isinstance(signum, int) and signum in signal.valid_signals()
-    if not known or isinstance(signum, bool):
-        raise ValueError(f"signums must be numbers of signals, got {shown(signum)}")
-    return signal.signal(signum, handler)
 
 
 def _call(callback: Callable[..., object], args: tuple[Any, ...]) -> None:
@@ -648,65 +433,24 @@ def _log(message: str, *args: object) -> None:
     logging.getLogger("compat").exception(message, *args, stacklevel=2)
 
 
-class _Registry:
-    """All schedules: one per map with a running loop or anything scheduled."""
-
-    def __init__(self) -> None:
-        # By the map's id, because a dict cannot be a key. The schedule holds its map,
-        # so the id is not reused while the schedule is registered.
-        self._schedules: dict[int, Scheduler] = {}
-        # Reentrant, because a signal handler may interrupt its holder.
-        self.lock = RLock()
-
-    def find(self, map: Map | None) -> Scheduler | None:
-        return self._schedules.get(id(map))
-
-    def scheduler_of(self, map: Map) -> Scheduler:
-        with self.lock:
-            found = self.find(map)
-            if found is None:
-                found = self._schedules[id(map)] = Scheduler(map)
-            return found
-
-    def forget_if_idle(self, scheduler: Scheduler) -> None:
-        with self.lock:
-            idle = not (
-                scheduler._wakers
-                or scheduler._audiences
-                or scheduler.pending
-                or scheduler._signals
-                or scheduler._turn_watchers
-            )
-            if idle and self.find(scheduler.map) is scheduler:
-                del self._schedules[id(scheduler.map)]
+def _forget_if_idle(scheduler: Scheduler) -> None:
+    with this_process.lock:
+        if not scheduler.is_needed and _schedulers.get(id(scheduler.map)) is scheduler:
+            del _schedulers[id(scheduler.map)]
 
 
 def _before_fork() -> None:
     # Otherwise both the parent and the child would send the queued data.
-    for scheduler in list(_registry._schedules.values()):
-        if scheduler._wakers and scheduler._thread == get_ident():
+    for scheduler in list(_schedulers.values()):
+        if scheduler.is_running_here:
             scheduler.flush()
 
 
 def _after_fork_in_child() -> None:
-    # A thread that does not exist in the child may have held the lock.
-    _registry.lock = RLock()
-    Waker._after_fork()
-    for scheduler in list(_registry._schedules.values()):
-        scheduler._after_fork()
+    for scheduler in list(_schedulers.values()):
+        scheduler.drop_orphaned_wakers()
 
 
-class _Life:
-    """An object that lives as long as its thread. Thread numbers are reused."""
-
-
-class _Thread(threading.local):
-    def __init__(self) -> None:
-        self.life = _Life()
-
-
-_this_thread = _Thread()
-_registry = _Registry()
-_schedules = _registry._schedules
+_schedulers: dict[int, Scheduler] = this_process.schedulers
 
 at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

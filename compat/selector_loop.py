@@ -37,7 +37,7 @@ from compat._types import Map
 from compat.async_chat import awaits_connection, has_cached_interest, keeps_answers
 from compat.pollers import GONE, IN, NVAL, OUT, PRI, as_poll2_waits
 from compat.registrations import Descriptors
-from compat.scheduler import Waker
+from compat.wakeup import Waker
 
 __all__ = ["SelectorLoop"]
 
@@ -107,10 +107,10 @@ class Known:
         return map.get(self.key) is channel and _socket_of(channel) is self.socket
 
     @property
-    def left_behind(self) -> bool:
+    def is_orphaned(self) -> bool:
         """True if a fork has left the loop's thread in the parent."""
         waker = self._loop._waker
-        return waker is not None and waker.left_behind
+        return waker is not None and waker.is_orphaned
 
     def listen(self) -> None:
         """Queue the next announcement again."""
@@ -396,7 +396,7 @@ class SelectorLoop:
         # A channel that another loop runs too keeps announcing to that loop.
         if self._lasting and has_cached_interest(channel):
             board = channel._compat_board
-            if board is None or board.left_behind:
+            if board is None or board.is_orphaned:
                 known.restless = False
                 channel._compat_board = known
         return known

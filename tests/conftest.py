@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from compat import scheduler
-from compat.loop import _this_thread
+from compat._runtime import this_process
+from compat.loop import close_kept
 from compat.trace.record.session import Session
 from tests.support import ORIGINALS, OURS
 
@@ -49,8 +49,8 @@ def nothing_left_behind() -> Iterator[None]:
     interrupt = signal.getsignal(signal.SIGINT)
     # Drop selectors that an earlier test's loop(count=1) kept, and timers that no test
     # waited for.
-    _this_thread._close()
-    scheduler._registry._schedules.clear()
+    close_kept()
+    this_process.schedulers.clear()
     yield
     traced = Session.current
     if traced is not None:

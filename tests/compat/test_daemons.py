@@ -205,7 +205,7 @@ def test_a_daemon_may_close_everything_after_its_last_turn(loop: str) -> None:
     source = """
 run(count=1, timeout=0)
 in_a_child(reopen)
-from compat.loop import _this_thread
-_this_thread._close()
+from compat.loop import close_kept
+close_kept()
 """
     assert_runs(source, loop, "files")

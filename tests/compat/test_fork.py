@@ -30,7 +30,7 @@ import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 import asyncore, os, signal, socket, sys, threading
 import compat
-from compat import scheduler
+from compat.wakeup import Waker
 
 def tell(*words):
     \"\"\"A whole line at once: parent and child write to the same pipe.\"\"\"
@@ -178,11 +178,11 @@ def do_close(session):
 THREADS = """
 wakes = []
 
-def take(waker, handle=scheduler.Waker.handle_read_event):
+def take(waker, handle=Waker.handle_read_event):
     wakes.append(waker)
     handle(waker)
 
-scheduler.Waker.handle_read_event = take
+Waker.handle_read_event = take
 
 def do_wakes(session):
     return len(wakes)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncore
 import socket
 from itertools import count
-from typing import Any
 
 import pytest
 
 import compat
-from compat import scheduler
+from compat._runtime import this_process, this_thread
 from compat.async_chat import _queue_lock
-from compat.loop import _this_thread
 from tests.support import Peer, is_interrupted, turn_until
 
 
@@ -127,9 +125,8 @@ def test_no_channel_stays_claimed_after_ctrl_c(gathers: bool, waiting: int) -> N
 
 
 def nothing_is_turned() -> None:
-    here: Any = _this_thread
-    assert (here._depth, here._turning) == (0, [])
-    assert not any(each._wakers for each in scheduler._registry._schedules.values())
-    for lock in (scheduler._registry.lock, _queue_lock):
+    assert (this_thread.depth, this_thread.running) == (0, [])
+    assert not any(each.is_running for each in this_process.schedulers.values())
+    for lock in (this_process.lock, _queue_lock):
         with pytest.raises(RuntimeError):
             lock.release()

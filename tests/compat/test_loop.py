@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import compat
+from compat._runtime import this_thread
 from compat.cli import main
-from compat.loop import ORIGINALS, _this_thread, _Thread
+from compat.loop import FEW_MAPS, ORIGINALS
 from tests.support import OURS, process, turn_once
 
 
@@ -172,13 +173,13 @@ def test_the_callers_map_is_never_touched(loop: str) -> None:
 
 
 def test_nested_loops_each_keep_their_selector() -> None:
-    maps: list[dict[int, Any]] = [{} for _ in range(_Thread.FEW_MAPS + 2)]
+    maps: list[dict[int, Any]] = [{} for _ in range(FEW_MAPS + 2)]
     probes = [Probe(map) for map in maps]
     kept: list[bool] = []
 
     def turn(depth: int) -> None:
         if depth == len(maps):
-            turning = _this_thread._turning
+            turning = this_thread.running
             kept.extend(len(each._descriptors) > 0 for each in turning)
             return
         probes[depth].__dict__["handle_read"] = lambda: turn(depth + 1)

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from compat.loop import _this_thread, _WithWaker
+from compat._runtime import this_thread
+from compat.loop import WithWaker
 from compat.trace.record.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -131,12 +132,12 @@ def _turned_map() -> Any:
     if type(names) is dict:
         # Before 3.13 these are copies, which the frame would keep alive.
         names.clear()
-    if isinstance(map, _WithWaker):
-        map = map._map
+    if isinstance(map, WithWaker):
+        map = map.map
     return map if isinstance(map, Mapping) else None
 
 
 def _is_woken(map: Any, read: list[Any]) -> bool:
-    waker = _this_thread._waker
-    ours = -1 if waker is None else waker._reader.fileno()
+    waker = this_thread.waker
+    ours = -1 if waker is None else waker.descriptors[0]
     return ours in read and ours not in map
