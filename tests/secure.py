@@ -21,7 +21,7 @@ from typing import Any
 import trustme
 
 import compat
-from compat.tls import CLOSE_NOTIFY, CUT, TLS, Handshake, HandshakeError
+from compat.tls import CLOSE_NOTIFY, TLS, TRUNCATED, Handshake, HandshakeError
 from tests.support import turn_until
 
 OPENSSL = shutil.which("openssl")
@@ -87,7 +87,7 @@ class SecurePeer:
 
     Attributes:
         got: every byte so far.
-        ended: "" while open, then CLOSE_NOTIFY, CUT or the error.
+        ended: "" while open, then CLOSE_NOTIFY, TRUNCATED or the error.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class SecurePeer:
         except ssl.SSLZeroReturnError:
             self.ended = CLOSE_NOTIFY
         except ssl.SSLEOFError:
-            self.ended = CUT
+            self.ended = TRUNCATED
         except OSError as error:
             self.ended = getattr(error, "reason", None) or str(error)
 

@@ -23,7 +23,8 @@ import pytest
 
 import compat
 import legacy_chat
-from compat.tls import TLS, Handshake, TLSSocket, _Goodbye
+from compat.tls import TLS, Handshake, TLSSocket
+from compat.tls.lingering import LingeringClose
 from legacy_chat import ChatServer
 from legacy_chat.conversation import Conversation
 from legacy_chat.lessons import coalesced_writes, split_character
@@ -94,16 +95,18 @@ def screen() -> io.TextIOWrapper:
 
 
 SUBJECTS: dict[str, Served] = {
-    "compat.tls.Handshake": each(
+    "compat.tls.handshake.Handshake": each(
         lambda sock, map: Handshake(
             TLSSocket(sock, server_context(), server_side=True), map
         )
     ),
-    "compat.tls.TLS": each(Session),
-    "compat.tls._Upgrade": each(
+    "compat.tls.mixin.TLS": each(Session),
+    "compat.tls.mixin.Upgrade": each(
         lambda sock, map: Session(sock, map).push(b"after the handshake")
     ),
-    "compat.tls._Goodbye": each(lambda sock, map: _Goodbye(sock, b"goodbye", map)),
+    "compat.tls.lingering.LingeringClose": each(
+        lambda sock, map: LingeringClose(sock, b"goodbye", map)
+    ),
     "legacy_chat.listener.Listener": room(),
     "legacy_chat.listener._ExtraListener": another_door,
     "legacy_chat.lessons.out_of_descriptors.Plain": Plain,
@@ -139,7 +142,7 @@ SUBJECTS: dict[str, Served] = {
 
 # Subjects whose peers can perform a TLS handshake, and the peer's side in it.
 SECURED = {
-    "compat.tls.TLS": (client_context, False),
+    "compat.tls.mixin.TLS": (client_context, False),
     "legacy_chat.handshakes._ServerHandshake": (client_context, False),
     "legacy_chat.secure_conversation.SecureConversation": (server_context, True),
 }
@@ -148,7 +151,7 @@ SECURED = {
 ELSEWHERE = {
     "compat._types.Channel": "a protocol",
     "compat.async_chat.async_chat": "the original's handle_expt, whose loop spins too",
-    "compat.wakeup.Waker": "both ends of its socket pair are its own",
+    "compat.scheduler.Waker": "both ends of its socket pair are its own",
     "legacy_chat.lessons.always_writable.Calm": "the lesson has the other end",
     "legacy_chat.lessons.always_writable.Echo": "the lesson has the other end",
     "legacy_chat.lessons.always_writable.Mute": "the lesson has the other end",

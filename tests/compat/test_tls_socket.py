@@ -133,7 +133,7 @@ def after_their_goodbye(ours: socket.socket, end: End) -> TLSSocket:
     end.peer.says_goodbye = True
     end.peer.step()
     while not sock.ended:
-        sock.look()
+        sock.receive()
     assert (sock.ended, sock.recv(1)) == (CLOSE_NOTIFY, b"")
     return sock
 
@@ -160,7 +160,7 @@ def after_a_forged_record(ours: socket.socket, end: End) -> TLSSocket:
     sock = end.secure()
     end.raw.sendall(b"\x17\x03\x03\x00\x30" + b"z" * 48)
     while not sock.ended:
-        sock.look()
+        sock.receive()
     return sock
 
 
@@ -372,14 +372,14 @@ def test_every_way_to_receive_decrypts(way: Any) -> None:
         for said in (b"first line, which is\n", b"another\n"):
             end.peer.send(said)
             end.peer.step()
-            while not sock.look():
+            while not sock.receive():
                 pass
             assert sock.pending() == len(said)
             assert way(sock) == said
             assert sock.pending() == 0
         end.peer.says_goodbye = True
         end.peer.step()
-        while not sock.look():
+        while not sock.receive():
             pass
         assert not way(sock)
         sock.close()
@@ -515,10 +515,10 @@ def test_end_is_received_each_time(state: Any, way: Any) -> None:
 
 def test_empty_read_does_not_take_the_end() -> None:
     with in_state(after_reading_was_shut_down) as (sock, _):
-        assert sock.look()
+        assert sock.receive()
         assert sock.recv(0) == b""
         assert sock.recv_into(bytearray()) == 0
-        assert sock.waiting
+        assert sock.has_result
 
 
 @pytest.mark.parametrize("state", [after_close, after_close_while_a_goodbye_waits])

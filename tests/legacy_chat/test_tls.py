@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from compat.tls import CLOSE_NOTIFY, CUT, TLS
+from compat.tls import CLOSE_NOTIFY, TLS, TRUNCATED
 from legacy_chat import ChatServer, ChatSession, cli
 from legacy_chat.secure_conversation import SecureConversation
 from legacy_chat.tls import (
@@ -172,7 +172,7 @@ def test_handshakes_count_against_the_address_limit(
 def test_refused_clients_keep_few_descriptors(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compat.tls.MOST_LINGERING", 2)
+    monkeypatch.setattr("compat.tls.lingering.MOST_LINGERING", 2)
     with secure_room(loop) as (room, _):
         channels = len(asyncore.socket_map)
         plain, refused = [], room.server.handshakes.refused
@@ -200,7 +200,7 @@ def test_refused_handshakes_are_counted_and_logged_by_reason(
         assert room.server.handshakes.refused == {"no TLS": 1, "timeout": 1}
     settle(any_loop)
     assert len(caplog.records) == 2
-    assert all(": no TLS: it " in each.getMessage() for each in caplog.records)
+    assert all(": no TLS: the " in each.getMessage() for each in caplog.records)
     assert not any(each.exc_info for each in caplog.records)
 
 
@@ -453,10 +453,11 @@ def test_the_client_says_in_a_line_why_it_does_not_trust(
         done = talk("connect", "localhost", *where, "--tls", typed="secret")
         assert done.returncode == 1
         assert done.stderr == (
-            f"legacy-chat: cannot talk to localhost port {port}: its certificate is "
-            "not to be trusted: unable to get local issuer certificate\n"
+            f"legacy-chat: cannot talk to localhost port {port}: the peer's "
+            f"certificate is "
+            "not trusted: unable to get local issuer certificate\n"
         )
-        server.wait_for("it does not trust who has issued", err=True)
+        server.wait_for("the peer does not trust the issuer", err=True)
         assert no_traceback(server)
         assert not any("enter" in line for line in server.out)
 
@@ -483,7 +484,7 @@ def test_the_client_says_in_a_line_that_there_is_no_tls(files: dict[str, str]) -
         assert (done.returncode, done.stderr) == (
             1,
             f"legacy-chat: cannot talk to localhost port {port}: "
-            "what it says is no handshake of TLS\n",
+            "the peer sent no TLS handshake\n",
         )
 
 
@@ -503,9 +504,9 @@ def test_client_certificates_from_the_command_line(
         else:
             assert (done.returncode, done.stdout) == (1, "")
             assert done.stderr.endswith(
-                "it requires a certificate, and was shown none\n"
+                "the peer requires a certificate, and got none\n"
             )
-            server.wait_for("no TLS: it shows no certificate", err=True)
+            server.wait_for("no TLS: a certificate is required", err=True)
 
 
 def test_the_client_says_that_a_connection_was_cut(files: dict[str, str]) -> None:
@@ -517,7 +518,7 @@ def test_the_client_says_that_a_connection_was_cut(files: dict[str, str]) -> Non
             server.popen.kill()
             assert client.wait() == 1
             (line,) = client.err
-            assert line.endswith(CUT)
+            assert line.endswith(TRUNCATED)
 
 
 @pytest.mark.parametrize(
@@ -547,6 +548,6 @@ def test_invalid_tls_options_are_an_error_of_one_line(
 
 def test_empty_server_hostname_is_an_oserror() -> None:
     ours, theirs = socket.socketpair()
-    with theirs, pytest.raises(OSError, match="server_hostname is needed"):
+    with theirs, pytest.raises(OSError, match="server_hostname must be given"):
         SecureConversation(ours, sys.stdout, {}, b"out", secure.client_context(), "")
     assert ours.fileno() == -1
