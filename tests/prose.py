@@ -35,6 +35,16 @@ NO_UNIT = frozenset(
     ["however", "it", "nobody", "nothing", "so", "what", "whatever", "who", "whoever"]
 )
 
+# Words in names of functions and classes that belong to no subject of the code.
+NOT_IN_NAMES = frozenset(
+    [
+        *("anybody", "everybody", "nobody", "somebody"),
+        *("what", "whatever", "who", "whoever"),
+        *("ask", "asked", "asks", "hear", "heard", "hears"),
+        *("said", "say", "says", "tell", "tells", "told"),
+    ]
+)
+
 # Each phrase, and the words to use instead. A space stands for any white space.
 BANNED = {
     r"who(?:ever|m|mever)?": "name the noun, with 'that'",
@@ -80,6 +90,7 @@ SCRIPT = re.compile(
     r"""/\*.*?\*/|(?<![:\\])//[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`[^`]*`""",
     re.DOTALL,
 )
+DEFINITION = re.compile(r"^[ ]*(?:async def|def|class) (\w+)", re.MULTILINE)
 MARKER = re.compile(r"^(?:<{7}|>{7})(?= )", re.MULTILINE)
 TEST = re.compile(r"^\s*(?:async )?def (test_\w+)", re.MULTILINE)
 
@@ -130,6 +141,7 @@ def findings(path: Path) -> Iterator[tuple[int, str]]:
     if path.suffix in (".py", ".pyi"):
         texts = list(python_prose(source))
         yield from name_findings(path, source)
+        yield from word_findings(source)
     elif path.suffix in (".js", ".css"):
         texts = list(script_prose(source))
     else:
@@ -184,6 +196,14 @@ def name_findings(path: Path, source: str) -> Iterator[tuple[int, str]]:
             yield line, f"{len(found[1])} characters: {found[1]}"
         if found[1].split("_")[1] in NO_UNIT:
             yield line, f"name begins without its unit: {found[1]}"
+
+
+def word_findings(source: str) -> Iterator[tuple[int, str]]:
+    """Yield names of functions and classes with a word of NOT_IN_NAMES."""
+    for found in DEFINITION.finditer(source):
+        if words := NOT_IN_NAMES.intersection(found[1].lower().split("_")):
+            line = source.count("\n", 0, found.start()) + 1
+            yield line, f'"{min(words)}" in the name {found[1]}'
 
 
 def files(paths: list[Path]) -> list[Path]:

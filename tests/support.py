@@ -116,8 +116,8 @@ class Peer:
             self.receive("the connection did not end")
         return self.got
 
-    def take_what_is_there(self) -> bytes:
-        """Receive without blocking: the loop runs in this very thread."""
+    def receive_available(self) -> bytes:
+        """Receive without blocking: the loop runs in this thread, too."""
         while not self.ended and select.select([self.sock], [], [], 0)[0]:
             self.receive()
         return self.got

@@ -66,7 +66,7 @@ def test_after_ctrl_c_at_any_moment_the_loop_can_be_turned_again(
         timer.cancel()
         nothing_is_turned()
         peer.send("two\n")
-        turn_until(loop, lambda peer=peer: peer.take_what_is_there()[-4:] == b"two\n")
+        turn_until(loop, lambda peer=peer: peer.receive_available()[-4:] == b"two\n")
         echo.close()
         peer.close()
         if not interrupted:
@@ -92,7 +92,7 @@ def test_audience_goes_on_after_ctrl_c_at_any_moment(loop: str) -> None:
         nothing_is_turned()
         speaker.send("two\n")
         for peer in (speaker, listener):
-            turn_until(loop, lambda peer=peer: b"two" in peer.take_what_is_there())
+            turn_until(loop, lambda peer=peer: b"two" in peer.receive_available())
             peer.close()
         for member in members:
             member.close()

@@ -39,7 +39,7 @@ class Room:
         def look() -> object:
             for peer in self.peers:
                 if peer.sock.fileno() >= 0:
-                    peer.take_what_is_there()
+                    peer.receive_available()
             return holds()
 
         turn_until(self.loop, look, self.map)

@@ -118,7 +118,7 @@ def test_request_is_understood_however_its_lines_end_and_are_cut(
         scraper = Peer(("127.0.0.1", room.server.metrics.port))
         room.peers.append(scraper)
         for begin, end in itertools.pairwise(places):
-            assert not scraper.take_what_is_there()
+            assert not scraper.receive_available()
             scraper.send(request[begin:end])
             in_a_turn("selectors", lambda: None)
         room.until(lambda: scraper.ended)

@@ -95,7 +95,7 @@ def runs(loop: str, server_options: dict[str, Any], grace: float) -> None:
             peer = room.join()
             peer.send("hi!")
             for _ in range(1000):
-                if peer.take_what_is_there() == b"hi!" or peer.ended:
+                if peer.receive_available() == b"hi!" or peer.ended:
                     break
                 turn()
             # Read byte by byte, a message may take longer than the idle limit.

@@ -73,7 +73,7 @@ def held(name: str, conversation: Conversation, gathers: bool) -> list[bytes]:
         turn_until(name, lambda: [guest.read for guest in guests] == said)
     while any(guest.writable() for guest in guests):
         turn_once(name)
-    got = [guest.peer.take_what_is_there() for guest in guests]
+    got = [guest.peer.receive_available() for guest in guests]
     for guest in guests:
         guest.close()
     return got

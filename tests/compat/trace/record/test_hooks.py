@@ -123,7 +123,7 @@ def test_a_trace_that_another_thread_ends(loop: str, tmp_path: Path) -> None:
     thread = threading.Thread(target=other)
     thread.start()
     compat.call_later(0, go.set)
-    turn_until(loop, line.peer.take_what_is_there, timeout=3600)
+    turn_until(loop, line.peer.receive_available, timeout=3600)
     thread.join()
     line.close()
     assert line.peer.got == b"over"
@@ -170,7 +170,7 @@ def test_class_that_rejects_attributes_is_traced_by_its_base(tmp_path: Path) -> 
     with recorded(tmp_path) as trace:
         line = Fixed()
         line.push(b"x")
-        assert line.peer.take_what_is_there() == b"x"
+        assert line.peer.receive_available() == b"x"
         line.close()
     # The calls of its base class are recorded nevertheless.
     assert [call.data for call in trace.calls("push")] == [b"x"]
@@ -391,7 +391,7 @@ def test_calls_made_while_a_line_is_written_are_recorded(tmp_path: Path) -> None
                 line.handle_connect()
         finally:
             sys.setprofile(None)
-        sent = len(line.peer.take_what_is_there())
+        sent = len(line.peer.receive_available())
         line.close()
     assert sent
     assert sum(call.sent for call in trace.calls("push")) == sent

@@ -265,7 +265,7 @@ def test_a_call_of_the_base_class_is_the_same_call(
     with recorded(tmp_path) as trace:
         line = Sub()
         line.push(b"tea")
-        got = line.peer.take_what_is_there()
+        got = line.peer.receive_available()
         line.close()
     assert got == b"tea, please"
     (push,) = trace.calls("push")
@@ -424,7 +424,7 @@ def test_gathered_data_is_recorded_at_the_end_of_the_turn(
     with recorded(tmp_path) as trace:
         line = Gathers()
         line.hears(loop, b"x")
-        got = line.peer.take_what_is_there()
+        got = line.peer.receive_available()
         line.close()
     assert got == b"echo" * 3
     pushes = trace.calls("push")
@@ -450,7 +450,7 @@ def test_audience_message_is_recorded_once_with_all_sends(
         for guest in guests:
             audience.add(guest)
         guests[0].hears(loop, b"hi")
-        got = [guest.peer.take_what_is_there() for guest in guests]
+        got = [guest.peer.receive_available() for guest in guests]
         for guest in guests:
             guest.close()
     assert got == [b"", b"hi", b"hi"]
@@ -478,7 +478,7 @@ def test_bytes_of_overridden_recv_and_send_are_counted_once(
         line = Counted()
         line.hears(any_loop, b"abcd")
         line.push(b"abcd")
-        assert line.peer.take_what_is_there() == b"abcd"
+        assert line.peer.receive_available() == b"abcd"
         line.close()
     (read,) = trace.calls("handle_read")
     assert read.received == 4
@@ -502,7 +502,7 @@ def test_push_of_any_bytes_like_object_is_recorded(
         line = Line()
         line.push(data)
         line.push(data=b"named")
-        got = line.peer.take_what_is_there()
+        got = line.peer.receive_available()
         line.close()
     assert got == bytes(data) + b"named"
     first, second = trace.calls("push")
