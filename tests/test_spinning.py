@@ -151,7 +151,7 @@ SECURED = {
 ELSEWHERE = {
     "compat._types.Channel": "a protocol",
     "compat.async_chat.async_chat": "the original's handle_expt, whose loop spins too",
-    "compat.scheduler.Waker": "both ends of its socket pair are its own",
+    "compat.wakeup.Waker": "both ends of its socket pair are its own",
     "legacy_chat.lessons.always_writable.Calm": "the lesson has the other end",
     "legacy_chat.lessons.always_writable.Echo": "the lesson has the other end",
     "legacy_chat.lessons.always_writable.Mute": "the lesson has the other end",
