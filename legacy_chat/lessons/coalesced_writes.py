@@ -110,7 +110,6 @@ def bypass_queue(harness: Harness) -> None:
     harness.end_setup()
     for name in kinds:
         harness.peers[name].exchange("hi", len(b"first second "))
-    harness.facts["default"] = async_chat.ac_coalesce_writes
 
 
 LESSON = Lesson(
@@ -118,8 +117,7 @@ LESSON = Lesson(
     Text(
         "asynchat's `push` sends at once if possible: one system call for each `push`. "
         "A channel with coalesced writes (`ac_coalesce_writes = True`, as in the "
-        "room's "
-        "sessions) only queues, and flushes at the end of the turn.",
+        "room's sessions) only queues, and flushes at the end of the turn.",
         "asynchat 的 `push` 能发就立刻发：每次 `push` 一个系统调用。合并写出的通道"
         "（`ac_coalesce_writes = True`，如聊天室的会话）只管排队，轮末一起写出去。",
     ),
@@ -211,9 +209,8 @@ LESSON = Lesson(
         "`first second`, and `second first`: coalesced data leaves at the end of the "
         "turn, after data that bypasses the queue. A program that writes to its socket "
         "must leave `ac_coalesce_writes` off, the default. `self.send` flushes first.",
-        "分别是 `first second` 和 `second first`：合并的数据要到这一轮结束才发，绕过队"
-        "列的数据就插了队。直接写套接字的程序不要打开 `ac_coalesce_writes`，它默认是关"
-        "的。"
+        "分别是 `first second` 和 `second first`：合并的数据要到轮末才发，绕过队列的就"
+        "插了队。直接写套接字的程序不要打开 `ac_coalesce_writes`（默认关闭）。"
         "`self.send` 可以用：它会先把排队的写出去。",
         bypass_queue,
         Excerpt(Impatient.collect_incoming_data, beside="collect_incoming_data"),
@@ -226,14 +223,12 @@ LESSON = Lesson(
             ),
         ),
         Claim(
-            "Eve's session coalesces and uses `self.send`: `first second`. "
-            "`ac_coalesce_writes` "
-            "is off unless a class sets it.",
-            "戊的会话合并，但用 `self.send`：`first second`。`ac_coalesce_writes` 默认"
-            "关闭。",
+            "Eve's coalesces, and uses `self.send`: `first second`. By default, "
+            "`ac_coalesce_writes` is off.",
+            "戊的合并，用 `self.send`：`first second`。`ac_coalesce_writes` 默认关闭。",
             lambda run: (
                 run.received("eve") == b"first second "
-                and run.facts["default"] is False
+                and not async_chat.ac_coalesce_writes
             ),
         ),
     ),
