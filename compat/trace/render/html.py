@@ -66,7 +66,7 @@ SCRIPTS = (
     "model.js",
     "words.js",
     "list.js",
-    "part.js",
+    "viewport.js",
     "time.js",
     "views.js",
     "page.js",

@@ -1,15 +1,15 @@
-// Bytes, as the trace has them: text in which U+DC80 to U+DCFF stand for bytes that are
-// no UTF-8, as Python's surrogateescape has it.
+// Bytes, as a trace has them: text in which U+DC80 to U+DCFF are bytes that are not UTF-8,
+// as with Python's surrogateescape.
 //
-// Rule 1: to bytes and back gives the same text.
-// Rule 2: whatever the bytes are, what is shown shows all of them, in their order: what
-// cannot be seen, or would change the order of what can, is shown as an escape.
+// Rule 1: conversion to bytes and back gives the same text.
+// Rule 2: all bytes are shown, in their order. Characters that are invisible, or that
+// would reorder visible ones, are shown as escapes.
 
 const LOWEST_ESCAPE = 0xdc80;
 const HIGHEST_ESCAPE = 0xdcff;
 
-// Control and format characters (the last move text about, or have no width), spaces
-// that look like others, what belongs to nobody, and lone surrogates.
+// Control and format characters (the latter reorder text or have no width), unusual
+// spaces, unassigned and private characters, and lone surrogates.
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Zl}\p{Zp}\p{Cs}]/u;
 
 const ESCAPES = { "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0" };
@@ -37,7 +37,7 @@ function toText(bytes) {
   return text;
 }
 
-// The size of the whole character that begins there; 0 if none does.
+// The size of the whole character that begins there; 0 for none.
 function characterAt(bytes, at) {
   const size = sizeOf(bytes[at]);
   if (size < 2) return size;
@@ -59,7 +59,7 @@ function sizeOf(first) {
   return first < 0xf5 ? 4 : 0;
 }
 
-// Text for people: a list of [what to show, whether that is an escape].
+// Visible text: a list of [text, is it an escape].
 function seen(text) {
   const pieces = [];
   for (const character of text) {
@@ -71,14 +71,14 @@ function seen(text) {
   return pieces;
 }
 
-// As one string: for labels, and for whatever else a program may have made of anything.
-function seenText(text) {
+// The same as one string: for labels, and for all names and errors of a program.
+function visibleText(text) {
   return UNSEEN.test(text) ? seen(text).map(([shown]) => shown).join("") : text;
 }
 
-// The same for a line of source, whose tabs are indents.
-function seenLine(text) {
-  return text.split("\t").map(seenText).join("\t");
+// The same for a line of source, whose tabs are indentation.
+function visibleLine(text) {
+  return text.split("\t").map(visibleText).join("\t");
 }
 
 function escaped(character) {

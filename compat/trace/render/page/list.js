@@ -1,10 +1,10 @@
-// A list of any length, of which only what can be seen is there.
+// A list of any length that creates only the visible elements.
 //
 // Rule 1: the number of elements depends on the height of the list, never on its length.
-// Rule 2: every element says its place and how many there are, for who cannot see that.
-// Rule 3: what is selected is always there, in view or not: a screen reader follows it.
+// Rule 2: every element has its position and the length of the list, for screen readers.
+// Rule 3: the selected element always exists, in view or not: a screen reader follows it.
 
-// Rows above and below what can be seen, so that a small scroll finds them there.
+// Rows above and below the visible ones, so that a short scroll finds them.
 const SPARE = 6;
 
 function make(tag, attributes = {}, ...children) {
@@ -19,7 +19,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 class LongList {
-  // render(place) makes the element of a place; its height is the list's --row.
+  // render(place) creates the element of a place; its height is the list's --row.
   constructor(box, render) {
     this.box = box;
     this.render = render;
@@ -34,7 +34,7 @@ class LongList {
     this.measure();
   }
 
-  // What was in view stays there.
+  // Keep the selected element in view after a resize.
   measure() {
     const seen = this._sees(this.selected);
     this.height = this.box.clientHeight;
@@ -43,7 +43,7 @@ class LongList {
     if (seen) this._show(this.selected, this.end);
   }
 
-  // Everything is different now.
+  // Replace all elements.
   reset(count) {
     this.count = count;
     this.space.style.height = `${count * this.row}px`;
@@ -62,8 +62,8 @@ class LongList {
     if (this.selected >= 0 && this.selected < this.count) this._ensure(this.selected);
   }
 
-  // Select a place and bring it into view, with as much as goes of what follows up to
-  // *end*; return its element.
+  // Select a place and scroll it into view, with as many of the following rows up to
+  // *end* as fit; return its element.
   select(place, end = place) {
     const before = this.there.get(this.selected);
     if (before) before.setAttribute("aria-selected", "false");

@@ -1,11 +1,11 @@
-// The trace: rows in the order of their beginning, and what every channel was at each.
+// The trace: rows in the order of their starts, and the state of every channel at each.
 //
-// Rule 1: a moment is a row, and means: when that row, and all that happened in it, was
-// over. A turn's row is over when the turn is.
-// Rule 2: whatever is asked about a moment costs no walk through the trace.
-// Rule 3: bytes that were not recorded are not known; nothing here guesses them.
-// Rule 4: text leaves here as seenText, but for bytes: no name, address or error steers
-// what is shown beside it.
+// Rule 1: a moment is the end of a row, with all rows inside it. A turn's row ends with the
+// turn.
+// Rule 2: a query about a moment does not scan the trace.
+// Rule 3: bytes that were not recorded are unknown.
+// Rule 4: all texts but bytes are returned by visibleText, so names, addresses and errors
+// cannot reorder the text beside them.
 
 const TURN = 0;
 const WOKE = 1;
@@ -18,16 +18,16 @@ const END = 7;
 const INNER_TURN = 8;
 const LOST = 9;
 
-// What a state may change, from the lowest bit up; the first three are texts.
+// The fields of a state, from the lowest bit up; the first three are texts.
 const STATES = ["is", "local", "peer", "terminator", "held", "backlog", "queued"];
 const STATE_TEXTS = 3;
 
-// What a non-blocking socket raises when it takes or gives nothing at the moment, and
-// from where that is no failure: it is tried again when the socket is ready.
+// Exceptions of a non-blocking socket that is not ready, and the methods in which that is
+// not a failure: the call is repeated later.
 const WOULD_BLOCK = /^(BlockingIOError|SSLWantReadError|SSLWantWriteError)\b/;
 const TRIES = ["send", "recv"];
 
-// The part of a trace's time.
+// A share of the time of a trace.
 const MOSTLY = 0.9;
 
 const NEW_CHANNEL = {
@@ -35,23 +35,23 @@ const NEW_CHANNEL = {
   held: 0, heldAt: -1, backlog: 0, queued: 0, reads: false, writes: false,
 };
 
-// What a channel is that was opened before the part of a trace that is shown.
+// The state of a channel that was opened before the shown part of a trace.
 const UNKNOWN_CHANNEL = { ...NEW_CHANNEL, is: "unknown" };
 
 class Channel {
   constructor(number, kind, module, fd) {
-    Object.assign(this, { number, kind: seenText(kind), module: seenText(module), fd });
+    Object.assign(this, { number, kind: visibleText(kind), module: visibleText(module), fd });
     this.name = `${this.kind}#${number}`;
-    this.since = -1; // the row in which it was first seen
-    this.start = NEW_CHANNEL; // what it was then
-    this.until = Infinity; // the row in which it was closed
-    this.rows = []; // that are about it
-    this.takes = []; // those in which it read from its socket
+    this.since = -1; // the row of its first appearance
+    this.start = NEW_CHANNEL; // its state then
+    this.until = Infinity; // the row in which it closed
+    this.rows = []; // its rows
+    this.reads = []; // rows that read from its socket
     this.changed = []; // rows, ascending
-    this.states = []; // what it was after each of them
+    this.states = []; // the states after them
   }
 
-  // What it was at a moment; null before it was there.
+  // The state at a moment; null before the channel exists.
   at(row) {
     const place = lastUpTo(this.changed, row);
     if (place >= 0) return this.states[place];
@@ -81,31 +81,31 @@ class Trace {
     this.threads = new Set();
     this.looping = new Set(); // threads that have a turn
     this.gaps = []; // rows where lines are missing, ascending
-    this._lay(data.rows.length);
-    for (let row = 0; row < data.rows.length; row++) this._take(row);
+    this._allocate(data.rows.length);
+    for (let row = 0; row < data.rows.length; row++) this._add(row);
     this._end();
   }
 
-  // What is asked of every row often, in columns.
-  _lay(count) {
+  // Columns for the frequent queries about rows.
+  _allocate(count) {
     this.kind = new Uint8Array(count);
-    // A damaged trace may have any number that the reader takes.
+    // A damaged trace may have any number that the reader accepts.
     this.depth = new Float64Array(count);
     this.time = new Float64Array(count); // microseconds since the trace began
-    this.turnOf = new Int32Array(count); // the place in turns
-    this.last = new Int32Array(count); // the last row that happened in this one
+    this.turnOf = new Int32Array(count); // the index in turns
+    this.last = new Int32Array(count); // the last row inside it
     this.about = new Float64Array(count); // the channel; 0 for none
-    this._open = []; // rows of whose last nothing is known yet
+    this._open = []; // rows whose last row is not known yet
   }
 
-  _take(row) {
+  _add(row) {
     const fields = this.rows[row];
     this.kind[row] = fields[0];
     if (fields[0] === TURN) this._beginTurn(row, fields);
     else this._placeInTurn(row, fields);
     this.turnOf[row] = this.turns.length - 1;
-    const taker = TAKERS[fields[0]];
-    if (taker) taker(this, row, fields);
+    const effect = EFFECTS[fields[0]];
+    if (effect) effect(this, row, fields);
   }
 
   _beginTurn(row, fields) {
@@ -124,7 +124,7 @@ class Trace {
     this.time[row] = this.time[this.turns[this.turns.length - 1]] + fields[2];
   }
 
-  // Those of at least that depth are over.
+  // End the rows of at least that depth.
   _closeFrom(depth, row) {
     while (this._open.length && this.depth[this._open[this._open.length - 1]] >= depth) {
       this.last[this._open.pop()] = row - 1;
@@ -143,7 +143,7 @@ class Trace {
     }
   }
 
-  // How deep calls are nested, at most.
+  // The number of levels of nested calls.
   levels() {
     let most = 1;
     for (let row = 0; row < this.length; row++) {
@@ -152,7 +152,7 @@ class Trace {
     return most;
   }
 
-  // Whether a picture in which time is to scale would show little but waits.
+  // Return whether a picture to scale would show little but waits.
   isMostlyWaiting() {
     let waited = 0;
     for (const row of this.turns) waited += this.waitOf(row);
@@ -166,17 +166,17 @@ class Trace {
     return 0;
   }
 
-  // Notes that a row is about a channel, and returns it.
-  _tell(row, number) {
+  // Register a row with its channel, and return the channel.
+  _register(row, number) {
     const channel = this.channels.get(number);
     if (!channel) return null;
     this.about[row] = number;
     channel.rows.push(row);
-    if (channel.since < 0) this._meet(row, channel);
+    if (channel.since < 0) this._appear(row, channel);
     return channel;
   }
 
-  _meet(row, channel) {
+  _appear(row, channel) {
     const wasThere = this.header.part && this.kind[row] !== OPEN;
     channel.since = wasThere ? 0 : row;
     if (wasThere) channel.start = UNKNOWN_CHANNEL;
@@ -187,15 +187,15 @@ class Trace {
   }
 
   text(number) {
-    return seenText(this.strings[number || 0]);
+    return visibleText(this.strings[number || 0]);
   }
 
-  // As it was recorded.
+  // The text as recorded.
   bytes(number) {
     return this.strings[number || 0];
   }
 
-  // Whether a call raised what it should not have.
+  // Return whether a call raised an exception that is a failure.
   fails(row) {
     if (this.kind[row] !== CALL || !this.rows[row][11]) return false;
     return !this.wouldBlock(row);
@@ -215,14 +215,14 @@ class Trace {
     return this.turns[this.turnOf[row]];
   }
 
-  // The same, of a row with all that happened in it.
+  // The end of a row with all rows inside it.
   ends(row) {
     let end = this.time[row];
     for (let each = row; each <= this.last[row]; each++) end = Math.max(end, this.over(each));
     return end;
   }
 
-  // Microseconds since the trace began at which a row was over.
+  // The end of a row, in microseconds since the trace began.
   over(row) {
     const fields = this.rows[row];
     if (this.kind[row] === CALL) return this.time[row] + (fields[3] || 0);
@@ -247,15 +247,15 @@ class Trace {
     return this.header.payload !== null;
   }
 
-  // What a turn is: a "turn"; or, with the number 0, what stands in none, "before" its
-  // thread's first, or "outside" of any, where its thread has none.
+  // The sort of a turn: "turn"; or, with the number 0, "before" the first turn of its
+  // thread, or "outside" any, if the thread has none.
   sortOf(turn) {
     const [, , number, thread] = this.rows[turn];
     if (number) return "turn";
     return this.looping.has(thread) ? "before" : "outside";
   }
 
-  // What stands in a turn: {turn, woke, calls, rows}, the last two as numbers of rows.
+  // The contents of a turn: {turn, woke, calls, rows}; the last two are row numbers.
   turnAt(place) {
     const row = this.turns[place];
     const [, at, number, thread, by, timeout, channels, asked] = this.rows[row];
@@ -277,7 +277,7 @@ class Trace {
     return { waited, why: this.text(why), read, write, urgent };
   }
 
-  // What a state's row says has changed, by name.
+  // The changes in a state's row, by name.
   changes(row) {
     const [, , , , bits, ...values] = this.rows[row];
     const changes = {};
@@ -289,14 +289,14 @@ class Trace {
     return changes;
   }
 
-  // Channels that are there at a moment, or were closed in its turn.
+  // Channels that exist at a moment, or were closed in its turn.
   channelsAt(row) {
     const turn = this.turn(row);
     const there = (each) => each.since >= 0 && each.since <= row && each.until >= turn;
     return [...this.channels.values()].filter(there);
   }
 
-  // The numbers of those that a turn has to do with.
+  // The numbers of the channels in a turn.
   touchedIn(turn) {
     const touched = new Set();
     for (let row = turn; row <= this.last[turn]; row++) {
@@ -306,21 +306,21 @@ class Trace {
     return touched;
   }
 
-  // The bytes that a channel holds back at a moment, as text; null if not recorded.
+  // The held-back bytes of a channel at a moment, as text; null if not recorded.
   held(channel, row) {
     const state = channel.at(row);
     if (!state || !state.held) return "";
-    const bytes = this._lastTaken(channel, state.heldAt, state.held);
+    const bytes = this._lastRead(channel, state.heldAt, state.held);
     return bytes && toText(bytes);
   }
 
-  // The last bytes that had been read by a row; null if not all were recorded.
-  _lastTaken(channel, row, count) {
+  // The last bytes that a channel had read by a row; null if not all were recorded.
+  _lastRead(channel, row, count) {
     let bytes = [];
     const gap = this.gaps[lastUpTo(this.gaps, row)] ?? -1;
-    for (let place = lastUpTo(channel.takes, row); place >= 0; place--) {
-      if (channel.takes[place] < gap) return null;
-      const taken = this._taken(channel.takes[place]);
+    for (let place = lastUpTo(channel.reads, row); place >= 0; place--) {
+      if (channel.reads[place] < gap) return null;
+      const taken = this._read(channel.reads[place]);
       if (!taken) return null;
       bytes = taken.concat(bytes);
       if (bytes.length >= count) return bytes.slice(bytes.length - count);
@@ -329,18 +329,18 @@ class Trace {
   }
 
   // The bytes that a call read; null if not all of them were recorded.
-  _taken(row) {
+  _read(row) {
     const call = this.call(row);
     const bytes = call.size === null ? toBytes(call.data) : [];
     return bytes.length === call.taken ? bytes : null;
   }
 
-  // What became of what a call read: a list of {what, size, text}, in the order of the
-  // bytes; what is "told", "terminator" or "held". Null if it read nothing, or if the
-  // trace does not account for every byte.
+  // How the bytes that a call read were processed: a list of {what, size, text}, in the
+  // order of the bytes; what is "collected", "terminator" or "held". Null if it read
+  // nothing, or if the trace does not account for every byte.
   fate(row) {
     const channel = this.channels.get(this.about[row]);
-    const reads = channel ? this._within(channel.takes, row) : [];
+    const reads = channel ? this._within(channel.reads, row) : [];
     if (!reads.length) return null;
     const before = channel.at(row)?.held ?? 0;
     const after = channel.at(this.last[row])?.held ?? 0;
@@ -362,7 +362,7 @@ class Trace {
       if (this.kind[each] !== CALL) continue;
       const call = this.call(each);
       const { terminator } = channel.at(each) ?? NEW_CHANNEL;
-      if (call.do === "collect_incoming_data") parts.push({ what: "told", size: call.size ?? 0, row: each });
+      if (call.do === "collect_incoming_data") parts.push({ what: "collected", size: call.size ?? 0, row: each });
       else if (call.do === "found_terminator" && typeof terminator === "string") {
         parts.push({ what: "terminator", size: toBytes(terminator).length, row: each });
       }
@@ -373,8 +373,8 @@ class Trace {
   // The bytes held before, and those read; null if not all were recorded.
   _stream(channel, row, reads, before) {
     const state = channel.at(row);
-    const kept = before ? this._lastTaken(channel, state.heldAt, before) : [];
-    const taken = reads.map((each) => this._taken(each));
+    const kept = before ? this._lastRead(channel, state.heldAt, before) : [];
+    const taken = reads.map((each) => this._read(each));
     return kept && taken.every(Boolean) ? kept.concat(...taken) : null;
   }
 
@@ -387,21 +387,21 @@ class Trace {
     });
   }
 
-  // The rows that pass a filter: {channel, what, thread}, each unset if it is "" or 0,
-  // and says(row), null for any. A turn stays for as long as something in it does.
-  passing({ channel = 0, what = "", thread = 0 }, says = null) {
+  // The rows that pass a filter: {channel, what, thread}, each unset if it is "" or 0, and
+  // matches(row), null for any. A turn passes if a row in it does.
+  passing({ channel = 0, what = "", thread = 0 }, matches = null) {
     const found = [];
-    const meets = KINDS[what] || (() => true);
-    const said = says || (() => true);
-    const asked = Boolean(channel || says || (what && what !== "turns"));
-    const ofTurns = says && !channel && (!what || what === "turns");
+    const isOfKind = KINDS[what] || (() => true);
+    const isMatch = matches || (() => true);
+    const isFiltered = Boolean(channel || matches || (what && what !== "turns"));
+    const ofTurns = matches && !channel && (!what || what === "turns");
     for (const turn of this.turns) {
       if (thread && this.rows[turn][3] !== thread) continue;
       const before = found.push(turn);
-      let concerned = !asked || Boolean(ofTurns && says(turn));
+      let concerned = !isFiltered || Boolean(ofTurns && matches(turn));
       for (let row = turn + 1; row <= this.last[turn]; row++) {
-        if (!this._concerns(row, channel) || !said(row)) continue;
-        if (meets(this, row)) found.push(row);
+        if (!this._concerns(row, channel) || !isMatch(row)) continue;
+        if (isOfKind(this, row)) found.push(row);
         if (what === "turns") concerned = true;
       }
       if (!concerned && found.length === before) found.pop();
@@ -415,7 +415,7 @@ class Trace {
   }
 }
 
-// What "show" offers, by name.
+// The choices of "show", by name.
 const KINDS = {
   turns: () => false,
   calls: (trace, row) => trace.kind[row] === CALL,
@@ -423,14 +423,14 @@ const KINDS = {
   errors: (trace, row) => trace.fails(row),
 };
 
-// What the model learns of a row, by its kind.
-const TAKERS = {
+// The effects of a row on the model, by kind.
+const EFFECTS = {
   [CALL](trace, row, fields) {
-    const channel = trace._tell(row, fields[5] || 0);
-    if (channel && fields[9]) channel.takes.push(row);
+    const channel = trace._register(row, fields[5] || 0);
+    if (channel && fields[9]) channel.reads.push(row);
   },
   [STATE](trace, row, fields) {
-    const channel = trace._tell(row, fields[3]);
+    const channel = trace._register(row, fields[3]);
     const changes = trace.changes(row);
     if ("held" in changes) changes.heldAt = row;
     if (changes.backlog > trace.mostBacklog) trace.mostBacklog = changes.backlog;
@@ -440,10 +440,10 @@ const TAKERS = {
     trace.gaps.push(row);
   },
   [OPEN](trace, row, fields) {
-    trace._tell(row, fields[3]);
+    trace._register(row, fields[3]);
   },
   [INTEREST](trace, row, fields) {
-    const channel = trace._tell(row, fields[3]);
+    const channel = trace._register(row, fields[3]);
     const wants = { reads: Boolean(fields[4] & 1), writes: Boolean(fields[4] & 2) };
     if (channel) channel.change(row, wants);
   },
@@ -452,10 +452,10 @@ const TAKERS = {
 function codeOf([number, name, kind, file, line, source]) {
   return {
     number, line,
-    name: seenText(name),
-    kind: kind && seenText(kind),
-    file: seenText(file),
-    source: source.map(seenLine),
+    name: visibleText(name),
+    kind: kind && visibleText(kind),
+    file: visibleText(file),
+    source: source.map(visibleLine),
   };
 }
 
@@ -467,7 +467,7 @@ function range(first, last) {
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, place) => first + place);
 }
 
-// The place of the last that is no greater; -1 if all are.
+// The place of the last value that is not greater; -1 if all are.
 function lastUpTo(ascending, value, valueOf = (each) => each) {
   let low = 0;
   let high = ascending.length;

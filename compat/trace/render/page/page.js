@@ -1,7 +1,7 @@
-// The page: what is selected, what the keys and buttons do, and in which words.
+// The page: the selection, the keys and buttons, and the language.
 //
-// Rule 1: one moment is selected; all that is shown follows from it and the filter.
-// Rule 2: whatever a key does, a button does, and the other way round.
+// Rule 1: one moment is selected; the selection and the filter determine all views.
+// Rule 2: every key has a button, and every button has a key.
 // Rule 3: each step is announced in one sentence.
 
 const byId = (id) => document.getElementById(id);
@@ -23,10 +23,10 @@ class Page {
     this.timeLine.scaleBy(trace.isMostlyWaiting() ? "events" : "time");
     byId("touched").checked = trace.channels.size > MANY_CHANNELS;
     this._listen();
-    this.speak(words.lang);
+    this.setLanguage(words.lang);
   }
 
-  // Select a row, and show that moment everywhere.
+  // Select a row, and show that moment in all views.
   select(row) {
     this.row = row;
     const { trace } = this;
@@ -37,10 +37,10 @@ class Page {
     this.timeLine.show(row);
     this.detail.show(row);
     this._showChannels();
-    this._say(turn);
+    this._announce(turn);
   }
 
-  // The next or the last before of a kind (null: any) that passes the filter.
+  // Select the next or the previous row of a kind (null: any) that passes the filter.
   step(forward, kind) {
     const by = forward ? 1 : -1;
     let place = this._place() + (forward || this.visible[this._place()] === this.row ? by : 0);
@@ -52,19 +52,19 @@ class Page {
     return undefined;
   }
 
-  // To the first or the last row.
+  // Select the first or the last row.
   edge(last) {
     if (this.visible.length) this.select(this.visible[last ? this.visible.length - 1 : 0]);
   }
 
-  // To a turn, by its number.
+  // Select a turn by its number.
   goTo(number) {
     const { trace } = this;
     const row = trace.turns.find((each) => trace.rows[each][2] === number);
     if (row !== undefined) this.select(row);
   }
 
-  // Filter by a channel, or not any more if it is that already.
+  // Filter by a channel; remove that filter if it is set already.
   choose(number) {
     this.narrow({ channel: this.filter.channel === number ? 0 : number });
   }
@@ -81,7 +81,7 @@ class Page {
     this._stay();
   }
 
-  // What is found in lines and figures; if nothing is, in explanations and source, too.
+  // Search lines and figures; if nothing matches, explanations and source, too.
   _passing() {
     const { trace, filter, finder } = this;
     if (!filter.text) return trace.passing(filter);
@@ -89,13 +89,13 @@ class Page {
     return found.length ? found : trace.passing(filter, finder.findsInProse(filter.text));
   }
 
-  // All that is shown of a row, but for explanations and source.
+  // All texts of a row, without explanations and source.
   _textsOf(row) {
     return [this.lines.text(row), this._clock(row), ...this.detail.texts(row)];
   }
 
-  // Say everything in another language.
-  speak(lang) {
+  // Switch the language of all texts.
+  setLanguage(lang) {
     const { words } = this;
     this.finder.forget();
     words.use(lang);
@@ -107,12 +107,12 @@ class Page {
     this.narrow({});
   }
 
-  // Do something to the time line, and say what it shows then.
+  // Change the timeline, and announce its visible part.
   look(act) {
     if (!this.trace.length) return;
     act(this.timeLine);
     this._showPart();
-    byId("said").textContent = `${this.words.say("time.line")}: ${byId("part").textContent}`;
+    byId("announcement").textContent = `${this.words.get("time.line")}: ${byId("part").textContent}`;
   }
 
   _stay() {
@@ -121,10 +121,10 @@ class Page {
   }
 
   _found() {
-    return this.words.say("found", { count: this.visible.length, all: this.trace.length });
+    return this.words.get("found", { count: this.visible.length, all: this.trace.length });
   }
 
-  // The place in the list of what is selected, or of what stands before it.
+  // The place in the list of the selected row, or of the row before it.
   _place() {
     return lastUpTo(this.visible, this.row);
   }
@@ -141,7 +141,7 @@ class Page {
     else byId("events").removeAttribute("aria-activedescendant");
   }
 
-  // Of a turn, the calls are to be seen, too.
+  // A selected turn is shown with its calls.
   _end(place) {
     const { trace, row } = this;
     return trace.kind[row] === TURN ? lastUpTo(this.visible, trace.last[row]) : place;
@@ -166,8 +166,8 @@ class Page {
     return element;
   }
 
-  // A turn says when it was; what happened in it, how long after the wait. Where there
-  // was no wait, everything says when it was.
+  // A turn has its time, its events the time since the end of its wait. Events without a
+  // wait have their own times.
   _clock(row) {
     const { trace, words } = this;
     const turn = trace.turn(row);
@@ -181,34 +181,34 @@ class Page {
     if (!trace.length) return;
     const turn = trace.turnAt(trace.turnOf[this.row]);
     this.channels.show(this.row, byId("touched").checked, this.filter.channel);
-    byId("as-of").textContent = words.say("as.of", { what: this._short(this.row) });
-    byId("only-touched").textContent = words.say(`only.touched.${turn.sort}`);
+    byId("as-of").textContent = words.get("as.of", { what: this._short(this.row) });
+    byId("only-touched").textContent = words.get(`only.touched.${turn.sort}`);
     byId("flame").setAttribute("aria-label", this._flameText(turn));
   }
 
   _short(row) {
     const { trace, words } = this;
     if (trace.kind[row] === CALL) return callName(trace, row);
-    if (trace.kind[row] === TURN) return words.say(`whole.${trace.sortOf(row)}`, { n: trace.rows[row][2] });
+    if (trace.kind[row] === TURN) return words.get(`whole.${trace.sortOf(row)}`, { n: trace.rows[row][2] });
     return this.lines.sentence(row);
   }
 
   _flameText({ calls, sort }) {
     const { words, trace } = this;
-    if (!calls.length) return words.say(`flame.none.${sort}`);
+    if (!calls.length) return words.get(`flame.none.${sort}`);
     const longest = calls.reduce((most, each) => (trace.rows[each][3] > (trace.rows[most][3] || 0) ? each : most));
     const span = words.span(trace.rows[longest][3] || 0);
-    return words.say("flame.text", { count: calls.length, what: callName(trace, longest), span });
+    return words.get("flame.text", { count: calls.length, what: callName(trace, longest), span });
   }
 
-  _say(turn) {
+  _announce(turn) {
     const { words, trace } = this;
     const name = turnName(words, turn);
-    const where = turn.number ? words.say("turn.of", { turn: name, all: this._lastTurn(turn.thread) }) : name;
-    const place = words.say("event.of", { place: this.row + 1, all: trace.length });
+    const where = turn.number ? words.get("turn.of", { turn: name, all: this._lastTurn(turn.thread) }) : name;
+    const place = words.get("event.of", { place: this.row + 1, all: trace.length });
     byId("where").replaceChildren(make("span", { class: "turn" }, where), " ", make("span", {}, place));
     byId("turn").value = String(turn.number);
-    byId("said").textContent = this.row === turn.row
+    byId("announcement").textContent = this.row === turn.row
       ? this.lines.sentence(this.row)
       : `${name}: ${this.lines.sentence(this.row)}`;
     const slider = byId("time");
@@ -225,39 +225,39 @@ class Page {
   _fillChoices() {
     const { trace, words, filter } = this;
     const channels = [...trace.channels.values()].filter((each) => each.since >= 0);
-    choices(byId("channel"), [["0", words.say("channels.all")], ...channels.map((each) => [String(each.number), each.name])], filter.channel);
-    choices(byId("what"), ["", ...Object.keys(KINDS)].map((what) => [what, words.say(`what.${what || "all"}`)]), filter.what);
+    choices(byId("channel"), [["0", words.get("channels.all")], ...channels.map((each) => [String(each.number), each.name])], filter.channel);
+    choices(byId("what"), ["", ...Object.keys(KINDS)].map((what) => [what, words.get(`what.${what || "all"}`)]), filter.what);
     const threads = [...trace.threads].sort((a, b) => a - b);
-    choices(byId("thread"), [["0", words.say("threads.all")], ...threads.map((n) => [String(n), words.say("thread.n", { n })])], filter.thread);
+    choices(byId("thread"), [["0", words.get("threads.all")], ...threads.map((n) => [String(n), words.get("thread.n", { n })])], filter.thread);
     byId("threads").hidden = threads.length < 2;
   }
 
   _showAbout() {
     const { words } = this;
     const { program, python, asyncore, began, ended, lost, part } = this.trace.header;
-    const title = document.title === seenText(program) ? "" : program;
-    const about = [title, python, asyncore, began].filter(Boolean).map((each) => `${seenText(each)} · `);
+    const title = document.title === visibleText(program) ? "" : program;
+    const about = [title, python, asyncore, began].filter(Boolean).map((each) => `${visibleText(each)} · `);
     byId("about").replaceChildren(...about, make("span", { class: ended === "closed" && !part && !lost ? "" : "lacks" }, this._ending()));
     byId("empty").hidden = this.trace.length > 0;
-    byId("language").textContent = words.say("language.other");
+    byId("language").textContent = words.get("language.other");
     byId("language").lang = words.lang === "zh" ? "en" : "zh-CN";
   }
 
-  // How much of what happened the trace has.
+  // The completeness of the trace.
   _ending() {
     const { words } = this;
     const { part, ended, whole, line, lost, max } = this.trace.header;
-    // How the trace ends is not seen here.
-    if (part) return words.say("ends.part");
-    if (lost) return words.say("ends.lost", { count: lost });
-    if (ended) return words.either(`ends.${ended}`, "ends.", { why: seenText(ended), limit: words.size(max) });
-    return whole ? words.say("ends.open") : words.say("ends.cut", { line });
+    // The end of the trace is not in this part.
+    if (part) return words.get("ends.part");
+    if (lost) return words.get("ends.lost", { count: lost });
+    if (ended) return words.either(`ends.${ended}`, "ends.", { why: visibleText(ended), limit: words.size(max) });
+    return whole ? words.get("ends.open") : words.get("ends.cut", { line });
   }
 
   _listen() {
     const press = (id, act) => byId(id).addEventListener("click", act);
     for (const [id, act] of Object.entries(STEPS)) press(id, () => act(this));
-    press("language", () => this.speak(this.words.lang === "zh" ? "en" : "zh"));
+    press("language", () => this.setLanguage(this.words.lang === "zh" ? "en" : "zh"));
     press("theme", () => this._decide());
     press("help", () => byId("keys").showModal());
     press("close", () => byId("keys").close());
@@ -274,13 +274,13 @@ class Page {
     window.addEventListener("hashchange", () => this.goToHash());
   }
 
-  // As #turn=12 in the page's address says.
+  // The turn in the address of the page, as in #turn=12.
   goToHash() {
     const found = /^#turn=(\d+)$/.exec(location.hash);
     if (found) this.goTo(Number(found[1]));
   }
 
-  // From here on, what the system says does not count.
+  // From here on, the choice overrides the system's theme.
   _decide() {
     this.decided = true;
     this.paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
@@ -312,11 +312,11 @@ class Page {
     const { part, by } = this.timeLine;
     const figure = (size) => (by === "time" ? words.span(Math.round(size)) : Math.round(size));
     const key = part.isAll ? `part.${by}.all` : `part.${by}`;
-    byId("part").textContent = words.say(key, { size: figure(part.size), all: figure(part.whole) });
+    byId("part").textContent = words.get(key, { size: figure(part.size), all: figure(part.whole) });
     byId("by").setAttribute("aria-pressed", String(by === "events"));
   }
 
-  // With the control key, the wheel zooms; two fingers on a touchpad do the same.
+  // The wheel with the control key zooms, as two fingers on a touchpad do.
   _wheel(event) {
     if (!event.ctrlKey) return;
     event.preventDefault();
@@ -324,7 +324,7 @@ class Page {
     this.look((timeLine) => timeLine.zoom(2 ** (-pixels / WHEEL_TWICE), event.offsetX));
   }
 
-  // On the time line, all arrows go from turn to turn.
+  // On the timeline, all arrows step through turns.
   _slide(event) {
     const act = { ArrowLeft: "turn-back", ArrowDown: "turn-back", ArrowRight: "turn-on", ArrowUp: "turn-on" }[event.key];
     if (!act || event.shiftKey) return;
@@ -343,14 +343,14 @@ class Page {
   }
 }
 
-// What a row is found by: what the page shows of it, in the language that is chosen.
+// The texts by which a search finds a row, in the selected language.
 class Finder {
   constructor(textsOf, proseOf) {
     Object.assign(this, { textsOf, proseOf });
     this.forget();
   }
 
-  // All of it is said otherwise now.
+  // The language has changed.
   forget() {
     this.texts = [];
   }
@@ -371,19 +371,19 @@ class Finder {
   }
 }
 
-// Without its case: that of µ has two small letters.
+// Case-insensitive: µ has two lower-case letters.
 function folded(text) {
   return text.toUpperCase().toLowerCase();
 }
 
-// With more channels than that, at first only those of the turn are shown.
+// With more channels, the list first shows only those of the turn.
 const MANY_CHANNELS = 40;
 
-// Pixels of a line, where the wheel counts lines; and of what makes it twice as close.
+// Pixels of a line, for wheels that count lines; pixels that double the zoom.
 const WHEEL_LINE = 33;
 const WHEEL_TWICE = 100;
 
-// What the buttons do, by their ids.
+// Actions of the buttons, by id.
 const STEPS = {
   first: (page) => page.edge(false),
   "turn-back": (page) => page.step(false, TURN),
@@ -399,7 +399,7 @@ const STEPS = {
   "zoom-all": (page) => page.look((timeLine) => timeLine.showAll()),
 };
 
-// The same for the keys.
+// Actions of the keys.
 const KEYS = {
   Home: "first",
   "Shift+ArrowLeft": "turn-back",
@@ -413,7 +413,7 @@ const KEYS = {
   End: "last",
 };
 
-// The same for signs, which on some keyboards need the shift key, and on some do not.
+// Actions of signs, for which only some keyboards need the shift key.
 const SIGNS = {
   "+": "zoom-in",
   "=": "zoom-in",

@@ -1,10 +1,10 @@
 // The two pictures of time: the whole trace, and the calls of one turn.
 //
-// Rule 1: a picture costs what its width costs: one walk through the rows when another
-// channel is to be seen, one through what is drawn of them when another part is, none
-// when only the moment changes.
-// Rule 2: a canvas says nothing to who cannot see it. What it shows is in the list of
-// events too; the time line is a slider that speaks, the turn's calls have a label.
+// Rule 1: the cost of a picture depends on its width: one scan of the rows after a change
+// of the channel, one scan of the drawn rows after a change of the view, none after a
+// change of the moment.
+// Rule 2: a canvas is invisible to screen readers. Its contents are in the list of events
+// too; the timeline is a slider with a text, and the calls of the turn have a label.
 
 class Picture {
   constructor(canvas) {
@@ -34,24 +34,24 @@ class Picture {
   }
 }
 
-// Lanes of the time line, from the top: their places and heights in pixels.
+// Lanes of the timeline, from the top: their places and heights in pixels.
 const LANES = { part: [0, 3], turns: [5, 12], work: [19, 22], backlog: [45, 20], marks: [69, 6] };
 
-// What the scale below them takes.
+// The height of the scale below them.
 const SCALE = 16;
 
-// What may be shown at least: microseconds, and events.
+// The smallest view: microseconds, and events.
 const LEAST = { time: 20, events: 16 };
 
-// Pixels between lines of the scale, and between turns that are told apart.
+// Pixels between lines of the scale, and between turns that are separated.
 const TICK = 80;
 const TURN_APART = 14;
 
-// What happened, in the order in which it is painted: an error hides all else.
+// Marks, in the order of painting: an error hides the others.
 const MARKS = ["gone", "good", "bad"];
 
-// By "time", or by "events": then every event has the same room, and a long wait none.
-// What is selected stays in view, however close the view is.
+// By "time", or by "events", where every event has the same width, and a wait has none.
+// The selection stays in view at every zoom.
 class TimeLine extends Picture {
   constructor(canvas, trace, words, pick) {
     super(canvas);
@@ -67,7 +67,7 @@ class TimeLine extends Picture {
     });
   }
 
-  // What is pointed at does not run away.
+  // The part under the pointer does not scroll.
   _point(event, pick) {
     this.isPointedAt = true;
     pick(this.rowAt(event.offsetX));
@@ -82,19 +82,19 @@ class TimeLine extends Picture {
     else this.paintMoment();
   }
 
-  // Show only what concerns a channel; 0: all.
+  // Show only one channel; 0: all.
   narrow(channel) {
     if (channel !== this.channel) this.drawn = null;
     this.channel = channel;
     this.repaint();
   }
 
-  // By "time" or by "events", with the same part of the trace in view.
+  // Scale by "time" or by "events", with the same part of the trace in view.
   scaleBy(by) {
     const { trace, part } = this;
     if (by === this.by) return;
     this.by = by;
-    this.part = new Part(by === "time" ? trace.duration : trace.length, LEAST[by]);
+    this.part = new Viewport(by === "time" ? trace.duration : trace.length, LEAST[by]);
     if (!part || part.isAll || !trace.length) return;
     const [from, to] = by === "time"
       ? [trace.time[Math.floor(part.from)], trace.over(Math.min(trace.length, Math.ceil(part.to)) - 1)]
@@ -103,7 +103,7 @@ class TimeLine extends Picture {
     this._keepInView();
   }
 
-  // So much closer; what stands at x keeps its place, or else what is selected.
+  // Zoom in; x, or else the selection, keeps its place.
   zoom(factor, x = null) {
     const { part } = this;
     const wasSeen = part.sees(...this._focus().span);
@@ -117,14 +117,14 @@ class TimeLine extends Picture {
     this.repaint();
   }
 
-  // The turn of what is selected, as large as it can be: what it did, without its wait.
+  // Fit the selected turn, without its wait.
   showTurn() {
     const turn = this.trace.turn(this.row);
     this.part.fit(...this._spans(turn)[1]);
     this.repaint();
   }
 
-  // Draw anew: another part, channel, theme or language.
+  // Repaint: another view, channel, theme or language.
   repaint() {
     if (!this.width || !this.trace.length) return;
     this.clear();
@@ -156,7 +156,7 @@ class TimeLine extends Picture {
     pen.fillRect(Math.min(this.width - 2, Math.max(0, x - 1)), top, 2, tall);
   }
 
-  // Where a row begins.
+  // The place of a row.
   x(row) {
     return this._x(this._value(row));
   }
@@ -169,14 +169,14 @@ class TimeLine extends Picture {
     return ((value - this.part.from) / this.part.size) * this.width;
   }
 
-  // The row that is shown at a place.
+  // The row at a place.
   rowAt(x) {
     const place = Math.min(1, Math.max(0, x / this.width));
     const value = this.part.from + place * this.part.size;
     return this.by === "events" ? Math.min(this.trace.length - 1, Math.floor(value)) : this._rowOf(value);
   }
 
-  // The row that was begun last at a time.
+  // The last row that started by a time.
   _rowOf(time) {
     const { trace } = this;
     const turn = trace.turns[Math.max(0, lastUpTo(trace.turns, time, (each) => trace.time[each]))];
@@ -185,7 +185,7 @@ class TimeLine extends Picture {
     return row;
   }
 
-  // What a row takes up, the most first: with its wait, and, of a turn, without it.
+  // The spans of a row, the longest first: with its wait, and, of a turn, without it.
   _spans(row) {
     const { trace } = this;
     if (this.by === "events") return Array(2).fill([row, trace.last[row] + 1]);
@@ -194,8 +194,8 @@ class TimeLine extends Picture {
     return [[trace.time[row], end], [Math.min(end, trace.time[row] + trace.waitOf(row)), end]];
   }
 
-  // What is to stay in view, and where in it: as much of the turn that is selected as
-  // there is room for; else the event itself.
+  // The span to keep in view, and the anchor in it: as much of the selected turn as fits;
+  // else the event.
   _focus() {
     const { trace, row } = this;
     const spans = [...this._spans(trace.turn(row)), ...this._spans(row)];
@@ -204,8 +204,8 @@ class TimeLine extends Picture {
     return { span, at: own[0] };
   }
 
-  // What keeps its place in a zoom: the event; or, in the midst of a long wait, the midst
-  // of what is seen of it.
+  // The fixed point of a zoom: the event; or, within a long wait, the middle of its
+  // visible part.
   _anchor() {
     const { part } = this;
     const { at } = this._focus();
@@ -222,7 +222,7 @@ class TimeLine extends Picture {
     return this.trace.length > 0 && this.part.reveal(...this._focus().span);
   }
 
-  // What is drawn, by the rows in which it begins: one walk through all of them.
+  // The painted values, by the rows in which they begin: one scan of all rows.
   _gather() {
     const { trace } = this;
     const drawn = { work: [], changes: [], backlog: [], marks: [] };
@@ -261,7 +261,7 @@ class TimeLine extends Picture {
     return closes && trace.changes(row).is === "closed" ? "gone" : "";
   }
 
-  // For each pixel: microseconds of work.
+  // Microseconds of callbacks for each pixel.
   _work() {
     const { trace, width } = this;
     const work = new Float64Array(Math.ceil(width));
@@ -277,7 +277,7 @@ class TimeLine extends Picture {
     return work;
   }
 
-  // For each pixel: the most bytes that waited.
+  // The largest backlog for each pixel.
   _backlog() {
     const { changes, backlog } = this.drawn;
     const most = new Float64Array(Math.ceil(this.width));
@@ -293,7 +293,7 @@ class TimeLine extends Picture {
     return most;
   }
 
-  // For each pixel: what happened, one bit for each of MARKS.
+  // Marks for each pixel, one bit for each of MARKS.
   _marks() {
     const marks = new Uint8Array(Math.ceil(this.width));
     for (const [row, mark] of this.drawn.marks) {
@@ -303,7 +303,7 @@ class TimeLine extends Picture {
     return marks;
   }
 
-  // Which part of the whole is in view.
+  // The part of the whole that is in view.
   _paintPart() {
     const { pen, part, width } = this;
     if (part.isAll) return;
@@ -315,7 +315,7 @@ class TimeLine extends Picture {
     pen.fillRect(Math.min(width - wide, (part.from / part.whole) * width), top, wide, height);
   }
 
-  // Where turns begin, and their numbers, as far as there is room.
+  // The starts of turns, and their numbers where they fit.
   _paintTurns() {
     const { trace, pen, part } = this;
     const begins = (turn) => this._value(turn);
@@ -335,7 +335,7 @@ class TimeLine extends Picture {
     }
   }
 
-  // At its work, or, if there is more room, at its wait; at last only the number.
+  // At its callbacks; or, if that is too narrow, at its wait; else only the number.
   _paintTurnName(turn, end, top) {
     const { pen, trace, words } = this;
     const number = trace.rows[turn][2];
@@ -355,7 +355,7 @@ class TimeLine extends Picture {
     const most = Math.max(1e-9, ...work);
     this.pen.fillStyle = this.colour("call");
     work.forEach((us, x) => {
-      // The root, or what is short would not be seen beside what is long.
+      // The square root keeps short calls visible beside long ones.
       const tall = us && Math.max(1.5, Math.sqrt(us / most) * height);
       if (tall) this.pen.fillRect(x, top + height - tall, 1, tall);
     });
@@ -399,7 +399,7 @@ class TimeLine extends Picture {
     }
   }
 
-  // What has been painted, or the moment would cost as much as everything.
+  // Keep the painting, so that a change of the moment does not repaint everything.
   _keep() {
     const { background, canvas } = this;
     background.width = canvas.width;
@@ -415,17 +415,17 @@ function roundStep(least, isWhole) {
   return isWhole ? Math.max(1, step) : step;
 }
 
-// The calls of one turn: from left to right as time passes, inner calls below.
+// The calls of one turn: time runs from left to right, children are below.
 const FLAME_ROW = 20;
 
-// How many levels fit; deeper calls are in the list.
+// Levels that fit; deeper calls are in the list.
 const FLAME_LEVELS = 5;
 
 class Flame extends Picture {
   constructor(canvas, trace, words, pick) {
     super(canvas);
     Object.assign(this, { trace, words, turn: null, row: 0, boxes: [] });
-    // The same for every turn, or all that stands below would jump at each step.
+    // The same for every turn, so that the page below does not move.
     canvas.style.height = `${Math.min(FLAME_LEVELS, trace.levels()) * FLAME_ROW}px`;
     canvas.addEventListener("click", (event) => {
       const box = this.boxAt(event.offsetX, event.offsetY);

@@ -1,24 +1,23 @@
-// What is shown of a moment: its event's line, the turn, the channels, the details.
+// The views of a moment: the event's line, the turn, the channels, the details.
 //
-// Rule 1: what a trace holds becomes text, never markup.
-// Rule 2: how much is shown never depends on how much there is: what is beyond a limit is
-// counted, and found in the list.
-// Rule 3: nothing is said by colour alone.
+// Rule 1: contents of a trace become text, never markup.
+// Rule 2: the number of elements is limited: the rest is counted, and is in the list.
+// Rule 3: colour is never the only signal.
 
-// Things that are named one by one, before the rest is counted.
+// Names to list before the rest is counted.
 const NAMED = 5;
 
 // Characters of bytes in a line of the list.
 const LINE_BYTES = 48;
 
-// A queue is cut into its entries if they are no more, and each is no less of the bar.
+// The largest number of queue entries that a bar shows, and the least share of each.
 const MOST_ENTRIES = 24;
 const NARROWEST_ENTRY = 0.02;
 
 // Names of kinds, for styles and words.
 const KIND_NAMES = ["turn", "woke", "call", "state", "open", "interest", "timer", "end", "turn", "lost"];
 
-// Bytes, with what cannot be seen set off.
+// Bytes, with marked escapes.
 function bytesElement(text, limit = Infinity) {
   const element = make("span", { class: "bytes" });
   let room = limit;
@@ -32,7 +31,7 @@ function bytesElement(text, limit = Infinity) {
   return element;
 }
 
-// A line of the list for each kind of event, and the sentence that says it.
+// The line of each kind of event in the list, and the sentence for it.
 class Lines {
   constructor(trace, words) {
     Object.assign(this, { trace, words });
@@ -50,9 +49,9 @@ class Lines {
     return parts.join(" ").trim();
   }
 
-  // The same with all of the bytes, to be searched.
+  // The same with all bytes, for the search.
   text(row) {
-    return this._parts(row).map(([style, what]) => (style === "bytes" ? seenText(what) : what)).join(" ");
+    return this._parts(row).map(([style, what]) => (style === "bytes" ? visibleText(what) : what)).join(" ");
   }
 
   // The parts of a line as texts: [class, text], and of the class "bytes", bytes.
@@ -63,13 +62,13 @@ class Lines {
   turn(row) {
     const { words, trace } = this;
     const turn = trace.turnAt(trace.turnOf[row]);
-    const told = words.say("calls", { count: turn.calls.length });
-    const thread = turn.thread > 1 ? words.say("thread.n", { n: turn.thread }) : "";
-    return [["name", turnName(words, turn)], ["quiet", thread], ["quiet", told]];
+    const count = words.get("calls", { count: turn.calls.length });
+    const thread = turn.thread > 1 ? words.get("thread.n", { n: turn.thread }) : "";
+    return [["name", turnName(words, turn)], ["quiet", thread], ["quiet", count]];
   }
 
   innerTurn(row) {
-    return [["name", this.words.say("turn.inner", { n: this.trace.rows[row][3] })]];
+    return [["name", this.words.get("turn.inner", { n: this.trace.rows[row][3] })]];
   }
 
   woke(row) {
@@ -77,9 +76,9 @@ class Lines {
     const { waited, why, read, write, urgent } = this.trace.woke(row);
     const count = read.length + write.length + urgent.length;
     return [
-      ["name", words.say(`why.${why}`)],
-      ["quiet", words.say("after", { span: words.span(waited) })],
-      ["quiet", count ? words.say("ready.count", { count }) : ""],
+      ["name", words.get(`why.${why}`)],
+      ["quiet", words.get("after", { span: words.span(waited) })],
+      ["quiet", count ? words.get("ready.count", { count }) : ""],
     ];
   }
 
@@ -108,42 +107,42 @@ class Lines {
     ];
   }
 
-  // What has changed, one text each.
+  // The changes, one text each.
   changes(changes) {
     const { words } = this;
-    const said = [];
-    if (changes.is) said.push(words.say(`is.${changes.is}`));
-    if ("held" in changes) said.push(words.say("held.is", { size: words.bytes(changes.held) }));
-    if ("backlog" in changes) said.push(words.say("queue.is", { size: words.bytes(changes.backlog) }));
-    else if ("queued" in changes) said.push(words.say("entries", { count: changes.queued }));
-    if ("terminator" in changes) said.push(words.say("terminator.is", { what: terminatorText(words, changes.terminator) }));
-    if (changes.peer) said.push(words.say("peer.is", { peer: changes.peer }));
-    if (changes.local && !changes.peer) said.push(changes.local);
-    return said;
+    const texts = [];
+    if (changes.is) texts.push(words.get(`is.${changes.is}`));
+    if ("held" in changes) texts.push(words.get("held.is", { size: words.bytes(changes.held) }));
+    if ("backlog" in changes) texts.push(words.get("queue.is", { size: words.bytes(changes.backlog) }));
+    else if ("queued" in changes) texts.push(words.get("entries", { count: changes.queued }));
+    if ("terminator" in changes) texts.push(words.get("terminator.is", { what: terminatorText(words, changes.terminator) }));
+    if (changes.peer) texts.push(words.get("peer.is", { peer: changes.peer }));
+    if (changes.local && !changes.peer) texts.push(changes.local);
+    return texts;
   }
 
   open(row) {
     const { trace, words } = this;
     const channel = trace.channels.get(trace.about[row]);
-    return [["channel", channel.name], ["", words.say("opened", { fd: channel.fd })]];
+    return [["channel", channel.name], ["", words.get("opened", { fd: channel.fd })]];
   }
 
   interest(row) {
     const { trace, words } = this;
     return [
       ["channel", trace.name(trace.about[row])],
-      ["", words.say(`wants.${trace.rows[row][4]}`)],
+      ["", words.get(`wants.${trace.rows[row][4]}`)],
     ];
   }
 
   timer(row) {
     const [, , , id, seconds] = this.trace.rows[row];
-    const said = seconds === null ? "timer.cancelled" : "timer.set";
-    return [["", this.words.say(said, { id, seconds: seconds ?? 0 })]];
+    const key = seconds === null ? "timer.cancelled" : "timer.set";
+    return [["", this.words.get(key, { id, seconds: seconds ?? 0 })]];
   }
 
   lost(row) {
-    return [["error", this.words.say("lost", { count: this.trace.rows[row][3] })]];
+    return [["error", this.words.get("lost", { count: this.trace.rows[row][3] })]];
   }
 
   end(row) {
@@ -155,16 +154,16 @@ class Lines {
 const LINES = ["turn", "woke", "call", "state", "open", "interest", "timer", "end", "innerTurn", "lost"];
 
 function turnName(words, turn) {
-  return words.say(`name.${turn.sort}`, { n: turn.number });
+  return words.get(`name.${turn.sort}`, { n: turn.number });
 }
 
 function terminatorText(words, terminator) {
-  if (terminator === null) return words.say("none");
-  return typeof terminator === "number" ? words.bytes(terminator) : `"${seenText(terminator)}"`;
+  if (terminator === null) return words.get("none");
+  return typeof terminator === "number" ? words.bytes(terminator) : `"${visibleText(terminator)}"`;
 }
 
-// A turn as what it is: five phases, one after the other, and then again. What stands in
-// no turn has no phases: the program has called, and channels became.
+// A turn in five phases. Events outside any turn have no phases, only calls and
+// changes.
 class TurnView {
   constructor(root, trace, words, lines, pick) {
     Object.assign(this, { root, trace, words, lines, pick });
@@ -182,7 +181,7 @@ class TurnView {
     this.root.classList.toggle("no-turn", !turn.number);
     this.root.replaceChildren(...phases.map(([name, target, what]) =>
       this._phase(turn.sort, name, target, what, name === here)));
-    this.root.setAttribute("aria-label", words.say(`picture.${turn.sort}`, { turn: turnName(words, turn) }));
+    this.root.setAttribute("aria-label", words.get(`picture.${turn.sort}`, { turn: turnName(words, turn) }));
   }
 
   _wait(turn) {
@@ -207,10 +206,10 @@ class TurnView {
 
   _asked(turn) {
     const { words, trace, lines } = this;
-    const news = turn.interests.map((row) => chip(trace.name(trace.about[row]), words.say(`wants.${trace.rows[row][4]}`)));
+    const news = turn.interests.map((row) => chip(trace.name(trace.about[row]), words.get(`wants.${trace.rows[row][4]}`)));
     return [
       words.span(turn.asked),
-      quiet(words.say("asked.count", { count: turn.channels })),
+      quiet(words.get("asked.count", { count: turn.channels })),
       this._some(news),
     ];
   }
@@ -218,10 +217,10 @@ class TurnView {
   _waited(turn) {
     const { words } = this;
     const limit = limitText(words, turn);
-    if (!turn.woke) return ["…", quiet(words.say(waitingKey(this.trace, turn))), quiet(`${turn.by} · ${limit}`)];
+    if (!turn.woke) return ["…", quiet(words.get(waitingKey(this.trace, turn))), quiet(`${turn.by} · ${limit}`)];
     return [
       words.span(turn.woke.waited),
-      make("p", {}, words.say(`why.${turn.woke.why}`)),
+      make("p", {}, words.get(`why.${turn.woke.why}`)),
       quiet(`${turn.by} · ${limit}`),
     ];
   }
@@ -230,8 +229,8 @@ class TurnView {
     const { words, trace } = this;
     const { read = [], write = [], urgent = [] } = turn.woke ?? {};
     const chips = [["read", read], ["write", write], ["urgent", urgent]].flatMap(([how, who]) =>
-      who.map((each) => chip(trace.name(each), words.say(`ready.${how}`))));
-    return [words.number(chips.length), chips.length ? this._some(chips) : quiet(words.say("ready.nobody"))];
+      who.map((each) => chip(trace.name(each), words.get(`ready.${how}`))));
+    return [words.number(chips.length), chips.length ? this._some(chips) : quiet(words.get("ready.nobody"))];
   }
 
   _called(turn) {
@@ -245,9 +244,9 @@ class TurnView {
     const failed = turn.calls.filter((row) => trace.fails(row)).length;
     return [
       words.span(us),
-      quiet(words.say("calls", { count: turn.calls.length })),
+      quiet(words.get("calls", { count: turn.calls.length })),
       this._some(named),
-      failed ? make("p", { class: "error" }, words.say("errors", { count: failed })) : "",
+      failed ? make("p", { class: "error" }, words.get("errors", { count: failed })) : "",
     ];
   }
 
@@ -257,10 +256,10 @@ class TurnView {
       .map((number) => [number, this._difference(number, turn.row)])
       .filter(([, what]) => what.length);
     const chips = changed.map(([number, what]) => chip(trace.name(number), words.list(what)));
-    return [words.number(chips.length), chips.length ? this._some(chips) : quiet(words.say("became.nothing"))];
+    return [words.number(chips.length), chips.length ? this._some(chips) : quiet(words.get("became.nothing"))];
   }
 
-  // What is different about a channel after a turn.
+  // The changes of a channel in a turn.
   _difference(number, turn) {
     const channel = this.trace.channels.get(number);
     const before = channel.at(turn - 1);
@@ -269,14 +268,14 @@ class TurnView {
     const was = before ?? NEW_CHANNEL;
     const changes = {};
     for (const name of ["is", "held", "backlog"]) if (after[name] !== was[name]) changes[name] = after[name];
-    const said = this.lines.changes(changes);
-    return before ? said : [this.words.say("opened.short"), ...said];
+    const texts = this.lines.changes(changes);
+    return before ? texts : [this.words.get("opened.short"), ...texts];
   }
 
   _some(chips) {
     const list = make("ul", { class: "chips" }, ...chips.slice(0, NAMED));
     const more = chips.length - NAMED;
-    if (more > 0) list.append(make("li", { class: "quiet" }, this.words.say("more", { count: more })));
+    if (more > 0) list.append(make("li", { class: "quiet" }, this.words.get("more", { count: more })));
     return list;
   }
 }
@@ -335,17 +334,17 @@ class ChannelsView {
       type: "button",
       "data-channel": String(channel.number),
       "aria-pressed": String(this.chosen === channel.number),
-      title: words.say("only.this"),
+      title: words.get("only.this"),
     }, channel.name);
     button.addEventListener("click", () => this.choose(channel.number));
-    const status = make("span", { class: `status ${now.is} ${now.is === was.is ? "" : "changed"}` }, words.say(`is.${now.is}`));
+    const status = make("span", { class: `status ${now.is} ${now.is === was.is ? "" : "changed"}` }, words.get(`is.${now.is}`));
     return cell("who", button, status,
       make("span", { class: "quiet address" }, now.peer || now.local || `fd ${channel.fd}`));
   }
 
   _wants(now) {
     const { words } = this;
-    const mark = (key) => make("span", {}, words.say(key));
+    const mark = (key) => make("span", {}, words.get(key));
     return cell("wants",
       now.reads ? mark("wants.read") : "",
       now.writes ? mark("wants.write") : "",
@@ -365,12 +364,12 @@ class ChannelsView {
   _queue(now, was) {
     const { words, trace } = this;
     const changed = now.backlog !== was.backlog;
-    const said = now.backlog
-      ? `${words.bytes(now.backlog)} · ${words.say("entries", { count: now.queued })}`
-      : words.say(now.is === "unknown" ? "is.unknown" : "queue.empty");
+    const text = now.backlog
+      ? `${words.bytes(now.backlog)} · ${words.get("entries", { count: now.queued })}`
+      : words.get(now.is === "unknown" ? "is.unknown" : "queue.empty");
     return cell(`queue ${changed ? "changed" : ""}`,
       queueElement(now, trace.mostBacklog),
-      make("span", { class: now.backlog ? "" : "quiet" }, said),
+      make("span", { class: now.backlog ? "" : "quiet" }, text),
       changed ? wasElement(words, words.bytes(was.backlog)) : "");
   }
 }
@@ -380,12 +379,12 @@ function cell(kind, ...children) {
 }
 
 function wasElement(words, what) {
-  return make("span", { class: "was" }, words.say("was", { what }));
+  return make("span", { class: "was" }, words.get("was", { what }));
 }
 
 function terminatorElement(words, terminator) {
   if (terminator === null) return "";
-  return make("span", { class: "quiet" }, words.say("terminator.short", { what: terminatorText(words, terminator) }));
+  return make("span", { class: "quiet" }, words.get("terminator.short", { what: terminatorText(words, terminator) }));
 }
 
 function heldElement(words, text, size) {
@@ -393,7 +392,7 @@ function heldElement(words, text, size) {
   return make("span", { class: "cells" }, bytesElement(text, 16));
 }
 
-// A bar as long as the queue, against the longest in the trace; cut into its entries.
+// A bar relative to the longest queue of the trace, divided into its entries.
 function queueElement({ backlog, queued }, most) {
   const bar = make("span", { class: "bar", "aria-hidden": "true" });
   const fill = make("span", { class: "fill" });
@@ -405,14 +404,13 @@ function queueElement({ backlog, queued }, most) {
   return bar;
 }
 
-// All that is known of the selected event.
+// The details of the selected event.
 class DetailView {
   constructor(root, trace, words, lines, pick) {
     Object.assign(this, { root, trace, words, lines, pick });
   }
 
-  // What is shown of a row beside its line, as texts: its figures, and what became of
-  // its bytes.
+  // The texts of a row besides its line: its figures, and the processing of its bytes.
   texts(row) {
     const { trace, words } = this;
     const kind = trace.kind[row];
@@ -421,7 +419,7 @@ class DetailView {
       const parts = trace.fate(row) ?? [];
       return [
         ...this._facts(call).map(([, what]) => what),
-        ...parts.map(({ what }) => words.say(`fate.${what}`)),
+        ...parts.map(({ what }) => words.get(`fate.${what}`)),
         call.where,
         call.code ? placeOf(call.code) : "",
       ];
@@ -430,17 +428,17 @@ class DetailView {
     const texts = [words.moment(trace.time[row])];
     if (kind === TURN) texts.push(...turnTexts(trace, words, row));
     if (kind === OPEN && channel) texts.push(`fd ${channel.fd}`);
-    if (kind === STATE && channel) texts.push(seenText(trace.held(channel, row) ?? ""), trace.changes(row).local ?? "");
+    if (kind === STATE && channel) texts.push(visibleText(trace.held(channel, row) ?? ""), trace.changes(row).local ?? "");
     return texts;
   }
 
-  // What explains it, and the source.
+  // The explanation and the source.
   prose(row) {
     const { trace, words } = this;
-    if (trace.kind[row] !== CALL) return [words.say(this._hint(row))];
+    if (trace.kind[row] !== CALL) return [words.get(this._hint(row))];
     const call = trace.call(row);
     return [
-      words.say(`do.${call.do}`),
+      words.get(`do.${call.do}`),
       ...this._facts(call).map(([name]) => name),
       ...(call.code?.source ?? []),
     ];
@@ -465,8 +463,8 @@ class DetailView {
     const { words, trace } = this;
     const hint = this._hint(row);
     return [
-      words.has(hint) && make("p", { class: "hint" }, words.say(hint)),
-      facts([[words.say("fact.when"), words.moment(trace.time[row])]]),
+      words.has(hint) && make("p", { class: "hint" }, words.get(hint)),
+      facts([[words.get("fact.when"), words.moment(trace.time[row])]]),
       this._parent(row),
     ];
   }
@@ -480,7 +478,7 @@ class DetailView {
     const { words } = this;
     const hint = `do.${call.do}`;
     return [
-      words.has(hint) && make("p", { class: "hint" }, words.say(hint)),
+      words.has(hint) && make("p", { class: "hint" }, words.get(hint)),
       this._error(call),
       this._fate(call),
       this._data(call),
@@ -498,46 +496,46 @@ class DetailView {
       ["size", call.size === null ? "" : words.bytes(call.size)],
       ["in", call.taken && words.bytes(call.taken)],
       ["out", call.given && words.bytes(call.given)],
-      ["to", call.to && words.say("channels", { count: call.to })],
+      ["to", call.to && words.get("channels", { count: call.to })],
       ["but", call.but && trace.name(call.but)],
       ["timer", call.id && `#${call.id}`],
     ];
-    return known.filter(([, what]) => what).map(([name, what]) => [words.say(`fact.${name}`), what]);
+    return known.filter(([, what]) => what).map(([name, what]) => [words.get(`fact.${name}`), what]);
   }
 
   _error(call) {
     if (!call.error) return null;
     const { trace, words } = this;
     const where = call.where ? make("p", { class: "quiet" }, call.where) : "";
-    const said = make("p", {}, call.error);
-    if (trace.fails(call.row)) return make("div", { class: "error box" }, said, where);
-    return make("div", { class: "later" }, make("p", {}, words.say("would.block")), said, where);
+    const text = make("p", {}, call.error);
+    if (trace.fails(call.row)) return make("div", { class: "error box" }, text, where);
+    return make("div", { class: "later" }, make("p", {}, words.get("would.block")), text, where);
   }
 
-  // What was read, cut into what became of it.
+  // The bytes read, divided by their processing.
   _fate(call) {
     const { words, trace } = this;
     const parts = trace.fate(call.row);
     if (!parts || !parts.length) return null;
     const list = make("ol", { class: "fate" }, ...parts.map((part) => this._part(part)));
-    return make("section", {}, make("h4", {}, words.say("fate")), list);
+    return make("section", {}, make("h4", {}, words.get("fate")), list);
   }
 
   _part({ what, size, text, row }) {
     const { words } = this;
     const shown = text === null ? words.bytes(size) : bytesElement(text, 64);
-    const said = make("span", { class: "said" }, words.say(`fate.${what}`));
+    const label = make("span", { class: "label" }, words.get(`fate.${what}`));
     const item = make("li", { class: what },
-      make("span", { class: "cells" }, shown), said,
+      make("span", { class: "cells" }, shown), label,
       make("span", { class: "quiet" }, words.bytes(size)));
-    if (row !== undefined) this._leads(item, said, row);
+    if (row !== undefined) this._leads(item, label, row);
     return item;
   }
 
-  _leads(item, said, row) {
-    const link = make("button", { type: "button", class: "link" }, said.textContent);
+  _leads(item, label, row) {
+    const link = make("button", { type: "button", class: "link" }, label.textContent);
     link.addEventListener("click", () => this.pick(row));
-    item.replaceChild(link, said);
+    item.replaceChild(link, label);
   }
 
   _data(call) {
@@ -545,9 +543,9 @@ class DetailView {
     if (!call.data) return null;
     const size = call.size ?? (call.taken || call.given);
     const more = size - toBytes(call.data).length;
-    return make("section", {}, make("h4", {}, words.say(dataName(call))),
+    return make("section", {}, make("h4", {}, words.get(dataName(call))),
       make("p", { class: "data" }, bytesElement(call.data),
-        more > 0 ? make("span", { class: "quiet" }, ` ${words.say("data.more", { size: words.bytes(more) })}`) : ""));
+        more > 0 ? make("span", { class: "quiet" }, ` ${words.get("data.more", { size: words.bytes(more) })}`) : ""));
   }
 
   _parent(row) {
@@ -557,7 +555,7 @@ class DetailView {
     if (!trace.depth[row] || trace.kind[parent] === TURN) return null;
     const link = make("button", { type: "button", class: "link" }, callName(trace, parent));
     link.addEventListener("click", () => this.pick(parent));
-    return make("p", { class: "quiet" }, `${words.say("inside")} `, link);
+    return make("p", { class: "quiet" }, `${words.get("inside")} `, link);
   }
 }
 
@@ -579,35 +577,35 @@ function definitionIn(code) {
   return code.source.findIndex((line) => /^\s*(async\s+)?def\s/.test(line));
 }
 
-// Whose code it is, and where.
+// The owner and the place of code.
 function placeOf(code) {
   return `${nameOf(code)} · ${code.file}:${code.line + Math.max(0, definitionIn(code))}`;
 }
 
-// What is shown of a turn above the list, but for what has lines of its own.
+// The texts of a turn above the list, without those of its events.
 function turnTexts(trace, words, row) {
   const turn = trace.turnAt(trace.turnOf[row]);
   if (!turn.number) return [];
   return [
     turn.by,
     words.span(turn.asked),
-    words.say("asked.count", { count: turn.channels }),
+    words.get("asked.count", { count: turn.channels }),
     limitText(words, turn),
-    turn.woke ? "" : words.say(waitingKey(trace, turn)),
+    turn.woke ? "" : words.get(waitingKey(trace, turn)),
   ];
 }
 
 function limitText(words, turn) {
-  if (turn.timeout === null) return words.say("limit.none");
-  return words.say("limit", { span: words.span(turn.timeout * 1e6) });
+  if (turn.timeout === null) return words.get("limit.none");
+  return words.get("limit", { span: words.span(turn.timeout * 1e6) });
 }
 
-// Whose wait was not over when the trace ended, or when lines were lost.
+// The key for a wait that had not ended when the trace ended, or when lines were lost.
 function waitingKey(trace, turn) {
   return turn.rows.some((each) => trace.kind[each] === LOST) ? "waiting.lost" : "waiting";
 }
 
-// The function, with the line that defines it and the one that raised set off.
+// The function; the lines of its definition and of its exception are marked.
 function sourceElement(words, { code, where }) {
   const definition = definitionIn(code);
   const raised = where.startsWith(`${code.file}:`) ? Number(where.slice(code.file.length + 1)) - code.line : -1;
@@ -618,6 +616,6 @@ function sourceElement(words, { code, where }) {
   });
   const name = nameOf(code);
   return make("section", { class: "source" },
-    make("h4", {}, words.say("source")), make("p", { class: "quiet place" }, placeOf(code)),
-    make("pre", { tabindex: "0", "aria-label": words.say("source.of", { name }) }, make("code", {}, ...lines)));
+    make("h4", {}, words.get("source")), make("p", { class: "quiet place" }, placeOf(code)),
+    make("pre", { tabindex: "0", "aria-label": words.get("source.of", { name }) }, make("code", {}, ...lines)));
 }

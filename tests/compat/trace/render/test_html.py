@@ -224,7 +224,7 @@ def test_every_word_of_the_page_and_its_scripts_is_defined() -> None:
     frame = asset("page.html")
     named = set(re.findall(r'data-(?:word|label|hint)="([^"]+)"', frame))
     for name in SCRIPTS:
-        named |= set(re.findall(r'\.say\("([^"]+)"', asset(name)))
+        named |= set(re.findall(r'\.get\("([^"]+)"', asset(name)))
     assert named <= set(words)
 
 

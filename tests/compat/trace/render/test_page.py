@@ -89,7 +89,7 @@ def press(shown: Any, selector: str) -> None:
 
 def said(shown: Any) -> str:
     """Return the last announcement for screen readers."""
-    return str(shown.inner_text("#said"))
+    return str(shown.inner_text("#announcement"))
 
 
 def selected(shown: Any) -> str:
@@ -133,7 +133,7 @@ def test_keys_step_through_calls_events_and_turns(shown: Any) -> None:
         ("ArrowDown", "push"),
         ("ArrowLeft", "collect_incoming_data"),
         ("ArrowUp", "handle_read"),
-        ("ArrowUp", "woke: ready"),
+        ("ArrowUp", "ready"),
         ("Shift+ArrowRight", "Turn 4"),
         ("PageUp", "Turn 3"),
         ("Shift+ArrowLeft", "Turn 2"),
@@ -152,7 +152,7 @@ def test_buttons_do_what_the_keys_do(shown: Any) -> None:
         ("call-on", "handle_read"),
         ("event-on", "collect_incoming_data"),
         ("call-back", "handle_read"),
-        ("event-back", "woke: ready"),
+        ("event-back", "ready"),
         ("turn-on", "Turn 4"),
         ("turn-back", "Turn 3"),
         ("last", "the end"),
@@ -172,8 +172,9 @@ def test_one_turn_back_from_a_call_is_its_own_turn(shown: Any) -> None:
 def test_fate_of_bytes_shows_passed_on_and_held_back_parts(shown: Any) -> None:
     go_to(shown, 3)
     press(shown, "#call-on")
-    told, held = (shown.locator(f".fate .{what}") for what in ("told", "held"))
-    assert told.locator(".cells").inner_text() == "hell"
+    collected = shown.locator(".fate .collected")
+    held = shown.locator(".fate .held")
+    assert collected.locator(".cells").inner_text() == "hell"
     assert held.locator(".cells").inner_text() == "o"
     assert shown.inner_text(".row.about .cell.held .cells") == "o"
     assert "was 0 bytes" in shown.inner_text(".row.about .cell.held")
@@ -210,8 +211,8 @@ def test_a_turn_is_shown_as_five_phases(shown: Any) -> None:
     for text, what in zip(
         texts,
         (
-            "3 channels asked",
-            "woke: ready",
+            "3 channels checked",
+            "ready",
             "ChatSession#2 to read",
             "ChatSession#2 handle_read",
             "ChatSession#2 held back: 1 byte",
@@ -397,7 +398,7 @@ def test_the_zoom_has_keys_and_buttons_that_do_the_same(shown: Any) -> None:
             shown.keyboard.press("+")
         shown.keyboard.press(key)
         by_key, heard = part(shown), said(shown)
-        assert heard == f"Time line: {by_key}"
+        assert heard == f"Timeline: {by_key}"
         press(shown, "#zoom-all")
         for _ in range(3):
             press(shown, "#zoom-in")
@@ -408,7 +409,7 @@ def test_the_zoom_has_keys_and_buttons_that_do_the_same(shown: Any) -> None:
     for _ in range(40):
         shown.keyboard.press("-")
     assert part(shown) == everything
-    named = {"zoom-in": "Closer", "zoom-out": "Farther away", "zoom-all": "All"}
+    named = {"zoom-in": "Zoom in", "zoom-out": "Zoom out", "zoom-all": "All"}
     for button, name in named.items():
         assert shown.get_by_role("button", name=name, exact=True).get_attribute(
             "id"
@@ -552,7 +553,7 @@ def test_each_step_is_announced(shown: Any) -> None:
     assert said(shown) == "Turn 3 7 calls"
     shown.keyboard.press("ArrowRight")
     assert said(shown) == "Turn 3: ChatSession#2 handle_read 5 bytes hello"
-    assert shown.get_attribute("#said", "aria-live") == "polite"
+    assert shown.get_attribute("#announcement", "aria-live") == "polite"
 
 
 def test_every_control_has_an_accessible_name(shown: Any) -> None:
@@ -602,7 +603,7 @@ def test_bytes_that_cannot_be_seen_are_shown_as_escapes(
         (
             "en",
             "No turn yet",
-            "before a loop began its first turn",
+            "the loop's first turn",
             "0 calls",
             "ChatServer#1 opened, listening",
             "No calls before the first turn",
@@ -662,8 +663,8 @@ def test_a_thread_that_turns_no_loop_has_no_first_turn(
     shown = show(another, tmp_path, trace)
     shown.keyboard.press("End")
     shown.keyboard.press("PageUp")
-    assert selected(shown) == "Outside of any turn"
-    assert shown.inner_text("#where .turn") == "Outside of any turn"
+    assert selected(shown) == "Outside any turn"
+    assert shown.inner_text("#where .turn") == "Outside any turn"
     assert "No turn" in shown.inner_text("#phases")
     assert "push" in shown.inner_text(".phase.called")
     everything = shown.inner_text("main")
@@ -677,20 +678,20 @@ def test_a_thread_that_turns_no_loop_has_no_first_turn(
         ("closed", "the trace is complete", "跟踪记录完整"),
         (
             "full",
-            "the trace was cut at its limit of 64 MiB: the program went on",
+            "the trace ends at its limit of 64 MiB: the program continued",
             "跟踪记录达到大小上限 64 MiB，在此截止：程序仍在继续运行",
         ),
         (
             "",
-            "the trace breaks off: the program was still running, or was killed",
+            "the trace has no end: the program was still running, or was killed",
             "跟踪记录没有结尾：程序当时仍在运行，或被强行终止",
         ),
         (
             "cut",
-            "the trace breaks off: behind line 70 it is cut off or damaged",
+            "the trace is cut off or damaged after line 70",
             "跟踪记录没有结尾：第 70 行之后被截断或已损坏",
         ),
-        ("eaten", "the trace has ended: eaten", "跟踪记录已结束：eaten"),
+        ("eaten", "the trace ended: eaten", "跟踪记录已结束：eaten"),
     ],
 )
 def test_the_subtitle_says_how_the_trace_ends(
@@ -714,7 +715,7 @@ def test_the_subtitle_says_that_this_is_a_part(another: Any, tmp_path: Path) -> 
     trace.end("closed")
     shown = show(another, tmp_path, trace, part=True)
     lacks = shown.locator("#about .lacks")
-    assert lacks.inner_text() == "only what was asked for: a part of the trace"
+    assert lacks.inner_text() == "only the selected part of the trace"
     press(shown, "#language")
     assert lacks.inner_text() == "只有所选的内容：跟踪记录的一部分"
 
@@ -730,8 +731,8 @@ def test_page_of_a_part_invents_no_earlier_state(another: Any, tmp_path: Path) -
     path.write_text(page(part, reader, part=True), encoding="utf-8")
     shown = visit(another, path)
     row = shown.locator("[role=row]", has=shown.locator(f"[data-channel='{old}']"))
-    assert row.locator(".status").inner_text() == "not known"
-    assert row.locator(".queue").inner_text().strip() == "not known"
+    assert row.locator(".status").inner_text() == "unknown"
+    assert row.locator(".queue").inner_text().strip() == "unknown"
     assert "opened" not in shown.inner_text(".phase.became")
 
 
@@ -755,7 +756,7 @@ def test_bytes_that_were_not_kept_are_not_made_up(another: Any, tmp_path: Path) 
     shown.keyboard.press("ArrowRight")
     assert shown.locator(".fate .cells").all_inner_texts() == ["4 bytes", "1 byte"]
     assert shown.inner_text(".row.about .held .cells") == "1 byte"
-    assert "and 2 bytes that the trace does not keep" in shown.inner_text(".data")
+    assert "and 2 bytes that were not recorded" in shown.inner_text(".data")
 
 
 def unfinished() -> Trace:
@@ -818,7 +819,7 @@ def test_number_of_elements_is_bounded_for_many_events(
     assert shown.locator("#events .event").count() < 100
     assert shown.locator("#channels .rows .row").count() < 40
     # Out of view, and still there for a screen reader.
-    assert selected(shown) == "the end: the file had reached its limit"
+    assert selected(shown) == "the end: the file reached its limit"
 
 
 def test_page_is_never_wider_than_the_window(shown: Any) -> None:
@@ -858,7 +859,7 @@ def test_send_that_would_block_is_no_error(another: Any, tmp_path: Path) -> None
     go_to(shown, 1)
     press(shown, "#call-on")
     press(shown, "#call-on")
-    assert "no failure" in shown.inner_text("#detail .later")
+    assert "not a failure" in shown.inner_text("#detail .later")
     assert "BlockingIOError" in shown.inner_text("#detail .later")
     assert not shown.locator("#detail .error").count()
     shown.evaluate(FILTER, ["what", "errors", "change"])
@@ -888,7 +889,7 @@ NOT_FOUND = """() => {
     for (let row = 0; selected().id === `event-${row}`; row++) {
         const shown = [...selected().querySelectorAll(":scope > span")]
             .concat(...document.querySelectorAll("#detail dd, #detail .place"))
-            .concat(...document.querySelectorAll("#detail .error p, #detail .fate .said"
+            .concat(...document.querySelectorAll("#detail .error p, .fate .label"
                 + ", #detail .fate button"))
             .map((each) => each.innerText.replace("…", "").trim());
         const id = selected().id;
@@ -919,19 +920,23 @@ def test_search_finds_all_text_of_an_event(another: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "text",
     [
-        *("held back: 1 byte", "queue: 33 bytes", "listening", "descriptor 6", "fd 6"),
-        *("wants to read and write", "timer 2: in 30 s", "turn 3", "woke: a timer"),
+        *(
+            "held back: 1 byte",
+            "backlog: 33 bytes",
+            "listening",
+            "descriptor 6",
+            "fd 6",
+        ),
+        *("interest: read, write", "timer 2: in 30 s", "turn 3", "a timer is due"),
         *("127.0.0.1:4", "terminator: ", "0.0.0.0:19528", "selectors", "The End"),
-        *("terminator found", "passed on", "room.py:40", "room.py:44", "no limit"),
+        *("collected", "Argument", "room.py:40", "room.py:44", "no timeout"),
         *(r"\r\n", r"\x1b[1mno\0", r"\xbd", "+1", "ChatServer#1", "1 ready"),
-        *("def broadcasting", "is put into a queue", "self.handshakes is not None"),
+        *("def broadcasting", "is queued for the peer", "self.handshakes is not None"),
     ],
 )
 def test_search_finds_every_kind_of_shown_text(shown: Any, text: str) -> None:
     shown.fill("#text", text)
-    is_there = text not in ("no limit", "def broadcasting")
-    if text == "is put into a queue":
-        shown.fill("#text", "are put into a queue")
+    is_there = text not in ("no timeout", "def broadcasting")
     assert shown.is_visible("#nothing") != is_there
 
 

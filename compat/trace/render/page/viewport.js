@@ -1,13 +1,13 @@
-// Which part of something long is shown: from where, and how much of it.
+// The visible part of a long scale: its start and its size.
 //
-// Rule 1: it is never more than the whole, never less than the least, and never beyond an
-// end.
-// Rule 2: its numbers are those of who asks: microseconds, or rows.
+// Rule 1: it is never larger than the whole, never smaller than the least size, and never
+// beyond an end.
+// Rule 2: the caller chooses the unit: microseconds, or rows.
 
-// What is brought into view gets a little of what stands beside it, too.
+// A revealed range gets this margin, as a share of the view.
 const BESIDE = 0.06;
 
-class Part {
+class Viewport {
   constructor(whole, least) {
     this.whole = Math.max(1, whole);
     this.least = Math.min(least, this.whole);
@@ -26,31 +26,31 @@ class Part {
     this._set(0, this.whole);
   }
 
-  // So much closer; what stands at *at* keeps its place.
+  // Zoom in; the value *at* keeps its place.
   zoom(factor, at) {
     const place = Math.min(1, Math.max(0, (at - this.from) / this.size));
     const size = this._fitting(this.size / factor);
     this._set(at - place * size, size);
   }
 
-  // As close as can be with both in view, and a little beside.
+  // Zoom in as far as both fit, with a margin.
   fit(from, to) {
     const size = this._fitting((to - from) / (1 - 2 * BESIDE));
     this._set((from + to - size) / 2, size);
   }
 
-  // Whether it has room for as much, with a little beside.
+  // Return whether a range of that size fits, with a margin.
   holds(size) {
     return size <= this.size * (1 - 2 * BESIDE);
   }
 
-  // Whether any of that is in view.
+  // Return whether any of the range is in view.
   sees(from, to) {
     return from <= this.to && to >= this.from;
   }
 
-  // Move as little as brings that into view, its beginning first; from far away, to the
-  // middle. Whether it had to.
+  // Scroll as little as needed, the beginning first; from far away, to the middle.
+  // Return whether it scrolled.
   reveal(from, to) {
     if (from >= this.from && to <= this.to) return false;
     const beside = BESIDE * this.size;
