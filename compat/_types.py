@@ -11,7 +11,7 @@ import asyncore
 from collections.abc import MutableMapping
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["LEAVES", "Channel", "Map"]
+__all__ = ["LEAVES", "Channel", "Map", "Notified"]
 
 # The exceptions that end a loop when a handler raises them. As in asyncore, these are
 # the classes at import, whatever a program assigns to asyncore.ExitNow later.
@@ -30,6 +30,20 @@ class Channel(Protocol):
     def handle_expt_event(self) -> None: ...
     def handle_close(self) -> None: ...
     def handle_error(self) -> None: ...
+
+
+class Notified(Protocol):
+    """A channel's registration with its loop, as the channel uses it."""
+
+    @property
+    def is_orphaned(self) -> bool:
+        """True if a fork has left the loop's thread in the parent."""
+
+    def interest_changed(self) -> None:
+        """Update the channel's interest; from another thread, also end the wait."""
+
+    def unregister(self) -> None:
+        """Unregister the channel, whose socket is about to be closed."""
 
 
 # Keys are descriptors; asyncore also accepts objects with a fileno().

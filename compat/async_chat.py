@@ -32,10 +32,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from compat._runtime import at_fork
-from compat._types import LEAVES, Map
+from compat._types import LEAVES, Map, Notified
 from compat.locks import RLock
 from compat.scheduler import at_turn_end, wake_other_thread
 
@@ -46,11 +46,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "async_chat",
+    "attach",
     "copied",
+    "detach",
     "flush_pushes_at_turn_end",
     "has_cached_interest",
     "interest_changed",
     "keeps_answers",
+    "needs_write_event",
+    "wants_to_write",
 ]
 
 Original = asynchat.async_chat
@@ -76,16 +80,6 @@ _EMPTY = object()
 # Added to the thread's number in a claim. A fork raises it above all earlier claims,
 # because the claiming threads do not exist in the child.
 _process = 0
-
-
-class Board(Protocol):
-    """A channel's registration with its loop, which receives its announcements."""
-
-    def interest_changed(self) -> None:
-        """Update the channel's interest; from another thread, also end the wait."""
-
-    def leave(self) -> None:
-        """Unregister the channel, whose socket is about to be closed."""
 
 
 class Lazy:
@@ -163,7 +157,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
     _compat_group: BroadcastGroup | None
 
     # Its registration with the loop that caches its interest.
-    _compat_board: Board | None
+    _compat_registration: Notified | None
 
     # Received data, and the number of its bytes that the handlers have consumed.
     _compat_read: Any
@@ -185,7 +179,8 @@ class async_chat(Original):  # noqa: N801  # the original's name
     def __new__(cls, *args: Any, **options: Any) -> Self:
         # Not in __init__: a subclass may call the original's __init__ instead.
         channel = super().__new__(cls)
-        channel._compat_fifo = channel._compat_group = channel._compat_board = None
+        channel._compat_fifo = channel._compat_group = None
+        channel._compat_registration = None
         channel._compat_waits = False
         channel._compat_read, channel._compat_gone = b"", 0
         return channel
@@ -360,7 +355,7 @@ class async_chat(Original):  # noqa: N801  # the original's name
         """Return whether data is queued or the channel awaits its connection."""
         if not isinstance(self, async_chat):
             return bool(Original.writable(self))
-        return bool(self._compat_fifo) or awaits_connection(self)
+        return wants_to_write(self)
 
     def handle_write(self) -> None:
         """Attempt one send; with coalesced writes, send until the send buffer is full.
@@ -514,9 +509,9 @@ class async_chat(Original):  # noqa: N801  # the original's name
         interest_changed(self)
 
     def del_channel(self, map: Any = None) -> None:
-        board: Board | None = getattr(self, "_compat_board", None)
-        if board is not None:
-            board.leave()
+        registration: Notified | None = getattr(self, "_compat_registration", None)
+        if registration is not None:
+            registration.unregister()
         _beneath(self, "del_channel")(map)
         interest_changed(self)
 
@@ -709,13 +704,35 @@ _SEND_BENEATH = Original.send
 
 def interest_changed(channel: Any) -> None:
     """Tell the loop of *channel*, if it has one, that interest may have changed."""
-    board: Board | None = getattr(channel, "_compat_board", None)
-    if board is not None:
-        board.interest_changed()
+    registration: Notified | None = getattr(channel, "_compat_registration", None)
+    if registration is not None:
+        registration.interest_changed()
     else:
         # A loop without cached interest polls every channel once its wait ends. A loop
         # that does not know the channel yet finds it then.
         wake_other_thread(getattr(channel, "_map", None))
+
+
+def attach(channel: Any, registration: Notified) -> bool:
+    """Let *channel* notify the loop's registration when its interest may have changed.
+
+    Returns:
+        False if the loop must poll the channel in every turn: its interest cannot be
+        cached, or it notifies another loop that runs it.
+    """
+    if not has_cached_interest(channel):
+        return False
+    current = channel._compat_registration
+    if current is not None and not current.is_orphaned:
+        return False
+    channel._compat_registration = registration
+    return True
+
+
+def detach(channel: async_chat, registration: Notified) -> None:
+    """Undo ``attach``."""
+    if channel._compat_registration is registration:
+        channel._compat_registration = None
 
 
 def flush_pushes_at_turn_end(map: Map) -> None:
@@ -725,6 +742,21 @@ def flush_pushes_at_turn_end(map: Map) -> None:
         if getattr(channel, "__dict__", _NOTHING).get("_compat_added"):
             channel._compat_listed = True
             at_turn_end(map, channel)
+
+
+def wants_to_write(channel: async_chat) -> bool:
+    """Return the interest of a channel that inherits ``writable``."""
+    return bool(channel._compat_fifo) or awaits_connection(channel)
+
+
+def needs_write_event(channel: async_chat) -> bool:
+    """Return whether a loop must update the interest of a channel that it has read.
+
+    The channel is not connected, or has queued data that no flush will send.
+    """
+    if channel._compat_fifo and not channel._compat_waits:
+        return True
+    return not channel.connected
 
 
 def awaits_connection(channel: async_chat) -> bool:

@@ -34,7 +34,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from compat._types import Map
-from compat.async_chat import awaits_connection, has_cached_interest, keeps_answers
+from compat.async_chat import (
+    attach,
+    detach,
+    has_cached_interest,
+    keeps_answers,
+    needs_write_event,
+    wants_to_write,
+)
 from compat.pollers import GONE, IN, NVAL, OUT, PRI, as_poll2_waits
 from compat.registrations import Descriptors
 from compat.wakeup import Waker
@@ -97,7 +104,7 @@ class Known:
             self._loop.news.append(self)
         self._loop.wake_other_thread()
 
-    def leave(self) -> None:
+    def unregister(self) -> None:
         """Unregister the channel, which leaves the map with its socket still open."""
         self._loop.let_go(self)
 
@@ -314,8 +321,7 @@ class SelectorLoop:
         for known in self._known.values():
             channel = known.channel
             if not known.restless and (
-                (known.interest & OUT == 0)
-                == bool(channel._compat_fifo or awaits_connection(channel))
+                (known.interest & OUT == 0) == wants_to_write(channel)
                 or "readable" in known.own
                 or "writable" in known.own
                 or type(channel) is not known.kind
@@ -394,11 +400,8 @@ class SelectorLoop:
         if not isinstance(key, int):
             self._by_object.append(known)
         # A channel that another loop runs too keeps announcing to that loop.
-        if self._lasting and has_cached_interest(channel):
-            board = channel._compat_board
-            if board is None or board.is_orphaned:
-                known.restless = False
-                channel._compat_board = known
+        if self._lasting and attach(channel, known):
+            known.restless = False
         return known
 
     def _forget(self, known: Known) -> None:
@@ -413,12 +416,8 @@ class SelectorLoop:
         channel = known.channel
         if not known.restless:
             self._see_whether_it_announces(known)
-        if known.restless:
-            reads = channel.readable()
-            writes = channel.writable()
-        else:
-            reads = not channel._compat_paused
-            writes = channel._compat_fifo or awaits_connection(channel)
+        reads = channel.readable()
+        writes = channel.writable()
         interest = QUIET if reads else 0
         if writes:
             if not self._as_poll2:
@@ -623,8 +622,7 @@ class SelectorLoop:
             # Announce for handlers that change attributes directly. Writes that wait
             # for the end of this turn need no registration yet.
             if (
-                (channel._compat_fifo and not channel._compat_waits)
-                or not channel.connected
+                needs_write_event(channel)
                 or "readable" in own
                 or "writable" in own
                 or type(channel) is not known.kind
@@ -665,8 +663,8 @@ def _socket_of(channel: Any) -> Any:
 
 
 def _take_board_back(known: Known) -> None:
-    if not known.restless and known.channel._compat_board is known:
-        known.channel._compat_board = None
+    if not known.restless:
+        detach(known.channel, known)
 
 
 def _descriptor(key: Any) -> int:
