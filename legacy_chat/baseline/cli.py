@@ -19,7 +19,7 @@ from compat.values import Range, address
 from legacy_chat.baseline import commands
 from legacy_chat.baseline.commands import FAILED, PROGRAM
 from legacy_chat.baseline.model.errors import OUTPUT_PREFIX, FormatError, ReplayError
-from legacy_chat.baseline.model.scenario import HELP
+from legacy_chat.baseline.model.format import SCENARIO
 from legacy_chat.baseline.model.segments import read_cut
 from legacy_chat.baseline.model.shipped import EXPECTED
 from legacy_chat.baseline.model.transcript import LONGEST_QUIET
@@ -42,6 +42,24 @@ A FILE is a path, a folder, or the name of a shipped transcript: kept, repaired/
 repaired/original, k2-held-back. {port}, {host}, {loop} and {python} are replaced in a
 command. The exit status is 0 for the same, 1 for different, 2 if the command failed.
 """
+
+SCENARIO_HELP = """\
+A scenario is a file of JSON Lines: a header, and one line for each action of a client:
+
+EXAMPLE
+"do" is open, send, half-close (send no more), drop (close) or reset. "data" is sent,
+also right before a half-close or a drop. Data that is not UTF-8 is {"base64": "/w=="}.
+"cut" splits the data into segments: "every byte", "at 3 7", "random 42". The transcript
+is the same file, with a line for the data that each client received.
+
+Each action is a step. A profile with a barrier proves the end of a step. Without one, a
+step ends after --quiet seconds without data, or the profile's "quiet": choose more than
+the slowest answer of the server needs. A warning names each step without data. check
+does not need this wait: a step ends when all the recorded data has arrived. It waits as
+record does only between the segments of a message with "cut", unless the profile's
+framing is "stream". --proxy waits before it forwards the next action; Ctrl-C and
+SIGTERM end the recording.
+""".replace("EXAMPLE", "".join(f"  {line}\n" for line in SCENARIO))
 
 POSITIVE = Range(0.001, 1_000_000)
 COUNT = Range(1, 1_000_000, whole=True)
@@ -194,7 +212,7 @@ def _parser() -> Parser:
     parser = Parser(PROGRAM, description, EXAMPLES)
     subparsers = parser.add_subparsers(required=True, metavar=" | ".join(COMMANDS))
     for name, (function, purpose, options) in COMMANDS.items():
-        examples = HELP if name == "record" else ""
+        examples = SCENARIO_HELP if name == "record" else ""
         command = subparsers.add_parser(
             name, help=purpose, description=purpose.capitalize(), examples=examples
         )

@@ -8,6 +8,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import compat
@@ -16,10 +17,9 @@ from legacy_chat.baseline.fuzz.minimise import minimise
 from legacy_chat.baseline.fuzz.search import SearchPlan, search
 from legacy_chat.baseline.model.compare import differences
 from legacy_chat.baseline.model.errors import ReplayError
-from legacy_chat.baseline.model.format import load, save
+from legacy_chat.baseline.model.format import load, load_scenario, save
 from legacy_chat.baseline.model.output import print_lines, standard_output
 from legacy_chat.baseline.model.profile import Profile, find_profile, profile_named
-from legacy_chat.baseline.model.scenario import load_scenario
 from legacy_chat.baseline.model.shipped import (
     EXPECTED,
     TRANSCRIPTS,
@@ -29,22 +29,20 @@ from legacy_chat.baseline.model.shipped import (
 )
 from legacy_chat.baseline.model.transcript import Step, Transcript, TranscriptHeader
 from legacy_chat.baseline.replay import batch
-from legacy_chat.baseline.replay.batch import CheckPlan, LazyServer, Target
+from legacy_chat.baseline.replay.batch import CheckPlan
 from legacy_chat.baseline.replay.check import Result
 from legacy_chat.baseline.replay.lockstep import Lockstep, Played
 from legacy_chat.baseline.replay.player import play, quiet_of
 from legacy_chat.baseline.replay.proxy import listen
 from legacy_chat.baseline.replay.quiescence import QUIET
+from legacy_chat.baseline.replay.server import LazyServer, Target
 from legacy_chat.baseline.report import results as report
 from legacy_chat.baseline.report.html import page
 from legacy_chat.baseline.report.mermaid import diagram
-from legacy_chat.baseline.report.mismatch import mismatch_lines
 from legacy_chat.baseline.report.progress import Progress
+from legacy_chat.baseline.report.results import mismatch_lines
 from legacy_chat.baseline.report.show import as_columns, as_lines
-from legacy_chat.baseline.report.silent_steps import warn_of_silent_steps
-from legacy_chat.baseline.report.text import escaped
-
-__all__ = ["check", "diff", "fuzz", "minimise_file", "record", "show"]
+from legacy_chat.baseline.report.text import escaped, sentence
 
 PROGRAM = "legacy-chat baseline"
 
@@ -185,7 +183,7 @@ def _record_proxy(options: Namespace) -> int:
     with (
         Progress("recording") as progress,
         listen(
-            options.proxy, server, profile, timeout, quiet, _warner(progress)
+            options.proxy, server, profile, timeout, quiet, partial(_warn, progress)
         ) as proxy,
         proxy.stopped_by_signals(),
     ):
@@ -208,7 +206,7 @@ def _save(
 ) -> None:
     """Write a recording; show its progress, and warn of steps without data."""
     if quiet:
-        steps = warn_of_silent_steps(steps, quiet, _warner(progress))
+        steps = warn_of_silent_steps(steps, quiet, partial(_warn, progress))
 
     def counted() -> Iterator[Step]:
         for step in steps:
@@ -216,6 +214,30 @@ def _save(
             yield step
 
     save(path, Transcript(header, counted()))
+
+
+def warn_of_silent_steps(
+    steps: Iterable[Step], quiet: float, warn: Callable[[str], object]
+) -> Iterator[Step]:
+    """Yield the steps; warn of each one without data, whose answer may have been late.
+
+    Args:
+        quiet: seconds that the recording waited for an answer.
+    """
+    connected: set[str] = set()
+    silent = False
+    for at, step in enumerate(steps, 1):
+        action, answers = step
+        connected.add(action.client)
+        if action.do in ("drop", "reset"):
+            connected.discard(action.client)
+        if connected and not answers:
+            silent = True
+            warn(f"step {at}, {sentence(action)}: no data within {quiet:g} s")
+        connected -= {name for name, (_, end) in answers.items() if end}
+        yield step
+    if silent:
+        warn("if an answer was due, record again with a longer --quiet SECONDS")
 
 
 def _shown(transcript: Transcript, options: Namespace) -> Iterator[str]:
@@ -288,14 +310,9 @@ def _description(target: Target, profile: Profile) -> str:
     return target.command
 
 
-def _warner(progress: Progress) -> Callable[[str], None]:
-    """Return a function that writes a warning to standard error."""
-
-    def warn(line: str) -> None:
-        progress.erase()
-        complain(f"{PROGRAM}: warning: {line}")
-
-    return warn
+def _warn(progress: Progress, line: str) -> None:
+    progress.erase()
+    complain(f"{PROGRAM}: warning: {line}")
 
 
 def _written(options: Namespace, profile: Profile, title: str, found: Played) -> int:

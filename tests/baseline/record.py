@@ -30,7 +30,8 @@ from legacy_chat.baseline import (
 )
 from legacy_chat.baseline.model.compare import differences
 from legacy_chat.baseline.model.shipped import TRANSCRIPTS, name_of
-from legacy_chat.baseline.report.mismatch import mismatch_lines
+from legacy_chat.baseline.replay.server import Target
+from legacy_chat.baseline.report.results import mismatch_lines
 from tests.original import COMMAND, MISSING
 
 OURS = TRANSCRIPTS / "repaired" / "ours"
@@ -120,7 +121,7 @@ def _record(old: Transcript, command: str) -> list[Step]:
     profile = find_profile("tutorial")
     # The original listens where it likes, and who comes elsewhere is refused.
     host = old.header.host if "{host}" in command else ""
-    with started(command, host=host or "127.0.0.1") as endpoint:
+    with started(Target(command), host) as endpoint:
         endpoint.connect().close()
         return list(play(old, endpoint, profile))
 

@@ -42,7 +42,7 @@ from legacy_chat.baseline import (
 )
 from legacy_chat.baseline.fuzz.generator import Generator
 from legacy_chat.baseline.model.transcript import Answers
-from legacy_chat.baseline.report.mismatch import mismatch_lines
+from legacy_chat.baseline.report.results import mismatch_lines
 from tests.legacy_chat.servers import ORIGINAL, Servers, server, servers
 from tests.original import MISSING
 

@@ -25,11 +25,6 @@ class ReplayError(Exception):
 class NeverQuietError(ReplayError):
     """Data kept arriving, so that a step did not end."""
 
-    def __init__(self, quiet: float, timeout: float) -> None:
-        super().__init__(
-            f"the server was never quiet for {quiet:g} s within {timeout:g} s"
-        )
-
 
 class ReferenceFailedError(ReplayError):
     """A conversation could not be played to the reference server."""

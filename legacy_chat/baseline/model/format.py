@@ -35,7 +35,7 @@ from compat.characters import is_printable
 from compat.replacing import PRIVATE
 from compat.values import shown
 from legacy_chat.baseline.model import fields
-from legacy_chat.baseline.model.errors import FormatError
+from legacy_chat.baseline.model.errors import OUTPUT_PREFIX, FormatError
 from legacy_chat.baseline.model.output import opened
 from legacy_chat.baseline.model.segments import read_cut
 from legacy_chat.baseline.model.transcript import (
@@ -47,7 +47,24 @@ from legacy_chat.baseline.model.transcript import (
     TranscriptHeader,
 )
 
-__all__ = ["load", "parse", "save", "unparse", "visible_json"]
+__all__ = [
+    "SCENARIO",
+    "load",
+    "load_scenario",
+    "parse",
+    "save",
+    "unparse",
+    "visible_json",
+]
+
+# An example for errors and help texts.
+SCENARIO = (
+    '{"format": "legacy-chat-transcript", "version": 1, "title": "a greeting"}',
+    '{"client": "a", "do": "open"}',
+    '{"client": "b", "do": "open"}',
+    r'{"client": "a", "do": "send", "data": "hello\r\n"}',
+    '{"client": "a", "do": "half-close"}',
+)
 
 FORMAT = {"format": "legacy-chat-transcript", "version": 1}
 
@@ -81,6 +98,27 @@ def load(path: Path) -> Transcript:
             return _whole(lines, str(path))
         header = _header(_events(lines, str(path)), str(path))
     return Transcript(header, _Steps(path))
+
+
+def load_scenario(path: Path) -> Transcript:
+    """Return the scenario at *path*, after reading the whole file.
+
+    So an error in the file does not interrupt a recording.
+
+    Raises:
+        FormatError: the file is not a scenario; the message has an example.
+        OSError: the file cannot be read.
+    """
+    try:
+        scenario = load(path)
+        for _ in scenario.steps:
+            pass
+    except FormatError as error:
+        example = "".join(OUTPUT_PREFIX + line for line in SCENARIO)
+        raise FormatError(
+            f"{error}; a scenario has a header and one line for each action:{example}"
+        ) from error
+    return scenario
 
 
 def parse(text: str | bytes, name: str = "transcript") -> Transcript:

@@ -23,27 +23,9 @@ from legacy_chat.baseline.model.profile import Profile, profile_named
 from legacy_chat.baseline.model.shipped import name_of
 from legacy_chat.baseline.model.transcript import TranscriptHeader
 from legacy_chat.baseline.replay.check import Result, check
-from legacy_chat.baseline.replay.server import Address, Endpoint, can_bind, started
+from legacy_chat.baseline.replay.server import LazyServer, Target, can_bind
 
-__all__ = ["CheckPlan", "LazyServer", "Target", "count_steps", "run_checks"]
-
-# Minimum seconds for a server to listen: a short timeout is meant for its answers, and
-# an interpreter starts slowly on a busy machine.
-STARTING = 20.0
-
-
-class Target(NamedTuple):
-    """A server that runs, or that a command starts.
-
-    Attributes:
-        command: the command that starts the server; "" if it runs.
-        address: the address of the server; None for a free port.
-        loop: the replacement of ``{loop}`` in the command.
-    """
-
-    command: str = ""
-    address: Address | None = None
-    loop: str = ""
+__all__ = ["CheckPlan", "count_steps", "run_checks"]
 
 
 class CheckPlan(NamedTuple):
@@ -63,55 +45,6 @@ class CheckPlan(NamedTuple):
     jobs: int = 1
     timeout: float = 20.0
     profile_file: str = ""
-
-
-class LazyServer:
-    """One worker's server, started on demand, and again after close()."""
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._stack = ExitStack()
-        self._key: tuple[Target, str] | None = None
-        self._endpoint: Endpoint | None = None
-        self._aborted = False
-
-    def endpoint(self, target: Target, host: str = "") -> Endpoint:
-        """Return the address of *target*, which is started if needed.
-
-        Raises:
-            ReplayError: the server cannot be started, or the run was aborted.
-        """
-        if self._endpoint is None or self._key != (target, host):
-            self.close()
-            self._key = target, host
-            self._endpoint = self._start(target, host)
-        if self._aborted:
-            raise ReplayError("the run was aborted")
-        return self._endpoint
-
-    def abort(self) -> None:
-        """Terminate a server that was started; safe from any thread.
-
-        The conversation with the server fails, and endpoint() raises from now on.
-        """
-        self._aborted = True
-        if self._endpoint is not None:
-            self._endpoint.terminate()
-
-    def close(self) -> None:
-        """Terminate the server; the next conversation starts another one."""
-        self._endpoint = None
-        self._stack.pop_all().close()
-
-    def _start(self, target: Target, host: str) -> Endpoint:
-        command, address, loop = target
-        if not command and address is not None:
-            return Endpoint(*address, timeout=self._timeout)
-        timeout = max(self._timeout, STARTING)
-        host = host or "127.0.0.1"
-        return self._stack.enter_context(
-            started(command, address, loop=loop, host=host, timeout=timeout)
-        )
 
 
 def run_checks(

@@ -11,7 +11,7 @@ Rule 3: after a difference, both servers are replaced by new ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import NamedTuple, Self
 
 from legacy_chat.baseline.model.compare import Mismatch, compare
@@ -25,10 +25,9 @@ from legacy_chat.baseline.model.transcript import (
     TranscriptHeader,
     joined,
 )
-from legacy_chat.baseline.replay.batch import LazyServer, Target
 from legacy_chat.baseline.replay.player import Player, conversation
 from legacy_chat.baseline.replay.quiescence import LAST_POLL
-from legacy_chat.baseline.replay.server import Endpoint
+from legacy_chat.baseline.replay.server import LazyServer, Target
 
 __all__ = ["Lockstep", "Played"]
 
@@ -94,10 +93,12 @@ class Lockstep:
         reference, target = (server.endpoint(each) for server, each in self._servers)
         steps: list[Step] = []
         found = None
+        header, quiet = TranscriptHeader(witness=True), self.profile.quiet or LAST_POLL
+        rest = self.profile, self._timeout, header, quiet
         try:
-            with self._conversation(reference) as theirs:
+            with conversation(reference, *rest) as theirs:
                 try:
-                    with self._conversation(target) as ours:
+                    with conversation(target, *rest) as ours:
                         found = _in_lockstep(theirs, ours, actions, answered, steps)
                 except ReferenceFailedError:
                     raise
@@ -114,11 +115,6 @@ class Lockstep:
         if found is not None or not self.profile.leave:
             self.restart()
         return Played(steps, found)
-
-    def _conversation(self, endpoint: Endpoint) -> AbstractContextManager[Player]:
-        header = TranscriptHeader(witness=True)
-        quiet = self.profile.quiet or LAST_POLL
-        return conversation(endpoint, self.profile, self._timeout, header, quiet)
 
 
 def _in_lockstep(

@@ -53,14 +53,6 @@ LAST_WAIT = 3
 # A check waits for missing data this multiple of the recording's wait.
 MARGIN = 2
 
-# In errors: why a client is not connected, by the end of its connection.
-ABSENCES = {
-    "eof": ": the server has closed its connection",
-    "reset": ": the server has reset its connection",
-    "refused": ": its connection was refused",
-    "": "",
-}
-
 
 @contextmanager
 def conversation(
@@ -150,25 +142,23 @@ class Player:
             self._settle(action, expected, last)
         return self._end_step()
 
-    def late_answers(self, expected: Answers | None = None) -> Answers:
+    def late_answers(
+        self, expected: Answers | None = None, *, longer: float = 1
+    ) -> Answers:
         """Return late data, received without another action.
 
         With a barrier, there is no wait: the barrier has proved that nothing is late.
 
         Args:
             expected: the expected data; missing data is waited for.
+            longer: the factor of the wait for data that is not expected.
         """
         if self._barrier is None and self._is_any_connected():
             if expected is None:
-                self._quiescence().settle(self._quiet)
+                self._quiescence().settle(self._quiet * longer)
             else:
                 self._wait_for(expected, self._profile.patience)
         return self._end_step()
-
-    def last_answers(self) -> Answers:
-        """Return late data after the last step of a recording, with a longer wait."""
-        self._quiet *= LAST_WAIT
-        return self.late_answers()
 
     def is_over(self) -> bool:
         """Return whether the server has closed the witness, which ends the steps."""
@@ -231,8 +221,8 @@ class Player:
 
     def _client(self, name: str, do: str) -> Client:
         if name not in self._pool or name == WITNESS:
-            reason = ABSENCES[self._ends.get(name, "")]
-            raise ReplayError(f"{name} cannot {do}: it is not connected{reason}")
+            end = f" ({self._ends[name]})" if name in self._ends else ""
+            raise ReplayError(f"{name} cannot {do}: it is not connected{end}")
         client = self._pool[name]
         if client.is_half_closed and do in ("send", "half-close"):
             raise ReplayError(f"{name} cannot {do}: it has half-closed its connection")
@@ -350,7 +340,7 @@ def play(
             try:
                 answers = player.step(action)
                 if last:
-                    answers = joined(answers, player.last_answers())
+                    answers = joined(answers, player.late_answers(longer=LAST_WAIT))
             except ReplayError as error:
                 raise ReplayError(f"step {at}: {error}") from error
             yield Step(action, answers)

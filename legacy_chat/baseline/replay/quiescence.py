@@ -150,7 +150,10 @@ class Quiescence:
                 self._longest_gap = max(self._longest_gap, min(now - last, LONGEST_GAP))
                 rounds, last, done = 0, now, None
                 if now - begin > self._pool.timeout + poll:
-                    raise NeverQuietError(poll, self._pool.timeout)
+                    raise NeverQuietError(
+                        f"the server was never quiet for {poll:g} s within "
+                        f"{self._pool.timeout:g} s"
+                    )
             if rounds < ROUNDS or now - last < poll:
                 continue
             if done is None:

@@ -1,4 +1,4 @@
-"""The address of a server, and the start of a server there.
+"""Servers under test: their addresses, and their start by a command.
 
 Rule 1: a started server gets its port as an argument. The first client retries its
 connect until the server listens, so the server sees no connections but the clients'.
@@ -9,6 +9,7 @@ Rule 3: a server that exits before it listens is an error with the server's last
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shlex
@@ -19,20 +20,24 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from legacy_chat.baseline.model.errors import OUTPUT_PREFIX, ReplayError
 
-__all__ = ["Address", "Endpoint", "can_bind", "started"]
+__all__ = ["Address", "Endpoint", "LazyServer", "Target", "can_bind", "started"]
 
 Address = tuple[str, int]
 
 # Ports that Linux does not assign by itself: no other connection takes one between the
-# check here and the server's bind.
+# check here and the server's bind. Each server of this process gets another one.
 PORTS = range(20000, 32000)
 PORT_TRIES = 100
+
+# Minimum seconds for a server to listen: a short timeout is meant for its answers, and
+# an interpreter starts slowly on a busy machine.
+STARTING = 20.0
 
 # Seconds between two attempts to connect to a server that was started.
 RETRY = 0.005
@@ -42,9 +47,24 @@ SUPERVISOR = Path(__file__).with_name("supervisor.py")
 # Lines of output that are shown of a server that failed.
 LAST_LINES = 8
 
-# Ports in use by servers of this process; all threads share the set.
-_taken: set[int] = set()
-_lock = threading.Lock()
+_ports = itertools.cycle(random.sample(PORTS, len(PORTS)))
+_ports_lock = threading.Lock()
+
+
+class Target(NamedTuple):
+    """A server that runs, or that a command starts.
+
+    Attributes:
+        command: words, split as by a shell but run without one; "" if the server runs.
+            ``{port}``, ``{host}``, ``{loop}`` and ``{python}`` (this interpreter) are
+            replaced.
+        address: the address of the server; None for a free port, as ``{port}``.
+        loop: the replacement of ``{loop}`` in the command.
+    """
+
+    command: str = ""
+    address: Address | None = None
+    loop: str = ""
 
 
 class Endpoint:
@@ -84,60 +104,124 @@ class Endpoint:
         """Terminate the server if it was started here; safe from any thread."""
 
 
+class LazyServer:
+    """One worker's server, started on demand, and again after close()."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._stack = ExitStack()
+        self._key: tuple[Target, str] | None = None
+        self._endpoint: Endpoint | None = None
+        self._aborted = False
+
+    def endpoint(self, target: Target, host: str = "") -> Endpoint:
+        """Return the address of *target*, which is started if needed.
+
+        Raises:
+            ReplayError: the server cannot be started, or the run was aborted.
+        """
+        if self._endpoint is None or self._key != (target, host):
+            self.close()
+            self._key = target, host
+            server = started(target, host, self._timeout)
+            self._endpoint = self._stack.enter_context(server)
+        if self._aborted:
+            raise ReplayError("the run was aborted")
+        return self._endpoint
+
+    def abort(self) -> None:
+        """Terminate a server that was started; safe from any thread.
+
+        The conversation with the server fails, and endpoint() raises from now on.
+        """
+        self._aborted = True
+        if self._endpoint is not None:
+            self._endpoint.terminate()
+
+    def close(self) -> None:
+        """Terminate the server; the next conversation starts another one."""
+        self._endpoint = None
+        self._stack.pop_all().close()
+
+
+@contextmanager
+def started(
+    target: Target, host: str = "", timeout: float = STARTING
+) -> Iterator[Endpoint]:
+    """Start a server by its command, and terminate it at the end of the block.
+
+    Args:
+        host: the host that the server listens on, if the target has no address.
+        timeout: seconds to wait for a connection, at least STARTING for the first.
+
+    Raises:
+        ReplayError: the server cannot be started, or the command lacks ``{port}``.
+    """
+    command, address, loop = target
+    if not command and address is not None:
+        yield Endpoint(*address, timeout)
+        return
+    if address is None and "{port}" not in command:
+        raise ReplayError(
+            f"the command {command!r} takes no {{port}}: add it, or name the server's "
+            "address with --connect HOST:PORT"
+        )
+    host = host or "127.0.0.1"
+    host, port = address or (host, _free_port(host))
+    fields = {"port": str(port), "host": host, "loop": loop, "python": sys.executable}
+    argv = _argv(command, fields)
+    # The end of the block closes the supervisor's standard input, and waits for it.
+    with tempfile.TemporaryFile() as log, _supervised(argv, log) as process:
+        assert process.stdout is not None
+        if reason := process.stdout.read():
+            raise ReplayError(f"cannot run {shlex.join(argv)}: {reason.decode('utf8')}")
+        yield _StartedServer(host, port, timeout, shlex.join(argv), process, log)
+
+
+def can_bind(host: str, port: int = 0) -> bool:
+    """Return whether a socket can be bound there; port 0 is any free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.bind((host, port))
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
 class _StartedServer(Endpoint):
     """A server that was started in a separate process."""
 
     def __init__(
-        self, argv: list[str], host: str, port: int, timeout: float, log: IO[bytes]
+        self,
+        host: str,
+        port: int,
+        timeout: float,
+        command: str,
+        supervisor: subprocess.Popen[bytes],
+        log: IO[bytes],
     ) -> None:
-        super().__init__(host, port, timeout)
-        self._command = shlex.join(argv)
+        super().__init__(host, port, max(timeout, STARTING))
+        self._command = command
+        self._supervisor = supervisor
         self._log = log
         self._listens = False
-        try:
-            self._supervisor = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(SUPERVISOR), *argv],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                bufsize=0,
-                env={**os.environ, "PYTHONUTF8": "1"},
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            raise ReplayError(f"cannot run {self._command}: {error}") from error
-
-    def wait_until_running(self) -> None:
-        """Return when the command runs.
-
-        Raises:
-            ReplayError: the command cannot run.
-        """
-        assert self._supervisor.stdout is not None
-        if reason := self._supervisor.stdout.read():
-            raise ReplayError(f"cannot run {self._command}: {reason.decode('utf8')}")
 
     def connect(self, host: str = "") -> socket.socket:
         end = time.monotonic() + self.timeout
-        while True:
+        while not self._listens:
             try:
                 sock = super().connect(host)
             except ConnectionRefusedError:
-                if self._listens:
-                    raise
                 self._wait_for_retry(end)
             else:
                 self._listens = True
                 return sock
+        return super().connect(host)
 
     def terminate(self) -> None:
         assert self._supervisor.stdin is not None
         self._supervisor.stdin.close()
-
-    def stop(self) -> None:
-        """Terminate the server and its descendants, and wait for that."""
-        with self._supervisor:
-            self.terminate()
 
     def _wait_for_retry(self, end: float) -> None:
         try:
@@ -156,76 +240,39 @@ class _StartedServer(Endpoint):
         raise ReplayError(f"{self._command} {reason}{''.join(lines)}")
 
 
-@contextmanager
-def started(
-    command: str,
-    address: Address | None = None,
-    *,
-    loop: str = "",
-    host: str = "127.0.0.1",
-    timeout: float = 20.0,
-) -> Iterator[Endpoint]:
-    """Start a server by its command, and terminate it at the end of the block.
-
-    Args:
-        command: words, split as by a shell but run without one. ``{port}``,
-            ``{host}``, ``{loop}`` and ``{python}`` (this interpreter) are replaced.
-        address: the address that the server listens on; None for a free port, which
-            the command gets as ``{port}``.
-        timeout: seconds until the server listens.
-
-    Raises:
-        ReplayError: the server cannot be started, or the command lacks ``{port}``.
-    """
-    if address is None and "{port}" not in command:
-        raise ReplayError(
-            f"the command {command!r} takes no {{port}}: add it, or name the server's "
-            "address with --connect HOST:PORT"
+def _supervised(argv: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Run the command under the supervisor, whose standard output has its failure."""
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(SUPERVISOR), *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            bufsize=0,
+            env={**os.environ, "PYTHONUTF8": "1"},
+            start_new_session=True,
         )
+    except (OSError, ValueError) as error:
+        raise ReplayError(f"cannot run {shlex.join(argv)}: {error}") from error
+
+
+def _argv(command: str, fields: dict[str, str]) -> list[str]:
     try:
         argv = shlex.split(command)
     except ValueError as error:
         raise ReplayError(f"the command {command!r} is wrong: {error}") from error
     if not argv:
         raise ReplayError("the command is empty")
-    with _free_port(host) as free, tempfile.TemporaryFile() as log:
-        host, port = address or (host, free)
-        fields = {"port": port, "host": host, "loop": loop, "python": sys.executable}
-        for name, value in fields.items():
-            argv = [word.replace(f"{{{name}}}", str(value)) for word in argv]
-        server = _StartedServer(argv, host, port, timeout, log)
-        try:
-            server.wait_until_running()
-            yield server
-        finally:
-            server.stop()
+    for name, value in fields.items():
+        argv = [word.replace(f"{{{name}}}", value) for word in argv]
+    return argv
 
 
-def can_bind(host: str, port: int = 0) -> bool:
-    """Return whether a socket can be bound there; port 0 is any free one."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as sock:
-            sock.bind((host, port))
-    except (OSError, UnicodeError):
-        return False
-    return True
-
-
-@contextmanager
-def _free_port(host: str) -> Iterator[int]:
-    """Yield a free port of *host*, reserved in this process until the end."""
-    for port in random.sample(PORTS, PORT_TRIES):
-        with _lock:
-            if port in _taken or not can_bind(host, port):
-                continue
-            _taken.add(port)
-        try:
-            yield port
-        finally:
-            with _lock:
-                _taken.discard(port)
-        return
+def _free_port(host: str) -> int:
+    with _ports_lock:
+        for port in itertools.islice(_ports, PORT_TRIES):
+            if can_bind(host, port):
+                return port
     raise ReplayError(f"no port of {host} from {PORTS[0]} to {PORTS[-1]} is free")
 
 

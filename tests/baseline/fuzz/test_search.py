@@ -12,8 +12,8 @@ from legacy_chat.baseline.fuzz.generator import Generator
 from legacy_chat.baseline.fuzz.minimise import matches_never, minimise
 from legacy_chat.baseline.fuzz.search import SearchPlan, search
 from legacy_chat.baseline.model.errors import ReferenceFailedError
-from legacy_chat.baseline.replay.batch import Target
 from legacy_chat.baseline.replay.lockstep import Lockstep
+from legacy_chat.baseline.replay.server import Target
 from tests.baseline.line_server import serving
 from tests.baseline.rewrites import COMMAND
 from tests.support import DEADLINE, ROOT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from legacy_chat.baseline import Action, Received, Step, Transcript, TranscriptHeader
 from legacy_chat.baseline.model.compare import Mismatch, compare, differences
 from legacy_chat.baseline.model.transcript import Answers
-from legacy_chat.baseline.report.mismatch import mismatch_lines
+from legacy_chat.baseline.report.results import mismatch_lines
 
 ACTION = Action("a", "send", b"hello")
 

@@ -18,7 +18,7 @@ from legacy_chat.baseline import (
 )
 from legacy_chat.baseline.model.compare import differences
 from legacy_chat.baseline.model.shipped import TRANSCRIPTS, name_of
-from legacy_chat.baseline.report.mismatch import mismatch_lines
+from legacy_chat.baseline.report.results import mismatch_lines
 from tests.legacy_chat.servers import ORIGINAL, Servers, servers
 from tests.original import MISSING, original_room
 from tests.support import room

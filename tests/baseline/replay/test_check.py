@@ -21,9 +21,9 @@ from legacy_chat.baseline import (
     find_transcripts,
     play,
 )
-from legacy_chat.baseline.replay.batch import CheckPlan, Target, run_checks
-from legacy_chat.baseline.report.mismatch import mismatch_lines
-from legacy_chat.baseline.report.results import status
+from legacy_chat.baseline.replay.batch import CheckPlan, run_checks
+from legacy_chat.baseline.replay.server import Target
+from legacy_chat.baseline.report.results import mismatch_lines, status
 from tests.baseline.line_server import LINES, line_server
 from tests.baseline.rewrites import COMMAND
 from tests.support import ROOT

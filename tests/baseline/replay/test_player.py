@@ -111,7 +111,7 @@ def test_the_next_conversation_finds_an_empty_room(chat: Endpoint) -> None:
         ([a("open"), a("reset", b"x")], "may or may not read"),
         (
             [a("open"), a("half-close"), a("send", b"x")],
-            "is not connected: the server has closed its connection",
+            "is not connected .eof",
         ),
         ([Action(WITNESS, "drop")], "is not connected"),
         ([Action(WITNESS, "open")], "is connected already"),
@@ -246,7 +246,7 @@ def test_refused_connection_is_an_event(profile: Profile) -> None:
         endpoint = Endpoint(*nobody.getsockname())
         with conversation(endpoint, profile) as talk:
             assert talk.step(a("open")) == {"a": Received(end="refused")}
-            with pytest.raises(ReplayError, match=r"not connected: its .* was refused"):
+            with pytest.raises(ReplayError, match=r"is not connected .refused"):
                 talk.step(a("drop"))
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from legacy_chat.baseline import ReplayError, started
-from legacy_chat.baseline.replay.server import Endpoint
+from legacy_chat.baseline.replay import server
+from legacy_chat.baseline.replay.server import Endpoint, Target
 from tests.support import DEADLINE
 
 # Accepts once it has been told where, and says by a file which process it is.
@@ -51,7 +52,7 @@ def test_first_client_waits_until_the_server_listens(
 ) -> None:
     pid = tmp_path / "pid"
     command = f"{{python}} {script} {{host}} {{port}} {pid} on {{loop}} '{{x}} y'"
-    with started(command, loop="poll") as endpoint:
+    with started(Target(command, loop="poll")) as endpoint:
         assert hear(endpoint) == b"on poll {x} y!"
         assert is_alive(int(pid.read_text()))
     assert not is_alive(int(pid.read_text()))
@@ -62,7 +63,8 @@ def test_first_client_waits_until_the_server_listens(
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd")
 def test_child_processes_of_the_command_end_too(script: Path, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    with started(f"sh -c '{sys.executable} {script} {{host}} {{port}} {pid}; :'") as it:
+    command = f"sh -c '{sys.executable} {script} {{host}} {{port}} {pid}; :'"
+    with started(Target(command)) as it:
         assert hear(it) == b"!"
         # The shell is its parent, so that nobody here can wait for it otherwise.
         process = os.pidfd_open(int(pid.read_text()))
@@ -77,22 +79,25 @@ def test_a_fixed_address_needs_no_port(script: Path, tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         address = free.getsockname()
     command = f"{{python}} {script} 127.0.0.1 {address[1]} {tmp_path / 'pid'} fixed"
-    with started(command, address) as endpoint:
+    with started(Target(command, address)) as endpoint:
         assert hear(endpoint) == b"fixed!"
 
 
 def test_error_of_a_server_that_exits_early_has_its_output() -> None:
     command = "{python} -c 'import sys; sys.exit(\"no {port} today\")'"
-    with started(command) as endpoint, pytest.raises(ReplayError) as error:
+    with started(Target(command)) as endpoint, pytest.raises(ReplayError) as error:
         endpoint.connect()
     assert "has ended with status 1 before it listened" in str(error.value)
     assert f"| no {endpoint.port} today" in str(error.value)
 
 
-def test_server_that_never_listens_is_an_error() -> None:
+def test_server_that_never_listens_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "STARTING", 0.2)
     never = "{python} -c 'import threading; threading.Event().wait()' {port}"
     with (
-        started(never, timeout=0.2) as endpoint,
+        started(Target(never), timeout=0.2) as endpoint,
         pytest.raises(ReplayError, match=r"listen at 127\.0\.0\.1:\d+ within 0\.2 s"),
     ):
         endpoint.connect()
@@ -106,12 +111,12 @@ def test_server_that_never_listens_is_an_error() -> None:
     ],
 )
 def test_a_command_that_cannot_be_run_is_an_error(command: str, why: str) -> None:
-    with pytest.raises(ReplayError, match=why), started(command):
+    with pytest.raises(ReplayError, match=why), started(Target(command)):
         pytest.fail("it has been started")
 
 
 def test_concurrent_servers_have_different_ports(script: Path, tmp_path: Path) -> None:
     command = f"{{python}} {script} {{host}} {{port}} {tmp_path / 'pid'}"
-    with started(command) as one, started(command) as other:
+    with started(Target(command)) as one, started(Target(command)) as other:
         assert hear(one) == hear(other) == b"!"
         assert one.port != other.port

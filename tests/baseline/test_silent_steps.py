@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from legacy_chat.baseline import Action, Received, Step
+from legacy_chat.baseline.commands import warn_of_silent_steps
 from legacy_chat.baseline.model.transcript import Answers
-from legacy_chat.baseline.report.silent_steps import warn_of_silent_steps
 
 
 def warnings(*steps: tuple[str, str, Answers]) -> list[str]:
