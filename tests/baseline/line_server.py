@@ -1,9 +1,9 @@
-"""A server of another kind than the room: lines, tokens, the time, a thread a client.
+"""A server unlike the room: lines, tokens, the time, one thread for each client.
 
-It greets with a token of its own and the time, and answers a line with ``you said`` and
-the line. ``QUIT`` is answered and ends the connection, ``RESET`` resets it, ``LATE x``
-is answered later than others, ``TOKEN`` with the client's token; everybody hears what
-follows ``ALL``.
+It greets each client with a token and the time, and answers a line with ``you said``
+and the line. ``QUIT`` is answered and ends the connection, ``RESET`` resets it. ``LATE
+x`` is answered later than others, ``TOKEN`` with the client's token. The text after
+``ALL`` is sent to all clients.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["LINES", "LineServer", "line_server", "serving"]
 LINES = Profile(
     "lines",
     "stream",
-    # Its answers are on the way when a line has been read, but for LATE.
+    # The server answers at once, except LATE.
     quiet=0.05,
     volatile=(
         Volatile("token", rb"[0-9a-f]{8}"),
@@ -32,7 +32,7 @@ LINES = Profile(
     ),
 )
 
-# Seconds that LATE takes; nobody waits for that long where nothing is known to come.
+# Seconds until LATE is answered; longer than a wait without an expected answer.
 LATE = 0.1
 
 NUMBERS = itertools.count(1)
@@ -57,7 +57,7 @@ class Handler(socketserver.StreamRequestHandler):
         super().finish()
 
     def do(self, word: str, rest: str) -> bool:
-        """Answer a line; whether the conversation goes on."""
+        """Answer a line; return whether the conversation goes on."""
         if word == "RESET":
             linger = struct.pack("ii", 1, 0)
             self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -82,7 +82,7 @@ class LineServer(socketserver.ThreadingTCPServer):
     """The server.
 
     Attributes:
-        prefix: what an answer begins with; handlers: one for each client.
+        prefix: the beginning of an answer; handlers: one for each client.
     """
 
     allow_reuse_address = True
@@ -94,27 +94,27 @@ class LineServer(socketserver.ThreadingTCPServer):
         self.handlers: list[Handler] = []
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has reset its connection is nothing to tell of."""
+        """Ignore a client that has reset its connection."""
 
 
 @contextmanager
 def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[Endpoint]:
-    """A server with a thread for each client, in this process; where it listens."""
+    """Run a server with a thread for each client; yield its address."""
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    with _turning(server) as endpoint:
+    with _running(server) as endpoint:
         yield endpoint
 
 
 @contextmanager
 def line_server(prefix: str = "you said") -> Iterator[Endpoint]:
-    """The server in a thread of this process: where it listens."""
-    with _turning(LineServer(prefix)) as endpoint:
+    """Run the line server in a thread of this process; yield its address."""
+    with _running(LineServer(prefix)) as endpoint:
         yield endpoint
 
 
 @contextmanager
-def _turning(server: socketserver.TCPServer) -> Iterator[Endpoint]:
+def _running(server: socketserver.TCPServer) -> Iterator[Endpoint]:
     with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

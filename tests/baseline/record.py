@@ -1,12 +1,13 @@
 """``python -m tests.baseline.record``: record the shipped transcripts anew.
 
-The lines with "do" are written by hand; the tutorial's server adds the others, on the
-original modules of every interpreter that is named, and ours for what it has repaired.
+The lines with "do" are written by hand. The answers are recorded from the tutorial's
+server, on the original modules of each given interpreter; those of repaired behaviour
+also from ours.
 
 Rule 1: the answers of the first interpreter are written if all the others give the same
 bytes; the header names them all. Otherwise nothing is written, and that is an error.
-Rule 2: a transcript whose conversation is still the same is not written, so that it
-goes on saying where it was recorded first.
+Rule 2: a transcript whose conversation is unchanged is not written, so that its header
+still names the first recording.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from tests.original import COMMAND, MISSING
 
 OURS = TRANSCRIPTS / "repaired" / "ours"
 
-# Asks an interpreter what it is, and whose asyncore it has.
+# Prints the version of an interpreter, and the origin of its asyncore.
 ASK = """\
 import platform, sys
 modules = "asyncore"
@@ -48,13 +49,13 @@ print(f"{modules}, CPython {platform.python_version()}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Record, or compare; 1 if something changed that was to be compared only."""
+    """Record or compare; return 1 if a comparison found a change."""
     parser = argparse.ArgumentParser(prog="python -m tests.baseline.record")
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("--check", action="store_true", help="compare without writing")
     parser.add_argument(
         "--python",
         action="append",
-        help="an interpreter with asyncore; again for others that must agree",
+        help="an interpreter with asyncore; repeatable, and all must agree",
     )
     parser.add_argument("files", nargs="*", type=Path, help="default: every transcript")
     given = parser.parse_args(argv)
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _originals(pythons: list[str]) -> Iterator[tuple[str, str]]:
-    """What each is called, and the command that starts it."""
+    """Yield the name of each original, and the command that starts it."""
     for python in pythons:
         ask = [python, "-W", "ignore", "-c", ASK]
         said = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
@@ -89,7 +90,7 @@ def _rooms() -> Iterator[tuple[str, str]]:
 def _update(
     paths: list[Path], commands: dict[str, str], given: argparse.Namespace
 ) -> list[Path]:
-    """Record each; print the difference; write it. Those that have changed."""
+    """Record and write each transcript; print and return those that have changed."""
     changed = []
     for path in sorted(paths):
         old = load(path)
@@ -105,7 +106,7 @@ def _update(
 
 
 def _agreed(old: Transcript, commands: dict[str, str]) -> Transcript:
-    """What all of them answer."""
+    """Return the transcript on which all servers agree."""
     answers = {name: _record(old, command) for name, command in commands.items()}
     (first, steps), *others = answers.items()
     new = Transcript(old.header, steps)
@@ -119,7 +120,7 @@ def _agreed(old: Transcript, commands: dict[str, str]) -> Transcript:
 
 def _record(old: Transcript, command: str) -> list[Step]:
     profile = find_profile("tutorial")
-    # The original listens where it likes, and who comes elsewhere is refused.
+    # The original has one fixed address, and refuses connections to another one.
     host = old.header.host if "{host}" in command else ""
     with started(Target(command), host) as endpoint:
         endpoint.connect().close()

@@ -2,23 +2,29 @@
 
     python -m tests.baseline.rewrites right|forgets-k2|forgets-k4|hangs PORT
 
-``right`` keeps K1 to K6 and the repairs of ours. ``forgets-k2`` sends at once what
-could begin an ``out``, and finds ``out`` in one message only. ``forgets-k4`` drops what
-follows ``out`` in the same read. ``hangs`` stops for good when somebody says "route".
+``right`` keeps K1 to K6 and the repairs of ours. ``forgets-k2`` forwards a tail that
+may begin an ``out``, and finds ``out`` in one message only. ``forgets-k4`` drops the
+text after ``out`` in the same read. ``hangs`` stops for good at the word "route".
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
+import queue
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
-__all__ = ["COMMAND", "NAMES"]
+from legacy_chat.baseline.replay.server import Target
+
+__all__ = ["COMMAND", "NAMES", "in_thread", "target"]
 
 NAMES = ("right", "forgets-k2", "forgets-k4", "hangs")
 
-# To be given to legacy-chat baseline, with one of the names put in for NAME.
+# A command for legacy-chat baseline, with NAME for one of the names.
 COMMAND = "{python} -m tests.baseline.rewrites NAME {port}"
 
 TERMINATOR = b"out"
@@ -27,8 +33,9 @@ TERMINATOR = b"out"
 class Session(asyncio.Protocol):
     """A client in the room."""
 
-    room: dict[Session, asyncio.Transport] = {}  # noqa: RUF012  # there is one room
-    flaw = ""
+    def __init__(self, flaw: str, room: dict[Session, asyncio.Transport]) -> None:
+        self.flaw = flaw
+        self.room = room
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -48,44 +55,77 @@ class Session(asyncio.Protocol):
             threading.Event().wait()
         *messages, rest = (self.held + data).split(TERMINATOR)
         for message in messages:
-            self.say(message)
+            self.forward(message)
             self.leave()
             if self.flaw == "forgets-k4":
                 return
         keep = 0 if self.flaw == "forgets-k2" else self.tail(rest)
-        self.say(rest[: len(rest) - keep])
+        self.forward(rest[: len(rest) - keep])
         self.held = rest[len(rest) - keep :]
 
     def tail(self, data: bytes) -> int:
-        """How much of the end could begin a terminator."""
+        """Return the number of bytes at the end that may begin a terminator."""
         return next((n for n in (2, 1) if data.endswith(TERMINATOR[:n])), 0)
 
-    def say(self, data: bytes) -> None:
+    def forward(self, data: bytes) -> None:
         if not self.leaving:
             self.transport.write(data)
-        self.tell(self.decoder.decode(data))
+        self.broadcast(self.decoder.decode(data))
 
     def leave(self) -> None:
         if self.leaving:
             return
-        self.tell(self.decoder.decode(b"", final=True))
+        self.broadcast(self.decoder.decode(b"", final=True))
         self.leaving = True
         self.room.pop(self, None)
-        self.tell(f"{self.user}退出聊天")
+        self.broadcast(f"{self.user}退出聊天")
         self.transport.close()
 
-    def tell(self, text: str) -> None:
+    def broadcast(self, text: str) -> None:
         for client, transport in self.room.items() if text else ():
             if client is not self:
                 transport.write(f"{self.user} 说:{text}".encode())
 
 
-async def serve(flaw: str, port: int) -> None:
-    """Serve until somebody ends the process."""
-    Session.flaw = flaw
+async def serve(flaw: str, port: int, ready: Callable[[int], object] = id) -> None:
+    """Serve until the task is cancelled; call *ready* with the port."""
+    room: dict[Session, asyncio.Transport] = {}
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Session, "127.0.0.1", port)
-    await server.serve_forever()
+    server = await loop.create_server(lambda: Session(flaw, room), "127.0.0.1", port)
+    ready(server.sockets[0].getsockname()[1])
+    try:
+        await loop.create_future()
+    finally:
+        server.close()
+        for transport in room.values():
+            transport.abort()
+
+
+def target(name: str) -> Target:
+    """Return a rewrite that baseline starts in a process."""
+    return Target(COMMAND.replace("NAME", name))
+
+
+@contextmanager
+def in_thread(name: str) -> Iterator[Target]:
+    """Run a rewrite that does not hang in a thread of this process."""
+    started: queue.Queue[tuple[int, asyncio.AbstractEventLoop, Any]] = queue.Queue()
+
+    def ready(port: int) -> None:
+        started.put((port, asyncio.get_running_loop(), asyncio.current_task()))
+
+    def run() -> None:
+        with suppress(asyncio.CancelledError):
+            asyncio.run(serve(name, 0, ready))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    port, loop, task = started.get()
+    try:
+        yield Target(address=("127.0.0.1", port))
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
 
 
 if __name__ == "__main__":

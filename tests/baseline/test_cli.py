@@ -1,4 +1,4 @@
-"""legacy-chat baseline, as people call it."""
+"""The commands of legacy-chat baseline, with their output and exit status."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 
 from legacy_chat.baseline import find_transcripts, load
 from legacy_chat.baseline.cli import main
+from legacy_chat.baseline.replay.server import Target
 from tests.baseline.line_server import line_server
-from tests.baseline.rewrites import COMMAND
+from tests.baseline.rewrites import COMMAND, in_thread
 from tests.support import ROOT, Peer, process
 
 SCENARIO = """\
@@ -25,7 +26,7 @@ SCENARIO = """\
 """
 PROFILE = """\
 framing = "stream"
-quiet = 0.2
+quiet = 0.05
 [[volatile]]
 name = "token"
 pattern = "[0-9a-f]{8}"
@@ -34,13 +35,14 @@ name = "time"
 pattern = '\\d\\d:\\d\\d:\\d\\d'
 bind = "any"
 """
-RIGHT, WRONG = (COMMAND.replace("NAME", each) for each in ("right", "forgets-k2"))
+RIGHT = COMMAND.replace("NAME", "right")
 
 
-@pytest.fixture(autouse=True)
-def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where tests.baseline is found."""
-    monkeypatch.chdir(ROOT)
+def address_of(target: Target) -> str:
+    """Return the value of --connect for a server that runs."""
+    assert target.address is not None
+    host, port = target.address
+    return f"{host}:{port}"
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_a_scenario_is_recorded_and_checked(
     assert err == ""
 
 
-def test_recording_warns_of_steps_in_which_nothing_arrived(
+def test_recording_warns_of_steps_without_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scenario, said = tmp_path / "half.jsonl", tmp_path / "said.jsonl"
@@ -130,8 +132,9 @@ def test_check_with_another_profile_says_so(
 def test_fuzz_plays_the_requested_number_of_conversations(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    argv = ["fuzz", "--reference", RIGHT, "--command", RIGHT, "--conversations", "3"]
-    assert main(argv) == 0
+    with in_thread("right") as right:
+        servers = ["--reference", RIGHT, "--connect", address_of(right)]
+        assert main(["fuzz", *servers, "--conversations", "3"]) == 0
     assert capsys.readouterr().out.startswith("3 conversations, 90 steps")
 
 
@@ -149,8 +152,9 @@ def test_difference_of_a_wrong_rewrite_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     junit = tmp_path / "report.xml"
-    argv = ["check", "k2-held-back", "--command", WRONG, "--junit", str(junit)]
-    assert main(argv) == 1
+    with in_thread("forgets-k2") as wrong:
+        server = ["--connect", address_of(wrong)]
+        assert main(["check", "k2-held-back", *server, "--junit", str(junit)]) == 1
     assert capsys.readouterr().out.splitlines()[:8] == [
         'kept/k2-held-back, step 3: a sends "hello"',
         "  a, byte 4:",
@@ -168,13 +172,15 @@ def test_check_and_minimise_reproduce_a_difference_of_fuzz(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = tmp_path / "found.jsonl"
-    servers = ["--reference", RIGHT, "--command", WRONG]
-    assert main(["fuzz", *servers, "--conversations", "3", "-o", str(found)]) == 1
-    assert "conversation 0 is answered differently" in capsys.readouterr().out
-    assert main(["check", str(found), "--command", WRONG]) == 1
-    assert main(["check", str(found), "--command", RIGHT]) == 0
     again = tmp_path / "again.jsonl"
-    assert main(["minimise", str(found), *servers, "-o", str(again)]) == 1
+    with in_thread("right") as right, in_thread("forgets-k2") as wrong:
+        target = ["--connect", address_of(wrong)]
+        servers = ["--reference", RIGHT, *target]
+        assert main(["fuzz", *servers, "--conversations", "3", "-o", str(found)]) == 1
+        assert "conversation 0 is answered differently" in capsys.readouterr().out
+        assert main(["check", str(found), *target]) == 1
+        assert main(["check", str(found), "--connect", address_of(right)]) == 0
+        assert main(["minimise", str(found), *servers, "-o", str(again)]) == 1
     assert list(load(again).steps) == list(load(found).steps)
 
 

@@ -76,7 +76,7 @@ send = 2
 words = 1
 """
 
-# Texts that mean something to some part, and texts that no part expects.
+# Texts with a meaning for a part of the program, and texts that no part expects.
 TEXTS = [
     *("", "-", ".", "..", "/", "/dev/null", "./mine.toml", "plain", "tutorial", "mine"),
     *("open", "send", "eof", "reset", "refused", "witness", "server", "{a}", "{{}"),
@@ -96,7 +96,7 @@ VALUES = st.recursive(
 )
 KEYS = sorted({key for line in LINES for key in line})
 
-# What is put into a text that was sound.
+# Texts that are inserted into a valid text.
 RAW = st.sampled_from(
     [
         *("", "\n", "\r", "{", "}", "[", "]", '"', "'", "\\", ",", ":", "=", "#", "\0"),
@@ -117,7 +117,7 @@ RAW = st.sampled_from(
 
 @st.composite
 def transcripts(draw: st.DrawFn) -> bytes:
-    """A transcript with some fields, lines or bytes exchanged."""
+    """Draw a transcript with some fields, lines or bytes exchanged."""
     lines: list[Any] = [dict(line) for line in LINES]
     for _ in range(draw(st.integers(0, 3))):
         endpoint = draw(st.integers(0, len(lines) - 1))
@@ -131,7 +131,7 @@ def transcripts(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def profiles(draw: st.DrawFn) -> bytes:
-    """A profile with some values or bytes exchanged."""
+    """Draw a profile with some values or bytes exchanged."""
     lines = PROFILE.splitlines(keepends=True)
     for _ in range(draw(st.integers(0, 3))):
         endpoint = draw(st.integers(0, len(lines) - 1))
@@ -145,7 +145,7 @@ def profiles(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def damaged(draw: st.DrawFn, text: str) -> bytes:
-    """The text, often as it is, else with something put in, cut out or no UTF-8."""
+    """Draw the text unchanged, or with insertions, deletions, invalid UTF-8."""
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         start = draw(st.integers(0, len(text)))
         stop = draw(st.integers(start, min(len(text), start + 20)))
@@ -168,14 +168,14 @@ def _toml(value: object) -> str:
 
 @pytest.fixture(scope="module")
 def nowhere() -> Iterator[str]:
-    """An address where nobody listens."""
+    """Yield an address without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{sock.getsockname()[1]}"
 
 
 def run(*argv: str) -> int:
-    """Run it; whatever it prints is text in lines that steers nothing."""
+    """Run the command; its output must not control a terminal."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main(argv)
@@ -188,7 +188,7 @@ def run(*argv: str) -> int:
 
 
 def show_and_diff(folder: Path, data: bytes) -> None:
-    """What only reads files."""
+    """Run the commands that only read files."""
     path, sound = folder / "talk.jsonl", folder / "sound.jsonl"
     path.write_bytes(data)
     sound.write_text("".join(json.dumps(line) + "\n" for line in LINES))
@@ -203,7 +203,7 @@ FORMS = ([], ["--lines"], ["--width", "30"], ["--html"], ["--mermaid"])
 
 
 def play(folder: Path, transcript: bytes, profile: bytes, nowhere: str) -> None:
-    """What plays to a server, which is not there."""
+    """Run the commands that connect to a server, which does not exist."""
     path, mine = folder / "talk.jsonl", folder / "mine.toml"
     path.write_bytes(transcript)
     mine.write_bytes(profile)

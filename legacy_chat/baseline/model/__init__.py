@@ -1,1 +1,1 @@
-"""What a conversation is: transcripts, profiles, names, cuts; no sockets."""
+"""Descriptions of conversations: transcripts, profiles, names; no sockets."""

@@ -40,7 +40,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def standard_output() -> TextIO:
-    """Return standard output, set to UTF-8 whatever the terminal's encoding is.
+    """Return standard output, set to UTF-8, not to the terminal's encoding.
 
     Raises:
         OSError: standard output is closed.

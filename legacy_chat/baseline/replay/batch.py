@@ -55,7 +55,7 @@ def run_checks(
     """Check everything; return the results, in the plan's order.
 
     Args:
-        report: called with each result as soon as it is available.
+        report: called with each result at once.
         stepped: called after every step, from any thread.
     """
     order = product(plan.targets, range(plan.repeat), plan.paths, plan.cuts)

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from multiprocessing.connection import wait
 
 from legacy_chat.baseline.model.errors import NeverQuietError, ReplayError
 from legacy_chat.baseline.model.names import Names
@@ -215,7 +214,7 @@ class Proxy:
             servers = [each.sock for each in self._relay if not each.end]
             inputs = list(self._inputs.items())
             own = [self._stopped, self._listener]
-            ready = wait([*own, *servers, *(sock for _, sock in inputs)])
+            ready = _readable([*own, *servers, *(sock for _, sock in inputs)])
             if self._stopped in ready:
                 return None
             self._is_late |= self._relay.pump(0)
@@ -298,6 +297,14 @@ class Proxy:
     def _close_client(self, name: str) -> None:
         self._inputs.pop(name, None)
         self._relay.outlets.pop(name).close()
+
+
+def _readable(sockets: list[socket.socket]) -> list[object]:
+    """Wait for readable sockets, and return them."""
+    with selectors.DefaultSelector() as selector:
+        for sock in sockets:
+            selector.register(sock, selectors.EVENT_READ)
+        return [key.fileobj for key, _ in selector.select()]
 
 
 @contextmanager

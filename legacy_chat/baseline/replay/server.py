@@ -47,7 +47,7 @@ SUPERVISOR = Path(__file__).with_name("supervisor.py")
 # Lines of output that are shown of a server that failed.
 LAST_LINES = 8
 
-_ports = itertools.cycle(random.sample(PORTS, len(PORTS)))
+_numbers = itertools.count(random.randrange(len(PORTS)))
 _ports_lock = threading.Lock()
 
 
@@ -270,8 +270,8 @@ def _argv(command: str, fields: dict[str, str]) -> list[str]:
 
 def _free_port(host: str) -> int:
     with _ports_lock:
-        for port in itertools.islice(_ports, PORT_TRIES):
-            if can_bind(host, port):
+        for number in itertools.islice(_numbers, PORT_TRIES):
+            if can_bind(host, port := PORTS[number % len(PORTS)]):
                 return port
     raise ReplayError(f"no port of {host} from {PORTS[0]} to {PORTS[-1]} is free")
 

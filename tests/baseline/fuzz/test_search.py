@@ -1,9 +1,11 @@
-"""What two rewrites answer differently is found, and told in its shortest form."""
+"""The search finds a difference of two rewrites, and reports its shortest form."""
 
 from __future__ import annotations
 
 import socketserver
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -15,22 +17,29 @@ from legacy_chat.baseline.model.errors import ReferenceFailedError
 from legacy_chat.baseline.replay.lockstep import Lockstep
 from legacy_chat.baseline.replay.server import Target
 from tests.baseline.line_server import serving
-from tests.baseline.rewrites import COMMAND
-from tests.support import DEADLINE, ROOT
+from tests.baseline.rewrites import in_thread, target
+from tests.support import DEADLINE
 
 ROOM = find_profile("tutorial")
 LINES = find_profile("lines")
 
 
-@pytest.fixture(autouse=True)
-def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where tests.baseline is found."""
-    monkeypatch.chdir(ROOT)
+@contextmanager
+def pair(reference: str, rewrite: str) -> Iterator[Lockstep]:
+    """Yield two rewrites, each in a thread of this process."""
+    with (
+        in_thread(reference) as one,
+        in_thread(rewrite) as other,
+        Lockstep(one, other, ROOM, DEADLINE) as servers,
+    ):
+        yield servers
 
 
-def pair(reference: str, rewrite: str, timeout: float = 20.0) -> Lockstep:
-    targets = [Target(COMMAND.replace("NAME", name)) for name in (reference, rewrite)]
-    return Lockstep(*targets, ROOM, timeout)
+@pytest.fixture(scope="module")
+def same() -> Iterator[Lockstep]:
+    """Yield two correct rewrites."""
+    with pair("right", "right") as servers:
+        yield servers
 
 
 def written(profile: Profile, number: int) -> list[Action]:
@@ -48,15 +57,15 @@ def test_conversation_depends_only_on_its_seed_and_number() -> None:
 @pytest.mark.parametrize("profile", [ROOM, LINES], ids=["tutorial", "lines"])
 def test_only_connected_clients_act(profile: Profile) -> None:
     for number in range(30):
-        here: set[str] = set()
-        mute: set[str] = set()
+        connected: set[str] = set()
+        half_closed: set[str] = set()
         for action in written(profile, number):
-            assert (action.client in here) != (action.do == "open")
-            assert action.client not in mute or action.do in ("drop", "reset")
-            here.add(action.client)
-            mute |= {action.client} if action.do == "half-close" else set()
-            here -= {action.client} if action.do in ("drop", "reset") else set()
-            assert len(here) <= profile.fuzz.clients
+            assert (action.client in connected) != (action.do == "open")
+            assert action.client not in half_closed or action.do in ("drop", "reset")
+            connected.add(action.client)
+            half_closed |= {action.client} if action.do == "half-close" else set()
+            connected -= {action.client} if action.do in ("drop", "reset") else set()
+            assert len(connected) <= profile.fuzz.clients
 
 
 def test_disconnected_client_sends_nothing_more() -> None:
@@ -85,32 +94,28 @@ def test_only_stream_framing_is_cut_at_random() -> None:
     )
 
 
-def test_two_correct_servers_have_no_difference() -> None:
-    with pair("right", "right") as servers:
-        outcome = search(SearchPlan(conversations=4), servers)
-    assert outcome.found is None
-    assert outcome.conversations == 4
-    assert outcome.steps == 4 * ROOM.fuzz.steps
-    assert "4 conversations, 120 steps, in " in outcome.summary()
+def test_search_of_two_correct_servers_finds_nothing(same: Lockstep) -> None:
+    result = search(SearchPlan(conversations=4), same)
+    assert result.found is None
+    assert result.conversations == 4
+    assert result.steps == 4 * ROOM.fuzz.steps
+    assert "4 conversations, 120 steps, in " in result.summary()
 
 
-def test_hunt_by_conversations_ignores_time() -> None:
-    with pair("right", "right") as servers:
-        assert (
-            search(SearchPlan(seconds=0, conversations=3), servers).conversations == 3
-        )
+def test_search_by_conversations_ignores_time(same: Lockstep) -> None:
+    plan = SearchPlan(seconds=0, conversations=3)
+    assert search(plan, same).conversations == 3
 
 
-def test_hunt_by_time_ends_when_its_time_is_up() -> None:
-    with pair("right", "right") as servers:
-        assert search(SearchPlan(seconds=1e-9), servers).conversations == 1
+def test_search_by_time_ends_when_its_time_is_up(same: Lockstep) -> None:
+    assert search(SearchPlan(seconds=1e-9), same).conversations == 1
 
 
 def test_missing_rule_is_found_and_minimised() -> None:
     with pair("right", "forgets-k2") as servers:
-        outcome = search(SearchPlan(seed=1, seconds=600), servers)
-    assert outcome.found is not None
-    come, say = (step.action for step in outcome.found.steps)
+        result = search(SearchPlan(seed=1, seconds=600), servers)
+    assert result.found is not None
+    come, say = (step.action for step in result.found.steps)
     assert (come.do, say.do) == ("open", "send")
     assert say.data in (b"o", b"ou")
 
@@ -132,13 +137,16 @@ def test_minimise_drops_irrelevant_clients_steps_and_words() -> None:
 
 def test_hanging_server_is_a_difference() -> None:
     actions = [*opens("a"), Action("a", "send", b"route")]
-    # No machine is so busy that the reference takes as long for an answer.
-    with pair("right", "hangs", 1.0) as servers:
+    # The reference answers in time, even on a busy machine.
+    with (
+        in_thread("right") as right,
+        Lockstep(right, target("hangs"), ROOM, 0.5) as servers,
+    ):
         found = minimise(actions, servers)
     assert found is not None
     assert found.difference is not None
-    assert "received nothing back within 1 s" in found.difference.error
-    assert [step.action for step in found.steps] == actions
+    assert "received nothing back within 0.5 s" in found.difference.error
+    assert found.actions == actions
 
 
 def test_minimise_returns_none_without_a_difference() -> None:
@@ -146,15 +154,15 @@ def test_minimise_returns_none_without_a_difference() -> None:
         assert minimise([*opens("a"), Action("a", "send", b"hi")], servers) is None
 
 
-def test_actions_that_the_reference_rejects_are_an_error() -> None:
-    with pair("right", "right") as servers, pytest.raises(ReferenceFailedError):
-        minimise([Action("a", "send", b"hi")], servers)
+def test_actions_that_the_reference_rejects_are_an_error(same: Lockstep) -> None:
+    with pytest.raises(ReferenceFailedError):
+        minimise([Action("a", "send", b"hi")], same)
 
 
 def test_server_that_exits_is_an_error() -> None:
-    targets = Target(COMMAND.replace("NAME", "right")), Target("{python} -c 0 {port}")
     with (
-        Lockstep(*targets, ROOM, 5.0) as servers,
+        in_thread("right") as right,
+        Lockstep(right, Target("{python} -c 0 {port}"), ROOM, 5.0) as servers,
         pytest.raises(ReplayError, match="status 0"),
     ):
         search(SearchPlan(conversations=1), servers)

@@ -1,4 +1,4 @@
-"""What was written is what is read, and what cannot be read says where and why."""
+"""A transcript round-trips, and an invalid one is an error with place and reason."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_file_is_read_step_by_step_and_again(tmp_path: Path) -> None:
 
 def test_aborted_recording_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
-    path.write_text("what was there", "utf8")
+    path.write_text("old contents", "utf8")
 
     def steps() -> object:
         yield Step(Action("a", "open"), {})
@@ -180,5 +180,5 @@ def test_aborted_recording_keeps_the_old_file(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="gone"):
         save(path, Transcript(TranscriptHeader("t"), steps()))  # type: ignore[arg-type]
-    assert path.read_text("utf8") == "what was there"
+    assert path.read_text("utf8") == "old contents"
     assert list(tmp_path.iterdir()) == [path]

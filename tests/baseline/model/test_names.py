@@ -1,4 +1,4 @@
-"""Names stand for values, and nothing that anybody says is taken for a name."""
+"""Names stand for values, and received text is never mistaken for a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A profile is complete and right, or the error says what is not."""
+"""A profile is valid, or the error names the fault."""
 
 from __future__ import annotations
 

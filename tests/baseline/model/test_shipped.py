@@ -1,4 +1,4 @@
-"""What was recorded from the tutorial's server is what ours says, on every loop."""
+"""Our server repeats the recordings of the tutorial's server, on every loop."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def hold(path: Path, endpoint: Endpoint) -> None:
 
 
 def needs_its_host(path: Path) -> str:
-    """Where its clients come to; the test is skipped if this machine has no such."""
+    """Return the host of the clients; skip the test if this machine lacks it."""
     host = load(path).header.host
     if host:
         with socket.socket(socket.AF_INET6) as sock:
@@ -77,7 +77,7 @@ def test_kept_transcript_holds_on_the_original(path: Path, rooms: Servers) -> No
 
 @on_the_original
 def test_original_side_of_repairs_holds_on_the_original() -> None:
-    # A room of its own: the original tells of errors here, and must.
+    # Another room: here, the original must log errors.
     with original_room() as (_, address):
         for path in THEIRS:
             needs_its_host(path)

@@ -1,4 +1,4 @@
-"""Three rewrites of the room: one is right, two forget something, one hangs."""
+"""Checks of four rewrites of the room: one is right, two are wrong, one hangs."""
 
 from __future__ import annotations
 
@@ -25,23 +25,16 @@ from legacy_chat.baseline.replay.batch import CheckPlan, run_checks
 from legacy_chat.baseline.replay.server import Target
 from legacy_chat.baseline.report.results import mismatch_lines, status
 from tests.baseline.line_server import LINES, line_server
-from tests.baseline.rewrites import COMMAND
-from tests.support import ROOT
+from tests.baseline.rewrites import COMMAND, target
 
 ROOM = find_profile("tutorial")
 FILES = {path.stem: path for path in find_transcripts("kept")}
 
 
-@pytest.fixture(autouse=True)
-def at_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where tests.baseline is found."""
-    monkeypatch.chdir(ROOT)
-
-
 def hold(rewrite: str, *names: str, timeout: float = 20.0) -> list[Result]:
-    """Check a rewrite against transcripts; say what came of each."""
-    target = Target(COMMAND.replace("NAME", rewrite))
-    plan = CheckPlan([FILES[name] for name in names], [target], ROOM, timeout=timeout)
+    """Check a rewrite against transcripts; return the results."""
+    paths = [FILES[name] for name in names]
+    plan = CheckPlan(paths, [target(rewrite)], ROOM, timeout=timeout)
     return run_checks(plan, lambda result: None)
 
 
@@ -58,7 +51,7 @@ def test_correct_rewrite_gives_the_same_bytes() -> None:
 def test_wrong_rewrite_differs_only_where_it_is_wrong(
     rewrite: str, name: str, at: int
 ) -> None:
-    # What is the same comes after what is not, on a new server.
+    # After a difference, a new server is started for the next transcript.
     wrong, right = hold(rewrite, name, "k1-three-clients")
     assert wrong.outcome == "different"
     assert wrong.difference is not None
@@ -68,7 +61,7 @@ def test_wrong_rewrite_differs_only_where_it_is_wrong(
 
 
 def test_hanging_server_is_an_error() -> None:
-    hangs, right = hold("hangs", "k3-inside-a-word", "k1-three-clients", timeout=1.0)
+    hangs, right = hold("hangs", "k3-inside-a-word", "k1-three-clients", timeout=0.5)
     assert hangs.outcome == "error"
     assert (
         "after 7 steps: the witness sent a marker, and received nothing" in hangs.error
@@ -88,7 +81,7 @@ def test_parallel_jobs_report_every_result() -> None:
     names = ("k1-three-clients", "k2-held-back", "k3-out", "k5-farewell")
     plan = CheckPlan(
         [FILES[name] for name in names],
-        [Target(COMMAND.replace("NAME", "right"))],
+        [target("right")],
         ROOM,
         repeat=2,
         jobs=3,
@@ -108,7 +101,7 @@ def lines() -> Iterator[Endpoint]:
 
 
 def talk(*messages: bytes) -> Transcript:
-    """One client, which comes and says that."""
+    """Return a scenario: one client connects and sends the messages."""
     actions = [Action("a", "open"), *(Action("a", "send", each) for each in messages)]
     return Transcript(
         TranscriptHeader("talk"), [Step(action, {}) for action in actions]
@@ -153,7 +146,7 @@ def test_data_after_the_last_step_is_found(lines: Endpoint) -> None:
         player.step(Action("a", "open"))
         with lines.connect() as other:
             other.sendall(b"ALL of you\r\n")
-            # Who came first has answers it when the other does.
+            # The server sends to the first client before it sends to the other one.
             while b"hear" not in other.recv(100):
                 pass
             assert player.late_answers() == {"a": Received(b"hear of you\r\n")}

@@ -1,4 +1,4 @@
-"""A step is over by evidence: the barrier's, or a quiet that suits the server."""
+"""Evidence ends a step: a barrier, or a quiet that suits the server."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_impossible_action_is_an_error(
 
 
 def with_barrier(say: bytes, hello: bytes = b"", welcome: bytes = b"") -> Profile:
-    """Lines, and a barrier that the line server answers to the witness alone."""
+    """Return a barrier that the line server answers to the witness only."""
     words = BarrierMessages(say, (say.replace(b"PING", b"PONG"),), 3, 4, hello, welcome)
     return replace(LINES, barrier=words)
 
@@ -166,7 +166,7 @@ def test_barrier_that_others_do_not_receive_is_an_error(lines: Endpoint) -> None
 
 
 def test_barrier_with_constant_noise_is_an_error() -> None:
-    """After a large message, silence must follow the words; this server adds noise."""
+    """A large message ends when markers arrive alone; this server adds noise."""
 
     class Noisy(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -251,7 +251,7 @@ def test_refused_connection_is_an_event(profile: Profile) -> None:
 
 
 def test_data_is_read_while_the_server_reads_nothing() -> None:
-    """It writes before it reads on, so it waits for us where we wait for it."""
+    """The server writes before it reads on, so each side may wait for the other."""
     program = (
         "import socket; s = socket.create_server(('127.0.0.1', 0));"
         "print(s.getsockname()[1], flush=True); c, _ = s.accept()\n"
@@ -265,25 +265,41 @@ def test_data_is_read_while_the_server_reads_nothing() -> None:
             assert talk.step(a("send", data), said(data)) == said(data)
 
 
-class Recorded(Quiescence):
-    """Notes how long each wait for quiet is to be, and waits for a look."""
+class Observed(Quiescence):
+    """Lets a test read the clients."""
+
+    def __init__(self, pool: ClientPool) -> None:
+        super().__init__(pool)
+        self.pool = pool
+
+
+class Recorded(Observed):
+    """Notes the seconds of each wait, and waits for LAST_POLL seconds instead.
+
+    The first wait also waits for the greeting of the line server.
+    """
+
+    made: ClassVar[list[Recorded]] = []
 
     def __init__(self, pool: ClientPool) -> None:
         super().__init__(pool)
         self.made.append(self)
         self.seconds: list[float] = []
 
-    made: ClassVar[list[Recorded]] = []
-
     def settle(self, seconds: float) -> None:
-        self.seconds.append(seconds)
+        self.note(seconds)
         super().settle(LAST_POLL)
 
     def wait_for(
         self, complete: Callable[[], bool], patience: float = LAST_POLL
     ) -> None:
-        self.seconds.append(patience)
+        self.note(patience)
         super().wait_for(complete, LAST_POLL)
+
+    def note(self, seconds: float) -> None:
+        if not self.seconds:
+            self.pool.until(self.pool, lambda client: bool(client.received))
+        self.seconds.append(seconds)
 
 
 @pytest.fixture
@@ -332,7 +348,7 @@ def test_check_waits_as_long_as_the_recording_did(
 
 
 def test_late_end_belongs_to_the_last_step() -> None:
-    """The server closes when the recording looks once more, and not before."""
+    """The server closes during the wait for late data, and not before."""
 
     class Closing(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -340,13 +356,12 @@ def test_late_end_belongs_to_the_last_step() -> None:
 
     looks_again = threading.Event()
 
-    class Signalling(Quiescence):
+    class Signalling(Observed):
         def settle(self, seconds: float) -> None:
             if seconds > QUIET:
                 looks_again.set()
-                super().settle(seconds / 10)
-            else:
-                super().settle(LAST_POLL)
+                self.pool.until(self.pool, lambda client: bool(client.end))
+            super().settle(LAST_POLL)
 
     with serving(Closing) as endpoint, pytest.MonkeyPatch.context() as patch:
         patch.setattr(player, "Quiescence", Signalling)
@@ -373,7 +388,7 @@ def test_late_end_belongs_to_the_last_step() -> None:
 def test_half_of_a_value_gets_no_name(
     pattern: bytes, half: bytes, rest: bytes, expected: bytes
 ) -> None:
-    """The server sends the other half when the check has seen the first."""
+    """The server sends the other half when the check has received the first."""
     is_seen = threading.Event()
 
     class Halves(socketserver.BaseRequestHandler):
@@ -383,11 +398,7 @@ def test_half_of_a_value_gets_no_name(
             self.request.sendall(rest)
             self.request.recv(1)
 
-    class Looking(Quiescence):
-        def __init__(self, pool: ClientPool) -> None:
-            super().__init__(pool)
-            self.pool = pool
-
+    class Looking(Observed):
         def wait_for(
             self, complete: Callable[[], bool], patience: float = LAST_POLL
         ) -> None:

@@ -1,4 +1,4 @@
-"""What passes between real clients and a server is written down, and can be checked."""
+"""Traffic between real clients and a server is recorded, and can be checked."""
 
 from __future__ import annotations
 
@@ -23,12 +23,19 @@ from legacy_chat.baseline import (
     check,
 )
 from legacy_chat.baseline.replay import client_pool
+from legacy_chat.baseline.replay import proxy as proxy_module
 from legacy_chat.baseline.replay.proxy import listen
 from tests.baseline.line_server import LINES, line_server, serving
 from tests.support import DEADLINE, Peer
 
 # Seconds: the server has answered when its client has got the answer.
 QUIET = 0.05
+
+
+@pytest.fixture(autouse=True)
+def short_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait briefly for late data when a recording is stopped."""
+    monkeypatch.setattr(proxy_module, "LAST_WAIT", 0.03)
 
 
 @contextmanager
@@ -38,7 +45,7 @@ def recording(
     timeout: float = 20.0,
     warn: Callable[[str], object] = pytest.fail,
 ) -> Iterator[tuple[tuple[str, int], list[Step]]]:
-    """A proxy in a thread: where it listens, and the steps, complete at the end."""
+    """Run a proxy in a thread; yield its address and the steps so far."""
     steps: list[Step] = []
     free, where = ("127.0.0.1", 0), (server.host, server.port)
     with listen(free, where, LINES, timeout, quiet, warn) as proxy:

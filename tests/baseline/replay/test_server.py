@@ -1,4 +1,4 @@
-"""A server is started where it is free, and ended with everything that it started."""
+"""A server is started on a free port, and terminated with all its descendants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from legacy_chat.baseline.replay import server
 from legacy_chat.baseline.replay.server import Endpoint, Target
 from tests.support import DEADLINE
 
-# Accepts once it has been told where, and says by a file which process it is.
+# Accepts at the given address, and writes its process ID to a file.
 SERVER = """\
 import os, pathlib, socket, sys
 server = socket.create_server((sys.argv[1], int(sys.argv[2])))
@@ -34,7 +34,7 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def hear(endpoint: Endpoint) -> bytes:
+def receive(endpoint: Endpoint) -> bytes:
     with endpoint.connect() as sock:
         return sock.recv(100)
 
@@ -53,7 +53,7 @@ def test_first_client_waits_until_the_server_listens(
     pid = tmp_path / "pid"
     command = f"{{python}} {script} {{host}} {{port}} {pid} on {{loop}} '{{x}} y'"
     with started(Target(command, loop="poll")) as endpoint:
-        assert hear(endpoint) == b"on poll {x} y!"
+        assert receive(endpoint) == b"on poll {x} y!"
         assert is_alive(int(pid.read_text()))
     assert not is_alive(int(pid.read_text()))
     with pytest.raises(ConnectionRefusedError):
@@ -65,8 +65,8 @@ def test_child_processes_of_the_command_end_too(script: Path, tmp_path: Path) ->
     pid = tmp_path / "pid"
     command = f"sh -c '{sys.executable} {script} {{host}} {{port}} {pid}; :'"
     with started(Target(command)) as it:
-        assert hear(it) == b"!"
-        # The shell is its parent, so that nobody here can wait for it otherwise.
+        assert receive(it) == b"!"
+        # The shell is its parent, so this process can wait for it only by a pidfd.
         process = os.pidfd_open(int(pid.read_text()))
     try:
         assert select.select([process], [], [], DEADLINE)[0]
@@ -80,7 +80,7 @@ def test_a_fixed_address_needs_no_port(script: Path, tmp_path: Path) -> None:
         address = free.getsockname()
     command = f"{{python}} {script} 127.0.0.1 {address[1]} {tmp_path / 'pid'} fixed"
     with started(Target(command, address)) as endpoint:
-        assert hear(endpoint) == b"fixed!"
+        assert receive(endpoint) == b"fixed!"
 
 
 def test_error_of_a_server_that_exits_early_has_its_output() -> None:
@@ -112,11 +112,11 @@ def test_server_that_never_listens_is_an_error(
 )
 def test_a_command_that_cannot_be_run_is_an_error(command: str, why: str) -> None:
     with pytest.raises(ReplayError, match=why), started(Target(command)):
-        pytest.fail("it has been started")
+        pytest.fail("the command was started")
 
 
 def test_concurrent_servers_have_different_ports(script: Path, tmp_path: Path) -> None:
     command = f"{{python}} {script} {{host}} {{port}} {tmp_path / 'pid'}"
     with started(Target(command)) as one, started(Target(command)) as other:
-        assert hear(one) == hear(other) == b"!"
+        assert receive(one) == receive(other) == b"!"
         assert one.port != other.port

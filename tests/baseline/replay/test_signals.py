@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,8 +18,8 @@ from legacy_chat.baseline.replay.signals import Ended, ended_by_signals
 from tests.baseline.rewrites import COMMAND
 from tests.support import DEADLINE, ROOT, Peer, Process, process
 
-# Connects to the test, which sees its end by the connection's; starts a child in a
-# session of its own that does the same; accepts one client and answers nothing.
+# Connects to the test, which notices its end by the connection's end. Starts a child in
+# another session that does the same. Accepts one client and sends nothing.
 SERVER = """\
 import os, signal, socket, subprocess, sys, threading
 def report(text):
@@ -27,12 +28,12 @@ control = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
 if sys.argv[1] == "child":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     report("child")
-    # Until the test is over, if nothing kills it before.
+    # Until the test is over, or a signal kills it.
     control.recv(1)
     sys.exit()
 if len(sys.argv) > 3:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = [sys.executable, __file__, "child", sys.argv[2]]
+child = [sys.executable, "-I", "-S", __file__, "child", sys.argv[2]]
 subprocess.Popen(child, start_new_session=True)
 report(f"server {os.getppid()}")
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
@@ -46,16 +47,16 @@ SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"]
 
 @contextmanager
 def running(
-    tmp_path: Path, *command: str, servers: int = 1, stubborn: str = ""
+    tmp_path: Path, *command: str, servers: int = 1
 ) -> Iterator[tuple[Process, list[Peer]]]:
-    """A command whose servers have a client each: it, and all connections to us."""
+    """Yield a command whose servers have a client each, and the servers' reports."""
     script = tmp_path / "server.py"
     script.write_text(SERVER, "utf8")
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         listener.settimeout(DEADLINE)
         port = listener.getsockname()[1]
-        server = f"{sys.executable} {script} {{port}} {port} {stubborn}"
+        server = f"{sys.executable} -I -S {script} {{port}} {port}"
         argv = [server if each == "SERVER" else each for each in command]
         tool = stack.enter_context(
             process(sys.executable, "-m", "legacy_chat", "baseline", *argv, cwd=ROOT)
@@ -130,12 +131,30 @@ def test_command_that_a_signal_ends_leaves_nothing(
 
 
 def test_server_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    argv = commands(tmp_path)["check"]
-    with running(tmp_path, *argv, stubborn="stubborn") as (tool, peers):
-        tool.popen.send_signal(signal.SIGTERM)
-        for peer in peers:
-            peer.wait_for_end()
-        assert tool.wait() == 2
+    script = tmp_path / "server.py"
+    script.write_text(SERVER, "utf8")
+    code = (
+        "import sys; from legacy_chat.baseline.replay import supervisor\n"
+        "supervisor.GRACE = 0.1; sys.exit(supervisor.main(sys.argv[1:]))"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(DEADLINE)
+        server = [sys.executable, "-I", "-S", str(script), "0"]
+        server += [str(listener.getsockname()[1]), "ignores SIGTERM"]
+        with subprocess.Popen(
+            [sys.executable, "-c", code, *server],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        ) as supervisor:
+            peers = [Peer(listener.accept()[0]) for _ in "sc"]
+            for peer in peers:
+                peer.wait_for("\n")
+            assert supervisor.stdin is not None
+            supervisor.stdin.close()
+            for peer in peers:
+                peer.wait_for_end()
+    assert supervisor.returncode == 128 + signal.SIGKILL
 
 
 @pytest.mark.parametrize("command", ["check", "jobs"])
@@ -150,7 +169,7 @@ def test_command_that_is_killed_leaves_no_server(command: str, tmp_path: Path) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
-def test_server_dies_with_a_guard_that_is_killed(tmp_path: Path) -> None:
+def test_server_dies_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     with running(tmp_path, *commands(tmp_path)["check"]) as (tool, peers):
         (server,) = (peer for peer in peers if peer.got.startswith(b"server"))
         os.kill(int(server.got.split()[1]), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A conversation for people: in columns, in lines, as a diagram, as a page."""
+"""A conversation in columns, in lines, as a diagram, as a page."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_diagram_has_an_arrow_for_each_event() -> None:
 
 
 class Reader(HTMLParser):
-    """What is in a page, and what it would fetch."""
+    """Collects the text of a page, and the resources that it would fetch."""
 
     def __init__(self) -> None:
         super().__init__()
