@@ -126,7 +126,7 @@ class Peer:
         try:
             data = self.sock.recv(1 << 20)
         except TimeoutError:
-            raise ScenarioError(f"{self.name} waited in vain for {wanted}") from None
+            raise ScenarioError(f"{self.name} timed out waiting for {wanted}") from None
         except ConnectionResetError:
             data = b""
         self.got += data

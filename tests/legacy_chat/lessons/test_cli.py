@@ -55,7 +55,7 @@ def test_list_is_in_the_language_of_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("asked", "environment", "loop", "other"),
+    ("arguments", "environment", "loop", "other"),
     [
         ([], "", "select", "selectors"),
         (["--loop", "selectors"], "", "selectors", "select"),
@@ -64,7 +64,7 @@ def test_list_is_in_the_language_of_the_environment(
     ],
 )
 def test_descriptor_lesson_runs_on_select_by_default(
-    asked: list[str],
+    arguments: list[str],
     environment: str,
     loop: str,
     other: str | None,
@@ -72,7 +72,7 @@ def test_descriptor_lesson_runs_on_select_by_default(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COMPAT_LOOP", environment)
-    assert main(["lesson", "6", *asked]) == 0
+    assert main(["lesson", "6", *arguments]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert f"on the loop {loop} " in out
     assert ("closes a channel that did nothing wrong" in out) == (loop != "selectors")
@@ -92,8 +92,8 @@ def test_list_has_every_lesson(lang: str, capsys: pytest.CaptureFixture[str]) ->
 def test_lesson_ends_with_trace_question_and_answer(
     lang: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = tmp_path / "kept.trace"
-    argv = ["lesson", "2", "--lang", lang, "--loop", "poll", "--trace", str(kept)]
+    trace = tmp_path / "lesson.trace"
+    argv = ["lesson", "2", "--lang", lang, "--loop", "poll", "--trace", str(trace)]
     assert main(argv) == 0
     out = capsys.readouterr().out
     words = ("trace", "question", "answer", "summary")
@@ -102,7 +102,7 @@ def test_lesson_ends_with_trace_question_and_answer(
     assert "ChatSession#2.handle_read()" in out[at[0] : at[1]]
     assert ("有通道就绪" if lang == "zh" else "ready to read") in out[at[0] : at[1]]
     assert "hellou" not in out[: at[1]]
-    assert any(turn.loop == "poll" for turn in read_trace(kept))
+    assert any(turn.loop == "poll" for turn in read_trace(trace))
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -133,23 +133,23 @@ def test_shown_trace_begins_at_the_step_and_ends_with_a_turn(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", "110")
-    kept = tmp_path / "kept.trace"
-    assert main(["lesson", str(number), "--trace", str(kept)]) == 0
+    trace = tmp_path / "lesson.trace"
+    assert main(["lesson", str(number), "--trace", str(trace)]) == 0
     out = capsys.readouterr().out
     shown = out[out.index("── The trace") : out.index("── Question")].splitlines()
     reader = Reader()
     whole = [
         line.rstrip()
-        for turn in read_trace(kept, reader)
+        for turn in read_trace(trace, reader)
         for line in lines(turn, reader, columns=110)
     ]
-    _, named, *told, note, empty = shown
+    _, named, *traced, note, empty = shown
     assert named.startswith("Ann is ")
-    assert told[0].startswith(begins)
-    assert MAX_TRACE // 2 <= len(told) <= MAX_TRACE
+    assert traced[0].startswith(begins)
+    assert MAX_TRACE // 2 <= len(traced) <= MAX_TRACE
     # A line with a count replaces turns that look alike.
     left = iter(whole)
-    assert all(line in left for line in told if not line.startswith("… "))
+    assert all(line in left for line in traced if not line.startswith("… "))
     assert (next(left)[: len(next_begins)], empty) == (next_begins, "")
     assert re.match("… [0-9]+ more lines: ", note)
 
@@ -159,11 +159,11 @@ def test_trace_names_the_peers_of_its_channels(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "110")
     assert main(["lesson", "3"]) == 0
-    told = capsys.readouterr().out.split("── The trace ──\n")[1]
-    assert told.startswith("Ann is ChatSession#2, Bob is ChatSession#3, Cid is ")
+    traced = capsys.readouterr().out.split("── The trace ──\n")[1]
+    assert traced.startswith("Ann is ChatSession#2, Bob is ChatSession#3, Cid is ")
     assert main(["lesson", "1", "--lang", "zh"]) == 0
-    told = capsys.readouterr().out.split("── 跟踪记录 ──\n")[1]
-    assert told.startswith("甲是 ChatSession#2\n第一轮之前\n  ChatServer#1 已打开")
+    traced = capsys.readouterr().out.split("── 跟踪记录 ──\n")[1]
+    assert traced.startswith("甲是 ChatSession#2\n第一轮之前\n  ChatServer#1 已打开")
 
 
 def test_coloured_trace_names_the_peers(
@@ -171,8 +171,8 @@ def test_coloured_trace_names_the_peers(
 ) -> None:
     monkeypatch.setattr(cli, "is_coloured", lambda _: True)
     assert main(["lesson", "3"]) == 0
-    told = capsys.readouterr().out.split("── The trace ──\n")[1]
-    assert told.startswith("Ann is ChatSession#2, Bob is ChatSession#3, Cid is ")
+    traced = capsys.readouterr().out.split("── The trace ──\n")[1]
+    assert traced.startswith("Ann is ChatSession#2, Bob is ChatSession#3, Cid is ")
 
 
 def test_html_option_writes_the_trace_as_a_page(
@@ -188,7 +188,7 @@ def test_html_option_writes_the_trace_as_a_page(
 
 
 @pytest.mark.parametrize(
-    ("argv", "says"),
+    ("argv", "message"),
     [
         (["10"], "NUMBER must be 1 to 9, got '10'"),
         (["hello"], "NUMBER must be 1 to 9, got 'hello'"),
@@ -212,7 +212,7 @@ def test_html_option_writes_the_trace_as_a_page(
     ],
 )
 def test_invalid_arguments_give_one_line(
-    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["lesson", *argv])
@@ -220,7 +220,7 @@ def test_invalid_arguments_give_one_line(
     assert caught.value.code == 2
     assert out == ""
     assert err.count("\n") == 1
-    assert says in err
+    assert message in err
 
 
 def test_changed_code_is_an_error_of_one_line(

@@ -59,7 +59,7 @@ def test_wait_that_times_out_names_the_peer(loop: str) -> None:
         harness.open_room()
         ann = harness.join("ann")
         ann.sock.settimeout(0.05)
-        with pytest.raises(ScenarioError, match="ann waited in vain"):
+        with pytest.raises(ScenarioError, match="ann timed out waiting"):
             ann.receive("a word")
 
 
