@@ -1,6 +1,7 @@
 """Types for asynchat: the standard library's on Python 3.11, pyasynchat's after that.
 
-Rule: text is refused where it would fail at run time, at the latest at the next read.
+Rule: a str is a type error where it would fail at run time, at the latest at the next
+read.
 """
 # ruff: noqa: N801  # the names are asynchat's
 
@@ -13,7 +14,7 @@ _Terminator: TypeAlias = bytes | int | None
 _Queued: TypeAlias = _Data | _Producer | None
 
 class _Producer(Protocol):
-    """Makes its data when there is room for it; nothing, when there is no more."""
+    """Returns data when there is room for it, and an empty value at its end."""
 
     def more(self) -> _Data | None: ...
 
@@ -26,7 +27,7 @@ class async_chat(asyncore.dispatcher):
     incoming: list[bytes]
     # None closes the channel when its turn comes.
     producer_fifo: deque[_Queued]
-    # There is none before set_terminator.
+    # Missing before set_terminator.
     terminator: _Terminator
 
     def __init__(
@@ -35,13 +36,13 @@ class async_chat(asyncore.dispatcher):
         map: asyncore._Map | None = None,
     ) -> None: ...
 
-    # Not abstract: a channel that only writes does without them.
+    # Not abstract: a channel that only writes needs neither.
     def collect_incoming_data(self, data: bytes) -> None: ...
     def found_terminator(self) -> None: ...
     def _collect_incoming_data(self, data: bytes) -> None: ...
     def _get_data(self) -> bytes: ...
 
-    # A str is right with use_encoding only; b"..." is right always.
+    # A str is right with use_encoding only; bytes are always right.
     def set_terminator(self, term: _Terminator) -> None: ...
     def get_terminator(self) -> _Terminator: ...
     def handle_read(self) -> None: ...

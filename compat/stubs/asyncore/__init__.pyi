@@ -1,8 +1,8 @@
 """Types for asyncore: the standard library's on Python 3.11, pyasyncore's after that.
 
-Rule 1: what is accepted is what works: a map is any mutable mapping, and a function
-that looks at a map in one or two ways asks for no more than these.
-Rule 2: what a program may override is typed so that the usual override is right.
+Rule 1: an argument has the widest type that works: a map is any mutable mapping, and a
+function that uses one or two methods of a map requires only these.
+Rule 2: methods that a program may override have types that fit the usual override.
 """
 # ruff: noqa: N801, N818  # the names are asyncore's
 
@@ -18,7 +18,7 @@ _Map: TypeAlias = MutableMapping[Any, Any]
 _Address: TypeAlias = tuple[Any, ...] | str | ReadableBuffer
 
 class _PolledMap(Protocol):
-    """What a loop does with a map, besides asking whether it is empty."""
+    """The methods of a map that a loop uses, besides its truth value."""
 
     def items(self) -> Iterable[tuple[Any, Any]]: ...
     def get(self, fd: Any, /) -> Any: ...
@@ -43,20 +43,20 @@ class _Polled(_Read, _Written, _Exceptional, Protocol):
     def handle_close(self) -> object: ...
 
 class _Socket(Protocol):
-    """What a dispatcher needs of the socket it is given: gevent's has it, too."""
+    """The methods of a socket that a dispatcher uses; gevent's socket has them, too."""
 
     def fileno(self) -> int: ...
     def setblocking(self, flag: bool, /) -> object: ...
     def getpeername(self) -> Any: ...
 
-# Programs put another module, or a stand-in, in their place.
+# Programs assign other modules, or stand-ins, to these.
 select: Any
 socket: Any
 time: Any
 os: Any
 warnings: Any
 
-# Some take these from here.
+# Some programs import these from here.
 EAGAIN: int
 EALREADY: int
 EBADF: int
@@ -104,8 +104,8 @@ class dispatcher:
     addr: Any
     ignore_log_types: Container[str]
     family_and_type: tuple[int, int]
-    # None before create_socket and set_socket. "| Any" instead of "| None": nobody
-    # checks for None, and a subclass may keep a socket of another kind here.
+    # None before create_socket and set_socket. "| Any" instead of "| None": programs do
+    # not check for None, and a subclass may keep a socket of another kind here.
     socket: _socket | Any
     _map: _Map
     _fileno: int | None
@@ -123,7 +123,7 @@ class dispatcher:
     def set_socket(self, sock: _Socket, map: _Map | None = None) -> None: ...
     def set_reuse_addr(self) -> None: ...
 
-    # Only their truth is asked: True, 1, a length, a queue.
+    # Only their truth value counts: True, 1, a length, a queue.
     def readable(self) -> object: ...
     def writable(self) -> object: ...
     def listen(self, num: int) -> None: ...
@@ -157,7 +157,7 @@ class dispatcher_with_send(dispatcher):
     def initiate_send(self) -> None: ...
     def handle_write(self) -> None: ...
     def writable(self) -> object: ...
-    # It queues all of it, so there is no count to return.
+    # It queues all data, so it returns no count.
     def send(self, data: ReadableBuffer) -> None: ...  # type: ignore[override]
 
 def compact_traceback() -> tuple[
@@ -172,7 +172,7 @@ if sys.platform != "win32":
 
         def __init__(self, fd: int) -> None: ...
         def __del__(self) -> None: ...
-        # Each takes exactly one argument, and hands it to os.read or os.write.
+        # Each takes exactly one argument, and passes it to os.read or os.write.
         def recv(self, *args: *tuple[int]) -> bytes: ...
         def send(self, *args: *tuple[ReadableBuffer]) -> int: ...
         def getsockopt(
