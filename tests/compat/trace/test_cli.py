@@ -33,9 +33,7 @@ def run(*argv: object) -> int:
         return int(error.code or 0)
 
 
-def test_a_trace_is_shown_without_colour_where_no_terminal_is(
-    trace: Path, capsys: Capture
-) -> None:
+def test_text_has_no_colour_without_a_terminal(trace: Path, capsys: Capture) -> None:
     assert run("text", trace) == 0
     said = capsys.readouterr()
     assert 'holds back "o": it may begin the terminator "out"' in said.out
@@ -65,7 +63,7 @@ def test_calls_alone_can_be_chosen(trace: Path, capsys: Capture) -> None:
     assert "holds back" not in told
 
 
-def test_the_text_is_english_or_chinese(trace: Path, capsys: Capture) -> None:
+def test_text_is_english_or_chinese(trace: Path, capsys: Capture) -> None:
     assert run("text", "--turns", "1", trace) == 0
     assert run("text", "--turns", "1", "--lang", "zh", trace) == 0
     english, chinese = (
@@ -80,7 +78,7 @@ def test_the_text_is_english_or_chinese(trace: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto", "doctor"])
-def test_file_that_is_no_trace_gives_one_line_and_status_2(
+def test_file_that_is_not_a_trace_is_one_line_and_status_2(
     tmp_path: Path, capsys: Capture, view: str
 ) -> None:
     other = tmp_path / "other"
@@ -134,7 +132,7 @@ def test_empty_selection_is_an_error_and_writes_nothing(
         assert not (tmp_path / "new").exists()
 
 
-def test_empty_trace_is_no_error(tmp_path: Path, capsys: Capture) -> None:
+def test_empty_trace_prints_nothing(tmp_path: Path, capsys: Capture) -> None:
     empty = Trace().save(tmp_path / "empty.trace")
     assert run("text", empty) == 0
     assert capsys.readouterr().out == ""
@@ -153,7 +151,7 @@ def test_full_disk_is_reported_with_the_files_name(
 
 
 @pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto"])
-def test_a_trace_that_was_cut_off_is_shown_as_far_as_it_goes(
+def test_cut_trace_is_shown_up_to_the_cut(
     trace: Path, capsys: Capture, view: str
 ) -> None:
     whole = trace.read_bytes()
@@ -209,14 +207,14 @@ def test_documents_are_written_to_the_named_file(
     ("choice", "part"),
     [((), "false"), (("--turns", "3"), "true"), (("--channel", "1"), "true")],
 )
-def test_a_page_of_some_turns_knows_that_it_is_a_part(
+def test_page_of_a_selection_is_marked_as_a_part(
     choice: tuple[str, ...], part: str, trace: Path, capsys: Capture
 ) -> None:
     assert run("html", *choice, trace) == 0
     assert f'"part":{part}' in capsys.readouterr().out
 
 
-def test_a_document_does_not_take_the_place_of_its_trace(
+def test_document_never_overwrites_its_trace(
     trace: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     before = trace.read_bytes()
@@ -258,7 +256,7 @@ def test_file_is_followed_in_any_segmentation(tmp_path: Path) -> None:
     assert reader.end_reason == again.end_reason == "closed"
 
 
-def test_a_file_is_followed_as_far_as_it_is_a_trace(tmp_path: Path) -> None:
+def test_followed_file_that_is_not_a_trace_raises(tmp_path: Path) -> None:
     path = tmp_path / "room.trace"
     reader = Reader()
     grow = growing(path, [b"hello", b"\nmore\n"])
@@ -266,7 +264,7 @@ def test_a_file_is_followed_as_far_as_it_is_a_trace(tmp_path: Path) -> None:
         list(read_lines(followed(str(path), reader, grow), reader))
 
 
-def test_a_file_that_is_begun_anew_is_not_followed_further(
+def test_overwritten_file_ends_following(
     trace: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = trace.read_bytes().splitlines(True)[:-1]
@@ -327,7 +325,7 @@ def test_followed_lines_are_shown_at_once_until_the_pipe_closes(trace: Path) -> 
 
 
 @pytest.mark.parametrize("view", [("text", "--follow"), ("text",), ("perfetto",)])
-def test_ctrl_c_ends_a_view_that_nobody_reads(
+def test_ctrl_c_ends_a_view_with_a_stalled_reader(
     view: tuple[str, ...], tmp_path: Path
 ) -> None:
     trace = large(3_000).save(tmp_path / "large.trace")
@@ -348,7 +346,7 @@ def test_ctrl_c_ends_a_view_that_nobody_reads(
         assert process.wait(DEADLINE) == 2
 
 
-def test_a_trace_may_come_from_standard_input(trace: Path) -> None:
+def test_trace_is_read_from_standard_input(trace: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "compat.trace", "mermaid", "-"],
         input=trace.read_bytes(),
@@ -371,9 +369,7 @@ def test_doctor_finds_nothing_in_a_short_conversation(
     assert capsys.readouterr() == ("nothing found\n", "")
 
 
-def test_the_doctors_status_says_that_something_was_found(
-    trace: Path, capsys: Capture
-) -> None:
+def test_doctor_with_findings_has_status_1(trace: Path, capsys: Capture) -> None:
     assert run("doctor", trace) == 1
     said = capsys.readouterr()
     assert "UnicodeDecodeError" in said.out
@@ -381,7 +377,7 @@ def test_the_doctors_status_says_that_something_was_found(
     assert said.err == ""
 
 
-def test_doctor_takes_the_threshold_of_slow(tmp_path: Path, capsys: Capture) -> None:
+def test_doctor_uses_the_threshold_of_slow(tmp_path: Path, capsys: Capture) -> None:
     room = Room()
     room.says(room.enter(), b"hello")
     room.trace.end()
@@ -400,19 +396,19 @@ def test_invalid_slow_threshold_is_an_error(
     assert said.out == ""
 
 
-def test_the_doctors_help_has_its_thresholds_and_its_status(capsys: Capture) -> None:
+def test_doctor_help_has_thresholds_and_status(capsys: Capture) -> None:
     assert run("doctor", "--help") == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "a callback that takes 0.25 s once, or 0.1 s 3 times" in told
     assert "exit status is 0 without findings, 1 with findings, 2 if" in told
 
 
-def test_a_trace_does_not_differ_from_itself(trace: Path, capsys: Capture) -> None:
+def test_trace_equals_itself(trace: Path, capsys: Capture) -> None:
     assert run("diff", "--strict", trace, trace) == 0
     assert capsys.readouterr() == ("no difference\n", "")
 
 
-def test_a_difference_is_shown_and_is_the_status(
+def test_diff_prints_the_difference_with_status_1(
     tmp_path: Path, capsys: Capture
 ) -> None:
     files = []
@@ -425,7 +421,7 @@ def test_a_difference_is_shown_and_is_the_status(
     assert "ChatSession 1, call 1: other bytes" in capsys.readouterr().out
 
 
-def test_diff_names_the_file_that_is_no_trace(
+def test_diff_names_the_file_that_is_not_a_trace(
     tmp_path: Path, trace: Path, capsys: Capture
 ) -> None:
     other = tmp_path / "other"

@@ -54,7 +54,7 @@ COLLECT, PUSH = "a.collect_incoming_data", "b.push"
 HELLO = (COLLECT, b"hello"), (PUSH, b"hello")
 
 
-def test_equal_calls_in_other_turns_are_no_difference() -> None:
+def test_calls_may_move_to_other_turns() -> None:
     a, b = Trace(), Trace()
     for made, apart in ((a, True), (b, False)):
         channels = [made.opens("Session", 7 + apart), made.opens("Session", 9 - apart)]
@@ -90,7 +90,7 @@ def test_order_between_channels_counts_only_if_strict() -> None:
         (("a.found_terminator", b"hello"), "method"),
     ],
 )
-def test_a_call_that_differs_is_found(other: tuple[str, bytes], what: str) -> None:
+def test_different_call_is_a_difference(other: tuple[str, bytes], what: str) -> None:
     same = (COLLECT, b"1"), (PUSH, b"1"), (COLLECT, b"2")
     difference = found(trace(*same, *HELLO), trace(*same, other, HELLO[1]))
     assert (difference.kind, difference.key, difference.number) == (
@@ -109,7 +109,7 @@ def test_first_difference_is_the_earliest_in_time() -> None:
     assert found(a, b).key == ("Session", 2)
 
 
-def test_a_call_that_one_of_them_does_not_have_is_found() -> None:
+def test_missing_call_is_a_difference() -> None:
     a, b = trace(*HELLO), trace(HELLO[0])
     assert (found(a, b).kind, found(a, b).key) == ("missing", ("Session", 2))
     assert (found(b, a).kind, found(b, a).key) == ("more", ("Session", 2))
@@ -123,7 +123,7 @@ def test_call_of_only_one_trace_may_be_the_first_difference() -> None:
 
 
 @pytest.mark.parametrize("end", ["", "full"])
-def test_calls_beyond_the_end_of_a_cut_trace_are_no_difference(
+def test_calls_after_the_end_of_a_cut_trace_are_ignored(
     end: str,
 ) -> None:
     a, b = trace(*HELLO), trace(HELLO[0], end=end)
@@ -147,7 +147,7 @@ def test_ports_that_do_not_correspond_are_a_difference() -> None:
     assert (found(a, b).kind, found(a, b).number) == ("bytes", 2)
 
 
-def test_number_that_is_no_port_is_compared_literally() -> None:
+def test_number_other_than_a_port_is_compared_literally() -> None:
     a = trace((PUSH, b"costs 40000"))
     b = trace((PUSH, b"costs 7777"), port=5_000)
     assert found(a, b).kind == "bytes"
@@ -159,7 +159,7 @@ def test_ports_are_found_where_the_payload_is_cut_in_them() -> None:
     assert diff(a, b) is None
 
 
-def test_without_payloads_the_sizes_are_compared() -> None:
+def test_sizes_are_compared_without_payloads() -> None:
     a = trace((PUSH, b"hello"), payload=None)
     assert diff(a, trace((PUSH, b"jello"), payload=None)) is None
     assert found(a, trace((PUSH, b"hell"), payload=None)).kind == "bytes"
@@ -180,7 +180,7 @@ def test_exceptions_are_compared_without_memory_addresses() -> None:
     assert found(one, failing("")).kind == "error"
 
 
-def test_second_handle_close_of_poll_is_no_difference() -> None:
+def test_second_handle_close_of_poll_is_ignored() -> None:
     def closing(turns: int, times: int) -> Trace:
         made = Trace()
         channel = made.opens("Session", 7)
@@ -197,7 +197,7 @@ def test_second_handle_close_of_poll_is_no_difference() -> None:
     assert found(closing(1, 1), closing(2, 1)).kind == "more"
 
 
-def test_only_overridden_handle_read_calls_are_compared() -> None:
+def test_overridden_handle_read_calls_are_compared() -> None:
     def reading(times: int, own: bool) -> Trace:
         made = Trace()
         channel = made.opens("Session", 7)
@@ -234,7 +234,7 @@ def test_size_of_an_audience_is_a_difference_of_its_caller() -> None:
     assert (difference.kind, difference.key) == ("more", ("ChatServer", 1))
 
 
-def test_the_lines_say_what_differs_and_what_came_before() -> None:
+def test_lines_have_the_difference_and_its_context() -> None:
     a, b = rooms(lambda room, who: room.says(who, b"I shout"))
     assert list(found(a, b).lines()) == [
         "ChatSession 1, call 151: other bytes",
@@ -282,14 +282,14 @@ def test_one_room_makes_the_same_calls_on_each_loop(tmp_path: Path) -> None:
     assert first_difference(one, others[-1], strict=True) is None
 
 
-def test_the_originals_room_makes_the_same_calls_on_each_loop(tmp_path: Path) -> None:
+def test_original_room_makes_the_same_calls_on_each_loop(tmp_path: Path) -> None:
     one, *others = [
         recorded(tmp_path / loop, original_room(loop)) for loop in (*ORIGINALS, *OURS)
     ]
     assert [first_difference(one, each) for each in others] == [None] * len(others)
 
 
-def test_a_program_that_was_changed_differs_where_it_was(tmp_path: Path) -> None:
+def test_changed_program_differs_at_the_change(tmp_path: Path) -> None:
     class Loud(ChatSession):
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data.replace(b"world", b"worms"))

@@ -53,7 +53,7 @@ def index_of(trace: Trace, what: str, number: int = 0) -> int:
     return found[number]
 
 
-def test_gap_is_counted_and_stands_where_it_was() -> None:
+def test_gap_is_counted_and_keeps_its_place() -> None:
     trace = hello()
     begin = index_of(trace, '"n":3,')
     turns, reader = read(lost(trace.lines, (begin + 1, begin + 4)))
@@ -156,7 +156,7 @@ def test_doctor_finds_nothing_in_a_healthy_trace_with_gaps(where: list[Gap]) -> 
 
 @settings(max_examples=25)
 @given(gaps())
-def test_gaps_are_no_difference(where: list[Gap]) -> None:
+def test_gaps_are_not_a_difference(where: list[Gap]) -> None:
     whole, _ = read(f"{line}\n".encode() for line in BUSY)
     torn, _ = read(lost(BUSY, *placed(len(BUSY), where)))
     for strict in (False, True):
@@ -178,7 +178,7 @@ MANY = large(400, clients=8).lines
 @pytest.mark.parametrize("view", SHOWN)
 @settings(max_examples=25)
 @given(where=gaps())
-def test_every_view_shows_a_trace_with_gaps(view: str, where: list[Gap]) -> None:
+def test_views_show_a_trace_with_gaps(view: str, where: list[Gap]) -> None:
     places = placed(len(MANY), where)
     turns, reader = read(lost(MANY, *places))
     assert reader.is_intact
@@ -227,7 +227,7 @@ def test_lost_wait_of_an_inner_loop_makes_no_slow_callback() -> None:
     assert finding(trace, (begin, begin + 1)) == []
 
 
-def test_channel_that_may_have_been_opened_again_is_no_ghost() -> None:
+def test_write_after_a_gap_is_healthy() -> None:
     trace = Trace()
     anna = trace.opens("Session", 6)
     for _ in range(2):

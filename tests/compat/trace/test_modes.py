@@ -50,7 +50,7 @@ def test_trace_that_is_there_keeps_its_mode(mode: int, tmp_path: Path) -> None:
     assert "before" not in path.read_text()
 
 
-def test_link_keeps_pointing_to_what_is_written(tmp_path: Path) -> None:
+def test_symlink_still_points_to_the_trace(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "target")
     trace_to(link)

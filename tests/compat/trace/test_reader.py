@@ -26,7 +26,7 @@ from tests.compat.trace.making import Trace
         b"[" * 100_000 + b"\n",
     ],
 )
-def test_a_line_of_another_kind_is_the_end_of_what_can_be_read(line: bytes) -> None:
+def test_line_with_a_wrong_type_ends_the_reading(line: bytes) -> None:
     trace = Trace()
     trace.calls("push")
     lines = [*trace.bytes().splitlines(True), line]
@@ -47,7 +47,7 @@ def test_calls_may_be_nested_as_deep_as_a_program_can_go() -> None:
     assert [call.name for call in turn.calls()] == [str(d) for d in range(deep + 1)]
 
 
-def test_a_walk_comes_back_to_a_call_after_what_is_in_it() -> None:
+def test_walk_returns_to_a_call_after_its_children() -> None:
     trace = Trace()
     with trace.call("handle_read"):
         trace.calls("push")
@@ -77,7 +77,7 @@ def states(trace: Trace) -> list[StateChange]:
     ]
 
 
-def test_a_state_knows_what_its_channel_waited_for_then() -> None:
+def test_state_change_has_the_terminator_of_its_time() -> None:
     trace = Trace()
     anna = trace.opens("Session", 6)
     trace.state(anna, terminator=b"out")

@@ -45,7 +45,7 @@ def listener(trace: Trace) -> int:
     return channel
 
 
-def test_a_busy_room_is_healthy() -> None:
+def test_busy_room_is_healthy() -> None:
     room = large(10_000)
     assert [each.rule for each in examine(room)] == ["full"]
 
@@ -58,7 +58,7 @@ def test_report_of_a_trace_full_at_once_names_no_place() -> None:
     assert not any("look at" in line for line in doctor.report([finding]))
 
 
-def test_a_busy_room_without_slow_readers_is_healthy() -> None:
+def test_busy_room_without_slow_readers_is_healthy() -> None:
     room = Room()
     inside = [room.enter() for _ in range(40)]
     for said in range(100):
@@ -101,7 +101,7 @@ def test_one_noticeable_block_is_a_finding(us: int) -> None:
     assert finding.summary.startswith("Session.handle_read blocks the loop: once for")
 
 
-def test_delay_of_a_busy_machine_is_no_slow_callback() -> None:
+def test_delay_of_a_busy_machine_is_healthy() -> None:
     assert examine(blocked(249_000, 60_000, 99_999, 240_000)) == []
 
 
@@ -116,7 +116,7 @@ def test_severity_of_a_block_depends_on_its_share_of_the_time() -> None:
         assert only(trace).severity is severity
 
 
-def test_a_delay_comes_after_a_leak_and_before_a_hidden_error() -> None:
+def test_delay_sorts_after_leak_and_before_swallowed_error() -> None:
     trace = list(ghosts(turns=100))[-1]
     trace.turn(read=[2], waited=60_000_000)
     trace.calls("handle_read", 2, us=400_000, **{"in": 5})
@@ -147,7 +147,7 @@ def blocked(*each: int) -> Trace:
     return trace
 
 
-def test_a_handler_that_does_many_quick_things_is_slow_itself() -> None:
+def test_handler_with_many_quick_calls_is_the_slow_one() -> None:
     trace = Trace()
     channel = session(trace)
     code = trace.code("def handle_read(self): ...", "Session", "a.py", 8)
@@ -160,7 +160,7 @@ def test_a_handler_that_does_many_quick_things_is_slow_itself() -> None:
     assert finding.details == ["the worst one made 1,000 calls"]
 
 
-def test_waits_of_a_nested_loop_are_no_block() -> None:
+def test_waits_of_a_nested_loop_are_healthy() -> None:
     trace = Trace()
     channel = session(trace)
     trace.turn(read=[channel])
@@ -184,7 +184,7 @@ def test_writable_that_is_always_true_is_a_busy_writer() -> None:
     )
 
 
-def test_channel_that_writes_in_each_turn_is_no_busy_writer() -> None:
+def test_channel_that_writes_in_each_turn_is_healthy() -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(200):
@@ -207,7 +207,7 @@ def spinning(turns: int, calm: int, **state: int) -> Trace:
     return trace
 
 
-def test_a_short_trace_shows_a_busy_writer_too() -> None:
+def test_busy_writer_in_a_short_trace_is_a_finding() -> None:
     finding = only(spinning(turns=3, calm=20))
     assert (finding.rule, finding.count) == ("busy-writer", 3)
     assert finding.details[1] == "the trace has only 23 turns"
@@ -223,7 +223,7 @@ def test_a_short_trace_shows_a_busy_writer_too() -> None:
         pytest.param(spinning(turns=9, calm=2, queued=1), id="a record not sent"),
     ],
 )
-def test_a_writer_that_is_idle_for_a_moment_is_healthy(trace: Trace) -> None:
+def test_writer_that_is_idle_for_a_moment_is_healthy(trace: Trace) -> None:
     assert examine(trace) == []
 
 
@@ -252,7 +252,7 @@ def test_spinning_channels_of_one_turn_count_once() -> None:
     assert finding.details == ["100 in a row, from that turn on", "5 channels did so"]
 
 
-def test_turn_that_waited_is_no_spin() -> None:
+def test_turn_that_waited_is_healthy() -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(200):
@@ -260,7 +260,7 @@ def test_turn_that_waited_is_no_spin() -> None:
     assert examine(trace) == []
 
 
-def test_a_listener_without_descriptors_spins() -> None:
+def test_listener_without_descriptors_spins() -> None:
     trace = Trace()
     channel = listener(trace)
     for _ in range(80):
@@ -297,7 +297,7 @@ def test_listener_shared_with_other_processes_is_healthy() -> None:
     assert examine(trace) == []
 
 
-def test_a_listener_that_accepts_in_each_turn_is_healthy() -> None:
+def test_listener_that_accepts_in_each_turn_is_healthy() -> None:
     trace = Trace()
     channel = listener(trace)
     for _ in range(200):
@@ -372,7 +372,7 @@ def ghosts(turns: int) -> Iterator[Trace]:
     yield trace
 
 
-def test_a_closed_channel_that_is_pushed_to_is_a_ghost() -> None:
+def test_push_to_a_closed_channel_is_a_finding() -> None:
     trace = list(ghosts(turns=100))[-1]
     finding = only(trace)
     assert finding.rule == "write-after-close"
@@ -383,11 +383,11 @@ def test_a_closed_channel_that_is_pushed_to_is_a_ghost() -> None:
     assert (finding.location.turn, finding.where) == (2, "room.py:77")
 
 
-def test_push_in_the_turn_of_a_close_makes_no_ghost() -> None:
+def test_push_in_the_turn_of_the_close_is_healthy() -> None:
     assert examine(next(ghosts(turns=0))) == []
 
 
-def test_a_channel_that_is_opened_again_is_no_ghost() -> None:
+def test_write_to_a_reopened_channel_is_healthy() -> None:
     trace = list(ghosts(turns=3))[-1]
     trace.event("open", ch=1, fd=7, **{"class": "Session"}, module="room")
     assert examine(trace) == []
@@ -401,7 +401,7 @@ def growing(trace: Trace, backlogs: list[int]) -> int:
     return channel
 
 
-def test_a_backlog_that_only_grows_is_found() -> None:
+def test_backlog_that_only_grows_is_a_finding() -> None:
     trace = Trace()
     growing(trace, [0, 5000, 0, *range(10_000, 1_000_000, 10_000)])
     finding = only(trace)
@@ -426,13 +426,13 @@ def test_a_backlog_that_only_grows_is_found() -> None:
         pytest.param([n % 3 * 200_000 + n for n in range(90)], id="up and down"),
     ],
 )
-def test_a_peer_that_is_behind_for_a_while_is_healthy(backlogs: list[int]) -> None:
+def test_backlog_that_shrinks_again_is_healthy(backlogs: list[int]) -> None:
     trace = Trace()
     growing(trace, backlogs)
     assert examine(trace) == []
 
 
-def test_in_a_short_trace_a_backlog_that_only_grows_is_found_too() -> None:
+def test_growing_backlog_in_a_short_trace_is_a_finding() -> None:
     trace = Trace()
     growing(trace, [20_000, 40_000, 60_000, 80_000, 100_000])
     assert only(trace).rule == "growing-backlog"
@@ -447,7 +447,7 @@ def test_in_a_short_trace_a_backlog_that_only_grows_is_found_too() -> None:
         pytest.param([*range(2_000, 30_000, 2_000)], id="few bytes"),
     ],
 )
-def test_peer_behind_at_the_end_of_a_short_trace_is_healthy(
+def test_backlog_at_the_end_of_a_short_trace_is_healthy(
     backlogs: list[int],
 ) -> None:
     trace = Trace()
@@ -521,7 +521,7 @@ def test_error_that_is_swallowed_repeatedly_is_one_finding() -> None:
     assert finding.details == ["the channel stayed open 1,000 times"]
 
 
-def test_a_timers_error_is_hidden_in_the_log() -> None:
+def test_error_of_a_timer_is_swallowed_by_the_log() -> None:
     trace = Trace()
     trace.turn(why="timer")
     trace.calls("timer", error="KeyError: 3", where="a.py:3")
@@ -563,7 +563,7 @@ def test_costly_interest_names_the_only_channel_of_a_map(
     assert only(trace).channel.partition(" ")[0] == name
 
 
-def test_interest_that_takes_little_of_the_time_is_healthy() -> None:
+def test_interest_update_with_a_small_share_is_healthy() -> None:
     trace = Trace()
     channel = session(trace)
     for _ in range(40):
@@ -597,7 +597,7 @@ def failing(trace: Trace, error: str, then: str = "") -> None:
         trace.calls("handle_error", 2, error=then, where="room.py:90")
 
 
-def test_an_exception_that_left_the_loop_is_worst() -> None:
+def test_exception_that_left_the_loop_is_worst() -> None:
     trace = list(ghosts(turns=9))[-1]
     failing(trace, "ValueError: no", then="NameError: log")
     trace.end()
@@ -615,7 +615,7 @@ def test_an_exception_that_left_the_loop_is_worst() -> None:
         ("ValueError: no", "KeyboardInterrupt: "),
     ],
 )
-def test_exception_that_ends_the_loop_on_purpose_is_no_finding(
+def test_exception_that_ends_the_loop_on_purpose_is_healthy(
     error: str, then: str
 ) -> None:
     trace = list(ghosts(turns=0))[-1]
@@ -631,7 +631,7 @@ def test_error_of_handle_error_that_ends_no_loop_is_hidden() -> None:
     assert only(trace).rule == "swallowed-error"
 
 
-def test_the_report_says_where_to_look_and_what_to_do() -> None:
+def test_report_has_places_and_advice() -> None:
     trace = list(ghosts(turns=100))[-1]
     assert list(doctor.report(examine(trace))) == [
         "1. leaks: Session: 1 closed channel still written to, 100 times, "
@@ -648,7 +648,7 @@ def test_the_report_says_where_to_look_and_what_to_do() -> None:
     assert list(doctor.report([])) == ["nothing found"]
 
 
-def test_the_turns_are_walked_through_once_and_not_kept() -> None:
+def test_turns_are_read_once_and_not_kept() -> None:
     turns, reader = large(2_000).read()
     waiting = iter(turns)
     doctor.examine(islice(waiting, 5), reader)

@@ -36,7 +36,7 @@ def examined(number: int, loop: str, trace: Path) -> list[Finding]:
 
 
 @pytest.mark.parametrize("number", range(1, len(LESSONS) + 1))
-def test_a_lesson_has_the_trouble_that_it_is_about_and_no_other(
+def test_lesson_has_only_the_findings_it_is_about(
     number: int, loop: str, tmp_path: Path
 ) -> None:
     found = examined(number, loop, tmp_path / "trace")
@@ -46,9 +46,7 @@ def test_a_lesson_has_the_trouble_that_it_is_about_and_no_other(
     assert [(each.rule, each.channel.partition("#")[0]) for each in found] == due
 
 
-def test_the_slow_readers_of_a_lesson_are_both_seen_to_close(
-    loop: str, tmp_path: Path
-) -> None:
+def test_slow_readers_of_a_lesson_both_close(loop: str, tmp_path: Path) -> None:
     (slow,) = examined(5, loop, tmp_path / "trace")
     assert slow.count == 2
     assert "2 peers read too slowly" in slow.summary

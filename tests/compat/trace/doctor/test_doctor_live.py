@@ -177,9 +177,7 @@ def test_channel_that_reads_past_the_trace_is_healthy(
     assert patient.findings() == []
 
 
-def test_an_exception_that_is_swallowed_is_found(
-    any_loop: str, patient: Patient
-) -> None:
+def test_swallowed_exception_is_a_finding(any_loop: str, patient: Patient) -> None:
     with traced(patient, Raises) as (_, peer):
         peer.send(b"x" * TURNS)
         turn(any_loop)
@@ -223,7 +221,9 @@ def original_room_traced(loop: str, patient: Patient) -> Iterator[Any]:
         yield room
 
 
-def test_a_reader_that_does_not_read_is_found(any_loop: str, patient: Patient) -> None:
+def test_handler_that_reads_nothing_is_a_finding(
+    any_loop: str, patient: Patient
+) -> None:
     with original_room_traced(any_loop, patient) as room:
         speaker, listener = room.join_many(2)
         room.peers.remove(listener)
@@ -236,7 +236,9 @@ def test_a_reader_that_does_not_read_is_found(any_loop: str, patient: Patient) -
     assert patient.only("growing-backlog", backlog=1_000).count == 1
 
 
-def test_the_tutorials_ghosts_are_found(any_loop: str, patient: Patient) -> None:
+def test_writes_after_close_of_the_tutorial_are_found(
+    any_loop: str, patient: Patient
+) -> None:
     with original_room_traced(any_loop, patient) as room:
         speaker, *others = room.join_many(4)
         for each in others:
@@ -253,7 +255,7 @@ def test_the_tutorials_ghosts_are_found(any_loop: str, patient: Patient) -> None
     assert "server.py:" in finding.where
 
 
-def test_a_room_without_descriptors_spins(
+def test_room_without_descriptors_spins(
     any_loop: str, patient: Patient, out_of_descriptors: Callable[[], None]
 ) -> None:
     with original_room_traced(any_loop, patient) as room:
@@ -268,7 +270,7 @@ def test_a_room_without_descriptors_spins(
     assert "the last error: OSError: [Errno 24] Too many open files" in spin.details
 
 
-def test_a_busy_room_is_healthy(any_loop: str, patient: Patient) -> None:
+def test_busy_room_is_healthy(any_loop: str, patient: Patient) -> None:
     # asyncore's own loop, called for one turn at a time, seems to ask for as long as
     # the test does other things between its turns.
     asked = (
@@ -291,7 +293,7 @@ def test_a_busy_room_is_healthy(any_loop: str, patient: Patient) -> None:
     assert patient.findings(**asked) == []
 
 
-def test_the_tutorials_room_is_healthy_while_nobody_drops(
+def test_room_of_the_tutorial_is_healthy_without_dropouts(
     any_loop: str, patient: Patient
 ) -> None:
     with original_room_traced(any_loop, patient) as room:
@@ -306,7 +308,7 @@ def test_the_tutorials_room_is_healthy_while_nobody_drops(
     assert patient.findings() == []
 
 
-def test_single_slow_turn_is_no_finding(patient: Patient) -> None:
+def test_single_slow_turn_is_healthy(patient: Patient) -> None:
     with traced(patient, Slow) as (_, peer):
         peer.send(b"xx")
         turn_until("select", lambda: patient.path.read_bytes().count(b"handle_read"))

@@ -110,7 +110,7 @@ def test_trace_may_become_full_during_a_call(any_loop: str, tmp_path: Path) -> N
     assert trace.reader.end_reason == "full"
 
 
-def test_a_trace_that_another_thread_ends(loop: str, tmp_path: Path) -> None:
+def test_trace_ended_by_another_thread_is_intact(loop: str, tmp_path: Path) -> None:
     line, go = Line(), threading.Event()
     session = compat.tracing(tmp_path / "a.trace")
     session.__enter__()
@@ -181,7 +181,7 @@ class Odd:
         return lambda *args: "from a descriptor"
 
 
-def test_attributes_that_are_no_functions_stay_unchanged(tmp_path: Path) -> None:
+def test_attributes_other_than_functions_stay_unchanged(tmp_path: Path) -> None:
     class Strange(Line):
         handle_accept = staticmethod(lambda: "static")
         handle_expt = classmethod(lambda cls: cls)
@@ -210,7 +210,7 @@ def test_return_values_of_callbacks_are_passed_on(tmp_path: Path) -> None:
         line.close()
 
 
-def test_a_channel_dies_when_it_would_have(any_loop: str, tmp_path: Path) -> None:
+def test_channel_is_freed_as_without_a_trace(any_loop: str, tmp_path: Path) -> None:
     class Mortal(Line):
         pass
 
@@ -238,7 +238,7 @@ def test_a_channel_dies_when_it_would_have(any_loop: str, tmp_path: Path) -> Non
     assert traced == plain == [False, False]
 
 
-def test_a_map_dies_when_it_would_have(any_loop: str, tmp_path: Path) -> None:
+def test_map_is_freed_as_without_a_trace(any_loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path):
         map: dict[Any, Any] = {}
         line = Line(map)
@@ -317,7 +317,7 @@ def test_installed_loop_is_traced_under_its_own_name(name: str, tmp_path: Path) 
     assert all(turn.channels == 1 for turn in trace.turns if turn.number)
 
 
-def test_mixin_used_outside_a_channel_is_no_channel(tmp_path: Path) -> None:
+def test_mixin_used_outside_a_channel_is_not_recorded(tmp_path: Path) -> None:
     class Parser:
         __slots__ = ("got",)
 
@@ -400,9 +400,7 @@ def test_calls_made_while_a_line_is_written_are_recorded(tmp_path: Path) -> None
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_child_that_is_forked_in_a_call_writes_nothing(
-    loop: str, tmp_path: Path
-) -> None:
+def test_child_forked_in_a_call_writes_nothing(loop: str, tmp_path: Path) -> None:
     parent, children = os.getpid(), []
     held, forked = threading.Event(), threading.Event()
 

@@ -43,7 +43,7 @@ def test_read_and_held_back_bytes_are_recorded(any_loop: str, tmp_path: Path) ->
     assert trace.changes(number, "terminator") == ["out"]
 
 
-def test_a_callback_names_its_code(any_loop: str, tmp_path: Path) -> None:
+def test_callback_has_its_code(any_loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         line = Line()
         line.hears(any_loop, b"x")
@@ -208,7 +208,7 @@ def test_reused_descriptor_is_another_channel(any_loop: str, tmp_path: Path) -> 
         assert read.data == said
 
 
-def test_an_error_and_where_it_was_raised(any_loop: str, tmp_path: Path) -> None:
+def test_error_has_the_place_that_raised_it(any_loop: str, tmp_path: Path) -> None:
     class Fails(Line):
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data)
@@ -248,9 +248,7 @@ def test_exception_that_ends_the_loop_is_recorded(
     assert not trace.calls("handle_error")
 
 
-def test_a_call_of_the_base_class_is_the_same_call(
-    any_loop: str, tmp_path: Path
-) -> None:
+def test_base_class_call_is_not_recorded_twice(any_loop: str, tmp_path: Path) -> None:
     class Polite(Line):
         def push(self, data: Any) -> None:
             super().push(data + b", please")
@@ -346,7 +344,7 @@ def test_error_has_no_payload_if_payloads_are_left_out(
     ]
 
 
-def test_bytes_that_are_no_text_are_kept(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
     every = bytes(range(256))
     with recorded(tmp_path, payload=256) as trace:
         line = Line()
@@ -570,7 +568,9 @@ def test_channel_of_another_map_is_recorded(any_loop: str, tmp_path: Path) -> No
     assert trace.turns[-1].channels == 1
 
 
-def test_object_that_is_no_dispatcher_is_traced(any_loop: str, tmp_path: Path) -> None:
+def test_object_other_than_a_dispatcher_is_traced(
+    any_loop: str, tmp_path: Path
+) -> None:
     class Plain:
         """All that a loop needs."""
 
@@ -636,9 +636,7 @@ def test_interest_is_recorded_once_for_alternating_maps(
 
 # poll() gives numbers back, which are no keys of such a map.
 @pytest.mark.parametrize("name", ["asyncore.poll", "select", "selectors"])
-def test_a_key_may_be_an_object_and_is_not_kept_alive(
-    name: str, tmp_path: Path
-) -> None:
+def test_map_key_object_is_not_kept_alive(name: str, tmp_path: Path) -> None:
     class Key:
         def fileno(self) -> int:
             return line.fd
@@ -694,7 +692,7 @@ def test_odd_exceptions_are_recorded_as_text(tmp_path: Path) -> None:
     assert len(said[2]) == 200
 
 
-def test_a_callback_that_fails_is_logged_as_itself(
+def test_failing_callback_is_logged_under_its_own_name(
     loop: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Reminder:
@@ -714,7 +712,7 @@ def test_a_callback_that_fails_is_logged_as_itself(
     assert call.code.name == "Reminder"
 
 
-def test_a_callback_that_has_failed_is_not_kept_alive(
+def test_failed_callback_is_not_kept_alive(
     loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Kept:
@@ -739,9 +737,7 @@ def test_a_callback_that_has_failed_is_not_kept_alive(
         gc.enable()
 
 
-def test_a_timer_that_calls_a_method_names_that_method(
-    loop: str, tmp_path: Path
-) -> None:
+def test_timer_of_a_method_has_its_name(loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         line = Line()
         compat.call_later(0, line.interest_changed)
@@ -757,7 +753,7 @@ def test_a_timer_that_calls_a_method_names_that_method(
     ]
 
 
-def test_equal_functions_of_two_files_are_told_apart(tmp_path: Path) -> None:
+def test_equal_functions_of_two_files_have_two_numbers(tmp_path: Path) -> None:
     source = "class Twin(Line):\n    def handle_connect(self): self.ends += 1\n"
     twins: list[Any] = []
     for folder in ("a", "b"):
@@ -775,7 +771,7 @@ def test_equal_functions_of_two_files_are_told_apart(tmp_path: Path) -> None:
     assert [Path(file or "").name for file in files] == ["a.py", "b.py"]
 
 
-def test_the_whole_of_a_function_is_its_source(tmp_path: Path) -> None:
+def test_source_of_a_function_is_complete(tmp_path: Path) -> None:
     class Long(Line):
         def handle_connect(self) -> None:
             def inner() -> None:
@@ -832,7 +828,7 @@ def test_error_is_recorded_in_a_removed_working_directory(
 
 
 @pytest.mark.parametrize("timeout", ["1", float("nan"), float("inf"), -1])
-def test_an_odd_timeout_is_the_programs_error(
+def test_invalid_timeout_raises_as_without_a_trace(
     any_loop: str, tmp_path: Path, timeout: Any
 ) -> None:
     def turned() -> str:
@@ -966,7 +962,7 @@ def test_reopened_channel_is_recorded_as_new(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("buffer", [bytearray(b"held"), None])
-def test_a_handler_that_raises_may_leave_any_buffer(
+def test_raising_handler_may_leave_any_buffer(
     buffer: Any, loop: str, tmp_path: Path
 ) -> None:
     failed: list[BaseException | None] = []

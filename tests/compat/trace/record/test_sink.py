@@ -32,7 +32,7 @@ NOTHING = b'{"e":"code"}\n'
 
 
 @pytest.mark.parametrize("limit", [MIN_SIZE, 3 * MIN_SIZE + 1])
-def test_a_full_trace_is_whole_and_the_program_goes_on(
+def test_full_trace_is_intact_and_the_program_continues(
     limit: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with recorded(tmp_path, max_bytes=limit) as trace:
@@ -48,7 +48,7 @@ def test_a_full_trace_is_whole_and_the_program_goes_on(
     assert "it is full" in caplog.text
 
 
-def test_closed_trace_says_that_it_is_closed(tmp_path: Path) -> None:
+def test_closed_trace_has_the_reason_closed(tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         Line().close()
     assert trace.reader.end_reason == "closed"
@@ -97,7 +97,7 @@ def test_limits_are_checked_before_the_file_is_touched(
     assert path.read_text() == "kept"
 
 
-def test_a_long_command_line_fits_into_the_smallest_trace(tmp_path: Path) -> None:
+def test_long_command_line_fits_into_the_smallest_trace(tmp_path: Path) -> None:
     with recorded(tmp_path, max_bytes=MIN_SIZE, program="x" * 100_000) as trace:
         """Nothing happens."""
     assert trace.reader.header is not None
@@ -105,7 +105,7 @@ def test_a_long_command_line_fits_into_the_smallest_trace(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has it")
-def test_a_full_disk_ends_the_trace_and_nothing_else(
+def test_full_disk_ends_only_the_trace(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with compat.tracing("/dev/full"):
@@ -117,7 +117,7 @@ def test_a_full_disk_ends_the_trace_and_nothing_else(
     assert line.heard == [b"x"]
 
 
-def test_a_file_that_was_removed_is_written_all_the_same(tmp_path: Path) -> None:
+def test_removed_file_does_not_stop_the_trace(tmp_path: Path) -> None:
     with compat.tracing(tmp_path / "a.trace"):
         (tmp_path / "a.trace").unlink()
         line = Line()
@@ -141,7 +141,7 @@ def test_trace_that_cannot_begin_leaves_no_hooks(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
-def test_a_reader_that_goes_away_ends_the_trace(
+def test_closed_reader_ends_the_trace(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fifo = tmp_path / "a.trace"
@@ -208,7 +208,7 @@ def test_live_output_never_goes_to_a_reused_descriptor(
     assert not caplog.text
 
 
-def test_a_closed_terminal_ends_what_is_printed(terminal: io.TextIOWrapper) -> None:
+def test_closed_terminal_ends_the_output(terminal: io.TextIOWrapper) -> None:
     over = []
     live = Live(1 << 20, lambda: over.append(True), terminal)
     terminal.close()
@@ -218,7 +218,7 @@ def test_a_closed_terminal_ends_what_is_printed(terminal: io.TextIOWrapper) -> N
     assert over
 
 
-def test_without_a_standard_error_it_cannot_be_printed(
+def test_live_trace_without_standard_error_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stderr", None)
@@ -300,7 +300,7 @@ def talk(server: Process) -> None:
     server.wait_for("over")
 
 
-def test_a_script_is_traced_from_the_command_line(tmp_path: Path) -> None:
+def test_script_is_traced_from_the_command_line(tmp_path: Path) -> None:
     path, script = tmp_path / "a.trace", tmp_path / "old.py"
     script.write_text(ECHO)
     command = (sys.executable, "-m", "compat", "--trace", str(path), str(script))
@@ -316,7 +316,7 @@ def test_a_script_is_traced_from_the_command_line(tmp_path: Path) -> None:
     assert read.code.file == "old.py"
 
 
-def test_a_script_with_a_compat_of_its_own_is_printed_live(tmp_path: Path) -> None:
+def test_script_with_its_own_compat_is_printed_live(tmp_path: Path) -> None:
     script = tmp_path / "old.py"
     script.write_text(ECHO.replace("compat.__name__", "compat.MINE"))
     (tmp_path / "compat.py").write_text("MINE = 'mine'")
@@ -357,7 +357,7 @@ def test_trace_of_a_room_has_its_calls(tmp_path: Path) -> None:
         ("legacy_chat", "serve", "--port", "0", "--trace", "/nowhere/a.trace"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_one_line(command: tuple[str, ...]) -> None:
+def test_unwritable_file_is_reported_in_one_line(command: tuple[str, ...]) -> None:
     with process(sys.executable, "-m", *command, cwd=ROOT) as refused:
         assert refused.wait() == 1
     assert refused.out == []
@@ -421,7 +421,7 @@ def test_modules_shipped_with_a_program_are_traced(tmp_path: Path) -> None:
     "program",
     [("nosuch.py",), ("-m", "no_such_module"), ("-c", "not Python")],
 )
-def test_a_program_that_cannot_begin_leaves_the_last_trace_alone(
+def test_program_that_cannot_start_keeps_the_last_trace(
     program: tuple[str, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / "precious.trace"
@@ -446,7 +446,7 @@ def test_trace_of_an_idle_program_is_whole(
     assert reader.end_reason == "closed"
 
 
-def test_a_second_room_leaves_the_trace_of_the_first_alone(tmp_path: Path) -> None:
+def test_second_room_keeps_the_trace_of_the_first(tmp_path: Path) -> None:
     path = tmp_path / "a.trace"
     with room("selectors", "--trace", str(path)) as (first, (_, port)):
         traced = path.read_bytes()
@@ -468,7 +468,7 @@ def test_a_second_room_leaves_the_trace_of_the_first_alone(tmp_path: Path) -> No
     assert (reader.is_intact, reader.end_reason) == (True, "closed")
 
 
-def test_a_room_that_cannot_listen_leaves_the_last_trace_alone(tmp_path: Path) -> None:
+def test_room_that_cannot_listen_keeps_the_last_trace(tmp_path: Path) -> None:
     path, new = tmp_path / "precious.trace", tmp_path / "new.trace"
     path.write_text("kept")
     with room("selectors") as (_, (_, port)):

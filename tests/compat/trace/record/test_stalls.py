@@ -69,7 +69,7 @@ def never() -> None:
     raise AssertionError("the trace is over")
 
 
-def test_stalled_reader_loses_lines_and_the_trace_says_where(
+def test_stalled_reader_loses_lines_and_the_trace_marks_them(
     fifo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("compat.trace.record.sink.WAITING", 1 << 16)
@@ -269,7 +269,7 @@ KINDS: dict[str, Callable[[], tuple[int, int]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_stalled_terminal_loses_turns_and_says_so(
+def test_stalled_terminal_loses_turns_and_reports_them(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("compat.trace.record.sink.WAITING", 1 << 14)
@@ -361,7 +361,7 @@ def test_program_with_an_unread_standard_error_ends(into: str) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("into", ["-", "fifo"])
-def test_signal_stops_a_room_whose_trace_nobody_reads(
+def test_signal_stops_a_room_with_a_stalled_trace_reader(
     signum: signal.Signals, into: str, fifo: Path
 ) -> None:
     trace = str(fifo) if into == "fifo" else into

@@ -97,7 +97,7 @@ def test_rows_of_a_turn_follow_it_in_order_of_their_beginning() -> None:
     ]
 
 
-def test_channel_state_stands_in_the_call_that_changed_it() -> None:
+def test_channel_state_is_inside_the_call_that_changed_it() -> None:
     room = Room()
     anna = room.enter()
     room.says(anna, b"hello")
@@ -116,7 +116,7 @@ def test_bytes_arrive_as_they_were_recorded() -> None:
 
 
 @pytest.mark.parametrize("where", ["data", "error", "kind", "program", "title", "code"])
-def test_no_text_of_a_trace_ends_the_script_or_becomes_markup(where: str) -> None:
+def test_text_never_ends_the_script_or_becomes_markup(where: str) -> None:
     evil = EVIL.decode("utf-8", "surrogateescape").replace("\x00", "")
     trace = Trace(program=evil if where == "program" else "room.py")
     channel = trace.opens(evil if where == "kind" else "Session", 7)
@@ -157,7 +157,7 @@ def test_page_allows_only_its_own_script_and_style() -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_the_script_makes_no_markup_of_text(name: str) -> None:
+def test_script_never_makes_markup_of_text(name: str) -> None:
     source = asset(name)
     assert "</script" not in source
     for way in (
@@ -219,7 +219,7 @@ def test_both_languages_have_the_same_words() -> None:
         assert holes[0] == holes[1] or key == "flame.text", key
 
 
-def test_every_word_of_the_page_and_its_scripts_is_defined() -> None:
+def test_words_of_the_page_and_its_scripts_are_defined() -> None:
     words = json.loads(asset("words.json"))["en"]
     frame = asset("page.html")
     named = set(re.findall(r'data-(?:word|label|hint)="([^"]+)"', frame))
@@ -238,18 +238,18 @@ def test_unknown_language_is_an_error_that_names_the_known() -> None:
         page([], Reader(), lang="fr")
 
 
-def test_the_title_is_the_program_if_none_is_given() -> None:
+def test_title_defaults_to_the_program() -> None:
     assert Parts(shown(hello())[0]).of("title") == ["room.py 19528"]
     assert Parts(shown(hello(), title="a < b")[0]).of("h1") == ["a < b"]
 
 
-def test_no_turn_at_all_is_a_page_too() -> None:
+def test_trace_without_turns_is_a_page() -> None:
     _, data = shown(Trace())
     assert data["rows"] == []
     assert Parts(page([], Reader())).of("title") == ["compat trace"]
 
 
-def test_a_trace_that_was_cut_off_shows_what_stood_before() -> None:
+def test_cut_trace_has_the_lines_before_the_cut() -> None:
     trace = hello()
     whole = shown(trace)[1]["rows"]
     trace.lines[-30] = trace.lines[-30][:20]

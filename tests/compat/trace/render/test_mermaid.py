@@ -85,7 +85,7 @@ def test_diagram_of_a_message_that_loses_its_end() -> None:
     ]
 
 
-def test_an_exception_is_an_arrow_with_a_cross() -> None:
+def test_exception_is_an_arrow_with_a_cross() -> None:
     room = Room()
     room.fails(room.enter(), b"!", "ValueError: no; end")
     lines = drawn(room.trace)
@@ -93,19 +93,19 @@ def test_an_exception_is_an_arrow_with_a_cross() -> None:
     assert "    c2->>c2: handle_error for ValueError: no#59; end" in lines
 
 
-def test_a_large_trace_is_cut_where_github_would_refuse_it() -> None:
+def test_large_diagram_is_cut_at_the_limit_of_github() -> None:
     lines = drawn(large(5_000), limit=100_000)
     assert 45_000 < sum(len(line) + 1 for line in lines) <= 50_000
     assert re.fullmatch(r"    Note over L: cut off from turn \d+ on", lines[-1])
 
 
-def test_a_limit_counts_messages_and_notes() -> None:
+def test_limit_counts_messages_and_notes() -> None:
     lines = drawn(hello(), limit=5)
     assert len(lines) == len("s") + 2 + 5 + 1
     assert lines[-1] == "    Note over L: cut off from turn 1 on"
 
 
-def test_a_trace_without_calls_is_a_diagram_too() -> None:
+def test_trace_without_calls_is_a_diagram() -> None:
     trace = Trace()
     trace.turn(why="timeout")
     assert drawn(trace)[-1] == "    Note over L: no calls"

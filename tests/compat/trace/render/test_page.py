@@ -146,7 +146,7 @@ def test_keys_step_through_calls_events_and_turns(shown: Any) -> None:
         assert is_in_view(shown, '#events [aria-selected="true"]')
 
 
-def test_buttons_do_what_the_keys_do(shown: Any) -> None:
+def test_buttons_act_like_the_keys(shown: Any) -> None:
     go_to(shown, 3)
     for button, name in (
         ("call-on", "handle_read"),
@@ -169,7 +169,7 @@ def test_one_turn_back_from_a_call_is_its_own_turn(shown: Any) -> None:
     assert selected(shown) == "Turn 3"
 
 
-def test_fate_of_bytes_shows_passed_on_and_held_back_parts(shown: Any) -> None:
+def test_details_show_collected_and_held_back_bytes(shown: Any) -> None:
     go_to(shown, 3)
     press(shown, "#call-on")
     collected = shown.locator(".fate .collected")
@@ -182,7 +182,7 @@ def test_fate_of_bytes_shows_passed_on_and_held_back_parts(shown: Any) -> None:
     assert shown.locator(".rows .cell.held .cells").count() == 0
 
 
-def test_the_fate_of_bytes_leads_to_the_call_that_got_them(shown: Any) -> None:
+def test_collected_bytes_link_to_the_call(shown: Any) -> None:
     go_to(shown, 9)
     press(shown, "#call-on")
     fate = shown.locator(".fate .cells").all_inner_texts()
@@ -191,7 +191,7 @@ def test_the_fate_of_bytes_leads_to_the_call_that_got_them(shown: Any) -> None:
     assert selected(shown) == "found_terminator"
 
 
-def test_a_queue_grows_as_it_is_stepped_through(shown: Any) -> None:
+def test_stepping_shows_a_queue_growing(shown: Any) -> None:
     for turn, what in (
         (5, "empty"),
         (6, "33 bytes · 1 entry"),
@@ -202,7 +202,7 @@ def test_a_queue_grows_as_it_is_stepped_through(shown: Any) -> None:
         assert what in row.locator(".queue").inner_text()
 
 
-def test_a_turn_is_shown_as_five_phases(shown: Any) -> None:
+def test_turn_is_shown_in_five_phases(shown: Any) -> None:
     go_to(shown, 3)
     texts = [
         shown.inner_text(f".phase.{name}")
@@ -273,12 +273,12 @@ def test_search_finds_matching_events(shown: Any) -> None:
     assert not shown.is_visible("#nothing")
 
 
-def test_a_click_in_the_list_jumps(shown: Any) -> None:
+def test_click_in_the_list_selects_the_event(shown: Any) -> None:
     press(shown, "#events .event >> nth=5")
     assert shown.get_attribute("#events .event >> nth=5", "aria-selected") == "true"
 
 
-def test_the_time_line_jumps_by_a_click_and_by_its_keys(shown: Any) -> None:
+def test_timeline_selects_by_click_and_keys(shown: Any) -> None:
     box = shown.locator("#time").bounding_box()
     shown.mouse.click(box["x"] + box["width"] - 1, box["y"] + 10)
     assert "13 of 13" in shown.inner_text("#where")
@@ -372,7 +372,7 @@ def test_zoom_separates_turns_of_microseconds(another: Any, tmp_path: Path) -> N
     assert turns_at(shown, 9)[-1] == 12
 
 
-def test_a_turn_can_fill_the_time_line(another: Any, tmp_path: Path) -> None:
+def test_turn_can_fill_the_timeline(another: Any, tmp_path: Path) -> None:
     shown = show(another, tmp_path, minutes())
     press(shown, "#by")
     go_to(shown, 6)
@@ -381,7 +381,7 @@ def test_a_turn_can_fill_the_time_line(another: Any, tmp_path: Path) -> None:
     assert set(turns_at(shown, 9)[1:8]) == {6}
 
 
-def test_the_zoom_has_keys_and_buttons_that_do_the_same(shown: Any) -> None:
+def test_zoom_keys_and_buttons_do_the_same(shown: Any) -> None:
     everything = part(shown)
     assert everything.startswith("all ")
     for key, button in (
@@ -416,7 +416,7 @@ def test_the_zoom_has_keys_and_buttons_that_do_the_same(shown: Any) -> None:
         ) == (button)
 
 
-def test_no_zoom_loses_the_turn_or_leaves_the_trace(shown: Any) -> None:
+def test_zoom_keeps_the_turn_in_view_within_the_trace(shown: Any) -> None:
     for turn in (1, 13):
         press(shown, "#zoom-all")
         go_to(shown, turn)
@@ -431,7 +431,7 @@ def test_no_zoom_loses_the_turn_or_leaves_the_trace(shown: Any) -> None:
                 assert turn_is_in_view(shown)
 
 
-def test_the_other_scale_shows_the_same_part(another: Any, tmp_path: Path) -> None:
+def test_other_scale_shows_the_same_part(another: Any, tmp_path: Path) -> None:
     shown = show(another, tmp_path, minutes())
     go_to(shown, 6)
     shown.keyboard.press("z")
@@ -449,7 +449,7 @@ def wheel(shown: Any, place: float, turns: int) -> None:
     shown.mouse.wheel(0, turns)
 
 
-def test_the_wheel_with_control_zooms_about_the_pointer(shown: Any) -> None:
+def test_wheel_with_control_zooms_about_the_pointer(shown: Any) -> None:
     go_to(shown, 7)
     everything = part(shown)
     before = turns_at(shown, 10)
@@ -480,14 +480,12 @@ def test_typing_into_a_field_does_not_zoom(shown: Any) -> None:
     assert part(shown) == before
 
 
-def test_the_address_names_a_turn(shown: Any) -> None:
+def test_address_of_the_page_names_a_turn(shown: Any) -> None:
     shown.evaluate("location.hash = '#turn=7'")
     shown.wait_for_selector('#events [aria-selected="true"]:has-text("Turn 7")')
 
 
-def test_a_link_shows_the_turn_and_its_calls_in_the_list(
-    browser: Any, file: Path
-) -> None:
+def test_address_selects_the_turn_with_its_calls(browser: Any, file: Path) -> None:
     with opened(browser) as window:
         for turn, width in ((2, 1440), (9, 1440), (9, 400)):
             window.set_viewport_size({"width": width, "height": 900})
@@ -502,9 +500,7 @@ def test_a_link_shows_the_turn_and_its_calls_in_the_list(
 
 
 @pytest.mark.parametrize("key", ["PageDown", "Shift+ArrowLeft"])
-def test_a_step_to_a_turn_shows_its_calls_too(
-    another: Any, tmp_path: Path, key: str
-) -> None:
+def test_step_to_a_turn_shows_its_calls(another: Any, tmp_path: Path, key: str) -> None:
     trace = Trace()
     channels = [trace.opens("Session", 5 + each) for each in range(4)]
     for turn in range(9):
@@ -548,7 +544,7 @@ def test_theme_follows_the_system_until_one_is_chosen(another: Any, file: Path) 
     assert shown.get_attribute("html", "data-theme") == "dark"
 
 
-def test_each_step_is_announced(shown: Any) -> None:
+def test_steps_are_announced(shown: Any) -> None:
     go_to(shown, 3)
     assert said(shown) == "Turn 3 7 calls"
     shown.keyboard.press("ArrowRight")
@@ -556,7 +552,7 @@ def test_each_step_is_announced(shown: Any) -> None:
     assert shown.get_attribute("#announcement", "aria-live") == "polite"
 
 
-def test_every_control_has_an_accessible_name(shown: Any) -> None:
+def test_controls_have_accessible_names(shown: Any) -> None:
     nameless = shown.evaluate(
         """() => {
             const kinds = "button, input, select, canvas, section, nav, [role]";
@@ -653,9 +649,7 @@ def test_page_before_the_first_turn_mentions_no_turn(
     assert shown.locator(".phase").count() == 5
 
 
-def test_a_thread_that_turns_no_loop_has_no_first_turn(
-    another: Any, tmp_path: Path
-) -> None:
+def test_thread_without_a_loop_has_no_first_turn(another: Any, tmp_path: Path) -> None:
     trace = Trace()
     trace.turn()
     trace.thread = 2
@@ -694,7 +688,7 @@ def test_a_thread_that_turns_no_loop_has_no_first_turn(
         ("eaten", "the trace ended: eaten", "跟踪记录已结束：eaten"),
     ],
 )
-def test_the_subtitle_says_how_the_trace_ends(
+def test_subtitle_shows_how_the_trace_ends(
     another: Any, tmp_path: Path, ends: str, en: str, zh: str
 ) -> None:
     trace = unfinished() if ends == "cut" else Trace()
@@ -709,7 +703,7 @@ def test_the_subtitle_says_how_the_trace_ends(
     assert shown.inner_text("#about").endswith(f" · {zh}")
 
 
-def test_the_subtitle_says_that_this_is_a_part(another: Any, tmp_path: Path) -> None:
+def test_subtitle_marks_a_part(another: Any, tmp_path: Path) -> None:
     trace = Trace()
     trace.turn()
     trace.end("closed")
@@ -736,7 +730,7 @@ def test_page_of_a_part_invents_no_earlier_state(another: Any, tmp_path: Path) -
     assert "opened" not in shown.inner_text(".phase.became")
 
 
-def test_an_end_of_the_script_in_the_data_is_data(another: Any, tmp_path: Path) -> None:
+def test_script_end_in_the_data_is_data(another: Any, tmp_path: Path) -> None:
     trace = Trace(program="</title><script>document.title='evil'</script>")
     trace.turn()
     evil = b"</script><script>document.title='evil'</script>"
@@ -850,7 +844,7 @@ def would_block() -> Trace:
     return trace
 
 
-def test_send_that_would_block_is_no_error(another: Any, tmp_path: Path) -> None:
+def test_send_that_would_block_is_not_an_error(another: Any, tmp_path: Path) -> None:
     shown = show(another, tmp_path, would_block())
     for turn, failed in ((1, 0), (2, 0), (3, 2)):
         go_to(shown, turn)
@@ -964,7 +958,7 @@ EVIL = "a\u202eb\u2028c\x1b[2J\u2066</script>"
 SEEN = r"a\u202eb\u2028c\x1b[2J\u2066</script>"
 
 
-def test_no_text_of_a_trace_steers_what_is_shown(another: Any, tmp_path: Path) -> None:
+def test_text_of_a_trace_never_reorders_the_page(another: Any, tmp_path: Path) -> None:
     trace = Trace(program=EVIL, python=EVIL)
     code = trace.code(f"def {EVIL}(self):\n\t'{EVIL}'", EVIL, EVIL)
     channel = trace.opens(EVIL, 7, EVIL)
@@ -982,7 +976,7 @@ def test_no_text_of_a_trace_steers_what_is_shown(another: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_no_damage_makes_the_page_stumble(
+def test_page_of_a_damaged_trace_has_no_script_error(
     another: Any, tmp_path: Path, seed: int
 ) -> None:
     random = Random(seed)

@@ -96,7 +96,7 @@ def test_phrases_have_the_same_placeholders_in_each_language() -> None:
         assert not re.search("[a-rt-z]", re.sub("{.*?}", "", chinese)), key
 
 
-def test_a_language_that_is_not_known_is_an_error() -> None:
+def test_unknown_language_is_an_error() -> None:
     with pytest.raises(ValueError, match="lang must be one of en, zh, got 'fr'"):
         shown(hello(), lang="fr")
 
@@ -111,7 +111,7 @@ def test_held_back_bytes_are_shown_with_their_terminator() -> None:
     assert "terminator after 12 bytes" in told
 
 
-def test_bytes_left_by_an_error_are_no_partial_terminator() -> None:
+def test_bytes_left_by_an_error_are_not_a_terminator() -> None:
     trace = Trace()
     anna = trace.opens("Session", 6)
     trace.state(anna, terminator=b"out")
@@ -129,7 +129,7 @@ def test_payloads_that_were_left_out_are_sizes() -> None:
     assert not any("hell" in line for line in told)
 
 
-def test_an_exception_stands_below_what_happened_before_it() -> None:
+def test_exception_is_below_the_calls_before_it() -> None:
     trace = Trace()
     with trace.call("handle_read", error="ValueError: no", where="/a/room.py:44"):
         trace.calls("push")
@@ -141,19 +141,19 @@ def test_an_exception_stands_below_what_happened_before_it() -> None:
     assert shown(trace)[-1].endswith("room.py:44")
 
 
-def test_a_wait_that_is_not_over_says_so() -> None:
+def test_unfinished_wait_is_shown_as_waiting() -> None:
     trace = Trace()
     trace.waits()
     assert shown(trace)[-1] == "  still waiting"
 
 
-def test_a_wait_without_a_limit_says_so() -> None:
+def test_wait_without_a_limit_is_shown_as_no_timeout() -> None:
     trace = Trace()
     trace.waits(timeout=None)
     assert shown(trace)[-2].endswith("no timeout")
 
 
-def test_only_some_of_many_ready_channels_are_named() -> None:
+def test_line_names_some_of_many_ready_channels() -> None:
     trace = Trace()
     for fd in range(40):
         trace.opens("Session", fd)
