@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import asyncore
 import re
+from pathlib import Path
 
 import pytest
 
 import compat
+import legacy_chat
 from legacy_chat.lessons import LESSONS
 from tests.prose import names
 from tests.readmes import (
@@ -35,6 +37,8 @@ WORDS = ("o", "map")
 # A test of a known difference, by the beginning of the rest of its name.
 DIFFERENCE = re.compile(r"`(\w+)…`")
 BEGIN = "test_known_difference_"
+
+ROOM = "legacy_chat/README.md"
 
 TESTS = [name for path in (ROOT / "tests").rglob("test_*.py") for name in names(path)]
 
@@ -130,3 +134,19 @@ def test_lessons_listed_are_those_of_the_package() -> None:
     assert translated == [
         lesson.title.zh.replace("，还是", "还是") for lesson in LESSONS
     ]
+
+
+@pytest.mark.parametrize("title", ["Limits and their options", "TLS"])
+def test_log_lines_in_tables_consist_of_words_of_the_code(title: str) -> None:
+    folders = [Path(str(package.__file__)).parent for package in (compat, legacy_chat)]
+    paths = [path for folder in folders for path in folder.rglob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    texts = [str(node.value) for node in nodes if isinstance(node, ast.Constant)]
+    known = set(re.findall(r"[a-zA-Z]{3,}", "\n".join(texts)))
+    [table] = section(ROOM, title).tables()
+    lines = [line for row in table for line in CODE.findall(row.split("|")[-2])]
+    assert len(lines) > 3
+    for line in lines:
+        words = set(re.findall(r"(?<!\{)\b[a-zA-Z]{3,}", line))
+        assert words <= known, line

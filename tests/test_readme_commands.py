@@ -174,6 +174,34 @@ def test_limits_listed_are_options_of_serve(
     assert named <= options("legacy-chat serve")
 
 
+def numbers(text: str) -> set[float]:
+    """Return the numbers of a text, written with or without commas."""
+    found = re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w])", text)
+    return {float(number.replace(",", "")) for number in found}
+
+
+@pytest.mark.parametrize("title", ["Limits and their options", "TLS"])
+def test_defaults_and_ranges_in_tables_are_those_of_the_help(
+    title: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        command.main(["serve", "--help"])
+    parts = re.split(r"\n  (--[a-z-]+)", capsys.readouterr().out)
+    entries = dict(zip(parts[1::2], parts[2::2], strict=True))
+    [table] = section("legacy_chat/README.md", title).tables()
+    checked = 0
+    for row in table:
+        _, names, cell, *_ = re.split(r"(?<!\\)\|", row)
+        helps = [entries[each] for each in OPTION.findall(names) if each in entries]
+        if helps and "connect" not in names:
+            assert numbers(cell) <= numbers(" ".join(helps)), names
+            checked += len(numbers(cell))
+    assert checked
+
+
 # Runs.
 
 
