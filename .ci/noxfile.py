@@ -124,3 +124,11 @@ def api(session: nox.Session) -> None:
     session.chdir(ROOT)
     session.install(".[docs]")
     run(session, "python", "-m", "tests.reference")
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Change the code, one operator at a time: does a test notice? Takes hours."""
+    session.chdir(ROOT)
+    session.install("-e", ".[test,mutation]")
+    run(session, "python", "-m", "tests.mutation", *session.posargs)
