@@ -80,7 +80,7 @@ class Engine:
         return True
 
     def decrypt(self, data: bytes | None) -> bytes:
-        """Add *data* (b"" at the end, None for none); return what it decrypts to."""
+        """Add *data* (b"" at the end, None for none); return the decrypted data."""
         if data:
             self._in.write(data)
         elif data is not None:

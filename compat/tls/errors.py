@@ -1,6 +1,6 @@
 """The errors of TLS, for people and for counters.
 
-Rule: a text names what the peer did, never what OpenSSL calls it.
+Rule: a text names the peer's fault in plain words, without OpenSSL's names.
 """
 
 from __future__ import annotations

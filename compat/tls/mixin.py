@@ -47,31 +47,29 @@ class TLS(asyncore.dispatcher):
         """Begin the handshake.
 
         Args:
-            context: None for a client's default: ``ssl.create_default_context()``,
-                which verifies the server's certificate, and its name.
+            context: None for a client's ``ssl.create_default_context()``, which
+                verifies the server's certificate, and its name.
             server_hostname: the expected name of the server, for a client.
             timeout: seconds for the handshake; see ``Handshake``.
 
-        Data pushed after the connection was made is first sent in plain. Uncollected
-        input is dropped: an attacker may have inserted it. Data pushed before the
-        connection was made (``handle_connect``) is encrypted. If the peer has already
-        disconnected, ``handle_close`` is called and no handshake begins.
+        Data pushed since the connection was made is first sent in plain; earlier data
+        (``handle_connect``) is encrypted. Uncollected input is dropped: an attacker may
+        have inserted it. If the peer has disconnected, no handshake begins, and
+        ``handle_close`` is called.
 
         Raises:
-            ValueError: *server_hostname* or *context* is needed.
-            ssl.SSLError: *context* is for the other side.
-            RuntimeError: plain data is still unsent; the channel is about to close;
-                ``start_tls`` was called before.
+            ValueError: *server_hostname* or *context* is needed; ``ssl.SSLError``:
+                *context* is for the other side.
+            RuntimeError: plain data is unsent; the channel is closing; or this is the
+                second call.
             OSError: the socket is closed, not connected yet, or listening.
         """
-        if context is None:
-            if server_side:
-                raise ValueError("context must be given for a server, got None")
-            context = ssl.create_default_context()
+        if context is None and server_side:
+            raise ValueError("context must be given for a server, got None")
         self._tls_check_connection()
         sock = TLSSocket(
             self.socket,
-            context,
+            context or ssl.create_default_context(),
             server_side=server_side,
             server_hostname=server_hostname,
         )

@@ -234,8 +234,8 @@ class TLSSocket(FileMethods):
 
         Each 64 KiB counts as a whole or not at all. The caller must offer uncounted
         bytes again, as asyncore's classes do; more bytes may follow them, and they may
-        be cut elsewhere. They are already encrypted, so they go out first, whatever
-        the caller offers next, and count once they are offered again.
+        be cut elsewhere. They are already encrypted, so they are sent before any
+        other data, and count once they are offered again.
 
         Raises:
             BlockingIOError: nothing was accepted, or the handshake is not over.
@@ -319,7 +319,7 @@ class TLSSocket(FileMethods):
         self._records.unsent, self._secured = unsent, True
 
     def close_after(self, data: bytes, *, linger: bool = False) -> None:
-        """Send *data*, as it is, and close; *linger* until the peer has closed."""
+        """Send *data* unencrypted and close; *linger* until the peer has closed."""
         self._closed = True
         close_after(data, self._sock, self._map, linger=linger)
 
