@@ -64,15 +64,7 @@ class TLS(asyncore.dispatcher):
                 second call.
             OSError: the socket is closed, not connected yet, or listening.
         """
-        if context is None and server_side:
-            raise ValueError("context must be given for a server, got None")
-        self._tls_check_connection()
-        sock = TLSSocket(
-            self.socket,
-            context or ssl.create_default_context(),
-            server_side=server_side,
-            server_hostname=server_hostname,
-        )
+        sock = self._tls_wrap(context, server_side, server_hostname)
         if self.connected:
             self._tls_end_plain()
             if sock.fileno() < 0:
@@ -130,6 +122,17 @@ class TLS(asyncore.dispatcher):
             drop_urgent_data(self)
         else:
             super().handle_expt()
+
+    def _tls_wrap(
+        self, context: ssl.SSLContext | None, server_side: bool, name: str | None
+    ) -> TLSSocket:
+        if context is None and server_side:
+            raise ValueError("context must be given for a server, got None")
+        self._tls_check_connection()
+        context = context or ssl.create_default_context()
+        return TLSSocket(
+            self.socket, context, server_side=server_side, server_hostname=name
+        )
 
     def _tls_check_connection(self) -> None:
         """Raise unless the socket is open, connected, and without TLS."""
