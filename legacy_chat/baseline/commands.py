@@ -14,7 +14,7 @@ from pathlib import Path
 import compat
 from compat.console import complain, is_coloured
 from legacy_chat.baseline.fuzz.minimise import minimise
-from legacy_chat.baseline.fuzz.search import SearchPlan, search
+from legacy_chat.baseline.fuzz.search import search
 from legacy_chat.baseline.model.compare import differences
 from legacy_chat.baseline.model.errors import ReplayError
 from legacy_chat.baseline.model.format import load, load_scenario, save
@@ -164,9 +164,9 @@ def fuzz(options: Namespace) -> int:
     """Play random conversations to two servers until they differ."""
     profile = find_profile(options.profile or "tutorial")
     limit = 0.0 if options.conversations else options.minutes * 60
-    plan = SearchPlan(options.seed, limit, options.conversations, options.first)
     with _lockstep(options, profile) as pair, Progress("fuzzing", limit) as progress:
-        result = search(plan, pair, progress.step)
+        limits = limit, options.conversations, options.first
+        result = search(pair, options.seed, *limits, stepped=progress.step)
     print_lines([result.summary()])
     if result.found is None:
         return DIFFERENT if result.unsteady else SAME
@@ -189,8 +189,13 @@ def _record_proxy(options: Namespace) -> int:
     ):
         host, port = proxy.address
         complain(f"listening on {host} port {port}; Ctrl-C ends it")
-        header = proxy.header(options.title or "recorded between clients and a server")
-        header = replace(header, profile=_profile_file(options) or profile.name)
+        header = TranscriptHeader(
+            options.title or "recorded between clients and a server",
+            f"port {server[1]}, through a proxy",
+            _profile_file(options) or profile.name,
+            profile.framing,
+            quiet=quiet,
+        )
         _save(options.output, header, proxy.steps(), progress, quiet)
     if proxy.error:
         raise ReplayError(f"the recording ended early, and is kept: {proxy.error}")
@@ -219,11 +224,7 @@ def _save(
 def warn_of_silent_steps(
     steps: Iterable[Step], quiet: float, warn: Callable[[str], object]
 ) -> Iterator[Step]:
-    """Yield the steps; warn of each one without data, whose answer may have been late.
-
-    Args:
-        quiet: seconds that the recording waited for an answer.
-    """
+    """Yield the steps; warn of those without data in *quiet* seconds."""
     connected: set[str] = set()
     silent = False
     for at, step in enumerate(steps, 1):

@@ -108,11 +108,10 @@ def _shorter_data(data: bytes) -> Iterator[bytes]:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        for start, stop in _pieces(len(data)):
-            yield data[:start] + data[stop:]
-        return
-    for start, stop in _pieces(len(text)):
-        yield (text[:start] + text[stop:]).encode()
+        yield from (data[:start] + data[stop:] for start, stop in _pieces(len(data)))
+    else:
+        for start, stop in _pieces(len(text)):
+            yield (text[:start] + text[stop:]).encode()
 
 
 def _is_possible(actions: list[Action]) -> bool:

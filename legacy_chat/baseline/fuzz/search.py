@@ -11,30 +11,16 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from compat.trace.render.messages import count
 from legacy_chat.baseline.fuzz.generator import Generator
 from legacy_chat.baseline.fuzz.minimise import minimise
 from legacy_chat.baseline.model.transcript import Answers
 from legacy_chat.baseline.replay.lockstep import Lockstep, Played
+from legacy_chat.baseline.report.text import plural
 
-__all__ = ["SearchPlan", "SearchResult", "search"]
+__all__ = ["SearchResult", "search"]
 
 # Attempts to reproduce a difference.
 ATTEMPTS = 3
-
-
-class SearchPlan(NamedTuple):
-    """The extent of a search.
-
-    Attributes:
-        seconds: the longest duration; conversations: the maximum; 0 for no limit.
-        first: the number of the first conversation.
-    """
-
-    seed: int = 0
-    seconds: float = 60.0
-    conversations: int = 0
-    first: int = 0
 
 
 class SearchResult(NamedTuple):
@@ -54,28 +40,32 @@ class SearchResult(NamedTuple):
 
     def summary(self) -> str:
         """Return the last line of the output."""
-        played = count(self.conversations, "conversation")
-        text = f"{played}, {count(self.steps, 'step')}, in {self.seconds:.0f} s: "
+        played = f"{plural(self.conversations, 'conversation')}, "
+        played += f"{plural(self.steps, 'step')}, in {self.seconds:.0f} s: "
         if self.found is None:
-            text += "no difference"
+            played += "no difference"
         else:
-            text += f"conversation {self.number} is answered differently"
+            played += f"conversation {self.number} is answered differently"
         if self.unsteady:
-            numbers = ", ".join(map(str, self.unsteady))
-            text += f"; differed once, and not again: {numbers}"
-        return text
+            played += "; differed once, and not again: "
+            played += ", ".join(map(str, self.unsteady))
+        return played
 
 
 def search(
-    plan: SearchPlan, pair: Lockstep, stepped: Callable[[], object] = lambda: None
+    pair: Lockstep,
+    seed: int = 0,
+    seconds: float = 0.0,
+    conversations: int = 0,
+    first: int = 0,
+    stepped: Callable[[], object] = lambda: None,
 ) -> SearchResult:
     """Play random conversations until the answers differ or a limit is reached.
 
     Args:
+        seconds: the longest duration; conversations: the maximum; 0 for no limit.
+        first: the number of the first conversation.
         stepped: called after each step.
-
-    Raises:
-        ReplayError: a server cannot be played to, or the reference hangs.
     """
     begin = time.monotonic()
     steps = 0
@@ -87,20 +77,18 @@ def search(
         generator.update(answers)
         stepped()
 
-    for played in itertools.count(1):
-        number = plan.first + played - 1
-        generator = Generator(pair.profile, plan.seed, number)
-        conversation = pair.play(generator, update)
-        found = None
-        if conversation.difference is not None:
-            found = _reproduced(conversation, pair, stepped)
+    for number in itertools.count(first):
+        generator = Generator(pair.profile, seed, number)
+        played, found, count = pair.play(generator, update), None, number - first + 1
+        if played.difference is not None:
+            found = _reproduced(played, pair, stepped)
             if found is None:
                 unsteady.append(number)
-        seconds = time.monotonic() - begin
-        is_over = played == plan.conversations or 0 < plan.seconds <= seconds
+        duration = time.monotonic() - begin
+        is_over = count == conversations or 0 < seconds <= duration
         if found is not None or is_over:
-            return SearchResult(played, steps, seconds, number, found, tuple(unsteady))
-        if played % pair.profile.fuzz.restart_after == 0:
+            return SearchResult(count, steps, duration, number, found, tuple(unsteady))
+        if count % pair.profile.fuzz.restart_after == 0:
             pair.restart()
     raise AssertionError("count() has no end")
 

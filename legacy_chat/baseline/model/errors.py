@@ -19,7 +19,11 @@ OUTPUT_PREFIX = "\n  | "
 
 
 class ReplayError(Exception):
-    """A conversation was not played to its end: the server's answer is unknown."""
+    """A conversation was not played to its end: the server's answer is unknown.
+
+    All that connects to a server raises this error: the server cannot be started or
+    reached, it hangs, or it sends without end.
+    """
 
 
 class NeverQuietError(ReplayError):

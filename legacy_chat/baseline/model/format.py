@@ -47,15 +47,7 @@ from legacy_chat.baseline.model.transcript import (
     TranscriptHeader,
 )
 
-__all__ = [
-    "SCENARIO",
-    "load",
-    "load_scenario",
-    "parse",
-    "save",
-    "unparse",
-    "visible_json",
-]
+__all__ = ["load", "load_scenario", "parse", "save", "unparse", "visible_json"]
 
 # An example for errors and help texts.
 SCENARIO = (
@@ -101,13 +93,9 @@ def load(path: Path) -> Transcript:
 
 
 def load_scenario(path: Path) -> Transcript:
-    """Return the scenario at *path*, after reading the whole file.
+    """Return the scenario at *path*; an error has an example.
 
-    So an error in the file does not interrupt a recording.
-
-    Raises:
-        FormatError: the file is not a scenario; the message has an example.
-        OSError: the file cannot be read.
+    The whole file is read, so that an error in it does not interrupt a recording.
     """
     try:
         scenario = load(path)
@@ -122,11 +110,7 @@ def load_scenario(path: Path) -> Transcript:
 
 
 def parse(text: str | bytes, name: str = "transcript") -> Transcript:
-    """Return the transcript in *text*, all of it in memory.
-
-    Raises:
-        FormatError: *text* is not a transcript; the message names the line.
-    """
+    """Return the transcript in *text*, all of it in memory; see load()."""
     data = text.encode("utf8", "surrogatepass") if isinstance(text, str) else text
     return _whole(data.split(b"\n"), name)
 

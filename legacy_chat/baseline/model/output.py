@@ -18,11 +18,7 @@ __all__ = ["opened", "print_lines", "standard_output"]
 def opened(path: Path, mode: int = SHARED) -> Iterator[Callable[[str], None]]:
     """Yield a function that writes text to *path*, as UTF-8; ``-`` is standard output.
 
-    Args:
-        mode: the mode of a new file.
-
-    Raises:
-        OSError: the file cannot be written, or standard output is closed.
+    A new file gets the *mode*. OSError: it cannot be written, or the output is closed.
     """
     if str(path) == "-":
         stream = standard_output()
@@ -40,11 +36,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def standard_output() -> TextIO:
-    """Return standard output, set to UTF-8, not to the terminal's encoding.
-
-    Raises:
-        OSError: standard output is closed.
-    """
+    """Return standard output, set to UTF-8; raise OSError if it is closed."""
     if sys.stdout is None:
         raise OSError(f"{STDOUT} is closed")
     if hasattr(sys.stdout, "reconfigure"):

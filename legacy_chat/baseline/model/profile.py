@@ -42,14 +42,8 @@ __all__ = [
 ]
 
 # Default weights of a client's actions, and of the kinds of messages.
-ACTIONS = {
-    "open": 15.0,
-    "send": 85.0,
-    "drop": 3.0,
-    "reset": 1.0,
-    "half-close": 3.0,
-    "send and close": 6.0,
-}
+ACTIONS = {"open": 15.0, "send": 85.0, "drop": 3.0, "reset": 1.0}
+ACTIONS |= {"half-close": 3.0, "send and close": 6.0}
 MESSAGES = {"pieces": 4.0, "words": 5.0, "long": 1.0}
 
 Seconds = Annotated[float, fields.number(0, LONGEST_QUIET)]
@@ -161,11 +155,10 @@ read_profile_table = fields.table_of(Profile)
 
 
 def find_profile(name: str) -> Profile:
-    """Return the profile that the user named: a shipped one, or a file.
+    """Return the profile that the user named.
 
     Args:
-        name: a shipped profile's name, or a path that ends in .toml; "" for the plain
-            profile.
+        name: a shipped profile, "" for the plain one, or a path that ends in .toml.
 
     Raises:
         FormatError: the profile does not exist, or is invalid.
@@ -179,20 +172,13 @@ def profile_named(name: str) -> Profile:
     """Return the profile that a transcript names, which must be a shipped one.
 
     A profile has the command of a server, and an untrusted transcript must not select
-    the command to run.
-
-    Raises:
-        FormatError: *name* is not a shipped profile.
+    the command to run: FormatError.
     """
     return _shipped(name, "only --profile FILE.toml reads another one")
 
 
 def read_profile(path: Path) -> Profile:
-    """Return the profile at *path*.
-
-    Raises:
-        FormatError: the file cannot be read, or is invalid.
-    """
+    """Return the profile at *path*; raise FormatError if that fails."""
     try:
         table = tomllib.loads(path.read_text("utf8"))
         return read_profile_table({"name": path.stem, **table}, "")

@@ -45,11 +45,7 @@ def find_transcripts(name: str) -> list[Path]:
 
 
 def find_transcript(name: str) -> Path:
-    """Return the only file for *name*; see find_transcripts.
-
-    Raises:
-        FormatError: no file has the name, or several files have it.
-    """
+    """Return the only file for *name*; raise FormatError for none, or for several."""
     path, *others = find_transcripts(name)
     if others:
         raise FormatError(f"{name} means {len(others) + 1} transcripts: name one")

@@ -94,12 +94,7 @@ class Barrier:
         self._search_from: dict[Client, int] = {}
 
     def begin(self) -> None:
-        """Send the witness's hello and a first marker, and wait for them.
-
-        Raises:
-            ReplayError: the welcome or the marker does not arrive, or the server has
-                closed the witness.
-        """
+        """Send the witness's hello and a first marker, and wait for them."""
         hello, welcome = self._messages.hello, self._messages.welcome
         self._pool.send(self._witness, hello)
         matches = re.compile(welcome).search
@@ -120,11 +115,7 @@ class Barrier:
         self.end_step()
 
     def settle(self, action: Action) -> None:
-        """Return when everything that *action* causes has arrived.
-
-        Raises:
-            ReplayError: the markers do not arrive at the witness, or at another client.
-        """
+        """Return when everything that *action* causes has arrived."""
         closes = bool(action.data) and action.do != "send"
         for _ in range(self._messages.rounds_after(closes=closes)):
             self._round_trip()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -62,19 +61,20 @@ def run_checks(
     tasks = [(target, path, cut) for target, _, path, cut in order]
     results: dict[int, Result] = {}
     lock = threading.Lock()
-    stop = threading.Event()
+    is_aborted = False
     servers = [LazyServer(plan.timeout) for _ in range(plan.jobs)]
 
     def work(first: int) -> None:
-        with ExitStack() as stack:
-            stack.callback(servers[first].close)
+        try:
             for number in range(first, len(tasks), plan.jobs):
                 result = _check(*tasks[number], plan, servers[first], stepped)
                 with lock:
-                    if stop.is_set():
+                    if is_aborted:
                         return
                     results[number] = result
                     report(result)
+        finally:
+            servers[first].close()
 
     if plan.jobs == 1:
         work(0)
@@ -84,7 +84,7 @@ def run_checks(
                 list(workers.map(work, range(plan.jobs)))
             except BaseException:
                 # Abort the conversations in progress, whose results are not needed.
-                stop.set()
+                is_aborted = True
                 for server in servers:
                     server.abort()
                 raise
@@ -131,15 +131,13 @@ def _check(
 
 def _other_profile(header: TranscriptHeader, plan: CheckPlan) -> str:
     """Return a note if the transcript was recorded with another profile; else ""."""
+    recorded = header.profile or Profile().name
     if plan.profile is None or not header.recorded_from:
         return ""
-    recorded = header.profile or Profile().name
     if recorded in (plan.profile.name, plan.profile_file):
         return ""
-    return (
-        f"recorded with the profile {recorded!r}, and checked with "
-        f"{plan.profile_file or plan.profile.name!r}"
-    )
+    now = plan.profile_file or plan.profile.name
+    return f"recorded with the profile {recorded!r}, and checked with {now!r}"
 
 
 def _unreachable(host: str, target: Target) -> str:

@@ -123,11 +123,7 @@ class ClientPool:
         self._selector.close()
 
     def send(self, client: Client, data: bytes) -> None:
-        """Send all of *data*. If the server has closed, the next read detects that.
-
-        Raises:
-            ReplayError: the server accepts no data for the pool's timeout.
-        """
+        """Send all of *data*. If the server has closed, the next read detects that."""
         left = memoryview(data)
         last = time.monotonic()
         patience = STALL
@@ -159,11 +155,7 @@ class ClientPool:
                 client.read()
 
     def pump(self, seconds: float) -> bool:
-        """Poll for *seconds* and read the ready clients; return whether any was ready.
-
-        Raises:
-            ReplayError: the step has received more than STEP_SIZE bytes.
-        """
+        """Poll for *seconds*; read the ready clients, and return whether any was."""
         events = self._selector.select(max(0.0, seconds))
         for key, _ in events:
             client: Client = key.data

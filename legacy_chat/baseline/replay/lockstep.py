@@ -83,10 +83,6 @@ class Lockstep:
         Args:
             answered: called after each step with the common answer, before the next
                 action is taken from *actions*.
-
-        Raises:
-            ReferenceFailedError: the reference cannot be played to.
-            ReplayError: a server cannot be started, or the target fails before a step.
         """
         # First: a conversation binds this thread, and processes that it starts, to one
         # processor.

@@ -69,9 +69,6 @@ def conversation(
         header: the host of the clients, the default cut, whether to return the
             witness's data, and the quiet of the recording that is checked.
         quiet: seconds without data that end a step without an expected answer.
-
-    Raises:
-        ReplayError: the barrier does not work, or a connection does not end.
     """
     with ExitStack() as stack:
         player = Player(endpoint, profile, timeout, header, quiet)
@@ -125,9 +122,6 @@ class Player:
         Args:
             expected: the expected data; missing data is waited for.
             last: whether this is the last step, where the recording waited longer.
-
-        Raises:
-            ReplayError: the action is impossible, or data that must arrive did not.
         """
         if self.is_over():
             raise ReplayError("the server has closed the witness, or is gone")
@@ -329,9 +323,6 @@ def play(
 
     Args:
         quiet: seconds, see quiet_of.
-
-    Raises:
-        ReplayError: see Player.step.
     """
     seconds = quiet_of(profile, quiet)
     header = replace(transcript.header, quiet=0.0)

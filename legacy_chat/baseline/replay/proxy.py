@@ -28,7 +28,6 @@ from legacy_chat.baseline.model.transcript import (
     Answers,
     Received,
     Step,
-    TranscriptHeader,
 )
 from legacy_chat.baseline.replay.client_pool import ClientPool
 from legacy_chat.baseline.replay.quiescence import Quiescence
@@ -68,11 +67,7 @@ class _Relay(ClientPool):
         self.lost: set[str] = set()
 
     def pump(self, seconds: float) -> bool:
-        """Poll and read as ClientPool.pump does, and forward the data.
-
-        Raises:
-            _StoppedError: the recording must end.
-        """
+        """Poll and read as ClientPool.pump does, and forward the data."""
         before = [(each, len(each.received), each.end) for each in self]
         came = super().pump(seconds)
         for each, size, end in before if came else ():
@@ -128,7 +123,6 @@ class Proxy:
         self.error = ""
         self._listener = listener
         self._endpoint = endpoint
-        self._profile = profile
         self._quiet = quiet
         self._warn = warn
         self._stopped, self._stop = socket.socketpair()
@@ -145,16 +139,6 @@ class Proxy:
             "".join(letters)
             for length in itertools.count(1)
             for letters in itertools.product(string.ascii_lowercase, repeat=length)
-        )
-
-    def header(self, title: str) -> TranscriptHeader:
-        """Return the transcript's header."""
-        return TranscriptHeader(
-            title,
-            f"port {self._endpoint.port}, through a proxy",
-            self._profile.name,
-            self._profile.framing,
-            quiet=self._quiet,
         )
 
     def steps(self) -> Iterator[Step]:
@@ -321,9 +305,6 @@ def listen(
     Args:
         quiet: seconds without data after which a step is over.
         warn: called with each reason to doubt the recording.
-
-    Raises:
-        ReplayError: the proxy cannot listen.
     """
     with ExitStack() as stack:
         try:

@@ -71,11 +71,7 @@ class LoadProbe:
         self.round_trip()
 
     def round_trip(self) -> None:
-        """Send a byte, and wait for its echo.
-
-        Raises:
-            ReplayError: the process has ended.
-        """
+        """Send a byte, and wait for its echo."""
         output, echo = self._process.stdin, self._process.stdout
         try:
             if output and echo and output.write(b"?") and echo.read(1):
@@ -111,11 +107,7 @@ class Quiescence:
         self._longest_gap = 0.0
 
     def settle(self, seconds: float) -> None:
-        """Return after *seconds* without data.
-
-        Raises:
-            NeverQuietError: data keeps arriving for the pool's timeout.
-        """
+        """Return after *seconds* without data."""
         self._wait(seconds, lambda: False, seconds)
 
     def wait_for(
@@ -125,9 +117,6 @@ class Quiescence:
 
         Args:
             patience: seconds without data after which missing data is given up.
-
-        Raises:
-            NeverQuietError: data keeps arriving for the pool's timeout.
         """
         patience = max(LAST_POLL, min(patience, self._pool.timeout))
         self._wait(LAST_POLL, complete, patience)

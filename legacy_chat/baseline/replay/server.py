@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -67,17 +68,13 @@ class Target(NamedTuple):
     loop: str = ""
 
 
+@dataclass(eq=False)
 class Endpoint:
-    """The address of a server.
+    """The address of a server; *timeout* is the maximum seconds of a connect."""
 
-    Args:
-        timeout: seconds to wait for a connection.
-    """
-
-    def __init__(self, host: str, port: int, timeout: float = 20.0) -> None:
-        self.host = host
-        self.port = port
-        self.timeout = timeout
+    host: str
+    port: int
+    timeout: float = 20.0
 
     def connect(self, host: str = "") -> socket.socket:
         """Return a connected socket; *host* is another address of the server.
@@ -115,11 +112,7 @@ class LazyServer:
         self._aborted = False
 
     def endpoint(self, target: Target, host: str = "") -> Endpoint:
-        """Return the address of *target*, which is started if needed.
-
-        Raises:
-            ReplayError: the server cannot be started, or the run was aborted.
-        """
+        """Return the address of *target*, which is started if needed."""
         if self._endpoint is None or self._key != (target, host):
             self.close()
             self._key = target, host
@@ -153,9 +146,6 @@ def started(
     Args:
         host: the host that the server listens on, if the target has no address.
         timeout: seconds to wait for a connection, at least STARTING for the first.
-
-    Raises:
-        ReplayError: the server cannot be started, or the command lacks ``{port}``.
     """
     command, address, loop = target
     if not command and address is not None:
@@ -175,7 +165,11 @@ def started(
         assert process.stdout is not None
         if reason := process.stdout.read():
             raise ReplayError(f"cannot run {shlex.join(argv)}: {reason.decode('utf8')}")
-        yield _StartedServer(host, port, timeout, shlex.join(argv), process, log)
+        timeout = max(timeout, STARTING)
+        command = shlex.join(argv)
+        yield _StartedServer(
+            host, port, timeout, command=command, supervisor=process, log=log
+        )
 
 
 def can_bind(host: str, port: int = 0) -> bool:
@@ -189,43 +183,35 @@ def can_bind(host: str, port: int = 0) -> bool:
     return True
 
 
+@dataclass(eq=False)
 class _StartedServer(Endpoint):
     """A server that was started in a separate process."""
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        timeout: float,
-        command: str,
-        supervisor: subprocess.Popen[bytes],
-        log: IO[bytes],
-    ) -> None:
-        super().__init__(host, port, max(timeout, STARTING))
-        self._command = command
-        self._supervisor = supervisor
-        self._log = log
-        self._listens = False
+    _: KW_ONLY
+    command: str
+    supervisor: subprocess.Popen[bytes]
+    log: IO[bytes]
+    listens: bool = False
 
     def connect(self, host: str = "") -> socket.socket:
         end = time.monotonic() + self.timeout
-        while not self._listens:
+        while not self.listens:
             try:
                 sock = super().connect(host)
             except ConnectionRefusedError:
                 self._wait_for_retry(end)
             else:
-                self._listens = True
+                self.listens = True
                 return sock
         return super().connect(host)
 
     def terminate(self) -> None:
-        assert self._supervisor.stdin is not None
-        self._supervisor.stdin.close()
+        assert self.supervisor.stdin is not None
+        self.supervisor.stdin.close()
 
     def _wait_for_retry(self, end: float) -> None:
         try:
-            status = self._supervisor.wait(RETRY)
+            status = self.supervisor.wait(RETRY)
             reason = f"has ended with status {status} before it listened"
             if not status:
                 reason += "; a server must stay in the foreground"
@@ -234,10 +220,10 @@ class _StartedServer(Endpoint):
                 return
             where = _shown(self.host, self.port)
             reason = f"does not listen at {where} within {self.timeout:g} s"
-        self._log.seek(0)
-        output = self._log.read().decode("utf8", "surrogateescape")
+        self.log.seek(0)
+        output = self.log.read().decode("utf8", "surrogateescape")
         lines = (OUTPUT_PREFIX + line for line in output.splitlines()[-LAST_LINES:])
-        raise ReplayError(f"{self._command} {reason}{''.join(lines)}")
+        raise ReplayError(f"{self.command} {reason}{''.join(lines)}")
 
 
 def _supervised(argv: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -29,10 +29,7 @@ class Ended(KeyboardInterrupt):
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Call *handler* for the signals in this block, which the main thread must enter.
-
-    Signals that are ignored stay ignored.
-    """
+    """Call *handler* for the signals in this block, in the main thread."""
     with ExitStack() as stack:
         for signum in SIGNALS:
             if signal.getsignal(signum) is not signal.SIG_IGN:
@@ -44,16 +41,14 @@ def handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Raise Ended at the first signal; do nothing outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    first = True
+    received: list[int] = []
 
     def end(signum: int, frame: FrameType | None) -> None:
-        nonlocal first
-        if first:
-            first = False
+        received.append(signum)
+        if len(received) == 1:
             raise Ended(signal.Signals(signum).name)
 
-    with handled(end):
+    with ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            stack.enter_context(handled(end))
         yield

@@ -13,7 +13,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 from compat.replacing import replacing
-from compat.trace.render.messages import count
 from legacy_chat.baseline.model.compare import (
     ActionMismatch,
     Mismatch,
@@ -27,6 +26,7 @@ from legacy_chat.baseline.replay.check import Result
 from legacy_chat.baseline.report.text import (
     escaped,
     escaped_error,
+    plural,
     readable,
     received_text,
     sentence,
@@ -67,7 +67,7 @@ def summary(results: Sequence[Result], seconds: float) -> str:
         for each in ("same", "different", "error", "skipped")
         if counts[each] or each == "same"
     ]
-    played = count(len(results), "conversation")
+    played = plural(len(results), "conversation")
     return f"{played}: {', '.join(parts)}, in {seconds:.1f} s"
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "escaped",
     "escaped_error",
     "fitted",
+    "plural",
     "readable",
     "received_text",
     "sentence",
@@ -68,6 +69,11 @@ def received_text(received: Received) -> str:
     """Return a short text for received data: ``"hell"``, ``"bye", EOF``."""
     data = f'"{readable(received.data)}"' if received.data else ""
     return ", ".join(filter(None, (data, ENDS[received.end]))) or "nothing"
+
+
+def plural(number: int, noun: str) -> str:
+    """Return the number with its noun: ``1 step``, ``2 steps``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def wrapped(text: str, columns: int) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from legacy_chat.baseline import Action, Profile, Received, ReplayError, find_profile
 from legacy_chat.baseline.fuzz.generator import Generator
 from legacy_chat.baseline.fuzz.minimise import matches_never, minimise
-from legacy_chat.baseline.fuzz.search import SearchPlan, search
+from legacy_chat.baseline.fuzz.search import search
 from legacy_chat.baseline.model.errors import ReferenceFailedError
 from legacy_chat.baseline.replay.lockstep import Lockstep
 from legacy_chat.baseline.replay.server import Target
@@ -95,25 +95,24 @@ def test_only_stream_framing_is_cut_at_random() -> None:
 
 
 def test_search_of_two_correct_servers_finds_nothing(same: Lockstep) -> None:
-    result = search(SearchPlan(conversations=4), same)
+    result = search(same, conversations=4)
     assert result.found is None
     assert result.conversations == 4
     assert result.steps == 4 * ROOM.fuzz.steps
     assert "4 conversations, 120 steps, in " in result.summary()
 
 
-def test_search_by_conversations_ignores_time(same: Lockstep) -> None:
-    plan = SearchPlan(seconds=0, conversations=3)
-    assert search(plan, same).conversations == 3
+def test_search_by_conversations_has_no_time_limit(same: Lockstep) -> None:
+    assert search(same, conversations=3).conversations == 3
 
 
 def test_search_by_time_ends_when_its_time_is_up(same: Lockstep) -> None:
-    assert search(SearchPlan(seconds=1e-9), same).conversations == 1
+    assert search(same, seconds=1e-9).conversations == 1
 
 
 def test_missing_rule_is_found_and_minimised() -> None:
     with pair("right", "forgets-k2") as servers:
-        result = search(SearchPlan(seed=1, seconds=600), servers)
+        result = search(servers, seed=1)
     assert result.found is not None
     come, say = (step.action for step in result.found.steps)
     assert (come.do, say.do) == ("open", "send")
@@ -165,7 +164,7 @@ def test_server_that_exits_is_an_error() -> None:
         Lockstep(right, Target("{python} -c 0 {port}"), ROOM, 5.0) as servers,
         pytest.raises(ReplayError, match="status 0"),
     ):
-        search(SearchPlan(conversations=1), servers)
+        search(servers, conversations=1)
 
 
 def test_late_answer_of_the_reference_is_no_difference() -> None:
