@@ -28,17 +28,19 @@ from legacy_chat.baseline.model.shipped import (
     name_of,
 )
 from legacy_chat.baseline.model.transcript import Step, Transcript, TranscriptHeader
-from legacy_chat.baseline.replay import batch
-from legacy_chat.baseline.replay.batch import CheckPlan
-from legacy_chat.baseline.replay.check import Result
+from legacy_chat.baseline.replay.check import (
+    CheckPlan,
+    Result,
+    count_steps,
+    run_checks,
+)
 from legacy_chat.baseline.replay.lockstep import Lockstep, Played
 from legacy_chat.baseline.replay.player import play, quiet_of
 from legacy_chat.baseline.replay.proxy import listen
 from legacy_chat.baseline.replay.quiescence import QUIET
-from legacy_chat.baseline.replay.server import LazyServer, Target
+from legacy_chat.baseline.replay.server import Target, started
 from legacy_chat.baseline.report import results as report
-from legacy_chat.baseline.report.html import page
-from legacy_chat.baseline.report.mermaid import diagram
+from legacy_chat.baseline.report.documents import diagram, page
 from legacy_chat.baseline.report.progress import Progress
 from legacy_chat.baseline.report.results import mismatch_lines
 from legacy_chat.baseline.report.show import as_columns, as_lines
@@ -63,9 +65,7 @@ def record(options: Namespace) -> int:
     profile = _profile(options, header)
     target = _only_target(options, profile)
     quiet = quiet_of(profile, options.quiet)
-    server = LazyServer(options.timeout)
-    try:
-        endpoint = server.endpoint(target, header.host)
+    with started(target, header.host, options.timeout) as endpoint:
         header = replace(
             header,
             recorded_from=options.recorded_from or _description(target, profile),
@@ -77,8 +77,6 @@ def record(options: Namespace) -> int:
         steps = play(scenario, endpoint, profile, options.timeout, quiet=quiet)
         with Progress("recording") as progress:
             _save(options.output, header, steps, progress, quiet)
-    finally:
-        server.close()
     return SAME
 
 
@@ -106,14 +104,14 @@ def check(options: Namespace) -> int:
         _keep(options.junit, paths)
     begin = time.monotonic()
     with Progress("checking") as progress:
-        progress.total = batch.count_steps(plan) if progress.shows else 0
+        progress.total = count_steps(plan) if progress.shows else 0
 
         def show_result(result: Result) -> None:
             progress.erase()
             if not options.json:
                 print_lines(report.lines(result))
 
-        results = batch.run_checks(plan, show_result, progress.step)
+        results = run_checks(plan, show_result, progress.step)
     seconds = time.monotonic() - begin
     last = report.as_json if options.json else report.summary
     print_lines([last(results, seconds)])

@@ -98,7 +98,7 @@ class Player:
         self._pool = ClientPool(timeout)
         self._names = Names(profile.volatile)
         self._barrier: Barrier | None = None
-        self._lazy_quiescence: Quiescence | None = None
+        self._quiescence = Quiescence(self._pool)
         self._refuses_all = False
         self._ends: dict[str, str] = {}
 
@@ -149,7 +149,7 @@ class Player:
         """
         if self._barrier is None and self._is_any_connected():
             if expected is None:
-                self._quiescence().settle(self._quiet * longer)
+                self._quiescence.settle(self._quiet * longer)
             else:
                 self._wait_for(expected, self._profile.patience)
         return self._end_step()
@@ -176,8 +176,7 @@ class Player:
     def close(self) -> None:
         """Close all clients."""
         self._pool.close()
-        if self._lazy_quiescence is not None:
-            self._lazy_quiescence.close()
+        self._quiescence.close()
 
     def _connect(self, name: str) -> Client | None:
         """Connect a new client; return None if the connection is refused."""
@@ -234,20 +233,20 @@ class Player:
         else:
             # Without a client that receives data, the server must process the action.
             connected = self._is_any_connected()
-            self._quiescence().settle(self._quiet if connected else LAST_POLL)
+            self._quiescence.settle(self._quiet if connected else LAST_POLL)
 
     def _settle_between(self, client: Client, segment: bytes) -> None:
         """Wait until the server has read a segment of a message."""
         if self._barrier is not None:
             self._barrier.settle(Action(client.name, "send", segment))
         elif self._profile.framing == "stream":
-            self._quiescence().wait_for(lambda: True)
+            self._quiescence.wait_for(lambda: True)
         else:
             # The recording does not show the answer to each segment.
-            self._quiescence().settle(max(self._quiet, self._header.quiet))
+            self._quiescence.settle(max(self._quiet, self._header.quiet))
 
     def _wait_for(self, expected: Answers, patience: float) -> None:
-        self._quiescence().wait_for(lambda: not self._misses(expected), patience)
+        self._quiescence.wait_for(lambda: not self._misses(expected), patience)
 
     def _misses(self, expected: Answers) -> bool:
         """Return whether expected data is missing, and may still arrive."""
@@ -271,11 +270,6 @@ class Player:
 
     def _is_any_connected(self) -> bool:
         return any(not client.end for client in self._pool)
-
-    def _quiescence(self) -> Quiescence:
-        if self._lazy_quiescence is None:
-            self._lazy_quiescence = Quiescence(self._pool)
-        return self._lazy_quiescence
 
     def _answers(self, names: Names) -> Answers:
         """Return the data of all clients since the last step."""

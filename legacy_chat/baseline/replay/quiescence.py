@@ -91,7 +91,7 @@ class Quiescence:
     """Detects the quiet of one conversation.
 
     Args:
-        probe: the process for the round trips; None to start one.
+        probe: the process for the round trips; None to start one if needed.
         clock: returns seconds.
     """
 
@@ -102,7 +102,7 @@ class Quiescence:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
-        self._probe = probe or LoadProbe()
+        self._probe = probe
         self._clock = clock
         self._longest_gap = 0.0
 
@@ -123,16 +123,18 @@ class Quiescence:
 
     def close(self) -> None:
         """Terminate the load probe."""
-        self._probe.close()
+        if self._probe is not None:
+            self._probe.close()
 
     def _wait(self, poll: float, complete: Callable[[], bool], patience: float) -> None:
+        probe = self._probe = self._probe or LoadProbe()
         begin = last = self._clock()
         rounds = 0
         # The result of complete() for the data so far; None after new data.
         done: bool | None = None
         while True:
             came = self._pool.pump(min(poll / ROUNDS, LONGEST_ROUND))
-            self._probe.round_trip()
+            probe.round_trip()
             now = self._clock()
             rounds += 1
             if came:

@@ -109,7 +109,7 @@ class LazyServer:
         self._stack = ExitStack()
         self._key: tuple[Target, str] | None = None
         self._endpoint: Endpoint | None = None
-        self._aborted = False
+        self.is_aborted = False
 
     def endpoint(self, target: Target, host: str = "") -> Endpoint:
         """Return the address of *target*, which is started if needed."""
@@ -118,7 +118,7 @@ class LazyServer:
             self._key = target, host
             server = started(target, host, self._timeout)
             self._endpoint = self._stack.enter_context(server)
-        if self._aborted:
+        if self.is_aborted:
             raise ReplayError("the run was aborted")
         return self._endpoint
 
@@ -127,7 +127,7 @@ class LazyServer:
 
         The conversation with the server fails, and endpoint() raises from now on.
         """
-        self._aborted = True
+        self.is_aborted = True
         if self._endpoint is not None:
             self._endpoint.terminate()
 

@@ -21,7 +21,7 @@ from legacy_chat.baseline import (
     find_transcripts,
     play,
 )
-from legacy_chat.baseline.replay.batch import CheckPlan, run_checks
+from legacy_chat.baseline.replay.check import CheckPlan, run_checks
 from legacy_chat.baseline.replay.server import Target
 from legacy_chat.baseline.report.results import mismatch_lines, status
 from tests.baseline.line_server import LINES, line_server

@@ -411,10 +411,10 @@ def test_half_of_a_value_gets_no_name(
     with (
         serving(Halves) as endpoint,
         pytest.MonkeyPatch.context() as patch,
-        conversation(endpoint, profile) as talk,
     ):
         patch.setattr(player, "Quiescence", Looking)
-        assert talk.step(a("open"), said(expected)) == said(expected)
+        with conversation(endpoint, profile) as talk:
+            assert talk.step(a("open"), said(expected)) == said(expected)
 
 
 def test_check_waits_between_segments_as_the_recording_did(

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legacy_chat.baseline import Action, Received, Step, Transcript, TranscriptHeader
-from legacy_chat.baseline.report.html import page
-from legacy_chat.baseline.report.mermaid import diagram
+from legacy_chat.baseline.report.documents import diagram, page
 from legacy_chat.baseline.report.show import as_columns, as_lines
 from legacy_chat.baseline.report.text import readable, width, wrapped
 

@@ -1,14 +1,15 @@
-"""A conversation as one self-contained HTML page, which needs no network."""
+"""A conversation as a document: a self-contained HTML page, or a Mermaid diagram."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html import escape
 
 from legacy_chat.baseline.model.transcript import Step, Transcript
 from legacy_chat.baseline.report.text import action_text, escaped, received_text
 
-__all__ = ["page"]
+__all__ = ["diagram", "page"]
 
 STYLE = """\
 :root { color-scheme: light dark }
@@ -23,6 +24,12 @@ p { margin: .15rem 0; padding: .2rem .5rem; border-radius: .4rem }
 .received { background: color-mix(in srgb, #47c 18%, Canvas) }
 .end { font-style: italic }
 """
+
+# Characters with a meaning for Mermaid within a message; written as entities. Its
+# scanner also interprets "wrap:", and finds some statements within a text.
+SPECIAL = re.compile(
+    r"[#;<>&{}`$\\\"]|^\s|\s$|%%|(?<=wrap):|(?<=st)y(?=le)|(?<=class)D"
+)
 
 
 def page(transcript: Transcript) -> Iterator[str]:
@@ -56,3 +63,27 @@ def _cell(step: Step, name: str) -> str:
 
 def _html(text: str) -> str:
     return escape(escaped(text))
+
+
+def diagram(transcript: Transcript) -> Iterator[str]:
+    """Yield the lines of the diagram."""
+    # Generated names, because a client may be named "end" or anything else.
+    names = {client: f"c{n}" for n, client in enumerate(transcript.clients())}
+    yield "sequenceDiagram"
+    for client, name in names.items():
+        yield f"    participant {name} as {_entities(escaped(client))}"
+    yield "    participant server"
+    for action, answers in transcript.steps:
+        yield f"    {names[action.client]}->>server: {_entities(action_text(action))}"
+        for client, received in answers.items():
+            arrow = "--x" if received.end else "-->>"
+            text = _entities(received_text(received))
+            yield f"    server{arrow}{names[client]}: {text}"
+
+
+def _entities(text: str) -> str:
+    return SPECIAL.sub(_entity, text)
+
+
+def _entity(match: re.Match[str]) -> str:
+    return "".join(f"#{ord(each)};" for each in match[0])
