@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-import compat
 from compat.console import complain
+from compat.loop import LOOPS, MissingLoopError, choose
 from compat.values import Range
 
 __all__ = ["LANGUAGE", "LOOP", "Option", "Parser"]
@@ -116,15 +116,15 @@ def _converter(convert: Range | Callable[[str], object]) -> Callable[[str], obje
 
 def _loop(name: str) -> str:
     try:
-        compat.choose(name)
-    except compat.MissingLoopError as error:
+        choose(name)
+    except MissingLoopError as error:
         raise ValueError(str(error)) from None
     return name
 
 
 LOOP = Option(
     "--loop NAME",
-    f"event loop: auto, {', '.join(compat.LOOPS)}; auto is $COMPAT_LOOP, or the best "
+    f"event loop: auto, {', '.join(LOOPS)}; auto is $COMPAT_LOOP, or the best "
     "one of this platform (default: auto)",
     type=_loop,
     default="auto",

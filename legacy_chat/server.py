@@ -130,6 +130,7 @@ class ChatServer(Listener):
         self._admission = AdmissionControl(self.limits)
         self._idle: IdleSweep | None = None
         self._cleanup = contextlib.ExitStack()
+        self._grace_timer: compat.Timer | None = None
         if tls is not None:
             self._use_tls(tls, tls_timeout)
         self.port = self.listen_on(host, int(port), list_num)
@@ -161,8 +162,11 @@ class ChatServer(Listener):
         self.close()
         for session in self._sessions():
             session.close_when_flushed("shutdown")
-        if compat.is_running(self._map):
-            compat.call_later(grace, self._close_sessions, map=self._map)
+        self._cancel_grace()
+        if self._sessions() and compat.is_running(self._map):
+            self._grace_timer = compat.call_later(
+                grace, self._close_sessions, map=self._map
+            )
 
     def snapshot(self) -> list[Figure]:
         """Return the counters and the bytes that are queued now."""
@@ -254,6 +258,8 @@ class ChatServer(Listener):
         self._admission.remove(session.addr)
         if self._idle is not None:
             self._idle.forget(session)
+        if not self.counters.connected:
+            self._cancel_grace()
 
     def handle_close(self) -> None:
         """Print the tutorial's line, and keep listening."""
@@ -313,6 +319,10 @@ class ChatServer(Listener):
             for channel in list(self._map.values())
             if isinstance(channel, ChatSession) and channel.server is self
         ]
+
+    def _cancel_grace(self) -> None:
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
 
     def _close_sessions(self) -> None:
         left = self._sessions()

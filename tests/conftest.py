@@ -43,15 +43,15 @@ def any_loop(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Fail a test that leaves a channel, a trace, a handler or a module behind."""
+    """Fail a test that leaves a channel, timer, trace, handler or module behind."""
     modules = {name: sys.modules.get(name) for name in ("asyncore", "asynchat")}
     originals = (asyncore.poll, asyncore.poll2, asyncore.loop)
     interrupt = signal.getsignal(signal.SIGINT)
-    # Drop selectors that an earlier test's loop(count=1) kept, and timers that no test
-    # waited for.
-    close_kept()
-    this_process.schedulers.clear()
     yield
+    # The selectors that loop(count=1) keeps.
+    close_kept()
+    waiting = [each for each in this_process.schedulers.values() if each.pending]
+    this_process.schedulers.clear()
     traced = Session.current
     if traced is not None:
         traced.end()
@@ -62,6 +62,7 @@ def nothing_left_behind() -> Iterator[None]:
     asyncore.close_all(ignore_all=True)
     assert traced is None
     assert left == {}
+    assert waiting == []
     assert now == originals
     assert signal.getsignal(signal.SIGINT) == interrupt
     assert modules == {name: sys.modules.get(name) for name in modules}

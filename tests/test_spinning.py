@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncore
 import contextlib
+import functools
 import importlib
 import inspect
-import io
+import os
 import pkgutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -90,8 +91,10 @@ def another_door(map: compat.Map) -> _ExtraListener:
     return door
 
 
-def screen() -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO())
+@functools.cache
+def screen() -> TextIO:
+    """Return a stream that is never full and never fails."""
+    return open(os.devnull, "w", encoding="utf8")
 
 
 SUBJECTS: dict[str, Served] = {

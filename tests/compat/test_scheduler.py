@@ -479,7 +479,8 @@ def test_any_number_of_seconds_is_refused_or_waited_for(
 ) -> None:
     map: dict[int, Any] = {}
     channel = Probe(map)
-    why = refusal(lambda: compat.call_later(seconds, len, "", map=map))
+    timers: list[compat.Timer] = []
+    why = refusal(lambda: timers.append(compat.call_later(seconds, len, "", map=map)))
     left = scheduler.scheduler_of(map).next_timeout(None)
     if why:
         assert left is None
@@ -490,6 +491,7 @@ def test_any_number_of_seconds_is_refused_or_waited_for(
         assert left is not None
         assert 0 <= left <= LONGEST_WAIT
         compat.loop(0, map=map, count=1, loop=loop)
+        timers[0].cancel()
     channel.close()
 
 

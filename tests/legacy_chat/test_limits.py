@@ -361,6 +361,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def sweep(room: Room, clock: Clock, seconds: float) -> None:
     clock.now += seconds
+    room.server._idle.cancel()
     room.server._idle.sweep()
 
 
