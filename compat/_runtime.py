@@ -26,7 +26,7 @@ class Life:
 
 
 class ThreadState(threading.local):
-    """One thread's loops, with what they keep between two calls of ``loop()``."""
+    """One thread's loops, and the state that they keep between calls of ``loop()``."""
 
     def __init__(self) -> None:
         self.life = Life()

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 __all__ = ["LEAVES", "Channel", "Map", "Notified"]
 
 # The exceptions that end a loop when a handler raises them. As in asyncore, these are
-# the classes at import, whatever a program assigns to asyncore.ExitNow later.
+# the classes at import: a later assignment to asyncore.ExitNow changes nothing.
 LEAVES = (asyncore.ExitNow, KeyboardInterrupt, SystemExit)
 
 

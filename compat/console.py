@@ -146,7 +146,7 @@ def flush_or_discard() -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Discard what the stream has buffered and is given from now on."""
+    """Discard the stream's buffer and all later output."""
     if not stream.closed:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

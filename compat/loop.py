@@ -86,10 +86,10 @@ def choose(name: str = "auto") -> Choice:
         MissingLoopError: this platform lacks the loop.
     """
     if name != "auto":
-        return Choice(_checked(name, f"loop={name!r}"), "asked for by name")
+        return Choice(_checked(name, f"loop={name!r}"), "requested by name")
     wanted = os.environ.get(VARIABLE, "")
     if wanted not in ("", "auto"):
-        return Choice(_checked(wanted, f"{VARIABLE}={wanted!r}"), f"{VARIABLE} says so")
+        return Choice(_checked(wanted, f"{VARIABLE}={wanted!r}"), f"from {VARIABLE}")
     best = selectors.DefaultSelector.__name__
     if best == "SelectSelector":
         return Choice("select", "auto: this platform has nothing better")

@@ -1,7 +1,7 @@
 """Write to a pipe, a terminal or a socket that may have no reader, without waiting.
 
-Rule 1: the blocking mode of a file stays as it is: other processes may share it.
-Rule 2: a regular file is written as the system takes it. No system call writes to a
+Rule 1: the blocking mode of a file stays unchanged: other processes may share it.
+Rule 2: a write to a regular file may wait. No system call writes to a
 disk without waiting for that disk.
 """
 
@@ -64,7 +64,7 @@ def write_some(fd: int, data: bytes | memoryview, patience: float = 0.0) -> int:
 def is_writable(fd: int, patience: float = 0.0) -> bool:
     """Return whether the file accepts a byte within *patience* seconds.
 
-    True if the system cannot tell.
+    True if the system cannot report that.
     """
     if not 0 <= fd < SELECT_LIMIT:
         return True
@@ -136,5 +136,5 @@ def _opened_again(fd: int, mode: int) -> int | None:
 
 def _write_if_ready(fd: int, view: memoryview) -> int:
     if not is_writable(fd):
-        raise BlockingIOError("the file takes nothing at the moment")
+        raise BlockingIOError("the file accepts nothing at the moment")
     return os.write(fd, view[:PIECE])

@@ -69,7 +69,7 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
     def add(self, *options: Option, title: str = "") -> None:
-        """Add options, in a group of their own if there is a *title*."""
+        """Add options; with a *title*, in a separate group."""
         group = self.add_argument_group(title) if title else self
         for option in options:
             _add(group, option)

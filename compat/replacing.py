@@ -1,7 +1,7 @@
 """Write the output files of the command lines: whole, or not at all.
 
 Rule 1: a regular file is replaced only once all of it is written. After an error the
-old file is as it was, and no other file is left behind.
+old file is unchanged, and no other file is left behind.
 Rule 2: a symbolic link stays; its target is replaced.
 Rule 3: a device, a FIFO or a pipe is written directly, because it cannot be replaced.
 A mount point, or another user's file in a sticky folder, is overwritten at the end.

@@ -1,7 +1,7 @@
 """For any data queued in any way, a slow peer's channel gets its handle_backlog calls.
 
 Hypothesis plays turns: data for a channel, the way it is queued, and the bytes that its
-peer receives meanwhile. The sockets are real, and count the bytes that the kernel took.
+peer receives meanwhile. The sockets are real, and count the bytes that were accepted.
 
 Rule 1: ``handle_backlog`` is called once if a turn has added data, a part of the
 earlier backlog is still queued, and the backlog exceeds the limit.

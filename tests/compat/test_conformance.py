@@ -74,7 +74,7 @@ def test_test_with_two_original_outcomes_may_have_either() -> None:
     assert report.differences() == []
 
 
-def test_command_without_python_3_11_says_so(
+def test_command_without_python_3_11_prints_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(conformance.VARIABLE, str(tmp_path))

@@ -47,7 +47,7 @@ def sockets():
         kept.extend(socket.socketpair())
 
 def untouched():
-    "Is all that was opened still open, and has nobody written to it?"
+    "Is each opened file still open, and still empty?"
     for each in kept:
         if isinstance(each, int):
             os.fstat(each)
@@ -87,7 +87,7 @@ def reopen():
 
 def wake_from_a_thread():
     compat.call_soon_threadsafe(nothing)
-    # Once the loop has come to rest, for all that the thread can tell.
+    # Once the loop seems to be idle, as seen from this thread.
     compat.call_later(0.01, threading.Thread(
         target=compat.call_soon_threadsafe, args=(end,)).start)
 
@@ -135,7 +135,7 @@ run()
     assert_runs(source, loop, opened)
 
 
-# A selector is kept too, and nothing can tell it from another one.
+# A selector is kept too, and nothing distinguishes it from another one.
 @pytest.mark.parametrize("without_selector", ["select", "poll"])
 @pytest.mark.parametrize("opened", OPENED)
 def test_daemon_that_does_not_fork_may_close_everything(

@@ -1,6 +1,6 @@
 """A process that eventlet has patched: an installed loop turns beside green threads.
 
-Rule 1: eventlet patches a whole process, so each test runs one of its own.
+Rule 1: eventlet patches a whole process, so each test runs its own.
 Rule 2: a loop that blocked the thread would block its own client, a green thread. The
 loop's timeout is longer than any test.
 Rule 3: eventlet takes ``select.poll`` away, so that poll can only be installed before.

@@ -32,7 +32,7 @@ class Group:
         self.turns.append([])
         turn_once(self.loop, timeout=0)
         for channel in self.channels:
-            channel.drop_what_came()
+            channel.drop_received()
         return self.turns[-1]
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class Channel(compat.async_chat):
     def give(self, size: int) -> None:
         self.peer.sendall(b"x" * size)
 
-    def drop_what_came(self) -> None:
+    def drop_received(self) -> None:
         # Nothing is left, or the channel was closed.
         with suppress(BlockingIOError, ConnectionResetError):
             while self.peer.recv(1 << 20):

@@ -33,12 +33,12 @@ import compat
 from legacy_chat import ChatServer
 """
 
-# What is said does not end in a letter with which "out" begins.
+# A message does not end in a letter with which "out" begins.
 CLIENT = """
 import gevent, gevent.event, gevent.selectors
 
-def say_and_hear(sock, said, *words, got=b""):
-    sock.sendall(said)
+def send_and_receive(sock, message, *words, got=b""):
+    sock.sendall(message)
     while not all(word in got for word in words):
         got += sock.recv(4096)
     return got
@@ -57,11 +57,11 @@ all_are_in = gevent.event.Event()
 
 def client(number):
     sock = socket.create_connection(room.socket.getsockname())
-    got = say_and_hear(sock, b"hi", b"hi")
+    got = send_and_receive(sock, b"hi", b"hi")
     if len(room.clients) == 3:
         all_are_in.set()
     all_are_in.wait()
-    say_and_hear(sock, b"<%d>" % number, b"<0>", b"<1>", b"<2>", got=got)
+    send_and_receive(sock, b"<%d>" % number, b"<0>", b"<1>", b"<2>", got=got)
     leave(sock)
 
 def report(clients):
@@ -78,7 +78,7 @@ TWO_ROOMS = f"""
 {CLIENT}
 def client(room, map):
     sock = socket.create_connection(room.socket.getsockname())
-    say_and_hear(sock, b"hi", b"hi")
+    send_and_receive(sock, b"hi", b"hi")
     leave(sock)
     compat.call_soon_threadsafe(room.close, map=map)
 

@@ -196,7 +196,7 @@ def test_uninstall_without_install_does_nothing() -> None:
     assert dict(vars(asyncore)) == before
 
 
-def test_a_with_statement_puts_back_what_was_before(
+def test_a_with_statement_restores_the_earlier_state(
     loop: str, entered: list[str]
 ) -> None:
     with compat.install("poll"):
@@ -563,7 +563,7 @@ def test_reading_may_be_the_programs_own(same: Same) -> None:
     assert same(program) == (True, [])
 
 
-# What a handler is called by, and what poll2 calls it by.
+# The function that dispatches, and the name by which poll2 calls it.
 DISPATCH = ("read", "write", "_exception", "readwrite")
 
 
@@ -681,7 +681,7 @@ def test_a_program_may_have_a_loop_of_its_own(same: Same, name: str) -> None:
     assert (heard, turns) == ([b"a", b"b"], 3)
 
 
-def test_poll_called_by_a_program_waits_no_longer_than_told(same: Same) -> None:
+def test_poll_called_by_a_program_keeps_its_timeout(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
         ours, peer = socket.socketpair()
         channel = asyncore.dispatcher(ours)

@@ -47,7 +47,7 @@ def stop() -> None:
     raise asyncore.ExitNow
 
 
-# A socket pair may have been made that nobody knows yet; what a __del__ raises is lost.
+# An interrupted socketpair() leaks its pair; an exception in __del__ is lost.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("number", [1, 3, None])

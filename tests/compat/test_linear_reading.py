@@ -114,7 +114,7 @@ def played(kind: type[Any], *given: Any) -> list[Any]:
     TERMINATORS,
     st.lists(ACTS, max_size=8),
 )
-def test_handlers_see_what_the_original_would_show_them(
+def test_handlers_see_the_buffer_of_the_original(
     reads: list[Any], terminator: Any, acts: list[Any]
 ) -> None:
     assert played(Ours, reads, terminator, acts) == played(
@@ -236,7 +236,7 @@ def test_many_short_lines_are_copied_once(line: int, size: int, counts: bool) ->
 
 
 @by_bytes_or_by_number
-def test_the_count_shows_what_the_original_copies(counts: bool) -> None:
+def test_the_count_shows_the_copies_of_the_original(counts: bool) -> None:
     lines = 1 << 10
     copied = bytes_copied(asynchat.async_chat, 2, 2 * lines, counts)
     assert copied > lines * lines // 2
@@ -372,7 +372,7 @@ def test_a_channel_that_changes_its_class_reads_as_that_does(
 def test_handle_close_sees_the_error_that_a_reset_was(
     any_loop: str, kind: type[Any]
 ) -> None:
-    class Told(kind):  # type: ignore[misc,valid-type]
+    class Recorded(kind):  # type: ignore[misc,valid-type]
         def handle_close(self) -> None:
             # poll2 calls it again, for the hang-up.
             whys.append(type(sys.exception()))
@@ -382,7 +382,7 @@ def test_handle_close_sees_the_error_that_a_reset_was(
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         peer = Peer(server.getsockname())
-        told = Told(server.accept()[0])
+        told = Recorded(server.accept()[0])
     told.set_terminator(None)
     peer.reset()
     turn_until(any_loop, lambda: not told.connected)

@@ -50,8 +50,8 @@ def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COMPAT_LOOP", raising=False)
 
 
-def test_a_loop_asked_for_by_name_is_used(loop: str) -> None:
-    assert compat.choose(loop) == compat.Choice(loop, "asked for by name")
+def test_a_loop_requested_by_name_is_used(loop: str) -> None:
+    assert compat.choose(loop) == compat.Choice(loop, "requested by name")
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_names() -> None:
@@ -74,8 +74,8 @@ def test_environment_variable_chooses_the_loop_of_auto(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMPAT_LOOP", loop)
-    assert compat.choose() == compat.Choice(loop, "COMPAT_LOOP says so")
-    assert compat.choose("select").why == "asked for by name"
+    assert compat.choose() == compat.Choice(loop, "from COMPAT_LOOP")
+    assert compat.choose("select").why == "requested by name"
 
 
 @pytest.mark.parametrize("nothing", ["", "auto"])
@@ -198,7 +198,7 @@ def test_which_prints_the_loop_the_reason_and_the_origin(
     assert main(["--which", "--loop", loop]) == 0
     printed = capsys.readouterr().out
     assert f"loop:     {loop}, " in printed
-    assert "why:      asked for by name" in printed
+    assert "why:      requested by name" in printed
     origin = "standard library" if sys.version_info < (3, 12) else "pyasyncore 1."
     assert f"asyncore: {origin}" in printed
 

@@ -1,4 +1,4 @@
-"""A write never waits for a reader, and leaves the file's mode as it is."""
+"""A write never waits for a reader, and leaves the file's mode unchanged."""
 
 from __future__ import annotations
 

@@ -73,5 +73,5 @@ def test_origin_reports_a_compat_that_was_removed(
     )
 
 
-def test_which_says_when_no_distribution_owns_compat(site: Path) -> None:
+def test_which_reports_a_compat_of_no_distribution(site: Path) -> None:
     assert which(site) == f"no installed distribution, {site / FILE}"

@@ -171,12 +171,12 @@ print("walked", flush=True)
 PYINOTIFY = """
 import pyinotify
 
-class Tell(pyinotify.ProcessEvent):
+class Print(pyinotify.ProcessEvent):
     def process_default(self, event):
         print(event.maskname, event.name, flush=True)
 
 manager = pyinotify.WatchManager()
-pyinotify.AsyncNotifier(manager, Tell())
+pyinotify.AsyncNotifier(manager, Print())
 manager.add_watch(sys.argv[2], pyinotify.IN_CREATE | pyinotify.IN_CLOSE_WRITE
                   | pyinotify.IN_MOVED_TO | pyinotify.IN_DELETE)
 print("watching", flush=True)
@@ -289,7 +289,7 @@ def test_pysnmp_walks_from_one_loop_to_another(any_loop: str) -> None:
     assert walk.out[0].startswith("None 1.3.6.1.2.1.1.1.0 PySNMP engine version")
 
 
-def test_pyinotify_sees_what_happens_to_files(any_loop: str, tmp_path: Path) -> None:
+def test_pyinotify_reports_changes_of_files(any_loop: str, tmp_path: Path) -> None:
     needs("pyinotify")
     with run(PRELUDE + PYINOTIFY, any_loop, str(tmp_path)) as program:
         program.wait_for("^watching$")

@@ -61,7 +61,7 @@ class Helper:
 
 
 class Shouting(deque[Any]):
-    """A queue that changes what is put into it."""
+    """A queue that changes its entries."""
 
     def append(self, entry: Any) -> None:
         super().append(entry and entry.upper())

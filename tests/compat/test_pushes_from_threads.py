@@ -31,7 +31,7 @@ def in_another_thread(act: Callable[[], object]) -> None:
 
 
 class Halting(socket.socket):
-    """A socket whose first send takes half of the data, while another thread acts."""
+    """A socket whose first send accepts half of the data, while another thread acts."""
 
     meanwhile: Callable[[], object] | None = None
 
@@ -243,7 +243,7 @@ def test_member_closed_by_a_thread_costs_the_others_nothing(
 
 @pytest.mark.parametrize("size", [1, 200_000])
 @pytest.mark.parametrize("kind", [Channel, Coalescing])
-def test_queue_discarded_during_a_send_keeps_what_comes_next(
+def test_queue_discarded_during_a_send_keeps_later_data(
     loop: str, make: Make, kind: type[Channel], size: int
 ) -> None:
     channel = make(kind)

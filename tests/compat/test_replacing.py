@@ -72,7 +72,7 @@ def interrupted(path: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", [PRIVATE, SHARED])
-def test_new_file_has_the_mode_that_is_asked_for(tmp_path: Path, wanted: int) -> None:
+def test_new_file_has_the_requested_mode(tmp_path: Path, wanted: int) -> None:
     umask = os.umask(0o022)
     try:
         with replacing(str(tmp_path / "file"), wanted):

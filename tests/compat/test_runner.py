@@ -1,6 +1,6 @@
 """``python -m compat`` and plain python: the same programs, the same outcome.
 
-Rule: plain python defines what is right. Each program runs twice, and its output, on
+Rule: plain python sets the expectation. Each program runs twice. Its output, on
 both streams, and its exit status are compared.
 """
 
@@ -231,7 +231,7 @@ def both(tmp_path: Path) -> Both:
         "own/script.py": f"import asyncore, asynchat, {', '.join(OWN)}",
         **{f"own/{name}.py": f"print('own {name}')" for name in OWN},
         "logs/server.py": LOGS,
-        "logs/logging.py": "def note(what):\n    print('mine:', what)",
+        "logs/logging.py": "def note(text):\n    print('mine:', text)",
         "module_compat/server.py": COMPAT,
         "module_compat/compat.py": "mine = 'a module'",
         "package_compat/server.py": COMPAT,
@@ -375,7 +375,7 @@ def test_known_difference_a_missing_excepthook_shows_our_frames(both: Both) -> N
     assert ours.stderr.count("Traceback") == 1
 
 
-def test_development_mode_reports_what_main_leaves(both: Both, loop: str) -> None:
+def test_development_mode_reports_main_s_leaks(both: Both, loop: str) -> None:
     dev = ("-X", "dev", "-W", "ignore::DeprecationWarning")
     plain, ours = both("left.py", python=dev, COMPAT_LOOP=loop)
     assert ours.stdout == plain.stdout == "b'hello'\ncollected 2\n"
@@ -437,7 +437,7 @@ def test_program_beside_our_folder_imports_our_compat(
     assert (plain.stdout, plain.returncode) == (ours.stdout, 0)
 
 
-def test_the_program_runs_on_the_loop_asked_for(loop: str, tmp_path: Path) -> None:
+def test_the_program_runs_on_the_requested_loop(loop: str, tmp_path: Path) -> None:
     argv = (sys.executable, "-m", "compat", "--loop", loop, "-c", ON_LOOP)
     with process(*argv, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}) as program:
         assert program.wait() == 0
@@ -483,7 +483,7 @@ def test_ctrl_c_ends_a_program_that_loops_as_python_would(
     assert str(script) in program.err[1]
 
 
-def test_no_program_is_an_error_that_says_what_is_missing() -> None:
+def test_no_program_is_an_error_that_names_the_argument() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "compat"],
         capture_output=True,

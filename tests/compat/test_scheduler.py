@@ -202,7 +202,7 @@ def test_a_map_whose_timers_are_cancelled_is_forgotten() -> None:
     assert this_process.schedulers == {}
 
 
-def test_a_loop_waits_for_its_timers_when_told_to(loop: str) -> None:
+def test_a_loop_with_wait_for_timers_waits_for_them(loop: str) -> None:
     ran: list[str] = []
     compat.call_later(0.001, ran.append, "timer")
     compat.loop(loop=loop, wait_for_timers=True)
@@ -487,7 +487,7 @@ def test_any_number_of_seconds_is_refused_or_waited_for(
         assert why.startswith("seconds must be finite and >= 0, got ")
         assert len(why) < 100
     else:
-        # Nor is the wait longer than the kernel takes.
+        # Nor is the wait longer than the kernel's limit.
         assert left is not None
         assert 0 <= left <= LONGEST_WAIT
         compat.loop(0, map=map, count=1, loop=loop)

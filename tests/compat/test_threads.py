@@ -70,7 +70,7 @@ def test_push_from_another_thread_is_sent(loop: str) -> None:
 
     def answer() -> None:
         got = 0
-        # More than the kernel takes at once: the loop sends the rest.
+        # More than the kernel accepts at once: the loop sends the rest.
         while got < 5_000_000:
             got += len(line.peer.recv(1 << 20))
         line.peer.sendall(b"thanks")

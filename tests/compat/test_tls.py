@@ -200,7 +200,7 @@ def test_data_in_the_handshakes_last_packet_is_read_at_once(any_loop: str) -> No
         session.close()
 
 
-# What is decrypted does not wait.
+# Decrypted data does not wait.
 
 
 class Sipping(TLS):
@@ -509,7 +509,7 @@ def test_close_notify_of_the_peer_is_answered(
     assert (session.peer_closed, peer.ended) == (1, CLOSE_NOTIFY)
 
 
-def test_cut_connection_is_told_from_a_close_notify(
+def test_cut_connection_differs_from_a_close_notify(
     any_loop: str, kind: Any, pair: Any
 ) -> None:
     session, peer = secured(any_loop, kind, pair)

@@ -178,7 +178,7 @@ def after_close_while_a_goodbye_waits(ours: socket.socket, end: End) -> TLSSocke
 
     sock._sock = Full()  # type: ignore[assignment]
     in_a_turn("selectors", sock.close)
-    # A channel of its own holds it now, and there is room again.
+    # A separate channel holds it now, and the buffer has space again.
     assert ours.fileno() >= 0
     sock._sock = ours
     return sock

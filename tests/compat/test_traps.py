@@ -591,7 +591,7 @@ def test_duplicate_of_a_closed_channel_does_not_wake_the_loop(
     yield from stage.nothing_comes()
     hold(stage, a.sock, held)
     channel.close()
-    a.peer.send("for nobody")
+    a.peer.send("for a closed channel")
     yield from stage.nothing_comes()
 
 
@@ -605,7 +605,7 @@ def test_event_of_a_duplicate_is_not_given_to_the_fds_new_owner(
     yield from stage.nothing_comes()
     hold(stage, a.sock, held)
     stage.channel("b", close_and_reuse(channel, spare.sock))
-    a.peer.send("for nobody")
+    a.peer.send("for a closed channel")
     yield from stage.nothing_comes()
     spare.peer.send("for b")
     yield lambda: stage.calls == ["b.read"]
@@ -623,7 +623,7 @@ def test_event_of_a_duplicate_does_not_wake_a_writing_new_owner(
     new = close_and_reuse(channel, spare.sock)
     stage.channel("b", new, reads=False, writes=True)
     fill(new)
-    a.peer.send("for nobody")
+    a.peer.send("for a closed channel")
     yield from stage.nothing_comes()
     spare.peer.receive()
     yield lambda: stage.calls == ["b.write"]
@@ -1089,7 +1089,7 @@ def test_hang_up_does_not_wake_a_pipe_without_read_interest(
     stage: Stage,
 ) -> Script:
     reader, writer = os.pipe()
-    # A dispatcher is writable unless it says otherwise.
+    # A dispatcher is writable by default.
     channel = stage.file("a", reader, reads=False, writes=True)
     yield from stage.nothing_comes()
     os.close(writer)
@@ -1121,7 +1121,7 @@ def test_a_channel_closed_in_its_read_is_not_written_to(stage: Stage) -> Script:
     assert stage.calls == ["a.read"]
 
 
-# poll2 asks for urgent data only together with other data.
+# poll2 polls for urgent data only together with other data.
 @script(AS_SELECT)
 def test_urgent_data_comes_also_while_the_channel_does_not_read(
     stage: Stage,
@@ -1134,11 +1134,11 @@ def test_urgent_data_comes_also_while_the_channel_does_not_read(
     assert stage.calls == ["a.write", "a.expt"]
 
 
-# poll2 does not ask for it.
+# poll2 does not poll for it.
 @script(AS_SELECT)
 def test_urgent_data_may_be_a_channels_only_event(stage: Stage) -> Script:
     a = stage.tcp()
-    # What select's loop asks for a listener that is only writable.
+    # The interest of select's loop for a listener that is only writable.
     stage.channel("a", a.sock, reads=False, writes=True).accepting = True
     yield from stage.nothing_comes()
     a.peer.send("x")

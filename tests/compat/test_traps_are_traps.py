@@ -100,7 +100,7 @@ def scripts() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("script", "given", "falls"), [*scripts()])
-def test_the_naive_loop_falls_or_passes_as_the_table_says(
+def test_the_naive_loop_falls_or_passes_as_in_the_table(
     script: Callable[..., Script],
     given: dict[str, Any],
     falls: type[BaseException] | None,

@@ -319,7 +319,7 @@ def test_version_is_the_packages() -> None:
 
 def test_verbose_names_the_loop_and_quiet_says_nothing() -> None:
     with room("poll") as (server, _):
-        server.wait_for(r"INFO port \d+, loop poll \(asked for by name\)", err=True)
+        server.wait_for(r"INFO port \d+, loop poll \(requested by name\)", err=True)
     with process(*COMMAND, "-q", "--host", "127.0.0.1", "--port", "0") as server:
         server.wait_for("server start")
         os.kill(server.pid, signal.SIGTERM)
