@@ -34,8 +34,8 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from compat._runtime import at_fork
 from compat._types import LEAVES, Map, Notified
+from compat.forks import at_fork
 from compat.locks import RLock
 from compat.scheduler import at_turn_end, wake_other_thread
 

@@ -24,7 +24,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from compat._runtime import at_fork
+from compat.forks import at_fork
 from compat.pollers import IN, OUT, PRI, READABLE, WRITABLE, Backend, new_backend
 
 __all__ = ["Descriptors"]

@@ -21,8 +21,9 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from threading import get_ident
 from typing import Any, Protocol
 
-from compat._runtime import at_fork, this_process
+from compat._runtime import this_process
 from compat._types import LEAVES, Map
+from compat.forks import at_fork
 from compat.pollers import LONGEST_WAIT
 from compat.values import shown
 from compat.wakeup import Waker

@@ -25,8 +25,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from compat._runtime import at_fork, this_thread
+from compat._runtime import this_thread
 from compat.files import OpenFile, file_behind
+from compat.forks import at_fork
 
 __all__ = ["Waker"]
 

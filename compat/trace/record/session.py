@@ -17,7 +17,7 @@ import sys
 import time
 from typing import ClassVar
 
-from compat._runtime import at_fork
+from compat.forks import at_fork
 from compat.origin import version_of
 from compat.trace.format import MAX_SIZE, MIN_SIZE
 from compat.trace.record.hooks import Hooks
