@@ -115,7 +115,7 @@ def imports(module: Module, known: set[str]) -> set[str]:
             found |= {each.name for each in node.names}
         elif isinstance(node, ast.ImportFrom):
             parts = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*(parts if node.level else []), node.module or ""])
+            base = ".".join(filter(None, [*(parts if node.level else []), node.module]))
             names = {f"{base}.{each.name}" for each in node.names}
             found |= names if names & known else {base}
     return (found & known) - {module.name}
