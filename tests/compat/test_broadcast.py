@@ -1,4 +1,4 @@
-"""An audience delivers what a push to each member would deliver."""
+"""A broadcast group delivers the same bytes as a push to each member."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_push_with_but_skips_that_member(any_loop: str, make: Make) -> None:
     in_a_turn(any_loop, speak)
     expected = [b"mine everybody's", b"theirs everybody's", b"theirs everybody's"]
 
-    def told() -> bool:
+    def arrived() -> bool:
         for member in members:
             member.listen_to_it()
         return [bytes(member.got) for member in members] == expected
 
-    turn_until(any_loop, told)
+    turn_until(any_loop, arrived)
 
 
 def test_overridden_push_gets_every_message(loop: str, make: Make) -> None:
@@ -228,11 +228,11 @@ def test_slow_member_gets_everything_in_order(any_loop: str, make: Make) -> None
     audience = compat.BroadcastGroup()
     audience.add(slow)
     audience.add(quick)
-    said = [b"%05d " % number * 1000 for number in range(60)]
-    for text in said:
+    sent = [b"%05d " % number * 1000 for number in range(60)]
+    for text in sent:
         in_a_turn(any_loop, lambda text=text: audience.push(text))  # type: ignore[misc]
         quick.listen_to_it()
-    whole = b"".join(said)
+    whole = b"".join(sent)
 
     def everything() -> bool:
         slow.listen_to_it()
@@ -250,7 +250,7 @@ def audience_of(members: list[Member]) -> compat.BroadcastGroup:
     return audience
 
 
-def heard(members: list[Member]) -> list[bytes]:
+def received_by(members: list[Member]) -> list[bytes]:
     """Return the data that each peer has received so far."""
     for member in members:
         member.listen_to_it()
@@ -261,9 +261,9 @@ def test_send_of_a_member_follows_earlier_messages(any_loop: str, make: Make) ->
     member = make()
     audience = compat.BroadcastGroup()
     audience.add(member)
-    in_a_turn(any_loop, lambda: (audience.push(b"told "), member.send(b"sent")))
-    turn_until(any_loop, lambda: len(heard([member])[0]) == 9)
-    assert member.got == b"told sent"
+    in_a_turn(any_loop, lambda: (audience.push(b"pushed "), member.send(b"sent")))
+    turn_until(any_loop, lambda: len(received_by([member])[0]) == 11)
+    assert member.got == b"pushed sent"
 
 
 def test_overridden_send_gets_every_message(any_loop: str, make: Make) -> None:
@@ -278,7 +278,7 @@ def test_overridden_send_gets_every_message(any_loop: str, make: Make) -> None:
     audience = compat.BroadcastGroup()
     audience.add(own)
     in_a_turn(any_loop, lambda: (audience.push(b"1"), audience.push(b"2")))
-    turn_until(any_loop, lambda: heard([own]) == [b"12"])
+    turn_until(any_loop, lambda: received_by([own]) == [b"12"])
     assert own.sent == b"12"
 
 
@@ -293,7 +293,9 @@ def test_vanished_member_costs_the_others_nothing(any_loop: str, make: Make) -> 
 
     in_a_turn(any_loop, speak)
     others = [members[0], members[2]]
-    turn_until(any_loop, lambda: heard(others) == [b"12"] * 2 and len(audience) == 2)
+    turn_until(
+        any_loop, lambda: received_by(others) == [b"12"] * 2 and len(audience) == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -321,7 +323,7 @@ def test_message_after_any_memoryview_arrives(
     expected = [b" next", bytes(wide) + b" next"]
     # One more turn for data that was only queued.
     turn_once(any_loop, timeout=0)
-    assert heard([speaker, other]) == expected
+    assert received_by([speaker, other]) == expected
 
 
 def speaks_first(audience: compat.BroadcastGroup, members: list[Member]) -> None:
@@ -360,7 +362,7 @@ def test_partial_recipient_gets_its_part_if_the_loop_is_left(
 
     with pytest.raises(error):
         in_a_turn(loop, speak_and_leave)
-    assert heard(members) == [b"2", b"12"]
+    assert received_by(members) == [b"2", b"12"]
 
 
 @HEARS_A_PART
@@ -382,20 +384,20 @@ def test_partial_recipient_gets_its_part_once_after_a_fork(
 
     in_a_turn(loop, speak_and_fork)
     turn_once(loop, timeout=0)
-    assert heard(members) == [b"2", b"12"]
+    assert received_by(members) == [b"2", b"12"]
 
 
 def test_handle_backlog_is_called_after_all_members_are_flushed(
     loop: str, make: Make
 ) -> None:
-    told: list[int] = []
+    received: list[int] = []
 
     class Limited(Member):
         ac_backlog_limit = 100_000
 
         def handle_backlog(self) -> None:
             quick.listen_to_it()
-            told.append(len(quick.got))
+            received.append(len(quick.got))
             self.close()
 
     slow, quick = make(Limited), make()
@@ -403,13 +405,13 @@ def test_handle_backlog_is_called_after_all_members_are_flushed(
     audience = compat.BroadcastGroup()
     audience.add(slow)
     audience.add(quick)
-    said = 0
+    sent = 0
     while slow in audience:
         in_a_turn(loop, lambda: audience.push(b"x" * 30_000))
-        said += 30_000
+        sent += 30_000
         quick.listen_to_it()
-    assert told == [said]
-    assert 100_000 < said <= 100_000 + 3 * 30_000
+    assert received == [sent]
+    assert 100_000 < sent <= 100_000 + 3 * 30_000
 
 
 def test_own_push_counts_in_the_backlog_at_once(loop: str, make: Make) -> None:
@@ -432,7 +434,7 @@ def test_own_push_counts_in_the_backlog_at_once(loop: str, make: Make) -> None:
 
 
 class PlainList(list[Any]):
-    """What an audience replaces: a list whose members are pushed to one by one."""
+    """The replaced code: a list, with a push to each member."""
 
     def add(self, member: Member) -> None:
         if member not in self:
@@ -470,7 +472,7 @@ def test_audience_delivers_as_a_push_to_each_member_would(name: str) -> None:
     def holds(steps: list[Any]) -> None:
         members = [Member() for _ in range(4)]
         audience = compat.BroadcastGroup()
-        # What each would have got, and who would get no more.
+        # The bytes due to each member, and the members that receive no more.
         expected = [bytearray() for _ in members]
         over: set[int] = set()
         joined: set[int] = set()
@@ -573,7 +575,7 @@ def conversation(
     try:
         for turn in turns:
             in_a_turn(name, lambda turn=turn: play(turn))  # type: ignore[misc]
-        # A fence: what has been said before must come before.
+        # A barrier: earlier messages must arrive before it.
         for member in members:
             member.push(b"fence")
 
@@ -618,7 +620,7 @@ def test_log_larger_than_one_send_reaches_every_member_in_order(
 
     in_a_turn(any_loop, speak)
     expected = [before + own + after, before + b"not for the speaker" + after]
-    turn_until(any_loop, lambda: heard([speaker, other]) == expected)
+    turn_until(any_loop, lambda: received_by([speaker, other]) == expected)
 
 
 def test_small_pieces_beside_a_large_log_are_sent_together(
@@ -650,10 +652,10 @@ def test_small_pieces_beside_a_large_log_are_sent_together(
     in_a_turn(loop, speak)
     expected = b"x" * member.ac_out_buffer_size + b"".join(lines)
 
-    def told() -> bool:
+    def arrived() -> bool:
         member.listen_to_it()
         return len(member.got) == len(expected)
 
-    turn_until(loop, told)
+    turn_until(loop, arrived)
     assert member.got == expected
     assert len(sends) < 10

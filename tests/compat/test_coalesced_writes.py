@@ -105,7 +105,7 @@ class Producer:
         return self.left.pop(0) if self.left else b""
 
 
-# More data than one send takes, by ac_out_buffer_size or because a producer is no
+# More data than one send accepts, by ac_out_buffer_size or because a producer is not
 # bytes; and the part that the original has sent when the last push returns.
 MORE_THAN_A_SEND: dict[str, tuple[Callable[[Gatherer], object], bytes]] = {
     "two pushes": (
@@ -175,7 +175,7 @@ def test_push_before_any_loop_is_sent(any_loop: str, make: Make) -> None:
     assert channel.got() == b"early"
 
 
-def test_close_first_sends_what_was_pushed(any_loop: str, make: Make) -> None:
+def test_close_first_sends_pushed_data(any_loop: str, make: Make) -> None:
     channel = make(
         lambda channel: (channel.push(b"good"), channel.push(b"bye"), channel.close())
     )
@@ -184,7 +184,7 @@ def test_close_first_sends_what_was_pushed(any_loop: str, make: Make) -> None:
     assert channel.rest() == b"goodbye"
 
 
-def test_send_first_sends_what_was_pushed(any_loop: str, make: Make) -> None:
+def test_send_first_sends_pushed_data(any_loop: str, make: Make) -> None:
     channel = make(lambda channel: (channel.push(b"first "), channel.send(b"second")))
     channel.wake()
     turn_once(any_loop)
@@ -278,9 +278,7 @@ def test_a_send_has_ac_out_buffer_size_bytes_at_most(any_loop: str, make: Make) 
     assert channel.rest() == b"x" * 25 + b"y" * 4
 
 
-def test_a_peer_that_takes_little_gets_everything_in_order(
-    any_loop: str, make: Make
-) -> None:
+def test_slow_peer_receives_everything_in_order(any_loop: str, make: Make) -> None:
     channel = make()
     channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     text = b"".join(b"%07d " % number for number in range(40_000))
@@ -305,7 +303,7 @@ def test_a_push_behind_a_partial_send_keeps_its_place(
     begun = b"begun " * 50_000
     in_a_turn(any_loop, lambda: channel.push(begun))
     turn_until(any_loop, lambda: channel.sends)
-    # Some of it is on its way, the rest waits; nobody reads yet.
+    # A part is in transit, the rest is queued; the peer does not read yet.
     in_a_turn(any_loop, lambda: (channel.push(b"later "), channel.push(b"last")))
     channel.close_when_done()
     got = bytearray()
@@ -323,7 +321,7 @@ def test_push_while_connecting_is_sent_once_connected(
 ) -> None:
     class Caller(Gatherer):
         def handle_connect(self) -> None:
-            """Nothing is to be said about it."""
+            """The closed descriptor causes no message and no warning."""
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         callers: list[Caller] = []
@@ -439,12 +437,12 @@ def test_pushes_of_a_hook_are_one_send(loop: str, make: Make, hook: str) -> None
 
     class Hooked(Gatherer):
         def handle_close(self) -> None:
-            self.tell("handle_close")
+            self.push_name("handle_close")
 
         def handle_error(self) -> None:
-            self.tell("handle_error")
+            self.push_name("handle_error")
 
-        def tell(self, name: str) -> None:
+        def push_name(self, name: str) -> None:
             other.push(name.encode())
             other.push(b" was called")
             self.close()
@@ -625,7 +623,7 @@ def test_push_from_a_thread_at_any_line_of_the_flush_arrives(
 
 
 class Choppy(Gatherer):
-    """Its socket takes as many bytes at each send as *cuts* has; then everything."""
+    """Its socket accepts the bytes of one cut per send; after the cuts, everything."""
 
     def __init__(self, gather: bool, piece: int, cuts: list[int]) -> None:
         super().__init__()
@@ -643,7 +641,7 @@ DATA = st.binary(max_size=9)
 PUSHES = st.lists(
     st.one_of(
         st.tuples(st.just("push"), DATA),
-        st.tuples(st.just("push what changes"), DATA),
+        st.tuples(st.just("push and change"), DATA),
         st.tuples(st.just("producer"), st.lists(DATA.filter(bool), max_size=3)),
         st.tuples(st.just("end"), st.none()),
         st.tuples(st.just("read"), st.integers(1, 9)),
@@ -653,15 +651,15 @@ PUSHES = st.lists(
 )
 
 
-def what_the_peer_gets(channel: Choppy, name: str, steps: list[Any]) -> bytes:
+def received_by_peer(channel: Choppy, name: str, steps: list[Any]) -> bytes:
     got = bytearray()
 
     def play(turn: list[Any]) -> None:
-        for what, detail in turn:
-            match what:
+        for action, detail in turn:
+            match action:
                 case "push":
                     channel.push(detail)
-                case "push what changes":
+                case "push and change":
                     changing = bytearray(detail)
                     channel.push(changing if channel.ac_coalesce_writes else detail)
                     changing[:] = b"?" * len(changing)
@@ -685,7 +683,7 @@ def what_the_peer_gets(channel: Choppy, name: str, steps: list[Any]) -> bytes:
     channel.close_when_done()
 
     def over() -> bool:
-        # The kernel holds few sends of a byte, and nobody else reads them.
+        # The kernel queues few sends of one byte, so read them here.
         got.extend(channel.got())
         return not channel.connected
 
@@ -702,7 +700,7 @@ def test_peer_gets_the_same_bytes_with_and_without_gathering(name: str) -> None:
         for gather in (False, True):
             channel = Choppy(gather, piece, cuts)
             try:
-                got.append(what_the_peer_gets(channel, name, steps))
+                got.append(received_by_peer(channel, name, steps))
             finally:
                 channel.discard_buffers()
                 channel.close()
@@ -723,7 +721,9 @@ class Limited(Gatherer):
         assert self.ac_backlog_size() > self.ac_backlog_limit
 
 
-def test_a_backlog_is_what_the_peer_has_not_taken(any_loop: str, make: Make) -> None:
+def test_backlog_is_the_data_that_the_peer_has_not_received(
+    any_loop: str, make: Make
+) -> None:
     channel = make()
     assert channel.ac_backlog_size() == 0
     channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -851,7 +851,7 @@ def test_data_of_a_producer_counts_in_the_backlog(loop: str, make: Make) -> None
     assert channel.too_much == 1
 
 
-def test_a_peer_that_takes_what_comes_has_no_backlog(loop: str, make: Make) -> None:
+def test_peer_that_receives_everything_has_no_backlog(loop: str, make: Make) -> None:
     channel = make(kind=Limited)
     assert isinstance(channel, Limited)
     for _ in range(20):

@@ -32,8 +32,8 @@ import asyncore, os, signal, socket, sys, threading
 import compat
 from compat.wakeup import Waker
 
-def tell(*words):
-    \"\"\"A whole line at once: parent and child write to the same pipe.\"\"\"
+def report(*words):
+    \"\"\"Write a whole line at once: parent and child share the pipe.\"\"\"
     os.write(1, " ".join(map(str, words)).encode() + b"\\n")
 
 class Server(asyncore.dispatcher):
@@ -42,7 +42,7 @@ class Server(asyncore.dispatcher):
         self.create_socket()
         self.bind(("127.0.0.1", 0))
         self.listen(5)
-        tell(door, os.getpid(), self.socket.getsockname()[1])
+        report(door, os.getpid(), self.socket.getsockname()[1])
 
     def handle_accepted(self, sock, address):
         Session(sock, self._map)
@@ -64,7 +64,7 @@ class Session(compat.async_chat):
         if line.startswith(b"!"):
             line = str(globals()["do_" + line[1:].decode()](self)).encode()
         if self.connected and self.process == os.getpid():
-            self.push(b"%d says %s\\n" % (os.getpid(), line))
+            self.push(b"%d answers %s\\n" % (os.getpid(), line))
 
 children = []
 kept = []
@@ -75,7 +75,7 @@ def fork(map=asyncore.socket_map):
     if child:
         children.append(child)
         return child
-    # What nobody refers to would be closed as well.
+    # Objects without a reference would be closed as well.
     kept[:] = map.values()
     for channel in kept:
         let_go(channel)
@@ -96,7 +96,7 @@ def do_exit(session):
     os._exit(7)
 
 def do_reap(session):
-    tell("reaping", children[-1])
+    report("reaping", children[-1])
     status = os.waitpid(children[-1], 0)[1]
     children.pop()
     return os.waitstatus_to_exitcode(status)
@@ -171,7 +171,7 @@ def let_go(channel):
 CLOSE = """
 def do_close(session):
     session.close()
-    tell("closed")
+    report("closed")
 """
 
 # Count the wake-ups that this process has read, and its parent before the fork.
@@ -212,12 +212,12 @@ def do_push(session):
 
 # Schedules a callback, then forks.
 PENDING = """
-def told():
-    tell("told", os.getpid())
+def called():
+    report("called", os.getpid())
 
-def do_ask_and_fork(session):
+def do_schedule_and_fork(session):
     global timer
-    timer = compat.{ask}
+    timer = compat.{call}
     return fork()
 
 def do_cancel(session):
@@ -238,12 +238,12 @@ def fork(fork=fork):
 def do_fork(session):
     return fork()
 
-def told(signum=0):
-    tell("told", os.getpid())
+def called(signum=0):
+    report("called", os.getpid())
 
 def on_fork_signal(*args):
     if not fork():
-        compat.call_soon_threadsafe(told)
+        compat.call_soon_threadsafe(called)
 
 signal.signal(signal.SIGUSR2, on_fork_signal)
 
@@ -251,7 +251,7 @@ def do_fork_in_the_wait(session):
     in_a_thread(os.kill, os.getpid(), signal.SIGUSR2)
 
 def run():
-    with compat.on_signals([signal.SIGUSR1], told):
+    with compat.on_signals([signal.SIGUSR1], called):
         compat.loop(3600, loop=sys.argv[1])
 """
 
@@ -290,7 +290,7 @@ def do_is_running(session):
 TAKE_OVER = """
 def serve(map):
     listener, session, *others = beside.values()
-    session.handle_close = lambda: tell("closes", os.getpid())
+    session.handle_close = lambda: report("closes", os.getpid())
     in_a_thread(session.close_when_done, map=beside)
     Server(map=beside)
     run_beside()
@@ -309,7 +309,7 @@ class Server:
         port = self.program.wait_for(rf"^{door} {pid} (\d+)$")[1]
         return Peer(("127.0.0.1", int(port)))
 
-    def ask(self, line: str, peer: Peer | None = None) -> str:
+    def request(self, line: str, peer: Peer | None = None) -> str:
         """Send a line; return the answer."""
         peer = peer or self.peer
         peer.got = b""
@@ -318,7 +318,7 @@ class Server:
 
     def answer(self, line: str, peer: Peer | None = None) -> str:
         """Send a line that the parent must answer; return its answer."""
-        pid, _, answer = self.ask(line, peer).partition(" says ")
+        pid, _, answer = self.request(line, peer).partition(" answers ")
         assert int(pid) == self.program.pid
         return answer
 
@@ -332,15 +332,15 @@ class Server:
         ours.got = b""
         ours.send("!reap\n")
         self.program.wait_for(f"^reaping {child}$")
-        # The parent does not turn now. A child that still listened here would hear
-        # this no later than the second of its own lines.
+        # The parent's loop does not run now. A child that still listened would receive
+        # this before the second of its lines at the latest.
         ours.send("mine\n")
         for word in ("one", "two"):
-            assert self.ask(word, theirs) == f"{child} says {word}"
+            assert self.request(word, theirs) == f"{child} answers {word}"
         theirs.send("!exit\n")
         theirs.wait_for_end()
         pid = self.program.pid
-        answers = b"%d says 7\n%d says mine\n" % (pid, pid)
+        answers = b"%d answers 7\n%d answers mine\n" % (pid, pid)
         assert ours.wait_for("mine\n") == answers
 
 
@@ -352,8 +352,8 @@ def server(loop: str, more: str = "") -> Iterator[Server]:
         try:
             yield Server(program)
         finally:
-            # No signal that it would have to handle: one that comes right before the
-            # wait is slept through, where nothing has asked the loop to hear signals.
+            # SIGKILL needs no handler: another signal that arrives right before the
+            # wait does not end it, unless the loop handles signals.
             os.killpg(program.pid, signal.SIGKILL)
             program.wait()
     assert program.err == []
@@ -372,9 +372,9 @@ def assert_both_serve(parent: Server, child: int) -> None:
     ours = [parent.peer, parent.visit(pid)]
     for word in ("one", "two"):
         for peer in theirs:
-            assert parent.ask(word, peer) == f"{child} says {word}"
+            assert parent.request(word, peer) == f"{child} answers {word}"
         for peer in ours:
-            assert parent.ask(word, peer) == f"{pid} says {word}"
+            assert parent.request(word, peer) == f"{pid} answers {word}"
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -408,7 +408,7 @@ def test_child_that_drops_one_channel_disturbs_no_other(
     more = LET_GO_OF_ONE.format(which=which, how=LET_GO[how])
     with server(loop, more) as parent:
         child = parent.fork()
-        assert parent.ask("hi", parent.visit(child)) == f"{child} says hi"
+        assert parent.request("hi", parent.visit(child)) == f"{child} answers hi"
         assert_serves(parent)
         parent.reap(child)
         assert_serves(parent)
@@ -425,11 +425,11 @@ def test_data_for_a_closed_session_reaches_no_new_session(loop: str) -> None:
         # The new session has the closed session's number now.
         new = parent.visit(parent.program.pid)
         assert parent.answer("new", new) == "new"
-        old.send("who hears this?\n")
+        old.send("which process is it?\n")
         for word in ("one", "two"):
             assert parent.answer(word, new) == word
         parent.reap(child)
-        assert old.wait_for_end() == b"%d says hi\n" % parent.program.pid
+        assert old.wait_for_end() == b"%d answers hi\n" % parent.program.pid
         assert_serves(parent, peer=new)
 
 
@@ -442,16 +442,16 @@ def test_another_thread_wakes_the_loop_of_its_own_process(who: str, loop: str) -
         pid, child = parent.program.pid, parent.fork()
         ours, theirs = (pid, child) if who == "parent" else (child, pid)
         peer = parent.visit(ours)
-        assert parent.ask("!push", peer) == "much" * 50_000 + f"{ours} says None"
-        parent.ask("!soon", peer)
+        assert parent.request("!push", peer) == "much" * 50_000 + f"{ours} answers None"
+        parent.request("!soon", peer)
         peer.wait_for("soon\n")
-        parent.ask("!leave", peer)
+        parent.request("!leave", peer)
         peer.wait_for_end()
-        assert parent.ask("!wakes", parent.visit(ours)) != f"{ours} says 0"
-        # What there was to take was taken in the turn of the first of two lines.
+        assert parent.request("!wakes", parent.visit(ours)) != f"{ours} answers 0"
+        # The turn of the first of two lines read all available data.
         other = parent.visit(theirs)
-        assert parent.ask("one", other) == f"{theirs} says one"
-        assert parent.ask("!wakes", other) == f"{theirs} says 0"
+        assert parent.request("one", other) == f"{theirs} answers one"
+        assert parent.request("!wakes", other) == f"{theirs} answers 0"
         parent.reap(child)
 
 
@@ -459,7 +459,7 @@ def test_child_without_free_descriptors_has_its_own_waker(loop: str) -> None:
     with server(loop, THREADS + FULL) as parent:
         child = parent.fork()
         theirs = parent.visit(child)
-        parent.ask("!soon", theirs)
+        parent.request("!soon", theirs)
         theirs.wait_for("soon\n")
         assert parent.answer("one") == "one"
         assert parent.answer("!wakes") == "0"
@@ -470,7 +470,7 @@ def test_a_child_forked_in_the_wait_is_woken(loop: str) -> None:
     """A signal handler forks: select() goes on waiting for its old numbers."""
     with server(loop, KEEP_OPEN + THREADS + SIGNALS) as parent:
         parent.answer("!fork_in_the_wait")
-        child = int(parent.program.wait_for(r"^told (\d+)$")[1])
+        child = int(parent.program.wait_for(r"^called (\d+)$")[1])
         assert_both_serve(parent, child)
         parent.reap(child)
 
@@ -481,13 +481,13 @@ def test_signal_to_a_child_reaches_only_the_child(loop: str) -> None:
         child = parent.fork()
         theirs = [parent.visit(child) for _ in range(3)]
         for peer in theirs:
-            assert parent.ask("hi", peer) == f"{child} says hi"
+            assert parent.request("hi", peer) == f"{child} answers hi"
         os.kill(child, signal.SIGUSR1)
-        parent.program.wait_for(f"^told {child}$")
+        parent.program.wait_for(f"^called {child}$")
         for peer in theirs:
-            assert parent.ask("ho", peer) == f"{child} says ho"
+            assert parent.request("ho", peer) == f"{child} answers ho"
         parent.reap(child)
-        assert f"told {parent.program.pid}" not in parent.program.out
+        assert f"called {parent.program.pid}" not in parent.program.out
 
 
 # Other threads that run loops.
@@ -504,7 +504,7 @@ def test_fork_while_another_thread_runs_a_loop(forker: str, loop: str) -> None:
         child = parent.fork(peer=peers[forker])
         theirs = parent.visit(child)
         for door, peer in peers.items():
-            assert parent.ask("theirs", theirs) == f"{child} says theirs"
+            assert parent.request("theirs", theirs) == f"{child} answers theirs"
             assert_serves(parent, door, peer)
         parent.reap(child, peers[forker])
         for door, peer in peers.items():
@@ -515,8 +515,8 @@ def test_thread_lost_in_a_fork_runs_no_loop_in_the_child(loop: str) -> None:
     with server(loop, BESIDE) as parent:
         assert parent.answer("hi", parent.visit(parent.program.pid, "beside")) == "hi"
         child = parent.fork()
-        asked = parent.ask("!is_running", parent.visit(child))
-        assert asked == f"{child} says False"
+        answer = parent.request("!is_running", parent.visit(child))
+        assert answer == f"{child} answers False"
         assert parent.answer("!is_running") == "True"
         parent.reap(child)
 
@@ -538,27 +538,33 @@ def test_child_runs_the_map_of_another_thread_of_its_parent(loop: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask",
-    ["call_later(0, told)", "call_later(0.001, told)", "call_soon_threadsafe(told)"],
+    "call",
+    [
+        "call_later(0, called)",
+        "call_later(0.001, called)",
+        "call_soon_threadsafe(called)",
+    ],
 )
-def test_callback_pending_at_a_fork_runs_once_per_process(ask: str, loop: str) -> None:
-    with server(loop, PENDING.format(ask=ask)) as parent:
-        child = parent.fork("!ask_and_fork")
-        both = [f"told {pid}" for pid in (parent.program.pid, child)]
-        for told in both:
-            parent.program.wait_for(f"^{told}$")
+def test_callback_pending_at_a_fork_runs_once_per_process(
+    call: str, loop: str
+) -> None:
+    with server(loop, PENDING.format(call=call)) as parent:
+        child = parent.fork("!schedule_and_fork")
+        both = [f"called {pid}" for pid in (parent.program.pid, child)]
+        for line in both:
+            parent.program.wait_for(f"^{line}$")
         parent.reap(child)
         out = parent.program.out
-        assert sorted(both) == sorted(line for line in out if line.startswith("told"))
+        assert sorted(both) == sorted(line for line in out if line.startswith("called"))
 
 
 @pytest.mark.parametrize("who", ["child", "parent"])
 def test_timer_cancelled_in_one_process_runs_in_the_other(who: str, loop: str) -> None:
-    with server(loop, PENDING.format(ask="call_later(3600, told)")) as parent:
-        pid, child = parent.program.pid, parent.fork("!ask_and_fork")
+    with server(loop, PENDING.format(call="call_later(3600, called)")) as parent:
+        pid, child = parent.program.pid, parent.fork("!schedule_and_fork")
         ours, theirs = (pid, child) if who == "parent" else (child, pid)
-        parent.ask("!cancel", parent.visit(ours))
-        for asked, pending in ((ours, False), (theirs, True)):
-            answer = parent.ask("!pending", parent.visit(asked))
-            assert answer == f"{asked} says {pending}"
+        parent.request("!cancel", parent.visit(ours))
+        for pid, pending in ((ours, False), (theirs, True)):
+            answer = parent.request("!pending", parent.visit(pid))
+            assert answer == f"{pid} answers {pending}"
         parent.reap(child)

@@ -127,8 +127,8 @@ QUALITIES = st.sampled_from(
     )
 )
 
-# What a program replaces on a channel or on its class while the loop runs. The first
-# two are answers, and the others call what they replace.
+# Methods that a program replaces on a channel or on its class while the loop runs. The
+# first two return answers, and the others call the replaced method.
 REPLACED = (
     "readable",
     "writable",
@@ -143,7 +143,7 @@ REPLACED = (
 NAMES = st.sampled_from((*REPLACED, *REPLACED[:4]))
 SIDES = st.sampled_from((socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR))
 
-# What a step can be in; whatever a channel has not is never called.
+# The call in which a step happens; a channel never calls a method that it lacks.
 CALLS = st.sampled_from(
     (
         "handle_read_event",
@@ -178,9 +178,9 @@ VERBS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "couple": {"kind": KIND, "other": KIND},
     "listen": {"end": st.sampled_from(("unix", "tcp")), "child": KIND},
     "connect": {"kind": KIND, "refused": st.booleans()},
-    "say": {"who": WHO, "data": DATA},
-    "say_urgently": {"who": WHO},
-    "hear": {"who": WHO, "amount": st.sampled_from((1 << 20, 1, 1000))},
+    "peer_send": {"who": WHO, "data": DATA},
+    "peer_send_urgent": {"who": WHO},
+    "peer_receive": {"who": WHO, "amount": st.sampled_from((1 << 20, 1, 1000))},
     "shut": {"who": WHO, "side": SIDES},
     "leave": {"who": WHO},
     "reset": {"who": WHO},
@@ -228,7 +228,7 @@ OPENED = st.builds(
 )
 
 # In all scripts; of the others each has some, so that they can happen often.
-ALWAYS = ("open", "say", "say", "push", "hear", "turn")
+ALWAYS = ("open", "peer_send", "peer_send", "push", "peer_receive", "turn")
 
 
 @st.composite
@@ -248,7 +248,7 @@ CHANGES = ("override", "override_class", "restore", "restore_class", "become", "
 @st.composite
 def overriding_scripts(draw: st.DrawFn) -> list[Step]:
     """Draw a few channels that announce, read and write; and replacing methods."""
-    happen = [STEPS[verb] for verb in ("say", "say", "push", *CHANGES)]
+    happen = [STEPS[verb] for verb in ("peer_send", "peer_send", "push", *CHANGES)]
     opened = Step("open", {"kind": "announcing", "end": "unix"}, turns=0)
     first = [opened] * draw(st.integers(1, 3))
     return [*first, *draw(st.lists(st.one_of(*happen), min_size=4, max_size=30))]
@@ -259,7 +259,7 @@ def overriding_scripts(draw: st.DrawFn) -> list[Step]:
 # ---------------------------------------------------------------------------
 
 
-class Told:
+class Scripted:
     """Common base of all channels here.
 
     Attributes:
@@ -282,7 +282,7 @@ class Told:
         self.armed: dict[str, deque[Step]] = {}
         self.outbox = b""
 
-    def told(self, call: str, *data: Any) -> None:
+    def called(self, call: str, *data: Any) -> None:
         """Record a call, and perform the script's action for it."""
         self.world.log.append((self.name, call, *data))
         self.act(call)
@@ -299,7 +299,7 @@ class Told:
                 self.world.called.pop()
 
 
-class Dispatcher(Told, asyncore.dispatcher):
+class Dispatcher(Scripted, asyncore.dispatcher):
     """The handlers, as in asyncore, with a record."""
 
     def __init__(self, world: World) -> None:
@@ -313,47 +313,47 @@ class Dispatcher(Told, asyncore.dispatcher):
 
     def recv(self, buffer_size: int) -> bytes:
         data = super().recv(buffer_size)
-        self.told("recv", data)
+        self.called("recv", data)
         return data
 
     def send(self, data: Any) -> Any:
         sent = super().send(data)
-        self.told("send", sent)
+        self.called("send", sent)
         return sent
 
     def handle_read_event(self) -> None:
-        self.told("handle_read_event")
+        self.called("handle_read_event")
         super().handle_read_event()
 
     def handle_write_event(self) -> None:
-        self.told("handle_write_event")
+        self.called("handle_write_event")
         super().handle_write_event()
 
     def handle_expt_event(self) -> None:
-        self.told("handle_expt_event")
+        self.called("handle_expt_event")
         super().handle_expt_event()
 
     def handle_expt(self) -> None:
         if self.takes_urgent:
-            self.told("handle_expt", self.socket.recv(1, socket.MSG_OOB))
+            self.called("handle_expt", self.socket.recv(1, socket.MSG_OOB))
 
     def handle_connect(self) -> None:
-        self.told("handle_connect")
+        self.called("handle_connect")
 
     def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
-        self.told("handle_accepted")
+        self.called("handle_accepted")
         self.world.adopt(self.child, sock)
 
-    # What an accepting one makes of a connection.
+    # The class of an accepted connection.
     child = "chat"
 
     def handle_close(self) -> None:
-        self.told("handle_close")
+        self.called("handle_close")
         if self.closes:
             self.close()
 
     def handle_error(self) -> None:
-        self.told("handle_error", kind_of(sys.exc_info()[1]))
+        self.called("handle_error", kind_of(sys.exc_info()[1]))
         self.handle_close()
 
 
@@ -408,10 +408,10 @@ class Chats(Dispatcher):
     ac_in_buffer_size = 65536
 
     def collect_incoming_data(self, data: bytes) -> None:
-        self.told("collect_incoming_data", data)
+        self.called("collect_incoming_data", data)
 
     def found_terminator(self) -> None:
-        self.told("found_terminator")
+        self.called("found_terminator")
 
 
 class Chat(Chats, asynchat.async_chat):
@@ -433,7 +433,7 @@ class Louder(Announcing):
         return super().recv(buffer_size).upper()
 
 
-class Bare(Told):
+class Bare(Scripted):
     """No dispatcher; the loop must not use its socket."""
 
     accepting = False
@@ -455,29 +455,29 @@ class Bare(Told):
         self.outbox += data
 
     def handle_read_event(self) -> None:
-        self.told("handle_read_event")
+        self.called("handle_read_event")
         data = self.sock.recv(self.ac_in_buffer_size)
-        self.told("recv", data)
+        self.called("recv", data)
         if not data:
             self.handle_close()
 
     def handle_write_event(self) -> None:
-        self.told("handle_write_event")
+        self.called("handle_write_event")
         if self.outbox:
             self.outbox = self.outbox[self.sock.send(self.outbox) :]
 
     def handle_expt_event(self) -> None:
-        self.told("handle_expt_event")
+        self.called("handle_expt_event")
         if self.takes_urgent:
-            self.told("handle_expt", self.sock.recv(1, socket.MSG_OOB))
+            self.called("handle_expt", self.sock.recv(1, socket.MSG_OOB))
 
     def handle_close(self) -> None:
-        self.told("handle_close")
+        self.called("handle_close")
         if self.closes:
             self.close()
 
     def handle_error(self) -> None:
-        self.told("handle_error", kind_of(sys.exc_info()[1]))
+        self.called("handle_error", kind_of(sys.exc_info()[1]))
         self.handle_close()
 
     def close(self) -> None:
@@ -505,7 +505,7 @@ class Producer:
         self._parts = parts
 
     def more(self) -> bytes:
-        self._channel.told("more")
+        self._channel.called("more")
         return self._parts.pop(0) if self._parts else b""
 
 
@@ -513,7 +513,7 @@ def own(name: str, answer: bool, before: Callable[..., Any]) -> Callable[..., An
     """Return a program's replacement of a method."""
 
     def method(channel: Any, *args: Any) -> Any:
-        channel.told(f"own {name}")
+        channel.called(f"own {name}")
         if name in ("readable", "writable"):
             return answer and is_open(channel)
         return before(channel, *args)
@@ -610,7 +610,7 @@ class World:
         self._fence = socket.socket(type=socket.SOCK_DGRAM)
         self._fence.bind(("127.0.0.1", 0))
         self._fence.connect(self._fence.getsockname())
-        # Bound and not listening: who connects to it is refused.
+        # Bound and not listening: it refuses connections.
         self._refusing = socket.socket()
         self._refusing.bind(("127.0.0.1", 0))
 
@@ -624,7 +624,7 @@ class World:
             os.close(fd)
         self._classes.undo()
         self.map.clear()
-        # With an empty map, a loop of ours gives back what it had kept.
+        # With an empty map, our loop frees its kept resources.
         self.loop(self.map, 1)
 
     # Playing a script
@@ -658,11 +658,11 @@ class World:
             self.error = error
             self.log.append(("world", what, kind_of(error)))
 
-    def hear_all(self) -> None:
+    def receive_all(self) -> None:
         """Record the data that the peers have not received yet."""
         for channel in self._channels:
             if channel.peer is not None:
-                self._peer(channel, "hear", channel.peer.recv, 1 << 20)
+                self._peer(channel, "peer_receive", channel.peer.recv, 1 << 20)
 
     def note_turn(self) -> None:
         """Record the state after a turn; wait until sent data has arrived."""
@@ -685,7 +685,7 @@ class World:
         where = key if isinstance(key, int) else type(key).__name__
         return where, channel.name, getattr(channel, "connected", None)
 
-    # What the world is made of
+    # Objects of the world
 
     def name_for(self, channel: Any) -> str:
         self._channels.append(channel)
@@ -717,7 +717,7 @@ class World:
         return placed
 
     def keep(self, peer: Any) -> Any:
-        """An end that stays where it is, for what a channel talks to."""
+        """A peer of a channel, under a fixed descriptor."""
         if peer is not None:
             os.set_blocking(peer.fileno(), False)
             self._ends.append(peer)
@@ -776,19 +776,19 @@ class World:
 
     # Actions of the peer
 
-    def say(self, who: int, data: bytes | int) -> None:
+    def peer_send(self, who: int, data: bytes | int) -> None:
         channel = self._with_peer(who)
         if channel is not None:
-            said = self.bytes_of(data, channel.peer)
-            self._peer(channel, "say", channel.peer.send, said)
+            sent_bytes = self.bytes_of(data, channel.peer)
+            self._peer(channel, "peer_send", channel.peer.send, sent_bytes)
 
-    def say_urgently(self, who: int) -> None:
-        self._of_socket(who, "say_urgently", "send", b"!", socket.MSG_OOB)
+    def peer_send_urgent(self, who: int) -> None:
+        self._of_socket(who, "peer_send_urgent", "send", b"!", socket.MSG_OOB)
 
-    def hear(self, who: int, amount: int) -> None:
+    def peer_receive(self, who: int, amount: int) -> None:
         channel = self._with_peer(who)
         if channel is not None:
-            self._peer(channel, "hear", channel.peer.recv, amount)
+            self._peer(channel, "peer_receive", channel.peer.recv, amount)
 
     def shut(self, who: int, side: int) -> None:
         self._of_socket(who, "shut", "shutdown", side)
@@ -913,7 +913,7 @@ class World:
             end.shutdown(side)
 
     def raise_error(self, error: type[BaseException]) -> None:
-        raise error("as the script says")
+        raise error("required by the script")
 
     def _chat(self, who: int) -> Any:
         channel = self.pick(who)
@@ -1075,7 +1075,7 @@ class OurLoop(Loop):
             timer.cancel()
 
 
-class Asked:
+class PolledChannel:
     """A channel at the time of its readable() call, as asyncore.poll sees it."""
 
     def __init__(self, key: Any, channel: Any) -> None:
@@ -1108,14 +1108,14 @@ class AsPromised:
 
     def __init__(self, map: Any) -> None:
         self._map = map
-        self._asked: dict[Any, Asked] = {}
+        self._asked: dict[Any, PolledChannel] = {}
 
     def __len__(self) -> int:
         return len(self._map)
 
-    def items(self) -> list[tuple[Any, Asked]]:
+    def items(self) -> list[tuple[Any, PolledChannel]]:
         for key, channel in list(self._map.items()):
-            self._asked[key] = Asked(key, channel)
+            self._asked[key] = PolledChannel(key, channel)
         for asked in self._asked.values():
             asked.find_out()
         return list(self._asked.items())
@@ -1186,7 +1186,7 @@ class AsPromisedOfPoll2:
 
 
 def is_closed(key: Any) -> bool:
-    """Return whether this number, or this object's number, is no open descriptor."""
+    """Return whether this number, or this object's number, is a closed descriptor."""
     fd = key if isinstance(key, int) else getattr(key, "fileno", lambda: -1)()
     if fd < 0:
         # select() raises an error, and so does ours.
@@ -1252,7 +1252,7 @@ def compare(
     """Play a script twice.
 
     Raises:
-        DifferenceError: from what had left the loop last, if anything had.
+        DifferenceError: its cause is the last exception that left the loop, if any.
     """
     expected, _ = _seen(script, reference, play)
     found, error = _seen(script, loop, play)
@@ -1268,7 +1268,7 @@ def _seen(
         patched.setattr(time, "monotonic", clock)
         with World(loop, clock) as world:
             play(world, script)
-            world.hear_all()
+            world.receive_all()
         return world.log, world.error
 
 
@@ -1343,7 +1343,7 @@ def test_override_takes_effect_at_the_next_event(loop: str, play: str) -> None:
 
 
 def test_a_naive_epoll_is_found_out() -> None:
-    """The scripts can tell a wrong loop from a right one."""
+    """The scripts distinguish a wrong loop from a right one."""
 
     @played(EXAMPLES, phases=[Phase.generate])
     @given(scripts())

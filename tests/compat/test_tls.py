@@ -871,11 +871,11 @@ def test_start_tls_in_an_audience_push_first_sends_in_plain(
         session = Session(pair[0])
         audience.add(session)
 
-        def say() -> None:
+        def push_all() -> None:
             audience.push(b"all shall use TLS. ")
             audience.push(b"thank you. ")
 
-        in_a_turn(any_loop, say)
+        in_a_turn(any_loop, push_all)
         assert pair[1].recv(100) == b"all shall use TLS. "
         peer = SecurePeer(pair[1], client_context())
         until(any_loop, lambda: peer.got == b"thank you. ", peer)
@@ -1109,13 +1109,13 @@ def s_client(
     trust = ("-CAfile", write_files(folder)["ca"], "-verify_return_error")
     with process(*command, *trust, stdin=subprocess.PIPE) as client:
 
-        def say(text: str) -> None:
+        def type_line(text: str) -> None:
             assert client.popen.stdin is not None
             client.popen.stdin.write(text)
             client.popen.stdin.flush()
 
         turn_until(loop, lambda: sessions and sessions[0].secured)
-        yield sessions[0], client, say
+        yield sessions[0], client, type_line
 
 
 @pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command")
@@ -1123,14 +1123,14 @@ def s_client(
 def test_openssl_s_client_exchanges_data_with_a_channel(
     loop: str, version: str, tmp_path: Path
 ) -> None:
-    with s_client(loop, tmp_path, version) as (session, client, say):
+    with s_client(loop, tmp_path, version) as (session, client, type_line):
         if version == "-tls1_3":
             # A key update, which must be answered.
-            say("K\n")
+            type_line("K\n")
             turn_until(loop, lambda: "KEYUPDATE" in client.err + client.out)
         session.push(b"first\n")
         turn_until(loop, lambda: "first" in client.out)
-        say("second\n")
+        type_line("second\n")
         turn_until(loop, lambda: session.got == b"second\n")
         session.push(b"third\n")
         session.close_when_done()
@@ -1141,8 +1141,8 @@ def test_openssl_s_client_exchanges_data_with_a_channel(
 
 @pytest.mark.skipif(OPENSSL is None, reason="there is no openssl command")
 def test_a_new_handshake_in_tls_1_2_is_refused(tmp_path: Path) -> None:
-    with s_client("selectors", tmp_path, "-tls1_2") as (session, client, say):
-        say("R\n")
+    with s_client("selectors", tmp_path, "-tls1_2") as (session, client, type_line):
+        type_line("R\n")
         turn_until("selectors", lambda: session.peer_closed)
         client.wait()
     assert session.errors == []
@@ -1155,7 +1155,7 @@ def test_peer_that_reads_no_renegotiation_refusals_is_closed(
 ) -> None:
     # One unsent refusal is enough here; by default it takes thousands of them.
     monkeypatch.setattr("compat.tls.socket.MOST_UNSENT", 0)
-    with s_client("selectors", tmp_path, "-tls1_2") as (session, _, say):
+    with s_client("selectors", tmp_path, "-tls1_2") as (session, _, type_line):
 
         class Full:
             """A socket whose peer has stopped reading."""
@@ -1167,7 +1167,7 @@ def test_peer_that_reads_no_renegotiation_refusals_is_closed(
                 raise BlockingIOError
 
         sock, session.socket._sock = session.socket._sock, Full()
-        say("R\n")
+        type_line("R\n")
         turn_until("selectors", lambda: session.peer_closed)
     assert session.socket.ended == "the peer requests answers without reading them"
 

@@ -114,7 +114,7 @@ compat.uninstall()
 asyncore.loop(0.1, True, channels, 3)
 asyncore.close_all(channels, ignore_all=True)
 
-# For 3.11, mypy has stubs of its own, and prefers them.
+# For 3.11, mypy prefers its own stubs.
 if sys.version_info >= (3, 12):
 
     class Numbers:
