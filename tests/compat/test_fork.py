@@ -545,9 +545,7 @@ def test_child_runs_the_map_of_another_thread_of_its_parent(loop: str) -> None:
         "call_soon_threadsafe(called)",
     ],
 )
-def test_callback_pending_at_a_fork_runs_once_per_process(
-    call: str, loop: str
-) -> None:
+def test_callback_pending_at_a_fork_runs_once_per_process(call: str, loop: str) -> None:
     with server(loop, PENDING.format(call=call)) as parent:
         child = parent.fork("!schedule_and_fork")
         both = [f"called {pid}" for pid in (parent.program.pid, child)]
