@@ -141,7 +141,7 @@ LESSON = Lesson(
         "In the room, asynchat defines `writable`: true while data is queued.",
         "在聊天室里，asynchat 已经定义了 `writable`：队列里有数据时才返回真。",
         echo_in_room,
-        Excerpt("compat.async_chat:wants_to_write"),
+        Excerpt("compat.async_chat:wants_to_write", "return bool("),
         Claim(
             "Before and after Cid sends data, the room waits.",
             "丙发送数据之前和之后，聊天室都在等待。",

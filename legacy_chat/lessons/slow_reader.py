@@ -94,7 +94,7 @@ LESSON = Lesson(
             ("channel._compat_queue", "interest_changed(channel)"),
             beside="turn ends",
         ),
-        Excerpt("compat.async_chat:wants_to_write"),
+        Excerpt("compat.async_chat:wants_to_write", "return bool("),
         Claim(
             "Bob's backlog is less than the sent data: kernel buffers have the rest.",
             "乙有了积压，但比发给他的总量少：其余的在两端的内核缓冲区里。",
