@@ -1,8 +1,8 @@
 """The standard streams and the end of a command.
 
 Rule 1: a failure outside the program is one line on standard error, never a traceback.
-The line cannot control a terminal, whatever it quotes: an argument, a file's name, an
-error of the system or of OpenSSL.
+The line quotes arguments, file names and errors of the system, and cannot control a
+terminal.
 Rule 2: a full pipe, or a terminal stopped with Ctrl-S, delays an error message by at
 most PATIENCE seconds. The message is then dropped.
 Rule 3: a standard stream that is closed, full or without a reader does not change the

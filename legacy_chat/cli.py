@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# select() accepts only descriptors below this number, whatever the system allows.
+# select() accepts only descriptors below this number, even if the system allows more.
 SELECT_LIMIT = 1024
 
 # A lower limit of descriptors is logged: a room of a few thousand clients is usual.
@@ -116,12 +116,10 @@ def _run(argv: list[str]) -> int:
     configure(level, options.log_format)
     if mistake := options.find_mistake(options):
         parser.error(mistake)
-    try:
-        status: int = options.run(options)
-        return status
-    finally:
-        # A failure of standard output is not a failure of the room.
-        flush_or_discard()
+    status: int = options.run(options)
+    # A failure of standard output is not a failure of the room.
+    flush_or_discard()
+    return status
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -145,7 +143,7 @@ def serve(options: argparse.Namespace) -> int:
         stack.enter_context(
             compat.on_signals(LOG_COUNTERS, lambda signum: server.log_counters())
         )
-        server = _listen(options, tls)
+        server = make_server(options, tls)
         stack.callback(server.close)
         # After listening has succeeded: a server that cannot listen must not overwrite
         # the trace.
@@ -166,20 +164,25 @@ def serve(options: argparse.Namespace) -> int:
 def make_server(
     options: argparse.Namespace, tls: ssl.SSLContext | None = None
 ) -> ChatServer:
-    """Make the server that the command line describes.
-
-    Raises:
-        OSError: as for ChatServer.
-    """
-    return ChatServer(
-        options.backlog,
-        options.host,
-        options.port,
-        metrics=options.metrics,
-        tls=tls,
-        tls_timeout=options.tls_timeout,
-        **{each.name: getattr(options, each.name) for each in fields(Limits)},
-    )
+    """Make the server that the command line describes."""
+    metrics = "cannot serve metrics on {} port {}".format(*options.metrics or ("", ""))
+    with (
+        _explained(
+            f"cannot listen on {options.host} port {options.port}",
+            OSError,
+            UnicodeError,
+        ),
+        _explained(metrics, MetricsError),
+    ):
+        return ChatServer(
+            options.backlog,
+            options.host,
+            options.port,
+            metrics=options.metrics,
+            tls=tls,
+            tls_timeout=options.tls_timeout,
+            **{each.name: getattr(options, each.name) for each in fields(Limits)},
+        )
 
 
 def talk(options: argparse.Namespace) -> int:
@@ -217,24 +220,9 @@ def raise_descriptor_limit(loop: str) -> int | None:
     return wanted
 
 
-def _listen(options: argparse.Namespace, tls: ssl.SSLContext | None) -> ChatServer:
-    try:
-        return make_server(options, tls)
-    except MetricsError as error:
-        host, port = options.metrics
-        where = f"{host} port {port}"
-        raise CommandError(
-            f"cannot serve metrics on {where}: {error.strerror}"
-        ) from error
-    except (OSError, UnicodeError) as error:
-        where = f"{options.host} port {options.port}"
-        reason = getattr(error, "strerror", None) or error
-        raise CommandError(f"cannot listen on {where}: {reason}") from error
-
-
 @contextmanager
-def _explained(what: str, *errors: type[Exception]) -> Iterator[None]:
-    """Context manager: raise CommandError for these errors, with *what* in front.
+def _explained(failure: str, *errors: type[Exception]) -> Iterator[None]:
+    """Context manager: raise CommandError, which begins with *failure*, for *errors*.
 
     A BrokenPipeError passes: the reader of standard output has closed it.
     """
@@ -244,7 +232,7 @@ def _explained(what: str, *errors: type[Exception]) -> Iterator[None]:
         raise
     except errors as error:
         why = getattr(error, "strerror", None) or error
-        raise CommandError(f"{what}: {why}") from error
+        raise CommandError(f"{failure}: {why}") from error
 
 
 def _not_ignored(signums: list[signal.Signals]) -> list[signal.Signals]:

@@ -22,7 +22,7 @@ __all__ = ["HandshakePool"]
 
 
 class Server(Protocol):
-    """What the pool needs of a ChatServer."""
+    """The attributes of ChatServer that the pool uses."""
 
     limits: Limits
     counters: Counters
@@ -83,7 +83,7 @@ class HandshakePool:
         self._admission.add(address)
 
     def remove(self, handshake: Handshake, address: str) -> None:
-        """Remove a handshake that has ended, whatever the result."""
+        """Remove a handshake that has succeeded or failed."""
         if handshake in self.in_progress:
             self.in_progress.remove(handshake)
             self._admission.remove(address)

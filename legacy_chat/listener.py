@@ -332,7 +332,7 @@ def _bind_again(sock: socket.socket, address: Any) -> None:
 
 
 def _listens(sock: socket.socket) -> bool:
-    """Return whether *sock* listens; True where the system cannot tell."""
+    """Return whether *sock* listens; True if the system does not report it."""
     option = getattr(socket, "SO_ACCEPTCONN", None)
     return option is None or bool(sock.getsockopt(socket.SOL_SOCKET, option))
 

@@ -118,7 +118,7 @@ class Handler(logging.Handler):
                 self.lost = 0
             write_line(sys.stderr, self.format(record), PATIENCE)
         except Exception:
-            # The log is the last place to report an error, whatever its kind.
+            # The log is the last place to report an error of any kind.
             self.lost += 1
 
     def _about_lost(self) -> logging.LogRecord:

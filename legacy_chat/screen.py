@@ -3,7 +3,7 @@
 Rule 1: ``write`` never blocks. A full pipe or a stopped terminal blocks the thread
 only; the loop still handles signals.
 Rule 2: the thread writes to the descriptor, not to the stream. A thread that is blocked
-in a stream holds its lock, and Python aborts at exit when it cannot take that lock.
+in a stream holds its lock, and Python aborts at exit if it cannot acquire it.
 """
 
 from __future__ import annotations

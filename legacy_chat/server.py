@@ -97,6 +97,11 @@ class ChatServer(Listener):
     idle clients are not closed, input is not rate-limited, and turns are not counted.
     """
 
+    metrics: MetricsServer | None = None
+    handshakes: HandshakePool | None = None
+    _idle: IdleSweep | None = None
+    _grace_timer: compat.Timer | None = None
+
     def __init__(
         self,
         list_num: int = 20,
@@ -116,21 +121,17 @@ class ChatServer(Listener):
         elif not isinstance(post, _DefaultPort):
             raise TypeError(f"post={post} and port={port} mean the same: give one")
         self.limits = Limits(**limits)
-        check("list_num", list_num)
-        check("port", port)
-        check("tls_timeout", tls_timeout)
+        numbers = {"list_num": list_num, "port": port, "tls_timeout": tls_timeout}
+        for name, number in numbers.items():
+            check(name, number)
         if metrics is not None:
             check("port", metrics[1], "the port of metrics")
         Listener.__init__(self, map)
         self.counters = Counters()
         self.clients = Clients(self._map, self.counters)
         self.session_class = session_class
-        self.metrics: MetricsServer | None = None
-        self.handshakes: HandshakePool | None = None
         self._admission = AdmissionControl(self.limits)
-        self._idle: IdleSweep | None = None
         self._cleanup = contextlib.ExitStack()
-        self._grace_timer: compat.Timer | None = None
         if tls is not None:
             self._use_tls(tls, tls_timeout)
         self.port = self.listen_on(host, int(port), list_num)

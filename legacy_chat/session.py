@@ -7,7 +7,7 @@ data before it is delivered. Data after it in the same read still goes to the ot
 
 Repaired, and must stay true:
 
-Rule 1: a closed session is not in ``clients``, whatever closed it.
+Rule 1: a closed session is not in ``clients``.
 Rule 2: other clients receive whole characters; bytes that are not UTF-8 reach them as
 U+FFFD. The echo is unchanged.
 Rule 3: a failure of one client costs no other client a message.
@@ -139,7 +139,7 @@ class ChatSession(compat.async_chat):
         self.port = port
         limits = getattr(server, "limits", DEFAULTS)
         self.set_terminator(limits.terminator)
-        # A class may have a limit of its own in place of the default.
+        # A subclass may have another default.
         if limits.send_queue != DEFAULTS.send_queue:
             self.ac_backlog_limit = limits.send_queue
         self.user = "用户" + str(self.addr) + str(self.port)
@@ -188,7 +188,7 @@ class ChatSession(compat.async_chat):
         self._push_to_others(self._prefix_cache[1] + msg)
 
     def found_terminator(self) -> None:
-        """End the session, with a farewell to the others; later calls are counted."""
+        """End the session, and send a farewell; later calls are counted."""
         if self._terminated:
             self._terminators += 1
             if self._terminators > MOST_TERMINATORS:
@@ -343,7 +343,7 @@ class ChatSession(compat.async_chat):
 
 
 def drain(sock: Any) -> None:
-    """Read and discard what has arrived on a socket that is about to be closed.
+    """Read and discard the data of a socket that is about to be closed.
 
     Closing a socket with unread data sends a reset, and the peer may lose data that it
     has not read yet.

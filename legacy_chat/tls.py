@@ -13,7 +13,7 @@ from typing import NoReturn
 
 __all__ = ["FileError", "client_context", "server_context"]
 
-# Maximum bytes of a file. All the authorities of a system take less than one million.
+# Maximum bytes of a file. All authorities of a system have less than one million.
 LARGEST_FILE = 16 << 20
 
 
@@ -83,7 +83,7 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None) -> None:
     try:
         context.load_cert_chain(cert, key, password=lambda: _refuse_locked(key or cert))
     except ssl.SSLError as error:
-        raise FileError(_what_is_wrong(error, cert, key)) from error
+        raise FileError(_reason(error, cert, key)) from error
 
 
 def _load_authorities(context: ssl.SSLContext, ca: str) -> None:
@@ -116,7 +116,7 @@ def _refuse_locked(path: str) -> NoReturn:
     raise FileError(f"the key in {path} is locked with a password: unlock it first")
 
 
-def _what_is_wrong(error: ssl.SSLError, cert: str, key: str | None) -> str:
+def _reason(error: ssl.SSLError, cert: str, key: str | None) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"{key or cert} is not the key of the certificate in {cert}"
     if not _has_certificate(cert, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)):

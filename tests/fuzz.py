@@ -136,7 +136,7 @@ def differs(terminator: bytes, pool: int, plain: bool, reads: Sequence[Read]) ->
             sessions[sender].receive(data)
         except Exception:
             return traceback.format_exc()
-        echo, sent = speakers[sender].says(data)
+        echo, sent = speakers[sender].outputs(data)
         expected[sender] += echo
         if speakers[sender].left and sender in here:
             here.remove(sender)

@@ -26,7 +26,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tests.support import OURS, Peer, Process, descriptors, room
+from tests.support import OURS, Peer, Process, descriptors, reset_on_close, room
 
 __all__ = ["Result", "storm"]
 
@@ -114,8 +114,7 @@ def _appear_and_vanish(address: tuple[str, int], number: int) -> None:
         if number % 4 == 1:
             sock.send(b"hi!")
     if number % 8:
-        linger = b"\1\0\0\0\0\0\0\0"
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        reset_on_close(sock)
     sock.close()
 
 

@@ -14,6 +14,7 @@ import os
 import re
 import select
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -76,6 +77,18 @@ def in_a_turn(name: str, act: Callable[[], object], map: Any = None) -> None:
         turn_until(name, lambda: not once._map.get(ours.fileno()), map)
 
 
+def reset(sock: socket.socket) -> None:
+    """Close a socket with a reset instead of a FIN."""
+    reset_on_close(sock)
+    sock.close()
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Let the last close of a socket send a reset."""
+    linger = struct.pack("ii", 1, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
 class Peer:
     """The peer's end: a blocking socket that keeps the bytes it receives.
 
@@ -130,9 +143,7 @@ class Peer:
 
     def reset(self) -> None:
         """Close with a reset instead of a FIN."""
-        linger = b"\1\0\0\0\0\0\0\0"
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.sock.close()
+        reset(self.sock)
 
     def receive(self, what: str = "nothing came") -> None:
         """Wait for some bytes, or for the end."""

@@ -34,7 +34,7 @@ from legacy_chat.listener import _ExtraListener
 from legacy_chat.metrics import MetricsServer
 from legacy_chat.secure_conversation import SecureConversation
 from tests.secure import SecurePeer, client_context, server_context, until
-from tests.support import turn_once
+from tests.support import reset_on_close, turn_once
 
 # A listening channel in a map, and its address.
 Served = Callable[[compat.Map], Any]
@@ -190,8 +190,7 @@ class Attacker:
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        linger = b"\1\0\0\0\0\0\0\0"
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        reset_on_close(self.sock)
         self.close()
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ def _size(text: str) -> int:
 TRACE = (
     Option(
         "--trace FILE",
-        "record what the loop does, for python -m compat.trace; -: print the record on "
+        "record the events of the loop, for python -m compat.trace; -: print them on "
         "standard error while the program runs",
     ),
     Option(

@@ -9,15 +9,14 @@ x`` is answered later than others, ``TOKEN`` with the client's token. The text a
 from __future__ import annotations
 
 import itertools
-import socket
 import socketserver
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from legacy_chat.baseline import Endpoint, Profile
 from legacy_chat.baseline.model.names import Volatile
+from tests.support import reset
 
 __all__ = ["LINES", "LineServer", "line_server", "serving"]
 
@@ -59,9 +58,7 @@ class Handler(socketserver.StreamRequestHandler):
     def do(self, word: str, rest: str) -> bool:
         """Answer a line; return whether the conversation goes on."""
         if word == "RESET":
-            linger = struct.pack("ii", 1, 0)
-            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.request.close()
+            reset(self.request)
             return False
         if word == "LATE":
             threading.Event().wait(LATE)

@@ -18,7 +18,7 @@ from compat.console import (
 from tests.support import process
 
 
-def test_a_line_is_not_written_where_it_would_have_to_wait() -> None:
+def test_line_for_a_full_stream_is_an_error() -> None:
     reading, writing = os.pipe()
     with (
         open(reading, "rb", 0) as reader,

@@ -46,7 +46,7 @@ each_part = pytest.mark.parametrize(
 )
 
 
-class Line(asyncore.dispatcher):
+class Collector(asyncore.dispatcher):
     """A channel that collects its peer's data, and closes at the end."""
 
     def __init__(self, *said: bytes, map: Any = None) -> None:
@@ -162,7 +162,7 @@ def test_the_installed_loop_is_the_one_that_turns(
 ) -> None:
     with compat.install(loop):
         for turn in (asyncore.loop, asyncore.poll, asyncore.poll2, asyncore.poll3):
-            line = Line(b"a")
+            line = Collector(b"a")
             turn()
             line.close()
             assert (line.heard, set(entered)) == ([b"a"], {loop})
@@ -173,7 +173,7 @@ def test_installed_twice_is_installed_once(loop: str, entered: list[str]) -> Non
     original = asyncore.poll
     compat.install(loop)
     compat.install(loop)
-    Line(b"a")
+    Collector(b"a")
     asyncore.loop()
     compat.uninstall()
     assert asyncore.poll is original
@@ -183,7 +183,7 @@ def test_installed_twice_is_installed_once(loop: str, entered: list[str]) -> Non
 def test_the_second_time_may_name_another_loop(entered: list[str]) -> None:
     for name in OURS:
         compat.install(name)
-        Line()
+        Collector()
         asyncore.loop()
     compat.uninstall()
     assert list(dict.fromkeys(entered)) == list(OURS)
@@ -201,9 +201,9 @@ def test_a_with_statement_restores_the_earlier_state(
 ) -> None:
     with compat.install("poll"):
         with compat.install(loop):
-            Line()
+            Collector()
             asyncore.loop()
-        Line()
+        Collector()
         asyncore.loop()
         assert asyncore.poll is not early_poll
     assert asyncore.poll is early_poll
@@ -233,7 +233,7 @@ def test_install_fixes_the_meaning_of_auto(
     monkeypatch.setenv("COMPAT_LOOP", loop)
     with compat.install():
         monkeypatch.setenv("COMPAT_LOOP", "epoll")
-        Line()
+        Collector()
         asyncore.loop()
     assert set(entered) == {loop}
 
@@ -242,7 +242,7 @@ def test_a_loop_that_was_imported_before_turns_ours(
     loop: str, entered: list[str]
 ) -> None:
     with compat.install(loop):
-        line = Line(b"a")
+        line = Collector(b"a")
         early_loop()
     assert line.heard == [b"a"]
     assert set(entered) == {loop}
@@ -252,7 +252,7 @@ def test_poll_imported_before_install_stays_original(
     loop: str, entered: list[str]
 ) -> None:
     with compat.install(loop):
-        line = Line(b"a")
+        line = Collector(b"a")
         early_poll()
         line.close()
     assert line.heard == [b"a"]
@@ -260,8 +260,8 @@ def test_poll_imported_before_install_stays_original(
 
 
 def test_uninstalled_by_a_handler_the_loop_goes_on_to_its_end(loop: str) -> None:
-    line = Line(b"a", b"b")
-    line.handle_read = lambda: (Line.handle_read(line), compat.uninstall())
+    line = Collector(b"a", b"b")
+    line.handle_read = lambda: (Collector.handle_read(line), compat.uninstall())
     compat.install(loop)
     asyncore.loop()
     assert line.heard == [b"a", b"b"]
@@ -269,8 +269,8 @@ def test_uninstalled_by_a_handler_the_loop_goes_on_to_its_end(loop: str) -> None
 
 
 def test_installed_by_a_handler_the_loop_goes_on_to_its_end(loop: str) -> None:
-    line = Line(b"a", b"b")
-    line.handle_read = lambda: (Line.handle_read(line), compat.install(loop))
+    line = Collector(b"a", b"b")
+    line.handle_read = lambda: (Collector.handle_read(line), compat.install(loop))
     asyncore.loop()
     compat.uninstall()
     assert line.heard == [b"a", b"b"]
@@ -278,7 +278,7 @@ def test_installed_by_a_handler_the_loop_goes_on_to_its_end(loop: str) -> None:
 
 def test_each_thread_turns_a_map_of_its_own(loop: str) -> None:
     maps: list[dict[int, Any]] = [{} for _ in range(4)]
-    lines = [Line(b"a", b"b", map=map) for map in maps]
+    lines = [Collector(b"a", b"b", map=map) for map in maps]
     with compat.install(loop):
         threads = [
             threading.Thread(target=asyncore.loop, args=(30, False, map))
@@ -352,7 +352,7 @@ def test_wrapped_poll_is_called_by_the_loop(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
         turns: list[float] = []
         wrap_poll(patch, turns)
-        line = Line(b"a")
+        line = Collector(b"a")
         asyncore.loop(7.0)
         return turns, line.heard
 
@@ -366,7 +366,7 @@ def test_wrapper_of_our_poll_works_after_a_second_install(
     with compat.install(loop), monkeypatch.context() as patch:
         wrap_poll(patch, turns)
         compat.install(loop)
-        line = Line(b"a")
+        line = Collector(b"a")
         asyncore.loop(7.0)
     assert (turns, line.heard) == ([7.0, 7.0], [b"a"])
 
@@ -378,7 +378,7 @@ def test_wrapper_of_our_poll_works_after_uninstall(
     monkeypatch.setattr(asyncore, "poll", early_poll)
     with compat.install(loop):
         wrap_poll(pytest.MonkeyPatch(), turns)
-    line = Line(b"a")
+    line = Collector(b"a")
     asyncore.loop(7.0)
     assert (turns, line.heard) == ([7.0, 7.0], [b"a"])
 
@@ -388,9 +388,9 @@ def test_wrapper_of_our_poll_works_after_uninstall(
 
 def test_socket_map_may_be_another_dict(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
-        before = Line(b"before")
+        before = Collector(b"before")
         patch.setattr(asyncore, "socket_map", {})
-        line = Line(b"a")
+        line = Collector(b"a")
         asyncore.loop()
         before.close()
         return before.heard, line.heard
@@ -403,7 +403,7 @@ def test_poll_may_be_the_programs_own(same: Same) -> None:
         calls: list[Any] = []
         patch.setattr(asyncore, "poll", lambda *args: calls.append(("poll", *args)))
         patch.setattr(asyncore, "poll2", lambda *args: calls.append(("poll2", *args)))
-        line = Line()
+        line = Collector()
         asyncore.loop(1.5, count=2)
         asyncore.loop(2.5, use_poll=True, count=1)
         line.close()
@@ -421,7 +421,7 @@ def test_loop_may_be_the_programs_own(same: Same) -> None:
                 asyncore.poll(5.0, asyncore.socket_map)
 
         patch.setattr(asyncore, "loop", mine)
-        line = Line(b"abc")
+        line = Collector(b"abc")
         asyncore.loop(2)
         line.close()
         return line.heard
@@ -438,7 +438,7 @@ def test_select_may_be_the_programs_own(same: Same) -> None:
             return select.select(r, w, x, timeout)
 
         patch.setattr(asyncore, "select", SimpleNamespace(select=mine))
-        line = Line(b"a")
+        line = Collector(b"a")
         asyncore.loop(4.0, use_poll=True)
         return calls, line.heard
 
@@ -455,7 +455,7 @@ def test_the_select_module_may_be_patched(same: Same) -> None:
             return real(r, w, x, timeout)
 
         patch.setattr(select, "select", mine)
-        line = Line(b"a")
+        line = Collector(b"a")
         asyncore.loop(4.0)
         asyncore.poll(0.0, {0: line})
         return calls, line.heard
@@ -474,7 +474,7 @@ def test_the_poll_of_the_select_module_may_be_patched(same: Same) -> None:
                 self.poll = lambda left: (waited.append(left), kernel.poll(left))[1]
 
         patch.setattr(select, "poll", Mine)
-        line = Line(b"a")
+        line = Collector(b"a")
         asyncore.loop(4.0, use_poll=True)
         return waited, line.heard
 
@@ -549,14 +549,14 @@ def test_reading_may_be_the_programs_own(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
         read: list[Any] = []
 
-        def mine(line: Line, flags: int = 0) -> None:
+        def mine(line: Collector, flags: int = 0) -> None:
             read.append(line)
             line.close()
 
         # poll reads by the one, poll2 by the other.
         patch.setattr(asyncore, "read", mine)
         patch.setattr(asyncore, "readwrite", mine)
-        line = Line(b"a")
+        line = Collector(b"a")
         asyncore.loop()
         return read == [line], line.heard
 
@@ -575,7 +575,7 @@ def test_replaced_dispatch_function_is_called_as_before(
     def program(patch: pytest.MonkeyPatch) -> Any:
         called: list[Any] = []
         patch.setattr(asyncore, name, lambda *args: called.append(args[1:]))
-        line = Line(b"a")
+        line = Collector(b"a")
         line.writable = lambda: True
         asyncore.loop(1.0, use_poll, count=1)
         line.close()
@@ -586,7 +586,7 @@ def test_replaced_dispatch_function_is_called_as_before(
 
 def idle_turns() -> None:
     """Run turns in which no channel has interest."""
-    line = Line()
+    line = Collector()
     line.readable = lambda: False
     asyncore.loop(0.002, count=2)
     asyncore.poll(0.001)
@@ -618,7 +618,7 @@ def test_loop_falls_back_when_the_process_loses_poll(same: Same) -> None:
 
     def program(patch: pytest.MonkeyPatch) -> Any:
         patch.delattr(select, "poll")
-        lines = [Line(b"a"), Line(b"b"), Line(b"c")]
+        lines = [Collector(b"a"), Collector(b"b"), Collector(b"c")]
         asyncore.loop()
         asyncore.poll(0.0, {0: lines[0]})
         return [line.heard for line in lines]
@@ -634,7 +634,7 @@ def test_replaced_exit_now_does_not_leave_the_loop(same: Same) -> None:
         theirs, errors = asyncore.ExitNow, []
         patch.setattr(asyncore, "ExitNow", MineError)
         for kind in (MineError, theirs):
-            line = Line(b"a")
+            line = Collector(b"a")
             line.handle_read = lambda kind=kind: raise_it(kind)
             line.handle_error = lambda kind=kind: errors.append(kind)
             try:
@@ -652,7 +652,7 @@ def test_timer_leaves_the_loop_with_the_exit_now_of_the_import(
 ) -> None:
     theirs = asyncore.ExitNow
     monkeypatch.setattr(asyncore, "ExitNow", ZeroDivisionError)
-    line = Line(b"a")
+    line = Collector(b"a")
     line.readable = lambda: False
     compat.call_later(0, raise_it, theirs)
     with pytest.raises(theirs):
@@ -668,7 +668,7 @@ def raise_it(kind: type[Exception]) -> None:
 def test_a_program_may_have_a_loop_of_its_own(same: Same, name: str) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
         turn, map, turns = getattr(asyncore, name), {}, 0
-        line = Line(b"ab", map=map)
+        line = Collector(b"ab", map=map)
         while map:
             turn(5.0, map)
             turns += 1
@@ -697,7 +697,7 @@ def test_poll_called_by_a_program_keeps_its_timeout(same: Same) -> None:
 
 def test_poll_without_any_interest_waits_its_whole_timeout(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
-        line = Line(b"a")
+        line = Collector(b"a")
         line.readable = lambda: False
         began = time.monotonic()
         asyncore.poll(0.01)
@@ -710,7 +710,7 @@ def test_poll_without_any_interest_waits_its_whole_timeout(same: Same) -> None:
 @pytest.mark.parametrize("use_poll", [True, False])
 def test_loop_takes_use_poll(same: Same, use_poll: bool) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
-        line = Line(b"a")
+        line = Collector(b"a")
         asyncore.loop(use_poll=use_poll)
         return line.heard
 
@@ -720,7 +720,7 @@ def test_loop_takes_use_poll(same: Same, use_poll: bool) -> None:
 def test_loop_takes_all_four_by_position(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
         map: dict[int, Any] = {}
-        line, other = Line(b"abcd", map=map), Line(b"other")
+        line, other = Collector(b"abcd", map=map), Collector(b"other")
         asyncore.loop(5.0, True, map, 3)
         line.close()
         other.close()
@@ -733,7 +733,7 @@ def test_loop_takes_all_four_by_position(same: Same) -> None:
 def test_loop_takes_a_map_and_a_count(same: Same, count: int) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
         map: dict[int, Any] = {}
-        line = Line(b"abc", map=map)
+        line = Collector(b"abc", map=map)
         asyncore.loop(map=map, count=count)
         line.close()
         return line.heard
@@ -743,7 +743,7 @@ def test_loop_takes_a_map_and_a_count(same: Same, count: int) -> None:
 
 def test_close_all_in_a_handler_ends_the_loop(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
-        lines = [Line(b"a"), Line(b"b"), Line(b"c")]
+        lines = [Collector(b"a"), Collector(b"b"), Collector(b"c")]
         lines[1].handle_read = asyncore.close_all
         asyncore.loop()
         return [line.heard for line in lines], asyncore.socket_map
@@ -754,7 +754,7 @@ def test_close_all_in_a_handler_ends_the_loop(same: Same) -> None:
 def test_close_all_takes_a_map(same: Same) -> None:
     def program(patch: pytest.MonkeyPatch) -> Any:
         map: dict[int, Any] = {}
-        line = Line(b"a", map=map)
+        line = Collector(b"a", map=map)
         asyncore.loop(map=map, count=1)
         asyncore.close_all(map)
         return line.heard, map

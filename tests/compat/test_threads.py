@@ -16,7 +16,7 @@ from tests.compat.test_loop import Probe
 from tests.support import turn_once, turn_until
 
 
-class Line(compat.async_chat):
+class Stopping(compat.async_chat):
     """A channel that collects its peer's data."""
 
     def __init__(self, map: Any = None) -> None:
@@ -51,11 +51,11 @@ def while_it_waits(loop: str, act: Callable[[], object]) -> None:
 
 
 def test_channel_added_by_another_thread_is_polled(loop: str) -> None:
-    lines: list[Line] = []
+    lines: list[Stopping] = []
     probe = Probe()
 
     def add() -> None:
-        line = Line()
+        line = Stopping()
         lines.append(line)
         line.peer.sendall(b"hi")
 
@@ -66,7 +66,7 @@ def test_channel_added_by_another_thread_is_polled(loop: str) -> None:
 
 
 def test_push_from_another_thread_is_sent(loop: str) -> None:
-    line = Line()
+    line = Stopping()
 
     def answer() -> None:
         got = 0
@@ -84,7 +84,7 @@ def test_push_from_another_thread_is_sent(loop: str) -> None:
 
 
 def test_a_thread_that_closes_the_last_channel_ends_the_loop(loop: str) -> None:
-    line = Line()
+    line = Stopping()
     turning = threading.Event()
 
     def close() -> None:
@@ -110,7 +110,7 @@ def test_push_survives_an_entry_that_another_thread_sends(index: int) -> None:
                 self.clear()
             return super().__getitem__(place)
 
-    line = Line()
+    line = Stopping()
     line.ac_coalesce_writes = True
     line.producer_fifo = Taken([b"x"])
     line.push(b"y")

@@ -59,6 +59,8 @@ from tests.support import (
     Process,
     in_a_turn,
     process,
+    reset,
+    reset_on_close,
     turn_once,
     turn_until,
 )
@@ -565,9 +567,7 @@ def test_partial_record_is_neither_data_nor_end(any_loop: str, pair: Any) -> Non
 
 def test_a_reset_is_the_end(any_loop: str, kind: Any, pair: Any) -> None:
     session, peer = secured(any_loop, kind, pair)
-    linger = b"\1\0\0\0\0\0\0\0"
-    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    peer.sock.close()
+    reset(peer.sock)
     turn_until(any_loop, lambda: session.peer_closed)
     assert session.errors == []
 
@@ -1029,8 +1029,7 @@ def test_start_tls_on_a_reset_connection_ends_the_channel(
     any_loop: str, kind: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with tcp_pair() as (ours, theirs):
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        theirs.close()
+        reset(theirs)
         turn_until(any_loop, lambda: select.select([ours], [], [], 0)[0])
         session = served(kind, ours)
         turn_until(any_loop, lambda: session.peer_closed)
@@ -1042,8 +1041,7 @@ def test_start_tls_finds_that_the_peer_has_left_while_it_answers(
 ) -> None:
     with tcp_pair() as (ours, theirs):
         session = kind(ours)
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        theirs.close()
+        reset(theirs)
         select.select([ours], [], [])
         if session.ac_coalesce_writes:
             session.push(b"220 go ahead")
@@ -1224,8 +1222,7 @@ def test_closed_channel_is_freed_at_once(
     gc.disable()
     try:
         if end == "reset":
-            linger = b"\1\0\0\0\0\0\0\0"
-            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            reset_on_close(peer.sock)
             peer.close()
             turn_until(loop, lambda: session.peer_closed)
         else:

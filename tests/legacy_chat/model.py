@@ -1,4 +1,4 @@
-"""A small model of the room: what one client's bytes cause; rules K1 to K6, R2 to R4.
+"""A small model of the room: the output for a client's bytes; rules K1 to K6, R2 to R4.
 
 For tests that send arbitrary bytes and must predict the output.
 
@@ -11,23 +11,23 @@ from __future__ import annotations
 import codecs
 from typing import NamedTuple
 
-__all__ = ["Heard", "Speaker"]
+__all__ = ["Output", "Speaker"]
 
-# What a client sends after more of them than that, once its session has ended, reaches
+# Once its session has ended, data of a client after more terminators than this reaches
 # no other client.
 MOST_TERMINATORS = 100
 
 
-class Heard(NamedTuple):
+class Output(NamedTuple):
     """The output that one read causes.
 
     Attributes:
         echo: bytes that return to the sender.
-        told: bytes that each of the others receives.
+        broadcast: bytes that each of the others receives.
     """
 
     echo: bytes
-    told: bytes
+    broadcast: bytes
 
 
 class Speaker:
@@ -46,22 +46,22 @@ class Speaker:
         self.left = False
         self._terminator = terminator
         self._held = b""
-        # Those behind the one that ended its session.
+        # Terminators after the one that ended its session.
         self._terminators = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def says(self, data: bytes) -> Heard:
+    def outputs(self, data: bytes) -> Output:
         """Return the output after the room has read *data* in one recv."""
         *messages, rest = (self._held + data).split(self._terminator)
-        echo, told = b"", b""
+        echo, broadcast = b"", b""
         for message in messages:
             echo += b"" if self.left else message
-            told += self._told(message)
+            broadcast += self._broadcast(message)
             self._terminators += self.left
-            told += self._farewell()
+            broadcast += self._farewell()
         message, self._held = self._hold_back(rest)
         echo += b"" if self.left else message
-        return Heard(echo, told + self._told(message))
+        return Output(echo, broadcast + self._broadcast(message))
 
     def _hold_back(self, data: bytes) -> tuple[bytes, bytes]:
         """Split off a tail that may be the beginning of a terminator."""
@@ -70,7 +70,7 @@ class Speaker:
                 return data[:-size], data[-size:]
         return data, b""
 
-    def _told(self, message: bytes, final: bool = False) -> bytes:
+    def _broadcast(self, message: bytes, final: bool = False) -> bytes:
         if self._terminators > MOST_TERMINATORS:
             return b""
         text = self._decoder.decode(message, final)
@@ -80,5 +80,5 @@ class Speaker:
         if self.left:
             return b""
         self.left = True
-        cut = self._told(b"", final=True)
+        cut = self._broadcast(b"", final=True)
         return cut + f"{self.user} 说:{self.user}退出聊天".encode()

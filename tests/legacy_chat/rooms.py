@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncore
 import contextlib
 import os
+import select
 import socket
 import types
 from collections.abc import Callable, Iterator
@@ -113,3 +114,49 @@ def original_room(loop: str) -> Iterator[Room]:
     """Run the original's server on a free loopback port."""
     with room_of(original().ChatServer(host="127.0.0.1", post=0), loop) as room:
         yield room
+
+
+def stop_reading(room: Room, peer: Peer) -> legacy_chat.ChatSession:
+    """Stop reading from a peer, and shrink the kernel's buffers for it."""
+    room.peers.remove(peer)
+    session = room.session(peer)
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    return session
+
+
+def connect(room: Room, source: str = "127.0.0.1") -> Peer:
+    """Return a peer that has just connected."""
+    sock = socket.socket()
+    sock.bind((source, 0))
+    sock.connect(("127.0.0.1", room.server.port))
+    peer = Peer(sock)
+    room.peers.append(peer)
+    return peer
+
+
+def connect_narrowly(room: Room) -> Peer:
+    """Return a peer that has just connected, with a small receive buffer."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", room.server.port))
+    peer = Peer(sock)
+    room.peers.append(peer)
+    return peer
+
+
+def receive_a_little(peer: Peer, session: legacy_chat.ChatSession, queued: int) -> bool:
+    """Receive a little; return whether the session's queue is below *queued* bytes."""
+    if select.select([peer.sock], [], [], 0)[0]:
+        peer.sock.recv(100_000)
+    return session.ac_backlog_size() < queued
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now

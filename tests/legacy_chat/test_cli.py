@@ -47,7 +47,7 @@ def run(*argv: str, typed: bytes = b"", **env: str) -> subprocess.CompletedProce
     )
 
 
-def test_the_room_chats(loop: str) -> None:
+def test_room_chats(loop: str) -> None:
     with room(loop) as (server, address):
         a, b = Peer(address), Peer(address)
         b.send("b is in.")
@@ -63,7 +63,7 @@ def test_the_room_chats(loop: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_server_after_what_is_queued(
+def test_signal_ends_the_server_after_a_flush(
     loop: str, number: signal.Signals
 ) -> None:
     with room(loop, "--send-queue", "0") as (server, address):
@@ -112,7 +112,7 @@ def test_server_that_shuts_down_accepts_no_client(loop: str) -> None:
             socket.create_connection(address)
 
 
-def test_a_port_in_use_is_one_line_and_status_1() -> None:
+def test_port_in_use_is_one_line_and_status_1() -> None:
     with room("auto") as (_, address):
         done = run("serve", "--host", address[0], "--port", str(address[1]))
     assert done.returncode == 1
@@ -122,14 +122,14 @@ def test_a_port_in_use_is_one_line_and_status_1() -> None:
 
 
 @pytest.mark.parametrize("command", ["serve --host", "connect"])
-def test_a_name_that_does_not_resolve_is_one_line_and_status_1(command: str) -> None:
-    # A label of 64 letters is no host name: refused without a DNS request.
+def test_name_that_does_not_resolve_is_one_line_and_status_1(command: str) -> None:
+    # A label of 64 letters is too long for DNS: rejected without a request.
     done = run(*command.split(), "x" * 64 + ".example")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "legacy-chat: cannot" in done.stderr
 
 
-def test_a_refused_connection_is_one_line_and_status_1() -> None:
+def test_refused_connection_is_one_line_and_status_1() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         done = run("connect", "--port", str(closed.getsockname()[1]))
@@ -270,7 +270,7 @@ def test_burst_of_800_connects_before_any_is_accepted() -> None:
                 waiting.unregister(key.fileobj)
 
 
-def test_the_tutorials_backlog_stays_the_default_of_the_server() -> None:
+def test_tutorials_backlog_stays_the_default_of_the_server() -> None:
     assert (
         inspect.signature(legacy_chat.ChatServer).parameters["list_num"].default == 20
     )
@@ -289,7 +289,7 @@ def test_client_and_room_share_a_custom_terminator() -> None:
         b.close()
 
 
-def test_a_wrong_compat_loop_is_status_2_and_lists_the_names() -> None:
+def test_wrong_compat_loop_is_status_2_with_the_names() -> None:
     done = run("serve", "--port", "0", COMPAT_LOOP="epoll")
     assert done.returncode == 2
     names = "auto, select, poll, selectors"
@@ -317,7 +317,7 @@ def test_version_is_the_packages() -> None:
     assert run("--version").stdout == f"{legacy_chat.__version__}\n"
 
 
-def test_verbose_names_the_loop_and_quiet_says_nothing() -> None:
+def test_verbose_logs_the_loop_and_quiet_nothing() -> None:
     with room("poll") as (server, _):
         server.wait_for(r"INFO port \d+, loop poll \(requested by name\)", err=True)
     with process(*COMMAND, "-q", "--host", "127.0.0.1", "--port", "0") as server:
@@ -341,7 +341,7 @@ def test_piped_input_is_sent_echoed_and_ends_the_client() -> None:
         b.close()
 
 
-def test_a_large_pipe_comes_back_whole() -> None:
+def test_large_pipe_comes_back_whole() -> None:
     text = "0123456789你好" * 150_000
     with room("auto") as (_, address):
         done = run("connect", "--port", str(address[1]), typed=text.encode())
@@ -352,7 +352,7 @@ def test_a_large_pipe_comes_back_whole() -> None:
 CONTROLS = "\x1b[31mred\x9b2J\x07\x00\u202e\u200b\ufeff\xad\ufff9\U000e0041\r\ttab.\n"
 
 
-def test_a_peers_control_characters_do_not_reach_the_terminal() -> None:
+def test_peers_control_characters_do_not_reach_the_terminal() -> None:
     ours, theirs = pty.openpty()
     with room("auto") as (_, address), open(ours, "rb", 0):
         command = [*COMMAND, "connect", "--port", str(address[1])]
@@ -405,7 +405,7 @@ def test_visible_lets_text_newlines_and_tabs_through() -> None:
     assert all(c.isprintable() or c in "\n\t" for c in visible(controls))
 
 
-def test_the_client_ends_at_once_when_the_server_goes() -> None:
+def test_client_ends_at_once_when_the_server_closes() -> None:
     with (
         room("auto") as (server, address),
         process(
@@ -420,7 +420,7 @@ def test_the_client_ends_at_once_when_the_server_goes() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_client_leave_the_room(number: signal.Signals) -> None:
+def test_signal_lets_the_client_leave_the_room(number: signal.Signals) -> None:
     with room("auto") as (server, address):
         b = Peer(address)
         b.send("b is in.")
@@ -460,7 +460,7 @@ def test_ctrl_d_leaves_and_lines_are_sent_without_newline() -> None:
         server.wait_for("accept close")
 
 
-def test_a_reader_that_goes_ends_the_client_without_a_traceback() -> None:
+def test_closed_reader_ends_the_client_without_a_traceback() -> None:
     with room("auto") as (_, address):
         client = subprocess.Popen(
             [*COMMAND, "connect", "--port", str(address[1])],
@@ -501,7 +501,7 @@ def test_descriptor_limit_for_select_is_at_most_1024() -> None:
         assert int(limited.wait_for(r"^(\d+)$")[1]) <= 1024
 
 
-def test_the_tutorials_two_thread_client_reaches_the_server() -> None:
+def test_tutorials_two_thread_client_reaches_the_server() -> None:
     with room("auto") as (_, address):
         script = (
             f"from legacy_chat import client; client.port = {address[1]}; client.loop()"
@@ -515,7 +515,7 @@ def test_the_tutorials_two_thread_client_reaches_the_server() -> None:
             assert client.wait() == 0
 
 
-def test_the_tutorials_client_ends_when_the_server_goes() -> None:
+def test_tutorials_client_ends_when_the_server_goes() -> None:
     with room("auto") as (server, address):
         script = (
             f"from legacy_chat import client; client.port = {address[1]}; client.loop()"

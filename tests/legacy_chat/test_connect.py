@@ -99,7 +99,7 @@ def test_connect_without_input_leaves_the_room(stdin: str) -> None:
         chat.wait_for("accept close")
 
 
-def test_connect_whose_input_cannot_be_read_says_so() -> None:
+def test_connect_with_unreadable_input_reports_the_error() -> None:
     with (
         open(os.devnull, "wb") as write_only,
         server() as (port, _),
@@ -111,7 +111,7 @@ def test_connect_whose_input_cannot_be_read_says_so() -> None:
         )
 
 
-def test_connect_without_output_says_so() -> None:
+def test_connect_without_output_reports_the_error() -> None:
     with server() as (port, _), connect(port, closed=(1,)) as client:
         assert result(client) == (
             1,
@@ -119,7 +119,7 @@ def test_connect_without_output_says_so() -> None:
         )
 
 
-def test_connect_with_full_output_says_so() -> None:
+def test_connect_with_full_output_reports_the_error() -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     with (
@@ -133,7 +133,7 @@ def test_connect_with_full_output_says_so() -> None:
         )
 
 
-def test_connect_without_standard_error_says_nothing_elsewhere() -> None:
+def test_connect_without_standard_error_prints_no_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with connect(port, closed=(2,)) as client:
@@ -186,7 +186,7 @@ def test_signal_in_a_handshake_ends_connect_at_once(number: signal.Signals) -> N
         assert result(client) == (0, "")
 
 
-def test_output_that_was_stalled_arrives_whole() -> None:
+def test_stalled_output_arrives_whole() -> None:
     said = b"0123456789" * 100_000
     with (
         server(said, closes=True) as (port, _),
@@ -295,7 +295,7 @@ def test_line_is_not_written_to_a_terminal_that_stalls(length: int) -> None:
         write_lines(stream, "x" * length)
 
 
-def test_line_at_a_terminal_comes_behind_what_was_printed() -> None:
+def test_line_at_a_terminal_follows_printed_output() -> None:
     ours, theirs = pty.openpty()
     with open(ours, "rb", 0) as screen, open(theirs, "w", encoding="utf8") as stream:
         stream.write("first ")
@@ -322,7 +322,7 @@ def test_server_in_a_terminal_that_stalls_still_chats() -> None:
             while b", loop" not in seen:
                 seen += screen.read(4096)
             port = int(seen.split(b"INFO port ")[1].split(b",")[0])
-            # From now on nobody reads the terminal.
+            # From now on, the terminal has no reader.
             for _ in range(700):
                 peer = Peer(("127.0.0.1", port))
                 peer.send("hi.")

@@ -67,7 +67,7 @@ def test_bytes_and_messages_in_and_out_are_counted_exactly(any_loop: str) -> Non
         max_size=12,
     )
 )
-def test_counters_equal_what_the_peers_received(acts: list[Any]) -> None:
+def test_counters_equal_the_data_that_peers_received(acts: list[Any]) -> None:
     with our_room("selectors") as room:
         everybody = [room.join()]
         present = list(everybody)
@@ -127,7 +127,7 @@ def test_each_closed_session_counts_once_with_its_reason(loop: str) -> None:
         assert room.server.counters.connected == 0
 
 
-def test_turns_and_the_longest_are_counted(loop: str) -> None:
+def test_turns_and_the_longest_turn_are_counted(loop: str) -> None:
     with our_room(loop) as room:
         a = room.join()
         before = figures(room)["turns"]
@@ -138,7 +138,7 @@ def test_turns_and_the_longest_are_counted(loop: str) -> None:
         assert figures(room)["longest_turn"] > 0
 
 
-def test_a_closed_server_counts_no_turns(loop: str) -> None:
+def test_closed_server_counts_no_turns(loop: str) -> None:
     with our_room(loop) as room:
         a = room.join()
         room.server.close()
@@ -151,7 +151,7 @@ def test_a_closed_server_counts_no_turns(loop: str) -> None:
 # Metrics.
 
 
-def ask(room: Room, request: bytes) -> bytes:
+def request_metrics(room: Room, request: bytes) -> bytes:
     """Return the answer of the metrics."""
     peer = Peer(("127.0.0.1", room.server.metrics.port))
     room.peers.append(peer)
@@ -164,12 +164,12 @@ def metered_room(loop: str, **options: Any) -> Any:
     return our_room(loop, metrics=("127.0.0.1", 0), **options)
 
 
-def test_prometheus_understands_the_metrics(loop: str) -> None:
+def test_prometheus_parses_the_metrics(loop: str) -> None:
     with metered_room(loop) as room:
         a, b = room.join_many(2)
         a.send("hi!")
         room.until(lambda: b.got.endswith(b"hi!"))
-        head, _, body = ask(room, GET).partition(b"\r\n\r\n")
+        head, _, body = request_metrics(room, GET).partition(b"\r\n\r\n")
         status, *fields = head.decode().split("\r\n")
         assert status == "HTTP/1.1 200 OK"
         assert "Content-Type: text/plain; version=0.0.4; charset=utf-8" in fields
@@ -190,9 +190,9 @@ def test_prometheus_understands_the_metrics(loop: str) -> None:
 
 @settings(max_examples=60)
 @given(garbage=st.binary(min_size=1, max_size=200))
-def test_a_garbage_scraper_does_no_harm(garbage: bytes) -> None:
+def test_garbage_request_to_metrics_does_no_harm(garbage: bytes) -> None:
     with metered_room("selectors") as room:
-        answer = ask(room, garbage + b"\r\n\r\n")
+        answer = request_metrics(room, garbage + b"\r\n\r\n")
         assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
 
 
@@ -221,7 +221,7 @@ def test_slow_scrapers_are_few_and_have_little_time(
         room.until(lambda: late.ended)
 
 
-def test_the_metrics_end_with_the_server(loop: str) -> None:
+def test_metrics_end_with_the_server(loop: str) -> None:
     with metered_room(loop) as room:
         scraper = Peer(("127.0.0.1", room.server.metrics.port))
         room.peers.append(scraper)
@@ -266,7 +266,7 @@ def test_metrics_of_a_running_server(loop: str) -> None:
         assert b"\nlegacy_chat_clients 0\n" in scraper.wait_for_end()
 
 
-def test_a_metrics_port_in_use_is_one_line_and_status_1() -> None:
+def test_metrics_port_in_use_is_one_line_and_status_1() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

@@ -105,7 +105,7 @@ def hold(answer: Transcript, endpoint: Endpoint) -> None:
 
 
 @pytest.mark.timeout(PATIENCE)
-def test_our_room_sends_what_the_original_sends(
+def test_room_sends_the_same_data_as_the_original(
     loop: str, rooms: Servers, answers: list[Transcript]
 ) -> None:
     for answer in answers:
@@ -163,10 +163,10 @@ def without_prefixes(answers: Answers) -> Answers:
 @pytest.fixture(scope="module")
 def megabytes_of_the_original() -> list[Answers]:
     with server(ORIGINAL) as address:
-        return heard_of_megabytes(Endpoint(*address))
+        return answers_to_megabytes(Endpoint(*address))
 
 
-def heard_of_megabytes(endpoint: Endpoint) -> list[Answers]:
+def answers_to_megabytes(endpoint: Endpoint) -> list[Answers]:
     """Return the data that each client receives in each step."""
     with conversation(endpoint, PROFILE) as player:
         return [without_prefixes(player.step(action)) for action in megabytes()]
@@ -175,7 +175,7 @@ def heard_of_megabytes(endpoint: Endpoint) -> list[Answers]:
 def test_megabytes_arrive_as_from_the_original(
     loop: str, rooms: Servers, megabytes_of_the_original: list[Answers]
 ) -> None:
-    answers = heard_of_megabytes(Endpoint(*rooms(loop)))
+    answers = answers_to_megabytes(Endpoint(*rooms(loop)))
     steps = zip(megabytes(), answers, megabytes_of_the_original, strict=True)
     for action, ours, theirs in steps:
         same = ours == theirs

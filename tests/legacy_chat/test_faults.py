@@ -208,7 +208,7 @@ def end_generator() -> None:
 
 
 class Odd(BaseException):
-    """A BaseException that is no Exception."""
+    """A BaseException that is not an Exception."""
 
 
 def be_odd() -> None:
@@ -248,7 +248,7 @@ def test_exception_of_a_handler_closes_only_its_client(
 # The listener.
 
 
-def test_a_listener_that_fails_comes_back(
+def test_listener_that_was_shut_down_listens_again(
     any_loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with our_room(any_loop) as first:
@@ -293,7 +293,7 @@ def three_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_listener_shut_down_returns_to_its_free_port(
     any_loop: str, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A free port differs from a given one only if the system takes the port away."""
+    """A free port differs from a given one only if the system releases the port."""
     with our_room(any_loop, host=host) as room:
         sock = room.server.socket
         shut_down(sock)
@@ -336,7 +336,7 @@ def test_metrics_shut_down_return_to_their_free_port(any_loop: str) -> None:
         assert b"200 OK" in scraper.got
 
 
-def test_listener_whose_port_is_taken_says_so_until_it_is_free(
+def test_listener_logs_a_taken_port_until_it_is_free(
     any_loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with our_room(any_loop) as room:
@@ -447,7 +447,7 @@ def command(port: int, loop: str) -> list[str]:
         ">/dev/full 2>/dev/full",
     ],
 )
-def test_an_output_that_is_closed_or_full_does_not_stop_the_room(
+def test_closed_or_full_output_does_not_stop_the_room(
     redirected: str,
 ) -> None:
     if "/dev/full" in redirected and not os.path.exists("/dev/full"):
@@ -503,7 +503,7 @@ def test_server_under_nohup_ignores_sighup() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_during_traffic_delivers_what_is_queued(
+def test_signal_during_traffic_flushes_the_queues(
     loop: str, number: signal.Signals
 ) -> None:
     with room(loop) as (server, address):

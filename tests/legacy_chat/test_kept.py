@@ -50,7 +50,7 @@ def test_k3_a_word_that_contains_out_ends_the_session(room: Room) -> None:
     assert b.got.startswith(f"用户{a.name} 说:ab".encode())
 
 
-def test_k4_what_follows_out_goes_to_the_others_and_not_back(room: Room) -> None:
+def test_k4_data_after_out_goes_to_the_others_without_echo(room: Room) -> None:
     a, b = room.join_many(2)
     a.send("byeoutmore!")
     room.until(lambda: a.ended)
@@ -67,7 +67,7 @@ def test_k5_the_farewell_goes_through_the_same_formatting(room: Room) -> None:
     assert b.got.decode() == f"用户{a.name} 说:用户{a.name}退出聊天"
 
 
-def test_k5_a_dropped_connection_says_nothing_to_the_others(room: Room) -> None:
+def test_k5_dropped_connection_sends_no_farewell(room: Room) -> None:
     a, b, c = room.join_many(3)
     a.close()
     room.until(lambda: len(asyncore.socket_map) == 3)
@@ -83,7 +83,7 @@ def test_k6_two_sends_that_one_read_returns_are_one_message(room: Room) -> None:
     assert b.got.decode() == f"用户{a.name} 说:one two!"
 
 
-def test_the_printed_lines_are_the_tutorials(
+def test_printed_lines_are_the_tutorials(
     room: Room, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, _ = room.join_many(2)
@@ -95,7 +95,7 @@ def test_the_printed_lines_are_the_tutorials(
     assert printed[-4:] == [enter, enter, "accept close", "服务器已经关闭"]
 
 
-def test_the_server_announces_its_start(capsys: pytest.CaptureFixture[str]) -> None:
+def test_server_announces_its_start(capsys: pytest.CaptureFixture[str]) -> None:
     with our_room("select"):
         assert capsys.readouterr().out == "***server start***\n"
 
@@ -121,6 +121,6 @@ def test_parameters_equal_the_originals_in_order_and_default() -> None:
         assert [each.default for each in ours] == [each.default for each in wanted]
 
 
-def test_the_clients_names_are_still_there() -> None:
+def test_clients_names_are_still_there() -> None:
     for name in ("input_line", "read_line", "loop", "ip", "port"):
         assert hasattr(client, name)

@@ -152,9 +152,9 @@ class Machine(RuleBasedStateMachine):
         self.room: Room = self.until_closed.enter_context(
             room_of(self.server, self.loop)
         )
-        self.witness = self.let_in()
-        self.let_in()
-        self.stop_reading(self.let_in())
+        self.witness = self.admit()
+        self.admit()
+        self.stop_reading(self.admit())
         # The loop has opened its own descriptors before this. Each client has two.
         self.descriptors = open_descriptors() - 2 * len(self.clients)
 
@@ -163,7 +163,7 @@ class Machine(RuleBasedStateMachine):
     @rule(listens=st.booleans())
     def enters(self, listens: bool) -> None:
         if len(self.clients) <= MOST_CLIENTS:
-            client = self.let_in()
+            client = self.admit()
             if not listens:
                 self.stop_reading(client)
 
@@ -171,22 +171,22 @@ class Machine(RuleBasedStateMachine):
     def talk(self, talk: list[tuple[int, bytes, list[int]]]) -> None:
         for who, data, lengths in talk:
             for client in one_of(self.present(), who):
-                self.say_in_cuts(client, data, lengths)
+                self.send_in_segments(client, data, lengths)
 
     @rule(who=WHO, data=LONG, times=st.integers(1, 9))
-    def says_much(self, who: int, data: bytes, times: int) -> None:
+    def sends_much(self, who: int, data: bytes, times: int) -> None:
         for client in one_of([self.witness, *self.present()], who):
             for _ in range(times):
-                self.say_in_cuts(client, data, [])
+                self.send_in_segments(client, data, [])
 
     @rule(who=WHO, times=st.integers(2, 9), size=SIPS)
-    def says_much_and_takes_a_little(self, who: int, times: int, size: int) -> None:
+    def sends_much_and_reads_little(self, who: int, times: int, size: int) -> None:
         """Make each turn send a part of the data that earlier turns have queued."""
         deaf = [each for each in self.present() if not each.listens]
         for client in one_of(deaf, who):
             for _ in range(times):
                 take(client.peer, size)
-                self.say_in_cuts(client, LOUD, [])
+                self.send_in_segments(client, LOUD, [])
 
     @rule(who=WHO)
     def stops_reading_or_reads_again(self, who: int) -> None:
@@ -216,16 +216,16 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def holds(self) -> None:
         # In this order, which Hypothesis would not keep.
-        self.everybody_who_listens_has_all_of_it_and_no_more()
-        self.only_who_does_not_read_is_closed_for_being_slow()
-        self.in_the_room_is_who_has_come_and_not_left()
+        self.reading_clients_have_all_their_data()
+        self.slow_clients_are_those_that_do_not_read()
+        self.room_has_the_clients_that_stay()
         self.no_queue_is_longer_than_allowed()
         self.no_descriptor_is_left_open()
 
-    def everybody_who_listens_has_all_of_it_and_no_more(self) -> None:
+    def reading_clients_have_all_their_data(self) -> None:
         self.arrives()
         self.fences += 1
-        self.say(self.witness, b"<%d>" % self.fences)
+        self.send(self.witness, b"<%d>" % self.fences)
         for client in self.clients:
             if client.listens:
                 assert client.peer.got == client.owed
@@ -233,7 +233,7 @@ class Machine(RuleBasedStateMachine):
         for client in [each for each in self.clients if each.peer.ended]:
             self.ends(client, (client.leaves_with,))
 
-    def only_who_does_not_read_is_closed_for_being_slow(self) -> None:
+    def slow_clients_are_those_that_do_not_read(self) -> None:
         for client in self.clients:
             if reason := self.reason(client):
                 assert not client.listens
@@ -245,7 +245,7 @@ class Machine(RuleBasedStateMachine):
                     assert not client.stays
                     assert (reason, dropped) == (client.leaves_with, 0)
 
-    def in_the_room_is_who_has_come_and_not_left(self) -> None:
+    def room_has_the_clients_that_stay(self) -> None:
         here = [each.session for each in self.clients if each.stays]
         assert self.server.clients == here
 
@@ -275,7 +275,7 @@ class Machine(RuleBasedStateMachine):
 
     # Helpers.
 
-    def let_in(self) -> Client:
+    def admit(self) -> Client:
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
         sock.connect(("127.0.0.1", self.server.port))
@@ -287,24 +287,24 @@ class Machine(RuleBasedStateMachine):
         self.clients.append(client)
         return client
 
-    def say(self, client: Client, segment: bytes) -> None:
+    def send(self, client: Client, segment: bytes) -> None:
         """Send *data*, and expect the output that the model predicts."""
         client.peer.send(segment)
-        heard = client.speaker.says(segment)
-        client.owed += heard.echo
+        output = client.speaker.outputs(segment)
+        client.owed += output.echo
         client.stays = not client.speaker.left
         for other in self.clients:
             if other is not client and other.stays:
-                other.owed += heard.told
-        self.most = max(self.most, len(heard.echo), len(heard.told))
+                other.owed += output.broadcast
+        self.most = max(self.most, len(output.echo), len(output.broadcast))
         self.room.until(lambda: not self.is_open(client) or is_read(client))
         self.arrives()
 
-    def say_in_cuts(self, client: Client, data: bytes, lengths: list[int]) -> None:
+    def send_in_segments(self, client: Client, data: bytes, lengths: list[int]) -> None:
         for length in (*lengths, len(data)):
             segment, data = data[:length], data[length:]
             if segment and client.stays and self.is_open(client):
-                self.say(client, segment)
+                self.send(client, segment)
 
     def arrives(self) -> None:
         """Run the loop until each client that reads has all bytes that it is owed.
@@ -389,11 +389,11 @@ def open_descriptors() -> int:
 
 @pytest.mark.timeout(120 + 2 * EXAMPLES)
 def test_state_machine_agrees_with_the_model(loop: str) -> None:
-    # Close now what an earlier test left open, not while descriptors are counted.
+    # Close descriptors of earlier tests now, not while descriptors are counted.
     gc.collect()
     options: dict[str, Any] = {"derandomize": True, "phases": [Phase.generate]}
     if VARIABLE in os.environ:
-        # And what is found is made shorter, which takes its time.
+        # A failure is also minimised, which is slow.
         options = {}
     run_state_machine_as_test(
         type("MachineOnOneLoop", (Machine,), {"loop": loop}),

@@ -44,7 +44,7 @@ def end_session(room: Room, end: str) -> list[weakref.ref[Any]]:
     peer.send("hello.")
     session = room.session(peer)
     room.until(lambda: session._counters.messages_in)
-    # More than the kernel takes; the turn that sends leaves the rest in the queue.
+    # More than the kernel accepts; the turn that sends leaves the rest in the queue.
     session.push(b"x" * 8_000_000)
     turn_once(room.loop, timeout=0)
     assert session.ac_backlog_size() > 1_000_000

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from legacy_chat.http_head import Head, HeadError, read_head
-from tests.legacy_chat.test_counters import ask, metered_room
+from tests.legacy_chat.test_counters import metered_room, request_metrics
 from tests.support import DEADLINE, Peer, in_a_turn, room
 
 END = b"\r\n\r\n"
@@ -80,9 +80,9 @@ TOO_LARGE = b"431 Request Header Fields Too Large"
         (b"GET /metrics HTTP/1.9\r\n\r\n", OK),
     ],
 )
-def test_a_request_gets_one_answer(request_: bytes, status: bytes) -> None:
+def test_request_gets_one_answer(request_: bytes, status: bytes) -> None:
     with metered_room("selectors") as room:
-        answer = ask(room, request_)
+        answer = request_metrics(room, request_)
         assert answer.startswith(b"HTTP/1.1 " + status)
         assert answer.count(b"HTTP/1.1 ") == 1
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -95,8 +95,10 @@ def test_a_request_gets_one_answer(request_: bytes, status: bytes) -> None:
 @pytest.mark.parametrize("path", [b"/metrics", b"/other"])
 def test_head_is_answered_as_get_without_the_body(path: bytes) -> None:
     with metered_room("selectors") as room:
-        got = ask(room, b"GET %b HTTP/1.1\r\n\r\n" % path)
-        head, end, body = ask(room, b"HEAD %b HTTP/1.1\r\n\r\n" % path).partition(END)
+        got = request_metrics(room, b"GET %b HTTP/1.1\r\n\r\n" % path)
+        head, end, body = request_metrics(
+            room, b"HEAD %b HTTP/1.1\r\n\r\n" % path
+        ).partition(END)
         assert (end, body) == (END, b"")
         # The figures, and with them the length, change from one request to the next.
         assert LENGTH.sub(b"", head) == LENGTH.sub(b"", got.partition(END)[0])
@@ -108,7 +110,7 @@ def test_head_is_answered_as_get_without_the_body(path: bytes) -> None:
     ends=st.lists(st.sampled_from([b"\r\n", b"\n"]), min_size=4, max_size=4),
     cuts=st.sets(st.integers(1, 60)),
 )
-def test_request_is_understood_however_its_lines_end_and_are_cut(
+def test_request_may_have_any_line_ends_and_segmentation(
     ends: list[bytes], cuts: set[int]
 ) -> None:
     lines = (b"", b"GET /metrics HTTP/1.1", b"Host: 127.0.0.1:9100", b"")
@@ -132,7 +134,7 @@ def test_request_is_understood_however_its_lines_end_and_are_cut(
         | st.binary(max_size=3)
     ).map(b"".join)
 )
-def test_head_is_the_same_however_it_is_cut(data: bytes) -> None:
+def test_head_is_the_same_in_any_segmentation(data: bytes) -> None:
     """Byte by byte, the answer is known at the byte that completes the head."""
     seen = [understood(data[:size]) for size in range(len(data) + 1)]
     decided = [each for each in seen if each is not None]
@@ -148,7 +150,7 @@ def understood(data: bytes) -> Head | str | None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
-def test_curl_understands_the_metrics(tmp_path: Path) -> None:
+def test_curl_receives_the_metrics(tmp_path: Path) -> None:
     with room("auto", "--metrics", "127.0.0.1:0") as (server, _):
         address = "127.0.0.1:" + server.wait_for(r"metrics on port (\d+)", err=True)[1]
         body = tmp_path / "body"

@@ -37,7 +37,7 @@ def test_logged_text_begins_no_other_line() -> None:
     )
 
 
-def test_the_lines_of_a_traceback_are_indented() -> None:
+def test_traceback_lines_are_indented() -> None:
     text = TextFormatter().format(record("it failed", error=ValueError(FORGED)))
     first, *rest = text.split("\n")
     assert first.endswith("WARNING it failed")
@@ -47,7 +47,7 @@ def test_the_lines_of_a_traceback_are_indented() -> None:
         assert line.isprintable()
 
 
-def test_json_is_one_object_a_line_with_the_events_fields() -> None:
+def test_json_log_has_one_object_per_line() -> None:
     event = record("%s: closed", FORGED, error=ValueError(FORGED))
     event.reason = "slow"
     event.client = FORGED
@@ -65,7 +65,7 @@ def test_json_is_one_object_a_line_with_the_events_fields() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_client_cannot_forge_a_line_of_the_servers_log(form: str) -> None:
+def test_client_cannot_forge_a_log_line(form: str) -> None:
     with room("auto", "-v", "--log-format", form, "--max-clients", "1") as (
         server,
         address,
@@ -128,7 +128,7 @@ def test_unformattable_record_is_counted_as_lost(
     assert capsys.readouterr().err == ""
 
 
-def test_stalled_output_is_waited_for_once_until_it_is_read(
+def test_stalled_output_delays_the_room_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[float] = []

@@ -315,12 +315,12 @@ def test_joining_and_leaving_cost_the_same_in_a_full_room() -> None:
     assert server.clients == []
 
 
-def test_the_original_loops_are_among_those_tested(any_loop: str) -> None:
+def test_original_loops_are_among_those_tested(any_loop: str) -> None:
     turn_once(any_loop, {}, 0)
     assert set(ORIGINALS) == {"asyncore.poll", "asyncore.poll2"}
 
 
-def test_emfile_is_what_the_server_gets(
+def test_server_gets_emfile_without_descriptors(
     out_of_descriptors: Callable[[], None],
 ) -> None:
     out_of_descriptors()

@@ -39,7 +39,7 @@ def audit() -> Audit:
     return Audit()
 
 
-def test_no_bytes_are_formatted_or_evaluated(
+def test_data_is_never_formatted_or_evaluated(
     loop: str, audit: Audit, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -35,7 +35,7 @@ def test_port_and_post_together_are_an_error() -> None:
         ChatServer(20, "127.0.0.1", 19528, port=0)
 
 
-def test_a_server_that_cannot_listen_leaves_nothing_behind() -> None:
+def test_server_that_cannot_listen_leaves_an_empty_map() -> None:
     with our_room("select") as room:
         in_map = dict(asyncore.socket_map)
         with pytest.raises(OSError, match="in use"):
@@ -43,7 +43,7 @@ def test_a_server_that_cannot_listen_leaves_nothing_behind() -> None:
         assert asyncore.socket_map == in_map
 
 
-def test_a_name_that_does_not_resolve_is_an_oserror(
+def test_host_that_does_not_resolve_is_an_oserror(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fails(*args: Any, **options: Any) -> Any:
@@ -54,7 +54,7 @@ def test_a_name_that_does_not_resolve_is_an_oserror(
         ChatServer(host="nobody.example", port=0)
 
 
-def test_a_private_map_holds_the_server_and_its_sessions(any_loop: str) -> None:
+def test_private_map_holds_the_server_and_its_sessions(any_loop: str) -> None:
     map: dict[int, Any] = {}
     with our_room(any_loop, map=map) as room:
         a = room.join()
@@ -64,7 +64,7 @@ def test_a_private_map_holds_the_server_and_its_sessions(any_loop: str) -> None:
         assert not asyncore.socket_map
 
 
-def test_a_subclass_of_the_session_can_be_served(any_loop: str) -> None:
+def test_server_may_have_another_session_class(any_loop: str) -> None:
     class Shouting(ChatSession):
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data.upper())
@@ -75,7 +75,7 @@ def test_a_subclass_of_the_session_can_be_served(any_loop: str) -> None:
         room.until(lambda: a.got == b"HI!" and b.got.endswith("说:HI!".encode()))
 
 
-def test_a_session_that_cannot_be_made_costs_only_its_client(
+def test_failed_session_closes_only_its_client(
     loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Picky(ChatSession):
@@ -96,7 +96,7 @@ def test_a_session_that_cannot_be_made_costs_only_its_client(
         room.until(lambda: a.got == b"still here")
 
 
-def test_a_room_may_be_a_plain_list_as_in_the_tutorial() -> None:
+def test_room_may_be_a_plain_list() -> None:
     ours, theirs = socket.socketpair()
     room: list[ChatSession] = []
     session = ChatSession(None, ours, "10.0.0.1", 5, room)
@@ -154,7 +154,7 @@ def _count(server: ChatServer, method: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("number", [errno.ENFILE, errno.ENOMEM, errno.EPROTO])
-def test_any_failure_of_accept_is_survived(
+def test_server_survives_any_failure_of_accept(
     loop: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Injected: the kernel cannot fail in these ways without failing the test too."""
@@ -172,7 +172,7 @@ def test_any_failure_of_accept_is_survived(
         room.until(lambda: len(room.server.clients) == 1)
 
 
-def test_an_urgent_byte_does_not_wake_the_loop_for_ever(any_loop: str) -> None:
+def test_urgent_byte_does_not_keep_the_loop_busy(any_loop: str) -> None:
     with our_room(any_loop) as room:
         a = room.join()
         session = room.session(a)
@@ -186,7 +186,7 @@ def test_an_urgent_byte_does_not_wake_the_loop_for_ever(any_loop: str) -> None:
         assert len(urgent) == 1
 
 
-def test_shutting_down_delivers_what_is_queued(loop: str) -> None:
+def test_shut_down_flushes_the_queues(loop: str) -> None:
     with our_room(loop, send_queue=0) as room:
         a = room.join()
         queued = bytes(range(97, 107)) * 50_000
@@ -210,7 +210,7 @@ def test_shut_down_waits_for_a_stalled_peer_only_for_its_grace(
         a.close()
 
 
-def test_the_tutorials_last_two_lines_work_as_they_are() -> None:
+def test_tutorials_last_two_lines_work_unchanged() -> None:
     script = """
 import asyncore, threading
 from legacy_chat import ChatServer
@@ -230,7 +230,7 @@ asyncore.loop()
         b.close()
 
 
-def test_the_same_classes_run_on_two_loops_in_one_process() -> None:
+def test_two_loops_in_one_process_run_the_same_classes() -> None:
     first: dict[int, Any] = {}
     second: dict[int, Any] = {}
     with (
@@ -243,7 +243,7 @@ def test_the_same_classes_run_on_two_loops_in_one_process() -> None:
             room.until(lambda a=a: a.got == b"hi!")
 
 
-def test_a_line_that_cannot_be_printed_stops_nothing(
+def test_unprintable_line_does_not_stop_the_room(
     loop: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     closed = open(os.devnull, "w")  # noqa: SIM115
@@ -264,7 +264,7 @@ def test_turn_until_fails_after_its_deadline(
         turn_until("select", lambda: False, {}, 0)
 
 
-def test_one_turn_accepts_a_bounded_number_of_clients(
+def test_turn_accepts_a_bounded_number_of_clients(
     any_loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("legacy_chat.listener.ACCEPTS_PER_TURN", 3)

@@ -70,7 +70,7 @@ def files(tmp_path: Path) -> dict[str, str]:
 # The room.
 
 
-def test_the_room_chats_over_tls(any_loop: str) -> None:
+def test_room_chats_over_tls(any_loop: str) -> None:
     with secure_room(any_loop) as (_, join):
         a, b = join(), join(secure.client_context(VERSIONS[0]))
         a.send("大家好!".encode())
@@ -216,7 +216,7 @@ def test_shut_down_closes_unfinished_handshakes(any_loop: str) -> None:
         assert peer.ended == CLOSE_NOTIFY
 
 
-def test_a_session_that_cannot_be_made_costs_only_its_client(
+def test_failed_session_closes_only_its_client(
     any_loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = []
@@ -250,7 +250,7 @@ def test_session_with_small_reads_leaves_nothing_waiting(
         until(any_loop, lambda: peer.got == b"a message in one record.", peer)
 
 
-def test_a_session_knows_its_clients_certificate(loop: str) -> None:
+def test_session_has_its_clients_certificate(loop: str) -> None:
     context = secure.server_context(require=True)
     with secure_room(loop, context) as (room, join):
         join(secure.client_context(certificate_by="ours"))
@@ -385,7 +385,7 @@ def test_special_or_huge_tls_file_is_refused_at_once(
     assert str(caught.value) == f"odd\nfile: {said}"
 
 
-def test_a_certificate_and_its_key_may_be_in_one_file(
+def test_certificate_and_key_may_be_in_one_file(
     files: dict[str, str], tmp_path: Path
 ) -> None:
     both = tmp_path / "both.pem"
@@ -401,7 +401,7 @@ def test_authority_file_without_a_certificate_is_an_error(
 
 
 @pytest.mark.skipif(secure.OPENSSL is None, reason="there is no openssl command")
-def test_a_key_with_a_password_is_not_asked_for_on_the_terminal(
+def test_key_with_a_password_does_not_prompt(
     files: dict[str, str], tmp_path: Path
 ) -> None:
     locked = str(tmp_path / "locked.pem")
@@ -445,7 +445,7 @@ def test_serve_and_connect_over_tls(loop: str, files: dict[str, str]) -> None:
         assert no_traceback(server)
 
 
-def test_the_client_says_in_a_line_why_it_does_not_trust(
+def test_client_reports_an_untrusted_certificate(
     files: dict[str, str],
 ) -> None:
     with room("selectors", *served_with(files)) as (server, (_, port)):
@@ -462,7 +462,7 @@ def test_the_client_says_in_a_line_why_it_does_not_trust(
         assert not any("enter" in line for line in server.out)
 
 
-def test_the_client_says_in_a_line_that_the_name_is_wrong(
+def test_client_reports_a_wrong_server_name(
     files: dict[str, str], tmp_path: Path
 ) -> None:
     secure.certificate("example.org").private_key_and_cert_chain_pem.write_to_path(
@@ -477,7 +477,7 @@ def test_the_client_says_in_a_line_that_the_name_is_wrong(
         assert done.stderr.count("\n") == 1
 
 
-def test_the_client_says_in_a_line_that_there_is_no_tls(files: dict[str, str]) -> None:
+def test_client_reports_a_server_without_tls(files: dict[str, str]) -> None:
     with room("selectors") as (_, (_, port)):
         options = ("--tls", "--tls-ca", files["ca"])
         done = talk("connect", "localhost", "--port", str(port), *options)
@@ -509,7 +509,7 @@ def test_client_certificates_from_the_command_line(
             server.wait_for("no TLS: a certificate is required", err=True)
 
 
-def test_the_client_says_that_a_connection_was_cut(files: dict[str, str]) -> None:
+def test_client_reports_a_truncated_connection(files: dict[str, str]) -> None:
     with room("selectors", *served_with(files)) as (server, (_, port)):
         options = ("--port", str(port), "--tls", "--tls-ca", files["ca"])
         command = (sys.executable, "-m", "legacy_chat", "connect", "localhost")

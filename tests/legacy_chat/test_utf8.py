@@ -100,7 +100,7 @@ def test_text_before_out_is_delivered_for_any_segmentation(
 
 
 @given(st.binary(max_size=12))
-def test_the_unfinished_tail_is_what_a_decoder_would_keep(data: bytes) -> None:
+def test_partial_size_equals_the_decoders_buffer(data: bytes) -> None:
     decoder = codecs.getincrementaldecoder("utf8")("replace")
     decoder.decode(data)
     assert _partial_size(data) == len(decoder.getstate()[0])

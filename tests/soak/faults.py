@@ -11,6 +11,7 @@ import time
 
 from tests.soak.model import STX
 from tests.soak.room import Room
+from tests.support import reset
 
 __all__ = ["FAULTS", "inject"]
 
@@ -23,9 +24,6 @@ PAUSE = 8.0
 
 # The longest noise in bytes.
 NOISE = 16384
-
-# SO_LINGER: close with a reset instead of a FIN.
-LINGER = b"\1\0\0\0\0\0\0\0"
 
 
 def noise(rng: random.Random) -> bytes:
@@ -49,8 +47,7 @@ def terminated(room: Room, rng: random.Random) -> None:
 def resetting(room: Room, rng: random.Random) -> None:
     sock = room.connect()
     sock.sendall(b"a message, and a reset")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
-    sock.close()
+    reset(sock)
 
 
 def vanishing(room: Room, rng: random.Random) -> None:
