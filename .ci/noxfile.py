@@ -66,6 +66,7 @@ def lint(session: nox.Session) -> None:
     session.install(".[test,lint]")
     run(session, "ruff", "format", "--check", ".")
     run(session, "ruff", "check", ".")
+    run(session, "lint-imports", "--no-cache", "--no-logo")
     for version in VERSIONS:
         session.log(f"mypy --strict for Python {version}")
         run(session, "mypy", "--python-version", version)
