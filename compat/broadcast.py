@@ -22,10 +22,12 @@ from __future__ import annotations
 import asyncore
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from itertools import groupby
 from threading import get_ident
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
+from compat import instrument
 from compat._types import LEAVES, Map
 from compat.async_chat import SMALL, async_chat, copied, interest_changed
 from compat.scheduler import running_here
@@ -188,6 +190,12 @@ class BroadcastGroup(Collection[Any]):
         Raises:
             TypeError: *data* is not bytes, bytearray or memoryview.
         """
+        if (observer := instrument.current) is None:
+            self._push(data, exclude)
+        else:
+            observer.broadcast(self, data, exclude, partial(self._push, data, exclude))
+
+    def _push(self, data: Any, exclude: Any) -> None:
         if type(data) is not bytes:
             data = copied(data)
         if self._thread != get_ident() and not self._begin():
@@ -295,7 +303,7 @@ class BroadcastGroup(Collection[Any]):
         for channel, part in list(parts.items()):
             if _write_part(channel, log, part):
                 behind.append(channel)
-        size, directly = len(log), _send is _SEND
+        size, directly = len(log), instrument.current is None
         members = list(self._members.items()) if size else []
         for channel, reads_log in members:
             if not reads_log or channel in parts:
@@ -404,11 +412,9 @@ def _write(channel: async_chat, data: Any) -> bool:
 
 
 def _send(channel: async_chat, piece: Any) -> int:
-    return channel.socket.send(piece)
-
-
-# Before a trace replaces it: a trace has to see every send, so the fast path is off.
-_SEND = _send
+    if (observer := instrument.current) is None:
+        return channel.socket.send(piece)
+    return observer.send(channel, piece, channel.socket.send)
 
 
 def _leave(channel: async_chat, data: memoryview, *, at_the_front: bool) -> None:
@@ -424,3 +430,5 @@ def _leave(channel: async_chat, data: memoryview, *, at_the_front: bool) -> None
     channel._compat_queue(rest, at_the_front=at_the_front)
     channel._compat_behind = True
     interest_changed(channel)
+    if (observer := instrument.current) is not None:
+        observer.state_changed(channel)

@@ -137,8 +137,8 @@ def _uses_its_own(name: str) -> bool:
 
     A program that patches selectors too, as gevent does, gets the installed loop.
     """
-    # A running trace replaces the module with a proxy, which holds the real one.
-    module = getattr(asyncore.select, "_compat_real", asyncore.select)
+    # A running trace replaces the module with a proxy that wraps it.
+    module = getattr(asyncore.select, "__wrapped__", asyncore.select)
     if module is not select or (name == "poll" and asyncore.time is not time):
         return True
     return selectors.DefaultSelector is _DEFAULT_SELECTOR and any(

@@ -18,12 +18,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from threading import get_ident
 from typing import Any, Protocol
 
+from compat import instrument
 from compat._runtime import this_process
 from compat._types import LEAVES, Map
 from compat.forks import at_fork
+from compat.instrument import Instrument
 from compat.pollers import LONGEST_WAIT
 from compat.values import shown
 from compat.wakeup import Waker
@@ -73,6 +76,8 @@ class Timer:
         if self._callback is not None:
             self._callback, self._args = None, ()
             self._scheduler._count_cancelled()
+            if (observer := instrument.current) is not None:
+                observer.timer_cancelled(self)
 
     @property
     def pending(self) -> bool:
@@ -83,7 +88,7 @@ class Timer:
         callback, args = self._callback, self._args
         self._callback, self._args = None, ()
         if callback is not None:
-            _call(callback, args)
+            _call(callback, args, instrument.current, self)
 
 
 class Writer(Protocol):
@@ -130,6 +135,8 @@ class Scheduler:
         timer = Timer(self, when, callback, args)
         self._number += 1
         heapq.heappush(self._heap, (timer.when, self._number, timer))
+        if (observer := instrument.current) is not None:
+            observer.timer_created(timer, seconds, callback)
         return timer
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any) -> None:
@@ -151,6 +158,17 @@ class Scheduler:
 
     def next_timeout(self, timeout: float | None) -> float | None:
         """Return the seconds that the next turn may wait: *timeout*, or less."""
+        left = self._seconds_left(timeout)
+        if (observer := instrument.current) is not None:
+            reason = ""
+            if left is not None and (timeout is None or left < timeout):
+                # A turn that has to flush begins at once, too, for no other reason.
+                by_timer = "" if self._writers else "timer"
+                reason = "callback" if self._soon else by_timer
+            observer.turn_begins(reason)
+        return left
+
+    def _seconds_left(self, timeout: float | None) -> float | None:
         if self._soon or self._writers:
             return 0.0
         while self._heap and not self._heap[0][2].pending:
@@ -175,7 +193,7 @@ class Scheduler:
         for _ in range(len(self._soon)):
             # A callback may have run a nested loop, which has run the rest.
             if self._soon:
-                _call(*self._soon.popleft())
+                _call(*self._soon.popleft(), instrument.current)
         while self._heap:
             when, number, timer = self._heap[0]
             if when > now or number > newest:
@@ -193,7 +211,7 @@ class Scheduler:
         once.
         """
         for _ in range(len(self._writers)):
-            self._writers.popleft()._compat_flush()
+            _flush(self._writers.popleft())
         self._flush_groups()
 
     def finish_turn(self, waker: Waker) -> None:
@@ -217,7 +235,7 @@ class Scheduler:
         while self._groups:
             # Remove a group only after its flush: Ctrl+C may come between two calls.
             if self._groups[0]._compat_has_log:
-                self._groups[0]._compat_flush()
+                _flush(self._groups[0])
             else:
                 self._groups.popleft()
 
@@ -231,7 +249,7 @@ class Scheduler:
         with ExitStack() as stack:
             stack.callback(self._flush_groups)
             while self._writers:
-                stack.callback(self._writers.pop()._compat_flush)
+                stack.callback(_flush, self._writers.pop())
 
     @contextmanager
     def waking_on_signals(self) -> Iterator[None]:
@@ -418,9 +436,24 @@ def _checked_seconds(seconds: float) -> float:
     return float(seconds)
 
 
-def _call(callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+def _flush(writer: Writer) -> None:
+    if (observer := instrument.current) is None:
+        writer._compat_flush()
+    else:
+        observer.flush(writer, writer._compat_flush)
+
+
+def _call(
+    callback: Callable[..., object],
+    args: tuple[Any, ...],
+    observer: Instrument | None = None,
+    timer: Timer | None = None,
+) -> None:
     try:
-        callback(*args)
+        if observer is None:
+            callback(*args)
+        else:
+            observer.run_callback(timer, callback, partial(callback, *args))
     except LEAVES:
         raise
     except Exception:

@@ -33,6 +33,7 @@ from operator import attrgetter
 from typing import Any
 from weakref import WeakValueDictionary
 
+from compat import instrument
 from compat._types import Map
 from compat.async_chat import (
     attach,
@@ -42,6 +43,7 @@ from compat.async_chat import (
     needs_write_event,
     wants_to_write,
 )
+from compat.instrument import Instrument
 from compat.pollers import GONE, IN, NVAL, OUT, PRI, as_poll2_waits
 from compat.registrations import Descriptors
 from compat.wakeup import Waker
@@ -246,7 +248,12 @@ class SelectorLoop:
                 # No channel has interest. As asyncore.poll, which rejects None here.
                 asyncore.time.sleep(timeout)
             return
+        observer = instrument.current
+        if observer is not None:
+            observer.wait_begins("selectors", timeout)
         quiet, ready = self._wait(timeout, everything)
+        if observer is not None:
+            self._report_ready(observer, quiet, ready)
         if self._waker is not None:
             self._waker.woke_at = time.monotonic()
             if ready.pop(self._waker.fileno(), 0):
@@ -426,25 +433,24 @@ class SelectorLoop:
             if not channel.accepting:
                 interest |= OUT
         sock = _socket_of(channel)
-        if not interest:
-            if known.interest:
-                self._want(known, known.fd, 0, sock)
-            known.socket = sock
-            return
         try:
-            fd = _descriptor(known.key)
+            fd = _descriptor(known.key) if interest else known.fd
         except (TypeError, ValueError) as error:
             if self._as_poll2:
                 raise
             self._unwaitable = self._unwaitable or error
-            return
-        if (
-            known.interest != interest
-            or known.fd != fd
-            or known.socket is not sock
-            or not self._descriptors.stands_for(fd, sock)
-        ):
-            self._want(known, fd, interest, sock)
+        else:
+            is_registered = not interest or (
+                known.fd == fd
+                and known.socket is sock
+                and self._descriptors.stands_for(fd, sock)
+            )
+            if known.interest != interest or not is_registered:
+                self._want(known, fd, interest, sock)
+            known.socket = sock
+        if (observer := instrument.current) is not None:
+            reads, writes = bool(known.interest & IN), bool(known.interest & OUT)
+            observer.channel_polled(known.key, channel, reads, writes)
 
     def _see_whether_it_announces(self, known: Known) -> None:
         """Poll the channel in every turn from now on, if it no longer announces."""
@@ -521,6 +527,23 @@ class SelectorLoop:
                 if timeout is not None:
                     timeout = max(0.0, timeout - (time.monotonic() - now))
         return self._descriptors.wait(timeout, self._quiet, hang_ups)
+
+    def _report_ready(
+        self, observer: Instrument, quiet: list[Known], ready: dict[int, int]
+    ) -> None:
+        active = [(known, IN) for known in quiet] or [
+            (known, events & (known.interest | GONE))
+            for fd, events in ready.items()
+            for known in self._by_fd.get(fd, ())
+        ]
+        active.sort(key=_in_map_order)
+        read, write, urgent = (
+            [known.channel for known, events in active if events & wanted]
+            for wanted in (IN | GONE, OUT, PRI)
+        )
+        waker = self._waker
+        woken = waker is not None and waker.fileno() in ready
+        observer.wait_ends(read, write, urgent, woken)
 
     def _ask_overridden(self, active: list[Known]) -> bool:
         """Poll channels with a replaced ``readable`` or ``writable``; return if any.

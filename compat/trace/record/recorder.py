@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 
 from compat.trace.record.channel_state import NEW, Seen, changes
 from compat.trace.record.sink import Sink
-from compat.trace.source import describe, short, sound, source_of
+from compat.trace.source import describe, place_of, short, sound, source_of
 
 __all__ = ["Recorder", "Trace", "in_seconds", "number_of"]
 
@@ -61,15 +61,15 @@ class Recorder:
         "_due",
         "_trace",
         "_writing",
-        "asked",
-        "asking",
+        "begun",
         "call",
-        "due",
         "entries",
         "known_lists",
+        "polled",
         "shortened",
         "touched",
         "turn",
+        "waiting_since",
         "whose",
     )
 
@@ -89,13 +89,12 @@ class Recorder:
         # Whose state may have changed since the last look.
         self.touched: dict[int, Seen] = {}
         self.turn = 0
-        # Of the turn that is being prepared: since when, how many were asked, and what
-        # made the wait shorter than the program's timeout.
-        self.asking = 0
-        self.asked = 0
+        # The times at which the present turn and its wait have begun.
+        self.begun = self.waiting_since = 0
+        # Channels polled in this turn, and the reason for a wait shorter than the
+        # program's timeout.
+        self.polled = 0
         self.shortened = ""
-        # Is a callback run that was asked for by a timer, or by call_soon_threadsafe?
-        self.due: tuple[str, int] | None = None
         # The lists that select() was given last, and who was known then.
         self.known_lists: Any = None
 
@@ -119,6 +118,7 @@ class Recorder:
         self,
         whose: Any,
         head: str,
+        mark: str = "",
         size: int | None = None,
         data: bytes | None = None,
         rest: str = "",
@@ -129,7 +129,7 @@ class Recorder:
         Ctrl+C may come as any function begins.
         """
         depth = self.call[DEPTH] + 1
-        call = [head, "", now(), 0, depth, size, data, 0, 0, rest, whose, ""]
+        call = [head, mark, now(), 0, depth, size, data, 0, 0, rest, whose, ""]
         self.call = call
         return call
 
@@ -155,8 +155,8 @@ class Recorder:
                 self._look(seen)
         if (at or now()) > self._due:
             self.flush()
-        # For a loop that does not say when it begins to ask.
-        self.asking = now()
+        # For asyncore's own loop, which does not report when a turn begins.
+        self.begun = now()
 
     def flush(self) -> None:
         """Write what has been recorded."""
@@ -207,10 +207,10 @@ class Recorder:
         by: str,
         timeout: Any,
         channels: int,
-        interests: Iterable[Any],
+        interests: Iterable[Any] = (),
         unit: int = 1,
-    ) -> int:
-        """Begin a wait; give the time.
+    ) -> None:
+        """Begin a wait.
 
         Args:
             unit: so many of what *timeout* is are a second.
@@ -219,7 +219,7 @@ class Recorder:
         for seen, wanted in interests:
             self.want(seen, wanted)
         began = now()
-        asked = (began - self.asking) // 1000 if self.asking else 0
+        asked = (began - self.begun) // 1000 if self.begun else 0
         self.event(
             "turn",
             f',"n":{self.turn},"by":"{by}","timeout":{in_seconds(timeout, unit)}'
@@ -227,24 +227,22 @@ class Recorder:
         )
         self.settle()
         self.flush()
-        return now()
+        self.waiting_since = now()
 
-    def woke(
-        self,
-        began: int,
-        read: list[int],
-        write: list[int],
-        urgent: list[int],
-        woken: bool,
-    ) -> None:
-        """End a wait."""
+    def woke(self, ready: Iterable[list[int]], woken: bool) -> None:
+        """End a wait.
+
+        Args:
+            ready: the channels to read, to write, and with urgent data.
+        """
+        read, write, urgent = ready
         if read or write or urgent:
             why = "ready"
-        elif woken or self.shortened == "soon":
+        elif woken or self.shortened == "callback":
             why = "wake-up"
         else:
             why = self.shortened or "timeout"
-        rest = f',"why":"{why}","waited":{(now() - began) // 1000}'
+        rest = f',"why":"{why}","waited":{(now() - self.waiting_since) // 1000}'
         for name, numbers in (("read", read), ("write", write), ("urgent", urgent)):
             if numbers:
                 rest += f',"{name}":[{",".join(map(str, numbers))}]'
@@ -253,7 +251,11 @@ class Recorder:
         # turns this loop.
         self.call[CHANNEL] = None
         self.flush()
-        self.asking, self.shortened, self.asked = now(), "", 0
+        self.begin_turn()
+
+    def begin_turn(self, shortened: str = "") -> None:
+        """Begin to poll the channels for the next turn."""
+        self.begun, self.polled, self.shortened = now(), 0, shortened
 
     def want(self, seen: Seen, wanted: tuple[bool, bool]) -> None:
         """Write what a channel wants, if that is new."""
@@ -326,6 +328,35 @@ class Trace:
     def describe(self, error: BaseException) -> str:
         """An exception in a line. It may repeat what a trace without payloads hides."""
         return describe(error, spoken=bool(self.payload))
+
+    def failure(self, error: BaseException | None) -> str:
+        """Return the fields of an exception."""
+        if error is None:
+            return ""
+        try:
+            place = place_of(error)
+            where = f',"where":{quote(place)}' if place else ""
+            return f',"error":{quote(self.describe(error))}{where}'
+        except RecursionError:
+            # The stack has no room for a description.
+            return ',"error":"RecursionError"'
+
+    def given(self, data: Any) -> tuple[int | None, bytes | None]:
+        """Return the size of data, and its first bytes as far as they are recorded."""
+        if not isinstance(data, bytes | bytearray | memoryview | str):
+            # An error of the program, which gets an exception for it.
+            return None, None
+        payload = self.payload
+        try:
+            size = data.nbytes if isinstance(data, memoryview) else len(data)
+            if payload is None:
+                return size, None
+            if isinstance(data, str):
+                return size, data[:payload].encode("utf-8", "surrogatepass")[:payload]
+            return size, bytes(data[:payload])[:payload]
+        except Exception:
+            # A released view, or a class with its own length: its use raises the error.
+            return None, None
 
     def seen(self, channel: Any) -> Seen:
         """The number of a channel; it gets one if it has none."""

@@ -1,88 +1,108 @@
-"""What asyncore has for its ``select`` module, while a trace is written.
+"""The proxy of asyncore's ``select`` module while a trace is written.
 
-Rule 1: a program that uses it for purposes of its own gets the module itself.
-Rule 2: what a loop asks for, and how long it waits, is what the kernel is asked for.
+Rule 1: a caller that is not a loop gets the module's own functions.
+Rule 2: the kernel gets the loop's descriptors and timeout unchanged.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from compat._runtime import this_thread
 from compat.loop import WithWaker
-from compat.trace.record.recorder import Recorder
+from compat.trace.record.channel_state import Seen
+from compat.trace.record.recorder import Recorder, Trace
+from compat.trace.record.wrappers import Wrappers
 
-if TYPE_CHECKING:
-    from compat.trace.record.hooks import Hooks
-
-__all__ = ["Kernel"]
+__all__ = ["SelectProxy"]
 
 
-class Kernel:
-    """What asyncore has for its ``select`` module, while its waits are traced."""
+class SelectProxy:
+    """The ``select`` module, with a line for each wait of asyncore's loops."""
 
-    def __init__(self, real: Any, hooks: Hooks) -> None:
-        self._compat_real = real
-        self._hooks = hooks
+    def __init__(self, real: Any, trace: Trace, wrappers: Wrappers) -> None:
+        self.__wrapped__ = real
+        self._trace = trace
+        self._wrappers = wrappers
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._compat_real, name)
+        found = getattr(self.__wrapped__, name)
         return self._poll if name == "poll" else found
 
     def select(self, r: Any, w: Any, x: Any, timeout: Any = None) -> Any:
         """As select.select."""
-        map = _turned_map()
+        map = _polled_map()
         if map is None:
-            return self._compat_real.select(r, w, x, timeout)
-        recorder = self._hooks._trace.here.recorder
-        began = recorder.wait(
-            "select", timeout, len(map), self._interests(recorder, map, r, w)
-        )
-        result = self._compat_real.select(r, w, x, timeout)
-        read, write, urgent = (self._numbers(map, keys) for keys in result)
-        recorder.woke(began, read, write, urgent, woken=_is_woken(map, result[0]))
+            return self.__wrapped__.select(r, w, x, timeout)
+        recorder = self.begin_wait("select", map, r, w, timeout)
+        result = self.__wrapped__.select(r, w, x, timeout)
+        self.end_wait(recorder, map, result, result[0])
         return result
 
     def _poll(self) -> Any:
-        return Poller(self._compat_real.poll(), self)
+        return Poller(self.__wrapped__.poll(), self)
 
-    def _interests(self, recorder: Recorder, map: Any, r: Any, w: Any) -> Any:
-        """Who wants something else than before."""
-        # Most turns want what the last one did.
-        lists = (r, w, id(map), self._hooks._trace.version)
+    def begin_wait(
+        self, name: str, map: Any, r: Any, w: Any, timeout: Any, unit: int = 1
+    ) -> Recorder:
+        """Record the interest of *map*'s channels, and that a wait begins.
+
+        Args:
+            unit: the number of *timeout*'s units in a second.
+        """
+        recorder = self._trace.here.recorder
+        interests = self._interests(recorder, map, r, w)
+        recorder.wait(name, timeout, len(map), interests, unit)
+        return recorder
+
+    def end_wait(self, recorder: Recorder, map: Any, ready: Any, fds: Any) -> None:
+        """Record the channels that are ready to read, to write, and for urgent data.
+
+        Args:
+            fds: the descriptors with an event that a waker may have.
+        """
+        numbers = (
+            [
+                self._wrappers.find(key, channel).number
+                for key in keys
+                if (channel := map.get(key)) is not None
+            ]
+            for keys in ready
+        )
+        recorder.woke(numbers, _is_woken(map, fds))
+
+    def _interests(
+        self, recorder: Recorder, map: Any, r: Any, w: Any
+    ) -> Iterator[tuple[Seen, tuple[bool, bool]]]:
+        """Yield the channels whose interest may have changed."""
+        # Most turns have the same interest as the last one.
+        lists = (r, w, id(map), self._trace.version)
         if lists == recorder.known_lists:
             return
         before = recorder.known_lists or ((), (), 0, 0)
         reads, writes = set(r), set(w)
-        # An object that is a key is kept for nobody.
+        # Hold no object that is a key.
         recorder.known_lists = (
             lists if all(type(key) is int for key in (*r, *w)) else None
         )
+        find = self._wrappers.find
         for key in (*r, *(key for key in w if key not in reads)):
             if (channel := map.get(key)) is not None:
-                seen = self._hooks.find(key, channel)
-                yield seen, (key in reads, key in writes)
+                yield find(key, channel), (key in reads, key in writes)
         for key in (*before[0], *before[1]):
             channel = None if key in reads or key in writes else map.get(key)
             if channel is not None:
-                yield self._hooks.find(key, channel), (False, False)
-
-    def _numbers(self, map: Any, keys: list[Any]) -> list[int]:
-        return [
-            self._hooks.find(key, channel).number
-            for key in keys
-            if (channel := map.get(key)) is not None
-        ]
+                yield find(key, channel), (False, False)
 
 
 class Poller:
-    """As select.poll(), and its wait is traced."""
+    """A ``select.poll`` object, with a line for each of its waits."""
 
-    def __init__(self, real: Any, kernel: Kernel) -> None:
+    def __init__(self, real: Any, proxy: SelectProxy) -> None:
         self._real = real
-        self._kernel = kernel
+        self._proxy = proxy
         self._flags: dict[Any, int] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -94,50 +114,44 @@ class Poller:
         self._flags[fd] = flags[0] if flags else -1
 
     def poll(self, timeout: Any = None) -> Any:
-        """As the original; milliseconds."""
-        map = _turned_map()
+        """As the original; *timeout* is in milliseconds."""
+        map = _polled_map()
         if map is None:
             return self._real.poll(timeout)
-        kernel, flags = self._kernel, self._flags
-        module = kernel._compat_real
-        recorder = kernel._hooks._trace.here.recorder
-        reads = [fd for fd in flags if flags[fd] & module.POLLIN]
-        writes = [fd for fd in flags if flags[fd] & module.POLLOUT]
-        began = recorder.wait(
-            "poll",
-            timeout,
-            len(map),
-            kernel._interests(recorder, map, reads, writes),
-            unit=1000,
+        proxy, module = self._proxy, self._proxy.__wrapped__
+        r, w = (
+            [fd for fd, flags in self._flags.items() if flags & wanted]
+            for wanted in (module.POLLIN, module.POLLOUT)
         )
+        recorder = proxy.begin_wait("poll", map, r, w, timeout, unit=1000)
         result = self._real.poll(timeout)
         gone = module.POLLHUP | module.POLLERR | module.POLLNVAL
-        read, write, urgent = (
-            kernel._numbers(map, [fd for fd, events in result if events & wanted])
+        ready = (
+            [fd for fd, events in result if events & wanted]
             for wanted in (module.POLLIN | gone, module.POLLOUT, module.POLLPRI)
         )
-        woken = _is_woken(map, [fd for fd, _ in result])
-        recorder.woke(began, read, write, urgent, woken=woken)
+        proxy.end_wait(recorder, map, ready, [fd for fd, _ in result])
         return result
 
 
-def _turned_map() -> Any:
-    """The map that asyncore.poll is turning, who has called who calls this.
+def _polled_map() -> Any:
+    """Return the map of the asyncore.poll or poll2 that has called our caller.
 
-    None, if that is no poll: a program that asks what asyncore calls ``select`` for
-    purposes of its own.
+    asyncore passes no map to its ``select``, and a loop that runs since before the
+    trace cannot be replaced. None, if the caller is another function: a program may use
+    ``asyncore.select`` itself.
     """
     names = sys._getframe(2).f_locals
     map = names.get("map")
     if type(names) is dict:
-        # Before 3.13 these are copies, which the frame would keep alive.
+        # Before 3.13 this is a copy, which the frame would keep alive.
         names.clear()
     if isinstance(map, WithWaker):
         map = map.map
     return map if isinstance(map, Mapping) else None
 
 
-def _is_woken(map: Any, read: list[Any]) -> bool:
+def _is_woken(map: Any, ready: list[Any]) -> bool:
     waker = this_thread.waker
-    ours = -1 if waker is None else waker.descriptors[0]
-    return ours in read and ours not in map
+    fd = -1 if waker is None else waker.descriptors[0]
+    return fd in ready and fd not in map

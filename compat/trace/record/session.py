@@ -17,12 +17,15 @@ import sys
 import time
 from typing import ClassVar
 
+from compat import instrument
 from compat.forks import at_fork
 from compat.origin import version_of
 from compat.trace.format import MAX_SIZE, MIN_SIZE
-from compat.trace.record.hooks import Hooks
+from compat.trace.record.instrument import TraceInstrument
 from compat.trace.record.recorder import Trace
+from compat.trace.record.select_proxy import SelectProxy
 from compat.trace.record.sink import File, Live, Sink
+from compat.trace.record.wrappers import Wrappers
 from compat.values import shown
 
 __all__ = ["Session", "begin"]
@@ -49,16 +52,26 @@ class Session:
             else File(path, max_bytes, self._over)
         )
         self._trace = Trace(self._sink, payload)
-        self._hooks = Hooks(self._trace)
+        self._wrappers = Wrappers(self._trace)
+        self._instrument = TraceInstrument(self._trace, self._wrappers)
         Session.current = self
         try:
             self._trace.write(header)
             # Or it is over: the disk is full.
             if Session.current is self:
-                self._hooks.set()
+                self._begin()
         except BaseException:
             self.end()
             raise
+
+    def _begin(self) -> None:
+        self._wrappers.wrap_classes(asyncore.dispatcher)
+        proxy = SelectProxy(asyncore.select, self._trace, self._wrappers)
+        self._wrappers.replace(asyncore, "select", proxy)
+        instrument.current = self._instrument
+        if Session.current is not self:
+            # Another thread has ended the trace meanwhile.
+            self._over()
 
     def end(self, failed: bool = False) -> None:
         """Look in no more, and write the last line.
@@ -74,7 +87,9 @@ class Session:
         self._sink.close(self._trace.now())
 
     def _over(self) -> None:
-        self._hooks.remove()
+        self._wrappers.remove()
+        if instrument.current is self._instrument:
+            instrument.current = None
         if Session.current is self:
             Session.current = None
 

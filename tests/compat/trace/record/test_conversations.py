@@ -48,7 +48,7 @@ class Guest(Line):
     def collect_incoming_data(self, data: bytes) -> None:
         self.push(b"you: " + data)
         if self.audience is not None:
-            self.audience.push(data, but=self)
+            self.audience.push(data, exclude=self)
         else:
             for guest in self.guests:
                 if guest is not self:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import compat
-from compat import broadcast, scheduler, selector_loop
+from compat import broadcast, instrument, scheduler, selector_loop
 from compat.trace.format import MIN_SIZE
 from compat.trace.record.recorder import OUTSIDE
 from compat.trace.record.session import Session
@@ -60,12 +60,13 @@ def nothing_of_a_trace_left_behind(nothing_left_behind: None) -> Iterator[None]:
     before = everything()
     yield
     assert Session.current is None
+    assert instrument.current is None
     for place, name, value in before:
         assert vars(place)[name] is value
     for place, name, value in everything():
         code = getattr(value, "__code__", None)
         if code is not None:
-            assert os.path.basename(code.co_filename) != "hooks.py", (place, name)
+            assert os.path.basename(code.co_filename) != "wrappers.py", (place, name)
 
 
 def test_trace_may_begin_and_end_within_handlers(any_loop: str, tmp_path: Path) -> None:
@@ -464,7 +465,7 @@ def test_ctrl_c_at_any_moment_leaves_the_depth_right(
         recorder = Session.current._trace.here.recorder
         line = Interrupts()
         events = ("c_call", "c_return", "c_exception")
-        is_interrupted(after, line.handle_connect, ["hooks.py"], events)
+        is_interrupted(after, line.handle_connect, ["wrappers.py"], events)
         assert recorder.depth == 0
         assert recorder.call == list(OUTSIDE)
         line.close()
@@ -489,6 +490,7 @@ def test_ctrl_c_at_any_moment_of_a_turn_leaves_it(
         # A loop with turns to come reads in another way than that of one turn.
         compat.loop(loop=loop, count=None if kind is Leaves else 1)
 
+    files = ("wrappers.py", "instrument.py", "recorder.py")
     with compat.tracing(tmp_path / "a.trace"):
         assert Session.current is not None
         recorder = Session.current._trace.here.recorder
@@ -496,10 +498,11 @@ def test_ctrl_c_at_any_moment_of_a_turn_leaves_it(
             line, heard = kind(), compat.BroadcastGroup()
             line.ac_coalesce_writes = True
             heard.add(line)
-            compat.call_later(0, heard.push, b"hello")
+            timer = compat.call_later(0, heard.push, b"hello")
             line.peer.send(b"hello")
-            interrupted = is_interrupted(after, turn, ["hooks.py", "recorder.py"])
+            interrupted = is_interrupted(after, turn, files)
             assert recorder.call == list(OUTSIDE), after
+            timer.cancel()
             line.close()
             if not interrupted:
                 break

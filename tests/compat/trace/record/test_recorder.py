@@ -440,7 +440,7 @@ def test_audience_message_is_recorded_once_with_all_sends(
 
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data)
-            audience.push(data, but=self)
+            audience.push(data, exclude=self)
 
     with recorded(tmp_path) as trace:
         audience = compat.BroadcastGroup()

@@ -22,7 +22,6 @@ import pytest
 import compat
 from compat.trace.format import MIN_SIZE
 from compat.trace.reader import Reader, read_trace
-from compat.trace.record.hooks import Hooks
 from compat.trace.record.session import Session
 from compat.trace.record.sink import File, Live
 from tests.compat.trace.recording import Line, recorded
@@ -129,11 +128,11 @@ def test_removed_file_does_not_stop_the_trace(tmp_path: Path) -> None:
 def test_trace_that_cannot_begin_leaves_no_hooks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def raises(hooks: Hooks) -> None:
+    def raises(*args: object) -> None:
         raise KeyboardInterrupt
 
     send = asyncore.dispatcher.send
-    monkeypatch.setattr(Hooks, "_watch_audiences", raises)
+    monkeypatch.setattr("compat.trace.record.session.SelectProxy", raises)
     with pytest.raises(KeyboardInterrupt), compat.tracing(tmp_path / "a.trace"):
         pass
     assert Session.current is None

@@ -1,0 +1,166 @@
+"""The instrument of a trace: it writes the reports of compat's loops as lines.
+
+Rule: the thread's current call is restored without a function call in between, because
+Ctrl+C may come as any function begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from time import perf_counter_ns as now
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from compat.instrument import Instrument
+from compat.trace.record.recorder import DEPTH, Recorder, Trace, in_seconds
+from compat.trace.record.wrappers import Wrappers
+
+__all__ = ["TraceInstrument"]
+
+_SEND = '{"e":"call","do":"send"'
+_PUSH = '{"e":"call","do":"push"'
+_FLUSH = '{"e":"call","do":"turn ends"'
+
+
+class TraceInstrument(Instrument):
+    """Writes what the loops, their timers and broadcast groups do."""
+
+    def __init__(self, trace: Trace, wrappers: Wrappers) -> None:
+        self._trace = trace
+        self._here = trace.here
+        self._wrappers = wrappers
+        # The pending timers' numbers, by id().
+        self._timers: dict[int, int] = {}
+        self._timer_numbers = count(1)
+
+    # Turns.
+
+    def turn_begins(self, shortened_by: str) -> None:
+        self._here.recorder.begin_turn(shortened_by)
+
+    def channel_polled(self, key: Any, channel: Any, reads: bool, writes: bool) -> None:
+        r = self._here.recorder
+        r.polled += 1
+        r.want(self._wrappers.find(key, channel), (reads, writes))
+
+    def wait_begins(self, loop: str, timeout: float | None) -> None:
+        r = self._here.recorder
+        r.wait(loop, timeout, r.polled)
+
+    def wait_ends(
+        self, read: list[Any], write: list[Any], urgent: list[Any], woken: bool
+    ) -> None:
+        seen, known = self._trace.seen, self._trace.known
+        numbers = (
+            [(known.get(id(channel)) or seen(channel)).number for channel in ready]
+            for ready in (read, write, urgent)
+        )
+        self._here.recorder.woke(numbers, woken)
+
+    # Timers and callbacks.
+
+    def timer_created(
+        self, timer: object, seconds: float, callback: Callable[..., object]
+    ) -> None:
+        r, number = self._here.recorder, next(self._timer_numbers)
+        self._timers[id(timer)] = number
+        code = self._code_of(callback, r)
+        r.event("timer", f',"id":{number},"in":{in_seconds(seconds)},"f":{code}')
+
+    def timer_cancelled(self, timer: object) -> None:
+        if number := self._timers.pop(id(timer), 0):
+            self._here.recorder.event("timer", f',"id":{number},"cancelled":true')
+
+    def run_callback(
+        self,
+        timer: object | None,
+        callback: Callable[..., object],
+        call: Callable[[], object],
+    ) -> None:
+        r = self._here.recorder
+        kind = "soon" if timer is None else "timer"
+        head = f'{{"e":"call","do":"{kind}","f":{self._code_of(callback, r)}'
+        if timer is not None and (number := self._timers.pop(id(timer), 0)):
+            head += f',"id":{number}'
+        self._run(call, None, head)
+
+    def _code_of(self, callback: Any, r: Recorder) -> int:
+        function = callback
+        while isinstance(function, partial):
+            function = function.func
+        if isinstance(function, MethodType):
+            function = function.__func__
+        function = self._wrappers.original(function)
+        if not isinstance(function, FunctionType | BuiltinFunctionType):
+            function = type(function)
+        kind, _, do = function.__qualname__.rpartition(".")
+        return self._trace.code(do, function, kind.removesuffix(".<locals>") or None, r)
+
+    # Flushes and broadcasts.
+
+    def flush(self, writer: Any, call: Callable[[], None]) -> None:
+        seen = self._wrappers.meet_called(writer)
+        if seen is None:
+            # A broadcast group.
+            self._run(call, writer, _FLUSH)
+        else:
+            self._here.recorder.touched[seen.number] = seen
+            self._run(call, writer, _FLUSH, seen.mark)
+
+    def broadcast(
+        self, group: Any, data: Any, exclude: Any, call: Callable[[], None]
+    ) -> None:
+        rest = f',"to":{len(group)}'
+        seen = None if exclude is None else self._trace.known.get(id(exclude))
+        if seen is not None and exclude in group:
+            rest = f',"to":{len(group) - 1},"but":{seen.number}'
+        self._run(call, group, _PUSH, "", *self._trace.given(data), rest)
+
+    def send(self, channel: Any, data: Any, call: Callable[[Any], int]) -> int:
+        # Short, because the time between two sends lets their receivers fall asleep,
+        # and to wake them again costs more than all the rest.
+        trace = self._trace
+        seen = trace.known.get(id(channel)) or trace.seen(channel)
+        failure, sent, began = "", 0, now()
+        try:
+            sent = call(data)
+        except BaseException as error:
+            failure = trace.failure(error)
+            raise
+        finally:
+            end, r, payload = now(), self._here.recorder, trace.payload
+            head = None if payload is None or not sent else bytes(data[:payload])
+            line = _SEND, seen.mark, began, end, r.call[DEPTH] + 1, None, head, 0, sent
+            r.entries += (*line, failure, None, "")
+            if sent < len(data):
+                r.touched[seen.number] = seen
+        return sent
+
+    def state_changed(self, channel: Any) -> None:
+        seen = self._trace.seen(channel)
+        self._here.recorder.touched[seen.number] = seen
+
+    def _run(
+        self,
+        call: Callable[[], object],
+        whose: Any,
+        head: str,
+        mark: str = "",
+        size: int | None = None,
+        data: bytes | None = None,
+        rest: str = "",
+    ) -> None:
+        """Call *call*, and write a line of its duration and its exception."""
+        r = self._here.recorder
+        outer, failure = r.call, ""
+        entered = r.enter(whose, head, mark, size, data, rest)
+        try:
+            call()
+        except BaseException as error:
+            failure = self._trace.failure(error)
+            raise
+        finally:
+            r.call = outer
+            r.leave(entered, failure)
