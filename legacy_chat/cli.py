@@ -124,7 +124,7 @@ def _run(argv: list[str]) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until a signal stops the server; return the exit status."""
-    tls = _server_tls(options)
+    tls = _tls(options)
     choice = compat.choose(options.loop)
     limit = raise_descriptor_limit(choice.name)
     signals_seen = []
@@ -187,7 +187,7 @@ def make_server(
 
 def talk(options: argparse.Namespace) -> int:
     """Join a room from this terminal; return the exit status."""
-    tls = _client_tls(options)
+    tls = _tls(options)
     signals = _not_ignored(STOPS)
     for each in signals:
         # connect() restores this: a signal after it must not change the exit status.
@@ -245,28 +245,18 @@ def _not_ignored(signums: list[signal.Signals]) -> list[signal.Signals]:
     ]
 
 
-def _server_tls(options: argparse.Namespace) -> ssl.SSLContext | None:
-    if not options.tls_cert:
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    is_server = options.run is serve
+    if not (options.tls_cert if is_server else options.tls):
         return None
     # Imported here, because ssl takes longer to import than everything else.
     from legacy_chat import tls
 
+    files = options.tls_cert, options.tls_key, options.tls_ca
     with _explained("cannot use TLS", ValueError):
-        return tls.server_context(
-            options.tls_cert,
-            options.tls_key,
-            options.tls_ca,
-            options.tls_require_client_cert,
-        )
-
-
-def _client_tls(options: argparse.Namespace) -> ssl.SSLContext | None:
-    if not options.tls:
-        return None
-    from legacy_chat import tls
-
-    with _explained("cannot use TLS", ValueError):
-        return tls.client_context(options.tls_ca, options.tls_cert, options.tls_key)
+        if is_server:
+            return tls.server_context(*files, options.tls_require_client_cert)
+        return tls.client_context(*files)
 
 
 def _parser() -> Parser:

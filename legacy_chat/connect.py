@@ -28,7 +28,7 @@ from legacy_chat.conversation import Conversation, StreamError
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["connect"]
+__all__ = ["begin", "connect"]
 
 # Pieces of input that are queued at a time: a pipe is read no faster than the room
 # accepts its data.
@@ -72,8 +72,7 @@ def connect(
         BrokenPipeError: the reader of standard output has closed it.
         StreamError: standard input cannot be read, or standard output written.
         KeyboardInterrupt: a signal arrived before or after the conversation.
-        compat.tls.HandshakeError: the server's certificate is not valid for *host*, or
-            the server does not speak TLS.
+        compat.tls.HandshakeError: the server has no TLS, or no certificate for *host*.
     """
     if sys.stdout is None:
         raise StreamError("standard output is closed")
@@ -81,7 +80,7 @@ def connect(
     with _interrupted_by(signals):
         sock = socket.create_connection((host, port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        talk = _begin(sock, map, terminator, host, tls)
+        talk = begin(sock, map, terminator, host, tls)
         if sys.stdin is None:
             talk.leave()
         else:
@@ -103,19 +102,26 @@ def _interrupted_by(signals: Iterable[int]) -> Iterator[None]:
         yield
 
 
-def _begin(
+def begin(
     sock: socket.socket,
     map: compat.Map,
     terminator: bytes,
     host: str,
     tls: ssl.SSLContext | None,
 ) -> Conversation:
+    """Return the conversation on a connected socket, in *map*."""
     if tls is None:
         return Conversation(sock, sys.stdout, map, terminator)
     # Imported here, because a client without TLS does not need ssl.
     from legacy_chat.secure_conversation import SecureConversation
 
-    return SecureConversation(sock, sys.stdout, map, terminator, tls, host)
+    talk = SecureConversation(sock, sys.stdout, map, terminator)
+    try:
+        talk.start_tls(tls, server_hostname=host)
+    except ValueError as error:
+        talk.close()
+        raise OSError(errno.EINVAL, str(error)) from error
+    return talk
 
 
 def _read_input(talk: Conversation, map: compat.Map) -> None:

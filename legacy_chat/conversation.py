@@ -29,10 +29,6 @@ PATIENCE = 5.0
 # Seconds after a signal for the room to close and for standard output to be flushed.
 HURRY = 1.0
 
-# Pieces of input that are queued at a time: a pipe is read no faster than the room
-# accepts its data.
-PIECES = 16
-
 
 class StreamError(Exception):
     """Standard input cannot be read, or standard output cannot be written."""

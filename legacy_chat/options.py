@@ -50,26 +50,19 @@ def connect_mistake(options: argparse.Namespace) -> str:
     return ""
 
 
+COUNT = {"action": "count", "default": 0}
+
 COMMON = (
-    Option("--port N", "TCP port", type=RANGES["port"], default=DEFAULT_PORT),
+    Option("--port N", "TCP port", RANGES["port"], DEFAULT_PORT),
     Option(
         "--terminator TEXT",
-        r"end a conversation at this text; \r \n \t \0 \\ \xHH are bytes "
-        "(default: out)",
-        type=byte_string,
-        default=Limits.terminator,
+        r"end a session at this text; \r \n \t \0 \\ \xHH are bytes (default: out)",
+        byte_string,
+        Limits.terminator,
     ),
     LOOP,
-    Option(
-        "-v --verbose",
-        "log more; -vv: everything",
-        more={"action": "count", "default": 0},
-    ),
-    Option(
-        "-q --quiet",
-        "log errors only; -qq: critical errors only",
-        more={"action": "count", "default": 0},
-    ),
+    Option("-v --verbose", "log more; -vv: everything", more=COUNT),
+    Option("-q --quiet", "log errors only; -qq: critical errors only", more=COUNT),
 )
 
 HOST = Option(
@@ -81,14 +74,14 @@ SERVE = (
     Option(
         "--backlog N",
         "connections that may wait to be accepted; the system may allow fewer",
-        type=RANGES["list_num"],
-        default=BACKLOG,
+        RANGES["list_num"],
+        BACKLOG,
     ),
     Option(
         "--grace SECONDS",
         "time to flush the clients' queues when the server stops",
-        type=RANGES["grace"],
-        default=3.0,
+        RANGES["grace"],
+        3.0,
     ),
 )
 
@@ -96,8 +89,8 @@ LIMITS = tuple(
     Option(
         f"--{name.replace('_', '-')} {value}",
         purpose,
-        type=RANGES[name],
-        default=getattr(Limits, name),
+        RANGES[name],
+        getattr(Limits, name),
     )
     for name, value, purpose in (
         ("max_clients", "N", "reject clients beyond this number"),
@@ -107,19 +100,13 @@ LIMITS = tuple(
         ("flood_messages", "N", "limit the input of a client, in messages per second"),
         ("flood_burst", "SECONDS", "allow the input of this time at once"),
         ("idle", "SECONDS", "disconnect a client after this time without traffic"),
-        (
-            "keepalive",
-            "SECONDS",
-            "silence before the first TCP keepalive probe",
-        ),
+        ("keepalive", "SECONDS", "silence before the first TCP keepalive probe"),
     )
 )
 
 OPERATION = (
     Option(
-        "--metrics HOST:PORT",
-        "serve the counters to Prometheus at this address, as /metrics",
-        type=address,
+        "--metrics HOST:PORT", "serve Prometheus at this address, as /metrics", address
     ),
     Option(
         "--log-format FORMAT",
@@ -130,22 +117,12 @@ OPERATION = (
     *TRACE,
 )
 
+KEY = Option("--tls-key FILE", "key (default: in the certificate's file)", file_name)
+
 SERVER_TLS = (
-    Option(
-        "--tls-cert FILE",
-        "enable TLS with the server's certificate, followed by those of its issuers",
-        type=file_name,
-    ),
-    Option(
-        "--tls-key FILE",
-        "the key of the certificate (default: in the same file)",
-        type=file_name,
-    ),
-    Option(
-        "--tls-ca FILE",
-        "verify clients' certificates with these authorities",
-        type=file_name,
-    ),
+    Option("--tls-cert FILE", "use TLS, with this chain of certificates", file_name),
+    KEY,
+    Option("--tls-ca FILE", "verify clients with these authorities", file_name),
     Option(
         "--tls-require-client-cert",
         "reject clients without a certificate (default: verify it if there is one)",
@@ -153,8 +130,8 @@ SERVER_TLS = (
     Option(
         "--tls-timeout SECONDS",
         "disconnect a client whose handshake takes longer",
-        type=RANGES["tls_timeout"],
-        default=10.0,
+        RANGES["tls_timeout"],
+        10.0,
     ),
 )
 
@@ -162,14 +139,9 @@ CLIENT_TLS = (
     Option("--tls", "use TLS; verify the server's certificate and its name, HOST"),
     Option(
         "--tls-ca FILE",
-        "trust these authorities, or this certificate (default: the system's "
-        "authorities)",
-        type=file_name,
+        "trust these authorities, or this certificate (default: the system's)",
+        file_name,
     ),
-    Option("--tls-cert FILE", "send this certificate to the server", type=file_name),
-    Option(
-        "--tls-key FILE",
-        "the key of the certificate (default: in the same file)",
-        type=file_name,
-    ),
+    Option("--tls-cert FILE", "send this certificate to the server", file_name),
+    KEY,
 )

@@ -26,6 +26,7 @@ __all__ = [
     "JsonFormatter",
     "TextFormatter",
     "configure",
+    "log_event",
     "print_line",
 ]
 
@@ -35,12 +36,21 @@ logger = logging.getLogger("legacy_chat")
 _USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
-class _Stdout:
-    """Standard output, and whether the last line could not be written."""
+def log_event(event: str, level: int, text: str, *args: object, **fields: Any) -> None:
+    """Log a line; *event* and *fields* are more fields of the JSON form."""
+    logger.log(level, text, *args, extra={"event": event, **fields})
 
+
+class _LinePrinter:
+    """Prints the tutorial's lines at once, also into a pipe; or drops them.
+
+    The log reports the first of consecutive lines that cannot be printed.
+    """
+
+    # The last line could not be printed.
     failed = False
 
-    def write(self, line: str) -> None:
+    def __call__(self, line: str) -> None:
         if sys.stdout is None:
             return
         try:
@@ -51,14 +61,6 @@ class _Stdout:
             self.failed = True
         else:
             self.failed = False
-
-
-def print_line(line: str) -> None:
-    """Print one of the tutorial's lines at once, also into a pipe; or drop it.
-
-    The log reports the first of consecutive lines that cannot be printed.
-    """
-    _stdout.write(line)
 
 
 class TextFormatter(logging.Formatter):
@@ -85,16 +87,13 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(
-                timespec="milliseconds"
-            ),
+        time = datetime.fromtimestamp(record.created, UTC)
+        fields = {
+            "time": time.isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "message": record.getMessage(),
         }
-        for name, value in vars(record).items():
-            if name not in _USUAL:
-                fields[name] = value
+        fields |= {k: v for k, v in vars(record).items() if k not in _USUAL}
         if record.exc_info:
             fields["exception"] = super().formatException(record.exc_info)
         # json.dumps() escapes everything that is not ASCII.
@@ -122,15 +121,9 @@ class Handler(logging.Handler):
             self.lost += 1
 
     def _about_lost(self) -> logging.LogRecord:
-        return logging.LogRecord(
-            "legacy_chat",
-            logging.WARNING,
-            __file__,
-            0,
-            "%d lines of the log could not be written",
-            (self.lost,),
-            None,
-        )
+        text = "%d lines of the log could not be written"
+        record = {"msg": text, "args": (self.lost,), "levelname": "WARNING"}
+        return logging.makeLogRecord(record)
 
 
 def configure(level: int, form: str = "text") -> None:
@@ -147,4 +140,4 @@ def configure(level: int, form: str = "text") -> None:
 
 FORMATS = {"text": TextFormatter, "json": JsonFormatter}
 
-_stdout = _Stdout()
+print_line = _LinePrinter()

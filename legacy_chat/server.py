@@ -27,7 +27,7 @@ from legacy_chat.idle import IdleSweep
 from legacy_chat.limits import LimitOptions, Limits
 from legacy_chat.listener import Listener
 from legacy_chat.metrics import MetricsServer
-from legacy_chat.output import print_line
+from legacy_chat.output import log_event, print_line
 from legacy_chat.ranges import check
 from legacy_chat.rate_limit import RateLimiter
 from legacy_chat.room import Clients
@@ -178,11 +178,8 @@ class ChatServer(Listener):
     def log_counters(self) -> None:
         """Write a snapshot to the log."""
         figures = self.snapshot()
-        logger.warning(
-            "counters: %s",
-            line(figures),
-            extra={"event": "counters", **flat(figures)},
-        )
+        text = "counters: %s"
+        log_event("counters", logging.WARNING, text, line(figures), **flat(figures))
 
     def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
         """Start the TLS handshake of an accepted connection; without TLS, admit it."""
@@ -208,11 +205,9 @@ class ChatServer(Listener):
     def refuse(self, sock: Any, reason: str, address: str = "") -> None:
         """Send the reason and close *sock*; with TLS, never send it in plain text."""
         self.counters.refused[reason] += 1
-        logger.info(
-            "refused %s: %s",
-            address or "a client",
-            reason,
-            extra={"event": "refused", "client": address, "reason": reason},
+        text, client = "refused %s: %s", address or "a client"
+        log_event(
+            "refused", logging.INFO, text, client, reason, client=address, reason=reason
         )
         try:
             if self.handshakes is None or not isinstance(sock, socket.socket):
@@ -243,11 +238,8 @@ class ChatServer(Listener):
     def handle_session_paused(self, session: ChatSession) -> None:
         """Count and log a pause: a client has exceeded the rate limit."""
         self.counters.pauses += 1
-        logger.debug(
-            "%s: reading pauses",
-            session.user,
-            extra={"event": "paused", "client": session.user},
-        )
+        user = session.user
+        log_event("paused", logging.DEBUG, "%s: reading pauses", user, client=user)
 
     def handle_session_closed(
         self, session: ChatSession, reason: str, dropped: int

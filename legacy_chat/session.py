@@ -32,7 +32,7 @@ import compat
 from compat.urgent import drop_urgent_data
 from legacy_chat.counters import Counters
 from legacy_chat.limits import Limits
-from legacy_chat.output import print_line
+from legacy_chat.output import log_event, print_line
 from legacy_chat.rate_limit import RateLimiter
 from legacy_chat.room import Clients
 
@@ -308,12 +308,17 @@ class ChatSession(compat.async_chat):
     def _report_close(self) -> None:
         """Report the close to the log and to the server."""
         reason, dropped = self._reason or "closed", self.ac_backlog_size()
-        level = LEVELS.get(reason, logging.DEBUG)
-        if logger.isEnabledFor(level):
-            text = "%s: closed: %s, %d bytes dropped"
-            fields: dict[str, object] = {"event": "closed", "client": self.user}
-            fields |= {"reason": reason, "dropped": dropped}
-            logger.log(level, text, self.user, reason, dropped, extra=fields)
+        log_event(
+            "closed",
+            LEVELS.get(reason, logging.DEBUG),
+            "%s: closed: %s, %d bytes dropped",
+            self.user,
+            reason,
+            dropped,
+            client=self.user,
+            reason=reason,
+            dropped=dropped,
+        )
         self._notify_server("handle_session_closed", reason, dropped)
 
     def _notify_server(self, hook: str, *args: object) -> None:

@@ -47,16 +47,16 @@ def server_context(
 
 
 def client_context(
-    ca: str | None = None, cert: str | None = None, key: str | None = None
+    cert: str | None = None, key: str | None = None, ca: str | None = None
 ) -> ssl.SSLContext:
     """Return a client's context: TLS 1.2 or later, with verification of the server.
 
     The server's name is verified, too.
 
     Args:
-        ca: a PEM file with the authorities to trust; None for the system's.
         cert: a PEM file with the client's certificate; None for none.
         key: a PEM file with its key; None if the key is in *cert*.
+        ca: a PEM file with the authorities to trust; None for the system's.
 
     Raises:
         FileError: a file cannot be used.

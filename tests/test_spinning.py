@@ -123,8 +123,8 @@ SUBJECTS: dict[str, Served] = {
         lambda sock, map: Conversation(sock, screen(), map)
     ),
     "legacy_chat.secure_conversation.SecureConversation": each(
-        lambda sock, map: SecureConversation(
-            sock, screen(), map, b"out", client_context(), "localhost"
+        lambda sock, map: SecureConversation(sock, screen(), map).start_tls(
+            client_context(), server_hostname="localhost"
         )
     ),
     "legacy_chat.handshakes._ServerHandshake": room(tls=server_context()),

@@ -236,7 +236,8 @@ def test_end_of_input_waits_for_the_end_of_a_handshake(
     ours, theirs = socket.socketpair()
     context = secure.client_context()
     with theirs:
-        talk = SecureConversation(ours, sys.stdout, map, b"out", context, "localhost")
+        talk = SecureConversation(ours, sys.stdout, map)
+        talk.start_tls(context, server_hostname="localhost")
         talk.leave()
         waited: list[int] = []
         compat.call_later(0.001, waited.append, 1, map=map)

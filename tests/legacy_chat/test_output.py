@@ -142,7 +142,7 @@ def test_stalled_output_delays_the_room_once(
     reading, writing = os.pipe()
     with open(reading, "rb", 0) as reader, open(writing, "w", encoding="utf8") as pipe:
         monkeypatch.setattr(sys, "stdout", pipe)
-        while not output._stdout.failed:
+        while not print_line.failed:
             print_line("x" * 1000)
         assert 0 < asked[-1] <= output.PATIENCE
         asked.clear()

@@ -17,7 +17,7 @@ import pytest
 
 from compat.tls import CLOSE_NOTIFY, TLS, TRUNCATED
 from legacy_chat import ChatServer, ChatSession, cli
-from legacy_chat.secure_conversation import SecureConversation
+from legacy_chat.connect import begin
 from legacy_chat.tls import (
     FileError,
     client_context,
@@ -275,7 +275,7 @@ def test_without_tls_ssl_is_not_imported() -> None:
 
 def test_contexts_are_strict(files: dict[str, str]) -> None:
     server = server_context(files["cert"], files["key"])
-    client = client_context(files["ca"])
+    client = client_context(ca=files["ca"])
     for context in (server, client):
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_RENEGOTIATION
@@ -350,9 +350,9 @@ def link_to_itself(path: Path) -> None:
         (server_context, ("odd", "key")),
         (server_context, ("cert", "odd")),
         (server_context, ("cert", "key", "odd")),
-        (client_context, ("odd",)),
-        (client_context, ("ca", "odd", "key")),
-        (client_context, ("ca", "cert", "odd")),
+        (client_context, ("odd", "key")),
+        (client_context, ("cert", "odd")),
+        (client_context, ("cert", "key", "odd")),
     ],
 )
 @pytest.mark.parametrize(
@@ -397,7 +397,7 @@ def test_authority_file_without_a_certificate_is_an_error(
     files: dict[str, str],
 ) -> None:
     with pytest.raises(FileError, match=r"key\.pem has no certificate in PEM form"):
-        client_context(files["key"])
+        client_context(ca=files["key"])
 
 
 @pytest.mark.skipif(secure.OPENSSL is None, reason="there is no openssl command")
@@ -549,5 +549,5 @@ def test_invalid_tls_options_are_an_error_of_one_line(
 def test_empty_server_hostname_is_an_oserror() -> None:
     ours, theirs = socket.socketpair()
     with theirs, pytest.raises(OSError, match="server_hostname must be given"):
-        SecureConversation(ours, sys.stdout, {}, b"out", secure.client_context(), "")
+        begin(ours, {}, b"out", "", secure.client_context())
     assert ours.fileno() == -1
