@@ -158,7 +158,7 @@ def snapshot(counters: Counters, clients: int, backlogs: list[int]) -> list[Figu
 
 
 def line(figures: Iterable[Figure]) -> str:
-    """Return the figures on one line: ``clients=2 refused_full=0 …``"""
+    """Return the figures on one line: ``clients=2 refused_full=0 …``."""
     return " ".join(f"{name}={value:g}" for name, value in flat(figures).items())
 
 
