@@ -5,22 +5,19 @@
 ``right`` keeps K1 to K6 and the repairs of ours. ``forgets-k2`` forwards a tail that
 may begin an ``out``, and finds ``out`` in one message only. ``forgets-k4`` drops the
 text after ``out`` in the same read. ``hangs`` stops for good at the word "route".
+
+Rule: this module imports none of our code, because many processes of it are started.
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
-import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Callable
 
-from legacy_chat.baseline.replay.server import Target
-
-__all__ = ["COMMAND", "NAMES", "in_thread", "target"]
+__all__ = ["COMMAND", "NAMES", "serve"]
 
 NAMES = ("right", "forgets-k2", "forgets-k4", "hangs")
 
@@ -99,33 +96,6 @@ async def serve(flaw: str, port: int, ready: Callable[[int], object] = id) -> No
         server.close()
         for transport in room.values():
             transport.abort()
-
-
-def target(name: str) -> Target:
-    """Return a rewrite that baseline starts in a process."""
-    return Target(COMMAND.replace("NAME", name))
-
-
-@contextmanager
-def in_thread(name: str) -> Iterator[Target]:
-    """Run a rewrite that does not hang in a thread of this process."""
-    started: queue.Queue[tuple[int, asyncio.AbstractEventLoop, Any]] = queue.Queue()
-
-    def ready(port: int) -> None:
-        started.put((port, asyncio.get_running_loop(), asyncio.current_task()))
-
-    def run() -> None:
-        with suppress(asyncio.CancelledError):
-            asyncio.run(serve(name, 0, ready))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    port, loop, task = started.get()
-    try:
-        yield Target(address=("127.0.0.1", port))
-    finally:
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join()
 
 
 if __name__ == "__main__":

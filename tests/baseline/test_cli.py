@@ -15,7 +15,8 @@ from legacy_chat.baseline import find_transcripts, load
 from legacy_chat.baseline.cli import main
 from legacy_chat.baseline.replay.server import Target
 from tests.baseline.line_server import line_server
-from tests.baseline.rewrites import COMMAND, in_thread
+from tests.baseline.rewrites import COMMAND
+from tests.baseline.targets import in_thread
 from tests.support import ROOT, Peer, process
 
 SCENARIO = """\

@@ -64,6 +64,13 @@ class Names:
         self._names: dict[tuple[str, bytes], str] = {}
         self._counts: Counter[str] = Counter()
 
+    def __copy__(self) -> Names:
+        other = Names(self._volatile)
+        other._values |= self._values
+        other._names |= self._names
+        other._counts |= self._counts
+        return other
+
     def bind_client(self, client: str, ip: str, port: int) -> None:
         """Bind the address to the name *client* from now on."""
         for each in self._volatile:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +39,8 @@ __all__ = [
     "profile_named",
     "read_profile",
 ]
+
+PROFILES = Path(__file__).parents[1] / "profiles"
 
 # Default weights of a client's actions, and of the kinds of messages.
 ACTIONS = {"open": 15.0, "send": 85.0, "drop": 3.0, "reset": 1.0}
@@ -187,8 +188,7 @@ def read_profile(path: Path) -> Profile:
 
 
 def _shipped(name: str, otherwise: str) -> Profile:
-    folder = Path(str(files("legacy_chat.baseline") / "profiles"))
-    shipped = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    shipped = {path.stem: path for path in sorted(PROFILES.glob("*.toml"))}
     plain = Profile()
     if name in ("", plain.name):
         return plain

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from importlib.resources import files
 from pathlib import Path
 
 from legacy_chat.baseline.model.errors import FormatError
 
 __all__ = ["EXPECTED", "TRANSCRIPTS", "find_transcript", "find_transcripts", "name_of"]
 
-TRANSCRIPTS = Path(str(files("legacy_chat.baseline") / "transcripts"))
+TRANSCRIPTS = Path(__file__).parents[1] / "transcripts"
 
 # The default of check: the expected behaviour of this installation and every rewrite.
 EXPECTED = ("kept", "repaired/ours")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
+from copy import copy
 from dataclasses import replace
 
 from legacy_chat.baseline.model.compare import first_difference
@@ -251,7 +251,7 @@ class Player:
     def _misses(self, expected: Answers) -> bool:
         """Return whether expected data is missing, and may still arrive."""
         # A copy, so that an incomplete value does not get a name.
-        answers = self._answers(deepcopy(self._names))
+        answers = self._answers(copy(self._names))
         return answers != expected and all(
             name in expected and self._may_become(received, expected[name])
             for name, received in answers.items()

@@ -17,7 +17,7 @@ from legacy_chat.baseline.model.errors import ReferenceFailedError
 from legacy_chat.baseline.replay.lockstep import Lockstep
 from legacy_chat.baseline.replay.server import Target
 from tests.baseline.line_server import serving
-from tests.baseline.rewrites import in_thread, target
+from tests.baseline.targets import in_thread, target
 from tests.support import DEADLINE
 
 ROOM = find_profile("tutorial")

@@ -25,7 +25,8 @@ from legacy_chat.baseline.replay.check import CheckPlan, run_checks
 from legacy_chat.baseline.replay.server import Target
 from legacy_chat.baseline.report.results import mismatch_lines, status
 from tests.baseline.line_server import LINES, line_server
-from tests.baseline.rewrites import COMMAND, target
+from tests.baseline.rewrites import COMMAND
+from tests.baseline.targets import target
 
 ROOM = find_profile("tutorial")
 FILES = {path.stem: path for path in find_transcripts("kept")}
