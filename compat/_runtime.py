@@ -27,9 +27,9 @@ class ThreadState(threading.local):
         self.depth = 0
         # The Waker of all loops; None before the first one.
         self.waker: Any = None
-        # The SelectorLoops to use again, by the id of their map.
-        self.selector_loops: dict[int, Any] = {}
-        # The running ones, the innermost last.
+        # The Descriptors to use again, by the id of their map.
+        self.descriptors: dict[int, Any] = {}
+        # The SelectorLoops that run now, the innermost last.
         self.running: list[Any] = []
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 from compat._runtime import this_thread
 from compat._types import Map
 from compat.async_chat import flush_pushes_at_turn_end
+from compat.descriptors import Descriptors
 from compat.pollers import LONGEST_WAIT, as_poll2_waits, is_epoll_default
 from compat.scheduler import Scheduler, scheduler_of
 from compat.selector_loop import SelectorLoop
@@ -225,47 +226,52 @@ def _waker_beside(map: Map) -> Waker:
 
 
 @contextmanager
-def _selector_loop(map: Map) -> Iterator[SelectorLoop]:
-    """Context manager: yield the map's SelectorLoop; a nested loop has its own."""
+def _selector_loop(
+    map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
+) -> Iterator[Turn]:
     here = this_thread
-    found = _kept_selector_loop(map)
-    if found.busy:
-        found = SelectorLoop()
+    descriptors = _kept_descriptors(map)
+    running = SelectorLoop(map, waker, descriptors, lasting=lasting, as_poll2=as_poll2)
     try:
         # Inside of the try: Ctrl+C may come after any call.
-        here.running.append(found)
-        yield found
+        here.running.append(running)
+        yield running.turn
     except BaseException:
-        # Drop it: the exception may have interrupted an update.
-        kept = here.selector_loops.items()
-        here.selector_loops = {key: each for key, each in kept if each is not found}
+        # Drop them: the exception may have interrupted an update.
+        kept = here.descriptors.items()
+        here.descriptors = {key: each for key, each in kept if each is not descriptors}
         raise
     finally:
         here.running.pop()
+        running.leave()
         for outer in here.running:
-            outer.look_again()
-        if found not in here.selector_loops.values():
-            found.close()
+            outer.invalidate()
+        if descriptors not in here.descriptors.values():
+            descriptors.close()
 
 
-def _kept_selector_loop(map: Map) -> SelectorLoop:
+def _kept_descriptors(map: Map) -> Descriptors:
+    """Return the registrations of this thread's last loop of *map*, or new ones.
+
+    A nested loop has its own.
+    """
+    in_use = [each.descriptors for each in this_thread.running]
     # The id is only a hint: each loop resyncs with the map that it is given. The wrong
-    # selector merely needs more changes.
-    kept: dict[int, SelectorLoop] = this_thread.selector_loops
-    found = kept.pop(id(map), None) or SelectorLoop()
-    kept[id(map)] = found
+    # registrations merely need more changes.
+    kept: dict[int, Descriptors] = this_thread.descriptors
+    kept[id(map)] = found = kept.pop(id(map), None) or Descriptors()
     if len(kept) > FEW_MAPS:
-        kept.pop(next(key for key, each in kept.items() if not each.busy)).close()
-    return found
+        kept.pop(next(key for key, each in kept.items() if each not in in_use)).close()
+    return Descriptors() if found in in_use else found
 
 
 def close_kept() -> None:
     """Close the waker and the selectors that this thread keeps between its loops."""
     # Remove before closing: Ctrl+C must not leave closed objects there.
-    kept, this_thread.selector_loops = this_thread.selector_loops, {}
+    kept, this_thread.descriptors = this_thread.descriptors, {}
     waker, this_thread.waker = this_thread.waker, None
-    for selector_loop in kept.values():
-        selector_loop.close()
+    for descriptors in kept.values():
+        descriptors.close()
     if waker is not None:
         waker.close()
 
@@ -285,20 +291,12 @@ def _enter_poll(
     return _enter_select(map, waker, lasting, as_poll2=True)
 
 
-@contextmanager
 def _enter_selectors(
     map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
-) -> Iterator[Turn]:
-    if as_poll2 and not is_epoll_default():
-        # Only epoll reports the hang-ups and errors that poll2 needs.
-        with _enter_poll(map, waker, lasting, as_poll2) as turn:
-            yield turn
-        return
-    with (
-        _selector_loop(map) as selector_loop,
-        selector_loop.entered(map, waker, lasting=lasting, as_poll2=as_poll2) as turn,
-    ):
-        yield turn
+) -> AbstractContextManager[Turn]:
+    # Only epoll reports the hang-ups and errors that poll2 needs.
+    enter = _enter_poll if as_poll2 and not is_epoll_default() else _selector_loop
+    return enter(map, waker, lasting, as_poll2)
 
 
 LOOPS = {

@@ -1,13 +1,7 @@
-"""The back ends of the selectors loop: epoll, and any other selector.
+"""The pollers of the selectors loop: epoll, and any other selector.
 
-select() distinguishes three conditions: readable, writable, exceptional. The
-``selectors`` module has two. It never reports urgent data, reports a hang-up as
-writable, and drops events of descriptors that it does not know. A loop on top of it
-spins without seeing the cause. Therefore, if the default selector is epoll, the loop
-calls epoll directly. It uses any other default (kqueue, or gevent's) unchanged.
-
-Rule 1: interests and events are poll's bits, whatever the back end.
-Rule 2: a back end knows descriptors, never channels, and calls no handlers.
+Rule 1: interests and events are poll's bits, whatever the poller.
+Rule 2: a poller knows descriptors, never channels, and calls no handlers.
 """
 
 from __future__ import annotations
@@ -30,12 +24,12 @@ __all__ = [
     "PRI",
     "READABLE",
     "WRITABLE",
-    "Backend",
-    "EpollBackend",
-    "SelectorBackend",
+    "EpollPoller",
+    "Poller",
+    "SelectorPoller",
     "as_poll2_waits",
     "is_epoll_default",
-    "new_backend",
+    "new_poller",
 ]
 
 # poll's bits, the same as epoll's; spelled out because some platforms lack poll.
@@ -62,10 +56,10 @@ LONGEST_WAIT = 86_400.0
 LIMIT = 1 << 31
 
 
-class Backend(Protocol):
+class Poller(Protocol):
     """The selector interface of the loop. Interests and events are poll's bits."""
 
-    def watch(self, fd: int, interest: int) -> bool:
+    def register(self, fd: int, interest: int) -> bool:
         """Register *fd*, or modify its interest.
 
         Returns:
@@ -76,57 +70,57 @@ class Backend(Protocol):
             OSError: EBADF if *fd* is closed, EPERM for a file that is always ready.
         """
 
-    def forget(self, fd: int) -> bool:
+    def unregister(self, fd: int) -> bool:
         """Unregister *fd*; False if it was closed and may still report events."""
 
-    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
+    def poll(self, seconds: float | None) -> list[tuple[int, int]]:
         """Return (descriptor, events) pairs after at most *seconds*; None for no limit.
 
         Each descriptor appears once.
         """
 
-    def quieten(self, fd: int, interest: int) -> None:
+    def set_edge_triggered(self, fd: int, interest: int) -> None:
         """Make *fd* edge-triggered, because it reports events outside its interest."""
 
-    def truth(self, interests: dict[int, int]) -> dict[int, int]:
+    def poll_now(self, interests: dict[int, int]) -> dict[int, int]:
         """Poll {descriptor: interest} now, whatever is registered."""
 
     def close(self) -> None:
         """Close the back end's descriptor."""
 
 
-class EpollBackend:
+class EpollPoller:
     """epoll itself: it reports urgent data, hang-ups and unknown descriptors."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._known: set[int] = set()
+        self._registered: set[int] = set()
 
-    def watch(self, fd: int, interest: int) -> bool:
+    def register(self, fd: int, interest: int) -> bool:
         if fd == self._epoll.fileno():
             # *fd* was closed, and this epoll object has taken its number.
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        if fd in self._known:
+        if fd in self._registered:
             try:
                 self._epoll.modify(fd, interest)
             except FileNotFoundError:
                 # The kernel dropped it when the socket closed.
-                self._known.discard(fd)
+                self._registered.discard(fd)
             else:
                 return True
-        self._known.add(fd)
+        self._registered.add(fd)
         try:
             self._epoll.register(fd, interest)
         except FileExistsError:
             # *fd* was closed, and dup2 put the same open file back under its number.
             self._epoll.modify(fd, interest)
         except OSError:
-            self._known.discard(fd)
+            self._registered.discard(fd)
             raise
         return False
 
-    def forget(self, fd: int) -> bool:
-        self._known.discard(fd)
+    def unregister(self, fd: int) -> bool:
+        self._registered.discard(fd)
         try:
             self._epoll.unregister(fd)
         except OSError as error:
@@ -142,13 +136,13 @@ class EpollBackend:
             return False
         return True
 
-    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
-        return self._epoll.poll(_bounded(seconds), max(len(self._known), 1))
+    def poll(self, seconds: float | None) -> list[tuple[int, int]]:
+        return self._epoll.poll(_bounded(seconds), max(len(self._registered), 1))
 
-    def quieten(self, fd: int, interest: int) -> None:
+    def set_edge_triggered(self, fd: int, interest: int) -> None:
         self._epoll.modify(fd, interest | select.EPOLLET)
 
-    def truth(self, interests: dict[int, int]) -> dict[int, int]:
+    def poll_now(self, interests: dict[int, int]) -> dict[int, int]:
         poll = select.poll()
         for fd, interest in interests.items():
             poll.register(fd, interest)
@@ -158,16 +152,16 @@ class EpollBackend:
         self._epoll.close()
 
 
-class SelectorBackend:
+class SelectorPoller:
     """Any selector of the ``selectors`` module, without urgent data."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
-    def watch(self, fd: int, interest: int) -> bool:
+    def register(self, fd: int, interest: int) -> bool:
         # Always register again: the selector's own table does not show that the kernel
         # has dropped a descriptor that was closed and reused.
-        self.forget(fd)
+        self.unregister(fd)
         _refuse_closed_and_regular(fd)
         events = 0
         if interest & IN:
@@ -184,13 +178,13 @@ class SelectorBackend:
                 raise _always_ready() from None
         return True
 
-    def forget(self, fd: int) -> bool:
+    def unregister(self, fd: int) -> bool:
         # A selector drops the events of descriptors that are not in its own table.
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
         return True
 
-    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
+    def poll(self, seconds: float | None) -> list[tuple[int, int]]:
         try:
             found = self._selector.select(_bounded(seconds))
         except OSError:
@@ -209,19 +203,19 @@ class SelectorBackend:
             ready[key.fd] = ready.get(key.fd, 0) | mask
         return list(ready.items())
 
-    def quieten(self, fd: int, interest: int) -> None:
+    def set_edge_triggered(self, fd: int, interest: int) -> None:
         """A selector reports no events outside of the interest."""
 
-    def truth(self, interests: dict[int, int]) -> dict[int, int]:
+    def poll_now(self, interests: dict[int, int]) -> dict[int, int]:
         return interests
 
     def close(self) -> None:
         self._selector.close()
 
 
-def new_backend() -> Backend:
+def new_poller() -> Poller:
     """Return a back end for the current default selector, which gevent may patch."""
-    return EpollBackend() if is_epoll_default() else SelectorBackend()
+    return EpollPoller() if is_epoll_default() else SelectorPoller()
 
 
 def is_epoll_default() -> bool:

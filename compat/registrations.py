@@ -1,266 +1,462 @@
-"""Descriptors that stay registered although the kernel reuses their numbers.
+"""The registrations of one map's channels, with the interest of each.
 
-Rule 1: a registration is compared with its socket, never with the number alone. An
-object that cannot be compared is registered again with the kernel each time.
-Rule 2: exactly the events that would wake select() end the wait.
-Rule 3: an unregistered descriptor, or one of a replaced socket, may report stale
-events. They cause a rebuild of the selector; they are never reported and never spin.
-Rule 4: nothing here keeps a socket alive.
-
-How stale events arise. epoll registers open files and identifies each by its descriptor
-at registration. Closing the last descriptor of an open file silently drops the
-registration. Closing one of several (a duplicate, a forked child's copy) keeps it:
-events continue under a number that is free, or already another socket's. Such a
-registration cannot be removed, because removal needs the descriptor. The two cases look
-alike when they happen. Therefore a number that was seen closed is *tainted*: poll()
-checks its events until a new selector is built.
+Rule 1: the map belongs to the caller: any code may change it at any time. A resync
+compares the whole map with the registrations.
+Rule 2: the interest of a channel that reports changes (compat.async_chat) is cached.
+Any other object is polled in every turn, because its interest may depend on anything.
+Rule 3: assignments to a channel or a class take effect at the channel's next event.
+Rule 4: a Registrations object lives no longer than the loop that it was made for; then
+nothing holds the map and its channels. The kernel's side (compat.descriptors) stays.
 """
 
 from __future__ import annotations
 
-import errno
+import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
+from typing import Any
 
-from compat.forks import at_fork
-from compat.pollers import IN, OUT, PRI, READABLE, WRITABLE, Backend, new_backend
+from compat import instrument
+from compat._types import Map
+from compat.async_chat import (
+    attach,
+    detach,
+    has_cached_interest,
+    keeps_answers,
+    wants_to_write,
+)
+from compat.descriptors import Descriptors, descriptor_of
+from compat.pollers import IN, OUT, PRI
+from compat.wakeup import Waker
 
-__all__ = ["Descriptors"]
+__all__ = ["Registration", "Registrations", "overridden"]
 
-T = TypeVar("T")
+# The interest of a channel that has nothing to write.
+READ_ONLY = IN | PRI
 
+# Seconds between two resyncs, which find unreported changes: a channel that replaced
+# another one in the map, or a socket that was closed without its channel.
+RESYNC_INTERVAL = 0.1
 
-class Watched:
-    """A registered descriptor, and the socket that it was registered for."""
+# The share of time that resyncs may use, for any number of channels.
+RESYNC_SHARE = 0.02
 
-    __slots__ = ("_socket", "edge", "fd", "interest")
+# Up to this many channels are compared in every turn; that costs less than polling.
+FEW_CHANNELS = 8
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.interest = 0
-        # Edge-triggered, because it kept reporting events outside of its interest.
-        self.edge = False
-        self._socket: Callable[[], Any] | None = None
-
-    @property
-    def socket(self) -> Any:
-        """The socket; None once it is collected, or if it takes no weak reference."""
-        return self._socket and self._socket()
-
-    def stands_for(self, sock: Any) -> bool:
-        """Return whether it was registered for this very socket; False if unknown."""
-        known = self._socket
-        return known is not None and known() is sock and sock.fileno() == self.fd
-
-    def belongs_to(self, sock: Any) -> None:
-        self._socket = None
-        if hasattr(sock, "fileno"):
-            try:
-                self._socket = weakref.ref(sock)
-            except TypeError:
-                # No weak references: the kernel has to register it again each time.
-                return
+_NOTHING: dict[str, Any] = {}
 
 
-class Descriptors:
-    """A selector and its registrations."""
+@dataclass(slots=True, eq=False)
+class Registration:
+    """A channel in the map, its cached interest, and its descriptor in the kernel."""
 
-    _all: ClassVar[weakref.WeakSet[Descriptors]] = weakref.WeakSet()
+    _owner: Registrations
+    key: Any
+    channel: Any
+    # True if the interest is not cached: every turn polls the channel.
+    always_poll: bool = True
+    # The class of a channel with cached interest, and the attributes of any channel.
+    kind: type = object
+    attributes: dict[str, Any] = field(default_factory=dict)
+    # The channel's position in the map.
+    position: int = 0
+    # The kernel's side: the descriptor, the interest (0: not registered), and the
+    # socket for which that holds.
+    fd: int = -1
+    interest: int = 0
+    socket: Any = None
+    # True if the next turn updates the interest.
+    is_pending: bool = False
 
-    def __init__(self) -> None:
-        # None before the first registration, and in the child of a fork.
-        self.backend: Backend | None = None
-        self._watched: dict[int, Watched] = {}
-        # Regular files: epoll rejects them, select() reports them as always ready.
-        self._always: set[int] = set()
-        self._tainted: set[int] = set()
-        Descriptors._all.add(self)
+    def interest_changed(self) -> None:
+        """Update this channel's interest in the next turn, which begins at once."""
+        if not self.is_pending:
+            self.is_pending = True
+            self._owner.pending_updates.append(self)
+        self._owner.wake_other_thread()
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._watched)
+    def unregister(self) -> None:
+        """Unregister the channel, which leaves the map with its socket still open."""
+        self._owner.detach(self)
 
-    def __len__(self) -> int:
-        return len(self._watched)
-
-    def stands_for(self, fd: int, sock: Any) -> bool:
-        """Return whether the descriptor is registered for this very socket."""
-        watched = self._watched.get(fd)
-        return watched is not None and watched.stands_for(sock)
-
-    def watches(self, fd: int, interest: int, sock: Any) -> bool:
-        """Return whether exactly this interest is registered for this very socket."""
-        watched = self._watched.get(fd)
+    def is_current(self, map: Map) -> bool:
+        """Return whether channel and socket are the same as when it was polled."""
         return (
-            watched is not None
-            and watched.interest == interest
-            and watched.stands_for(sock)
+            map.get(self.key) is self.channel
+            # Not an attribute of the class: another object may have a method or a
+            # property named socket, which is another object each time.
+            and self.attributes.get("socket") is self.socket
         )
 
-    def watch(self, fd: int, interest: int, sock: Any) -> bool:
-        """Register or modify; False if the descriptor is closed."""
-        watched = self._watched.setdefault(fd, Watched(fd))
-        registered = watched.interest and fd not in self._always
-        watched.interest, watched.edge = interest, False
-        watched.belongs_to(sock)
-        self._always.discard(fd)
-        try:
-            kept = self._open().watch(fd, interest)
-        except PermissionError:
-            self._always.add(fd)
-            if registered:
-                self._tainted.add(fd)
-        except OSError as error:
-            if error.errno != errno.EBADF:
-                raise
-            self.drop(fd)
-            return False
-        else:
-            if registered and not kept:
-                self._tainted.add(fd)
-        return True
+    @property
+    def is_orphaned(self) -> bool:
+        """True if a fork has left the loop's thread in the parent."""
+        waker = self._owner.waker
+        return waker is not None and waker.is_orphaned
 
-    def drop(self, fd: int) -> None:
-        """Unregister *fd*. Does nothing if it is not registered."""
-        if self._watched.pop(fd, None) is None:
-            return
-        if fd in self._always:
-            self._always.remove(fd)
-        elif not self._open().forget(fd):
-            self._tainted.add(fd)
 
-    def wait(
-        self, seconds: float | None, quiet: Mapping[int, T], hang_ups: bool = False
-    ) -> tuple[list[T], dict[int, int]]:
-        """Wait for events, at most *seconds*; None for no limit.
+# When does a turn have to poll a channel's interest? asyncore's answer is: always. It
+# costs two calls per channel and turn, however few channels are active. Edge-triggered
+# registration for both events, as in other loops, would avoid the question, but then a
+# handler that reads only once, as asyncore's handlers do, would lose events.
+#
+# So interest is cached, and a change must reach the loop. There are four ways:
+# - The channel reports it (interest_changed); every method of async_chat does.
+# - Its handlers have just run: the loop compares the channel after each dispatch.
+# - The map has grown: its newest keys are the new channels.
+# - Otherwise a resync finds it. That costs as much as one turn of asyncore, so it has
+#   at most RESYNC_SHARE of the time. It comes on entry, and before a long wait.
+#
+# The kernel has one registration per descriptor, but the map may hold several channels
+# on one descriptor (under a number and under an object with a fileno()). The kernel's
+# interest is the union of theirs.
 
-        Args:
-            quiet: the objects of the descriptors that are registered for reading only.
-                In nearly every turn, only these report, and only IN. Then no event
-                needs filtering.
-            hang_ups: report HUP and ERR too, whatever the interest, as poll() does.
 
-        Returns:
-            (the ready objects of *quiet*, {}) in that case. Otherwise ([], {descriptor:
-            events}) with IN, OUT and PRI; with *hang_ups*, also HUP and ERR.
+class Registrations:
+    """The registrations of a map's channels, in one loop and thread.
+
+    Args:
+        waker: ends the wait; None for a turn of a loop that nothing wakes.
+        caches_interest: False for a turn or two, in which caching does not pay.
+        as_poll2: poll interest as ``asyncore.poll2`` does.
+    """
+
+    def __init__(
+        self,
+        map: Map,
+        waker: Waker | None,
+        descriptors: Descriptors,
+        *,
+        caches_interest: bool,
+        as_poll2: bool,
+    ) -> None:
+        self.map = map
+        self.waker = waker
+        self._descriptors = descriptors
+        self._caches_interest = caches_interest
+        self._as_poll2 = as_poll2
+        self._thread = threading.get_ident()
+        self.by_key: dict[Any, Registration] = {}
+        # During a resync: the old registrations that the map has not confirmed yet.
+        self._before: dict[Any, Registration] = {}
+        self._always_poll: list[Registration] = []
+        # The classes of the others; they must not replace readable or writable.
+        self._kinds: set[type] = set()
+        self.by_fd: dict[int, list[Registration]] = {}
+        # The channels with cached interest that only want to read, alone on their
+        # descriptor: nearly all, nearly always.
+        self.read_only: dict[int, Registration] = {}
+        # The channels whose key is an object with a fileno(), not a number.
+        self._by_object: list[Registration] = []
+        # The channels that have reported a change since the last update.
+        self.pending_updates: deque[Registration] = deque()
+        # The channels whose descriptor was closed without them.
+        self.closed: list[Registration] = []
+        # The map position of the next new channel.
+        self._next_position = 0
+        # The error of select() for the first key that is not a descriptor.
+        self._key_error: Exception | None = None
+        self._is_stale = True
+        # The time of the next resync.
+        self.resync_at = 0.0
+
+    def invalidate(self) -> None:
+        """Resync in the next turn: another loop has dispatched to the channels."""
+        self._is_stale = True
+
+    def wake_other_thread(self) -> None:
+        """End the wait, if another thread runs the loop."""
+        if threading.get_ident() != self._thread and self.waker is not None:
+            self.waker.wake()
+
+    def detach(self, registration: Registration) -> None:
+        """Unregister a channel that leaves, before its descriptor is closed.
+
+        Afterwards the descriptor would no longer identify the kernel's registration.
         """
-        ready = {fd: self._watched[fd].interest & (IN | OUT) for fd in self._always}
-        if ready:
-            seconds = 0.0
+        if threading.get_ident() == self._thread:
+            if self.by_key.get(registration.key) is registration:
+                del self.by_key[registration.key]
+            self._unregister(registration)
+
+    def release(self) -> None:
+        """Let no channel report here, or be held from here, any more."""
+        for registration in (*self.by_key.values(), *self._before.values()):
+            _detach(registration)
+        # Without a cycle of references, the channels are freed at once.
+        dicts = self.by_key, self._before, self.by_fd, self.read_only
+        lists = self._always_poll, self._by_object, self.pending_updates, self.closed
+        for held in (*dicts, *lists):
+            held.clear()
+        self._is_stale = True
+
+    # Synchronising with the map.
+
+    def update(self) -> bool:
+        """Update registrations from the map; return whether this was a full resync."""
+        added = None if self._must_resync() else self._added()
+        if added is None:
+            self.resync()
+            return True
+        if len(self.by_key) <= FEW_CHANNELS:
+            self._compare_few()
+        for registration in self._always_poll:
+            if self.map.get(registration.key) is not registration.channel:
+                self.resync()
+                return True
+            self._update_interest(registration)
+        while self.pending_updates:
+            self._apply_report(self.pending_updates.popleft())
+        for key, channel in added:
+            if self.map.get(key) is channel and key not in self.by_key:
+                registration = self._register(key, channel, self._next_position)
+                self._next_position += 1
+                self._update_interest(registration)
+        return False
+
+    def check_keys(self) -> None:
+        """Raise the error of select() for a key that is not a descriptor.
+
+        As in asyncore, it comes only after all channels have been polled.
+        """
+        error, self._key_error = self._key_error, None
+        if error is not None:
+            raise error
+        for registration in self._by_object:
+            if registration.interest and not (
+                self._as_poll2 and registration.always_poll
+            ):
+                # Another channel's readable() may have closed it meanwhile. select()
+                # calls fileno() now; poll2 has called it when it polled the channel.
+                descriptor_of(registration.key)
+
+    def resync(self) -> None:
+        """Compare the map with the registrations, and poll all channels."""
         began = time.monotonic()
-        left = seconds
-        while True:
-            backend = self._open()
-            events = backend.wait(left)
-            if backend is not self.backend:
-                # A signal handler has forked, and this is the child.
-                return [], {}
-            if not ready and not self._tainted:
-                found: list[Any] = [quiet.get(fd) for fd, mask in events if mask == IN]
-                if len(found) == len(events) and None not in found:
-                    return found, ready
-            ready.update(self._sift(events, hang_ups))
-            if ready or not events:
-                return [], ready
-            # Only events that would not wake select(): continue to wait.
-            if seconds is not None:
-                left = max(0.0, began + seconds - time.monotonic())
+        self._is_stale = False
+        self.pending_updates.clear()
+        before = self._before = self.by_key
+        self.by_key, self._always_poll = {}, []
+        self._kinds.clear()
+        for position, (key, channel) in enumerate(list(self.map.items())):
+            known = before.pop(key, None)
+            if known is not None and known.channel is not channel:
+                self._unregister(known)
+                known = None
+            self._update_interest(self._register(key, channel, position, known))
+        self._next_position = len(self.by_key)
+        for registration in before.values():
+            self._unregister(registration)
+        self._before = {}
+        self._sync_descriptors(verify=began >= self._descriptors.verify_at)
+        now = time.monotonic()
+        self.resync_at = now + max(RESYNC_INTERVAL, (now - began) / RESYNC_SHARE)
+        if began >= self._descriptors.verify_at:
+            self._descriptors.verify_at = self.resync_at
 
-    def close(self) -> None:
-        """Drop all registrations; the next one creates a new selector."""
-        backend = self.backend
-        self._forget()
-        if backend is not None:
-            backend.close()
+    def _must_resync(self) -> bool:
+        return (
+            self._is_stale
+            # No interest is cached: polling all channels is a resync.
+            or len(self._always_poll) == len(self.by_key)
+            # A fork has dropped the poller.
+            or self._descriptors.poller is None
+            or time.monotonic() >= self.resync_at
+            or not all(map(keeps_answers, self._kinds))
+        )
 
-    def _forget(self) -> None:
-        # In this order, because Ctrl+C may interrupt it. A later event reveals a
-        # descriptor that is registered but not listed. Nothing reveals the opposite.
-        self._watched.clear()
-        self._always.clear()
-        self._tainted.clear()
-        self.backend = None
+    def _added(self) -> list[tuple[Any, Any]] | None:
+        """Return the channels added last; None if they do not explain the map's size.
 
-    def _open(self) -> Backend:
-        if self.backend is None:
-            self.backend = new_backend()
-        return self.backend
-
-    def _sift(self, events: list[tuple[int, int]], hang_ups: bool) -> dict[int, int]:
-        """Return the events that select() would report.
-
-        With *hang_ups*, the events that poll() would report: the same as epoll's.
+        Channels added while polling are polled in the next turn.
         """
-        ready: dict[int, int] = {}
-        phantoms = False
-        if self._tainted:
-            events, phantoms = self._without_phantoms(events)
-        for fd, mask in events:
-            watched = self._watched.get(fd)
-            if watched is None:
-                phantoms = True
-                continue
-            if not (mask & ~watched.interest or watched.edge):
-                # kqueue reports reading and writing separately.
-                ready[fd] = ready.get(fd, 0) | mask
-                continue
-            hit = mask if hang_ups else _hit(watched.interest, mask)
-            if hit:
-                ready[fd] = ready.get(fd, 0) | hit
-            # A modified descriptor reports once more, so modify only if necessary.
-            if watched.edge and hit:
-                watched.edge = False
-                self._open().watch(fd, watched.interest)
-            elif not watched.edge and not hit:
-                watched.edge = True
-                self._open().quieten(fd, watched.interest)
-        if phantoms:
-            self._rebuild()
-        return ready
+        count = len(self.map) - len(self.by_key)
+        if count == 0:
+            return []
+        if count < 0 or type(self.map) is not dict:
+            return None
+        try:
+            newest = list(islice(reversed(self.map.items()), count))
+        except RuntimeError:
+            # On free-threaded Python, another thread has changed the map meanwhile.
+            return None
+        if any(key in self.by_key for key, _ in newest):
+            return None
+        return newest[::-1]
 
-    def _without_phantoms(
-        self, events: list[tuple[int, int]]
-    ) -> tuple[list[tuple[int, int]], bool]:
-        """Return the events without stale ones, and whether there were stale events."""
-        suspects = {
-            fd: IN | PRI | OUT
-            for fd, _ in events
-            if fd in self._tainted and fd in self._watched
-        }
-        if not suspects:
-            return events, False
-        truth = self._open().truth(suspects)
-        real = []
-        found = False
-        for fd, mask in events:
-            true = mask & truth.get(fd, 0) if fd in suspects else mask
-            found |= true != mask
-            if true:
-                real.append((fd, true))
-        return real, found
+    def _compare_few(self) -> None:
+        """Find channels whose attributes were changed from outside."""
+        cached = [each for each in self.by_key.values() if not each.always_poll]
+        for each in cached:
+            if wants_to_write(each.channel) is not bool(each.interest & OUT):
+                each.interest_changed()
+        for each in overridden(cached):
+            each.interest_changed()
 
-    def _rebuild(self) -> None:
-        """Register everything with a new selector, the only way to end stale events."""
-        old = list(self._watched.values())
-        self.close()
-        for watched in old:
-            self.watch(watched.fd, watched.interest, watched.socket)
+    def _apply_report(self, registration: Registration) -> None:
+        key = registration.key
+        registration.is_pending = False
+        if self.by_key.get(key) is not registration:
+            # The channel has left, and may have joined again.
+            return
+        if self.map.get(key) is registration.channel:
+            self._update_interest(registration)
+        else:
+            del self.by_key[key]
+            self._unregister(registration)
+
+    def _sync_descriptors(self, *, verify: bool) -> None:
+        """Register the waker, drop leftover registrations, repeat the others."""
+        waker_fd = -1
+        if self.waker is not None:
+            waker_fd = self.waker.fileno()
+            if not self._descriptors.is_registered(waker_fd, IN, self.waker):
+                self._descriptors.register(waker_fd, IN, self.waker)
+        for fd in list(self._descriptors):
+            if fd not in self.by_fd and fd != waker_fd:
+                self._descriptors.unregister(fd)
+        if verify:
+            # dup2 may have put another open file under a registered number.
+            for fd in list(self.by_fd):
+                self._apply_interest(fd, anew=True)
+
+    def _register(
+        self, key: Any, channel: Any, position: int, known: Registration | None = None
+    ) -> Registration:
+        registration = known
+        if registration is None:
+            registration = Registration(self, key, channel)
+            if not isinstance(key, int):
+                self._by_object.append(registration)
+            if self._caches_interest and attach(channel, registration):
+                registration.always_poll = False
+        registration.position = position
+        registration.is_pending = False
+        self.by_key[key] = registration
+        if registration.always_poll:
+            self._always_poll.append(registration)
+        return registration
+
+    def _unregister(self, registration: Registration) -> None:
+        self._set_interest(registration, registration.fd, 0, None)
+        _detach(registration)
+        if registration in self._by_object:
+            self._by_object.remove(registration)
+
+    # Updating interest.
+
+    def update_overridden(self, registrations: Iterable[Registration]) -> bool:
+        """Poll channels with a replaced ``readable`` or ``writable``; return if any."""
+        replaced = overridden(registrations)
+        for registration in replaced:
+            self._update_interest(registration)
+        return bool(replaced)
+
+    def _update_interest(self, registration: Registration) -> None:
+        channel = registration.channel
+        attributes = registration.attributes = getattr(channel, "__dict__", _NOTHING)
+        if not registration.always_poll:
+            self._check_caching(registration)
+        reads, writes = channel.readable(), channel.writable()
+        interest = READ_ONLY if reads else 0
+        if writes:
+            if not self._as_poll2:
+                interest |= PRI
+            # A listening socket is never writable; select() would report it at once.
+            if not channel.accepting:
+                interest |= OUT
+        sock = attributes.get("socket")
+        try:
+            fd = descriptor_of(registration.key) if interest else registration.fd
+        except (TypeError, ValueError) as error:
+            if self._as_poll2:
+                raise
+            self._key_error = self._key_error or error
+        else:
+            is_registered = not interest or (
+                registration.fd == fd
+                and registration.socket is sock
+                and self._descriptors.is_for(fd, sock)
+            )
+            if registration.interest != interest or not is_registered:
+                self._set_interest(registration, fd, interest, sock)
+            registration.socket = sock
+        if (observer := instrument.current) is not None:
+            reads, writes = (bool(registration.interest & each) for each in (IN, OUT))
+            observer.channel_polled(registration.key, channel, reads, writes)
+
+    def _check_caching(self, registration: Registration) -> None:
+        """Poll the channel in every turn from now on, if it no longer reports."""
+        channel = registration.channel
+        if has_cached_interest(channel):
+            registration.kind = type(channel)
+            self._kinds.add(registration.kind)
+            return
+        _detach(registration)
+        registration.always_poll = True
+        self._always_poll.append(registration)
+        self._always_poll.sort(key=_POSITION)
+        self.read_only.pop(registration.fd, None)
+
+    def _set_interest(
+        self, registration: Registration, fd: int, interest: int, sock: Any
+    ) -> None:
+        """Store a channel's interest and apply it to the kernel."""
+        if registration.interest:
+            self.by_fd[registration.fd].remove(registration)
+            if registration.fd != fd:
+                self._apply_interest(registration.fd)
+        registration.fd, registration.interest = fd, interest
+        registration.socket = sock
+        if interest:
+            self.by_fd.setdefault(fd, []).append(registration)
+        self._apply_interest(fd)
+
+    def _apply_interest(self, fd: int, *, anew: bool = False) -> None:
+        """Apply the joint interest of all channels on a descriptor to the kernel."""
+        sharing = self.by_fd.get(fd)
+        self.read_only.pop(fd, None)
+        if not sharing:
+            self.by_fd.pop(fd, None)
+            self._descriptors.unregister(fd)
+            return
+        first = sharing[0]
+        if first.interest == READ_ONLY and not first.always_poll and len(sharing) == 1:
+            self.read_only[fd] = first
+        interest = 0
+        for registration in sharing:
+            interest |= registration.interest
+        if not anew and self._descriptors.is_registered(fd, interest, first.socket):
+            return
+        if not self._descriptors.register(fd, interest, first.socket):
+            self.closed += [each for each in sharing if each not in self.closed]
 
 
-def _hit(interest: int, mask: int) -> int:
-    hit = interest & mask & PRI
-    if interest & IN and mask & READABLE:
-        hit |= IN
-    if interest & OUT and mask & WRITABLE:
-        hit |= OUT
-    return hit
+def overridden(registrations: Iterable[Registration]) -> list[Registration]:
+    """Return those with cached interest whose ``readable`` or ``writable`` is replaced.
+
+    A changed class counts as a replacement.
+    """
+    return [
+        each
+        for each in registrations
+        if (
+            "readable" in each.attributes
+            or "writable" in each.attributes
+            or type(each.channel) is not each.kind
+        )
+        and not each.always_poll
+    ]
 
 
-def _after_fork_in_child() -> None:
-    # The kernel's table is shared with the parent: unregistering would affect it too.
-    for each in list(Descriptors._all):
-        each._forget()
+_POSITION = attrgetter("position")
 
 
-at_fork(after_in_child=_after_fork_in_child)
+def _detach(registration: Registration) -> None:
+    if not registration.always_poll:
+        detach(registration.channel, registration)

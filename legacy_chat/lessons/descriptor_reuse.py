@@ -155,8 +155,8 @@ LESSON = Lesson(
             loops=("poll",),
         ),
         Excerpt(
-            "compat.selector_loop:Known.is_still_in",
-            ("channel = self.channel", "return map.get"),
+            "compat.registrations:Registration.is_current",
+            ("map.get(self.key) is self.channel", "is self.socket"),
             beside="handle_read",
             loops=("selectors",),
         ),

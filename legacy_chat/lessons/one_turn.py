@@ -82,15 +82,13 @@ LESSON = Lesson(
             loops=("poll",),
         ),
         Excerpt(
-            "compat.selector_loop:SelectorLoop._ask",
-            ("reads = channel.readable()", "writes = channel.writable()"),
+            "compat.registrations:Registrations._update_interest",
+            "channel.readable(), channel.writable()",
             loops=("selectors",),
         ),
         Excerpt(
-            "compat.selector_loop:SelectorLoop._turn",
-            "self._ask_who_may_have_changed()",
-            "self._wait(timeout, everything)",
-            "self._call_ready(ready)",
+            "compat.selector_loop:SelectorLoop.turn",
+            ("self.prepare()", "self.dispatch(*self.wait(timeout))"),
             loops=("selectors",),
         ),
         Excerpt(

@@ -39,7 +39,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import compat
-from compat import selector_loop
+from compat import registrations
 from tests.naive import NaiveLoop
 
 pytestmark = pytest.mark.skipif(
@@ -899,7 +899,7 @@ class World:
             self._changed_by_hand()
 
     def _changed_by_hand(self) -> None:
-        if len(self.map) > selector_loop.FEW:
+        if len(self.map) > registrations.FEW_CHANNELS:
             self.clock.jump()
 
     def close(self, who: int) -> None:
