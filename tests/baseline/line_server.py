@@ -1,6 +1,6 @@
 """A server unlike the room: lines, tokens, the time, one thread for each client.
 
-It greets each client with a token and the time, and answers a line with ``you said``
+It greets each client with a token and the time, and answers a line with ``you sent``
 and the line. ``QUIT`` is answered and ends the connection, ``RESET`` resets it. ``LATE
 x`` is answered later than others, ``TOKEN`` with the client's token. The text after
 ``ALL`` is sent to all clients.
@@ -64,7 +64,7 @@ class Handler(socketserver.StreamRequestHandler):
             threading.Event().wait(LATE)
         if word == "ALL":
             for each in self.server.handlers:
-                each.answer(f"hear {rest}")
+                each.answer(f"all: {rest}")
         elif word == "TOKEN":
             self.answer(f"yours is {self.token}")
         else:
@@ -85,7 +85,7 @@ class LineServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, prefix: str = "you said") -> None:
+    def __init__(self, prefix: str = "you sent") -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.prefix = prefix
         self.handlers: list[Handler] = []
@@ -104,7 +104,7 @@ def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[Endpoint
 
 
 @contextmanager
-def line_server(prefix: str = "you said") -> Iterator[Endpoint]:
+def line_server(prefix: str = "you sent") -> Iterator[Endpoint]:
     """Run the line server in a thread of this process; yield its address."""
     with _running(LineServer(prefix)) as endpoint:
         yield endpoint

@@ -76,8 +76,8 @@ def _originals(pythons: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the name of each original, and the command that starts it."""
     for python in pythons:
         ask = [python, "-W", "ignore", "-c", ASK]
-        said = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
-        name = f"tutorial on {said.strip()}"
+        printed = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+        name = f"tutorial on {printed.strip()}"
         yield name, COMMAND.replace("{python}", python)
 
 

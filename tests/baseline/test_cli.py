@@ -57,16 +57,16 @@ def scenario(tmp_path: Path) -> Path:
 def test_a_scenario_is_recorded_and_checked(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = tmp_path / "said.jsonl"
+    recorded = tmp_path / "recorded.jsonl"
     profile = ["--profile", str(tmp_path / "lines.toml")]
     with line_server() as endpoint:
         where = ["--connect", f"{endpoint.host}:{endpoint.port}", *profile]
-        assert main(["record", str(scenario), "-o", str(said), *where]) == 0
-        assert main(["check", str(said), *where, "--cut", "every byte"]) == 0
+        assert main(["record", str(scenario), "-o", str(recorded), *where]) == 0
+        assert main(["check", str(recorded), *where, "--cut", "every byte"]) == 0
     with line_server("you shout") as endpoint:
         where = ["--connect", f"{endpoint.host}:{endpoint.port}", *profile]
-        assert main(["check", str(said), *where]) == 1
-    assert load(said).header.framing == "stream"
+        assert main(["check", str(recorded), *where]) == 1
+    assert load(recorded).header.framing == "stream"
     out, err = capsys.readouterr()
     assert "1 conversation: 1 the same" in out
     assert "step 3" in out
@@ -76,25 +76,25 @@ def test_a_scenario_is_recorded_and_checked(
 def test_recording_warns_of_steps_without_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scenario, said = tmp_path / "half.jsonl", tmp_path / "said.jsonl"
+    scenario, recorded = tmp_path / "half.jsonl", tmp_path / "recorded.jsonl"
     head, come, *_ = SCENARIO.splitlines()
     send = '{"client": "a", "do": "send", "data": "half a line"}'
     scenario.write_text("\n".join([head, come, send]), "utf8")
     with line_server() as endpoint:
         where = ["--connect", f"{endpoint.host}:{endpoint.port}", "--quiet", "0.05"]
-        assert main(["record", str(scenario), "-o", str(said), *where]) == 0
+        assert main(["record", str(scenario), "-o", str(recorded), *where]) == 0
     silent, advice = capsys.readouterr().err.splitlines()
     assert 'warning: step 2, a sends "half a line": no data within 0' in silent
     assert "longer --quiet" in advice
-    assert load(said).header.quiet == 0.05
+    assert load(recorded).header.quiet == 0.05
 
 
 def test_recording_with_a_barrier_has_no_quiet_header(tmp_path: Path) -> None:
-    said = tmp_path / "said.jsonl"
+    recorded = tmp_path / "recorded.jsonl"
     scenario = str(find_transcripts("k2-held-back")[0])
     argv = ["record", scenario, "--loop", "selectors", "--quiet", "60"]
-    assert main([*argv, "-o", str(said)]) == 0
-    assert '"quiet"' not in said.read_text("utf8")
+    assert main([*argv, "-o", str(recorded)]) == 0
+    assert '"quiet"' not in recorded.read_text("utf8")
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def test_invalid_scenario_prints_an_example(
     assert next(step.action.do for step in load(path).steps) == "open"
 
 
-def test_check_with_another_profile_says_so(
+def test_check_with_another_profile_prints_a_note(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said, mine = tmp_path / "said.jsonl", str(tmp_path / "lines.toml")
+    recorded, mine = tmp_path / "recorded.jsonl", str(tmp_path / "lines.toml")
     with line_server() as endpoint:
         where = ["--connect", f"{endpoint.host}:{endpoint.port}"]
-        main(["record", str(scenario), "-o", str(said), *where, "--profile", mine])
-        assert main(["check", str(said), *where, "--profile", mine]) == 0
+        main(["record", str(scenario), "-o", str(recorded), *where, "--profile", mine])
+        assert main(["check", str(recorded), *where, "--profile", mine]) == 0
         assert "profile" not in capsys.readouterr().out
-        main(["check", str(said), *where, "--profile", "plain"])
+        main(["check", str(recorded), *where, "--profile", "plain"])
         note = "recorded with the profile 'lines.toml', and checked with 'plain'"
         assert note in capsys.readouterr().out
-        main(["check", str(said), *where, "--profile", "plain", "--json"])
+        main(["check", str(recorded), *where, "--profile", "plain", "--json"])
         assert note in json.loads(capsys.readouterr().out)["results"][0]["note"]
 
 
@@ -200,7 +200,7 @@ def test_show_and_diff_print_transcripts(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_proxy_records_until_it_is_stopped(tmp_path: Path) -> None:
-    said = tmp_path / "said.jsonl"
+    recorded = tmp_path / "recorded.jsonl"
     with line_server() as endpoint:
         command = (sys.executable, "-m", "legacy_chat", "baseline", "record")
         where = (
@@ -210,7 +210,7 @@ def test_a_proxy_records_until_it_is_stopped(tmp_path: Path) -> None:
             f"{endpoint.host}:{endpoint.port}",
         )
         where += ("--quiet", "0.05")
-        with process(*command, *where, "-o", str(said), cwd=ROOT) as proxy:
+        with process(*command, *where, "-o", str(recorded), cwd=ROOT) as proxy:
             port = proxy.wait_for(r"listening on .* port (\d+)", err=True)[1]
             peer = Peer(("127.0.0.1", int(port)))
             peer.send("QUIT\r\n")
@@ -218,7 +218,7 @@ def test_a_proxy_records_until_it_is_stopped(tmp_path: Path) -> None:
             peer.close()
             proxy.popen.send_signal(signal.SIGTERM)
             assert proxy.wait() == 0
-    steps = [step.action.do for step in load(said).steps]
+    steps = [step.action.do for step in load(recorded).steps]
     assert steps[:2] == ["open", "send"]
 
 
@@ -274,7 +274,7 @@ def test_serve_does_not_import_baseline() -> None:
         "except SystemExit: pass\n"
         "print([name for name in sys.modules if 'baseline' in name])"
     )
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert said.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -207,14 +207,14 @@ def play(folder: Path, transcript: bytes, profile: bytes, nowhere: str) -> None:
     path, mine = folder / "talk.jsonl", folder / "mine.toml"
     path.write_bytes(transcript)
     mine.write_bytes(profile)
-    said = folder / "said.jsonl"
+    recorded = folder / "recorded.jsonl"
     server = ["--connect", nowhere, "--timeout", "0.2"]
     for profiled in ([], ["--profile", str(mine)]):
         junit = ["--junit", str(folder / "report.xml")]
         assert run("check", str(path), *server, *profiled, *junit) in (0, 1, 2)
-        if run("record", str(path), *server, *profiled, "-o", str(said)) == 0:
-            assert run("show", str(said)) == 0
-        pair = [*server, "--reference", "false {port}", "-o", str(said)]
+        if run("record", str(path), *server, *profiled, "-o", str(recorded)) == 0:
+            assert run("show", str(recorded)) == 0
+        pair = [*server, "--reference", "false {port}", "-o", str(recorded)]
         assert run("minimise", str(path), *pair, *profiled) == 2
     assert (
         sorted(each.name for each in folder.iterdir() if each.suffix == ".part") == []

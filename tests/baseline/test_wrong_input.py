@@ -59,10 +59,10 @@ def test_transcript_cannot_steer_a_terminal(
     nasty: Path, form: list[str], capsys: Capture
 ) -> None:
     assert main(["show", str(nasty), *form]) == 0
-    said = capsys.readouterr()
-    assert not STEERS.search(said.out)
-    assert "owned" in said.out
-    assert said.err == ""
+    output = capsys.readouterr()
+    assert not STEERS.search(output.out)
+    assert "owned" in output.out
+    assert output.err == ""
 
 
 def test_names_add_no_line_to_a_diagram(nasty: Path, capsys: Capture) -> None:
@@ -95,9 +95,9 @@ def test_names_of_files_and_options_stay_on_one_line(capsys: Capture) -> None:
         ["check", "k3-out", "--profile", f"{name}.toml"],
     ):
         assert main(argv) == 2
-        said = capsys.readouterr()
-        assert not STEERS.search(said.out + said.err)
-        assert said.err.count("\n") == 1
+        output = capsys.readouterr()
+        assert not STEERS.search(output.out + output.err)
+        assert output.err.count("\n") == 1
     assert main(["check", "k3-out", "--command", name]) == 2
     assert not STEERS.search(capsys.readouterr().out)
     for argv in (["show", "x", f"--{name}"], ["check", "x", "--cut", name], [name]):
@@ -111,9 +111,9 @@ def test_output_of_a_server_cannot_steer_a_terminal(capsys: Capture) -> None:
     code = "import sys; print('\\x1b]0;owned\\x07\\n\\x9b2J'); sys.exit(1)"
     command = f'{{python}} -c "{code}" {{port}}'
     assert main(["check", "k3-out", "--command", command]) == 2
-    said = capsys.readouterr()
-    assert r"  | \x1b]0;owned\x07" in said.out.splitlines()
-    assert not STEERS.search(said.out + said.err)
+    output = capsys.readouterr()
+    assert r"  | \x1b]0;owned\x07" in output.out.splitlines()
+    assert not STEERS.search(output.out + output.err)
 
 
 def test_junit_and_json_reports_are_valid_for_any_bytes(tmp_path: Path) -> None:
@@ -152,30 +152,32 @@ def test_transcript_cannot_name_a_command(
         for argv in (
             ["check", str(path)],
             ["minimise", str(path), "--loop", "select"],
-            ["record", str(path), "-o", "said.jsonl"],
+            ["record", str(path), "-o", "recorded.jsonl"],
         ):
             assert main(argv) == 2
-            said = capsys.readouterr()
-            assert "only --profile FILE.toml reads another one" in said.out + said.err
+            output = capsys.readouterr()
+            assert (
+                "only --profile FILE.toml reads another one" in output.out + output.err
+            )
     assert not owned.exists()
 
 
 def test_recording_names_its_profile_without_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    profile, scenario, said = (
-        tmp_path / each for each in ("mine.toml", "talk.jsonl", "said.jsonl")
+    profile, scenario, recorded = (
+        tmp_path / each for each in ("mine.toml", "talk.jsonl", "recorded.jsonl")
     )
     profile.write_text('framing = "stream"', "utf8")
     scenario.write_text(f'{HEAD}}}\n{{"client": "a", "do": "open"}}')
     with line_server() as endpoint:
         where = ["--connect", f"{endpoint.host}:{endpoint.port}"]
         profiled = [*where, "--profile", str(profile)]
-        command = ["record", str(scenario), "-o", str(said), "--quiet", "0.05"]
+        command = ["record", str(scenario), "-o", str(recorded), "--quiet", "0.05"]
         assert main([*command, *profiled]) == 0
-        assert '"profile": "mine.toml"' in said.read_text("utf8")
-        assert stat.S_IMODE(said.stat().st_mode) == 0o600
-        assert main(["check", str(said), *where]) == 2
+        assert '"profile": "mine.toml"' in recorded.read_text("utf8")
+        assert stat.S_IMODE(recorded.stat().st_mode) == 0o600
+        assert main(["check", str(recorded), *where]) == 2
         assert "'mine.toml' is none of" in capsys.readouterr().err
 
 
@@ -191,8 +193,8 @@ def test_recording_names_its_profile_without_a_path(
 def test_wrong_option_is_status_2(argv: list[str], why: str, capsys: Capture) -> None:
     before = KEPT.read_bytes()
     assert main([each.replace("KEPT", str(KEPT)) for each in argv]) == 2
-    said = capsys.readouterr()
-    assert why in said.out + said.err
+    output = capsys.readouterr()
+    assert why in output.out + output.err
     assert KEPT.read_bytes() == before
 
 

@@ -175,12 +175,12 @@ def test_late_answer_of_the_reference_is_no_difference() -> None:
         def handle(self) -> None:
             while data := self.request.recv(100):
                 answered.acquire(timeout=DEADLINE)
-                self.request.sendall(b"you said " + data)
+                self.request.sendall(b"you sent " + data)
 
     class Prompt(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             while data := self.request.recv(100):
-                self.request.sendall(b"you said " + data)
+                self.request.sendall(b"you sent " + data)
                 answered.release()
 
     actions = [*opens("a"), *(Action("a", "send", b"%d\n" % n) for n in range(3))]
@@ -189,4 +189,4 @@ def test_late_answer_of_the_reference_is_no_difference() -> None:
         with Lockstep(*targets, LINES, 20.0) as servers:
             played = servers.play(actions)
     assert played.difference is None
-    assert played.steps[1].answers == {"a": Received(b"you said 0\n")}
+    assert played.steps[1].answers == {"a": Received(b"you sent 0\n")}

@@ -110,6 +110,6 @@ def test_every_repaired_transcript_has_both_sides() -> None:
 
 @pytest.mark.parametrize("path", [*KEPT, *THEIRS], ids=name_of)
 def test_header_names_both_original_modules(path: Path) -> None:
-    said = load(path).header.recorded_from
-    assert said.startswith("tutorial on asyncore, CPython 3.11")
-    assert "the same bytes on pyasyncore" in said
+    origin = load(path).header.recorded_from
+    assert origin.startswith("tutorial on asyncore, CPython 3.11")
+    assert "the same bytes on pyasyncore" in origin

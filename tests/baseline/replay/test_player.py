@@ -60,7 +60,7 @@ def chat() -> Iterator[Endpoint]:
         yield Endpoint(*address)
 
 
-def said(data: bytes, **more: Received) -> Answers:
+def to_a(data: bytes, **more: Received) -> Answers:
     return {"a": Received(data), **more}
 
 
@@ -68,7 +68,7 @@ def test_step_returns_the_data_that_it_caused(chat: Endpoint) -> None:
     with conversation(chat, ROOM) as talk:
         assert talk.step(a("open")) == talk.step(b("open")) == {}
         answers = talk.step(a("send", b"hello"))
-        assert answers == said(b"hell", b=Received("用户{a} 说:hell".encode()))
+        assert answers == to_a(b"hell", b=Received("用户{a} 说:hell".encode()))
         answers = talk.step(a("send", b"ut"))
         assert answers["a"] == Received(b"", "eof")
 
@@ -92,8 +92,8 @@ def test_the_pieces_of_a_message_are_segments(chat: Endpoint) -> None:
 def test_a_message_that_takes_many_reads_is_one_step(chat: Endpoint) -> None:
     with conversation(chat, ROOM) as talk:
         talk.step(a("open"))
-        assert talk.step(a("send", b"x" * 3_000_000)) == said(b"x" * 3_000_000)
-        assert talk.step(a("send", b"y")) == said(b"y")
+        assert talk.step(a("send", b"x" * 3_000_000)) == to_a(b"x" * 3_000_000)
+        assert talk.step(a("send", b"y")) == to_a(b"y")
 
 
 def test_the_next_conversation_finds_an_empty_room(chat: Endpoint) -> None:
@@ -210,17 +210,17 @@ def test_killed_server_disconnects_the_witness() -> None:
 
 def test_without_a_barrier_quiet_ends_a_step(lines: Endpoint) -> None:
     with conversation(lines, LINES) as talk:
-        assert talk.step(a("open")) == said(HELLO % 1)
+        assert talk.step(a("open")) == to_a(HELLO % 1)
         assert talk.step(b("open")) == {"b": Received(HELLO % 2)}
         assert talk.step(a("send", b"half a ")) == {}
-        assert talk.step(a("send", b"line\r\n")) == said(b"you said half a line\r\n")
+        assert talk.step(a("send", b"line\r\n")) == to_a(b"you sent half a line\r\n")
         answers = talk.step(b("send", b"ALL of you\r\n"))
-        assert answers == said(b"hear of you\r\n", b=Received(b"hear of you\r\n"))
-        assert talk.step(a("send", b"{token1}\r\n")) == said(b"you said {token1}\r\n")
+        assert answers == to_a(b"all: of you\r\n", b=Received(b"all: of you\r\n"))
+        assert talk.step(a("send", b"{token1}\r\n")) == to_a(b"you sent {token1}\r\n")
 
 
 def test_late_but_expected_answer_is_awaited(lines: Endpoint) -> None:
-    expected = said(b"you said LATE x\r\n")
+    expected = to_a(b"you sent LATE x\r\n")
     with conversation(lines, LINES) as talk:
         talk.step(a("open"))
         assert talk.step(a("send", b"LATE x\r\n"), expected) == expected
@@ -231,11 +231,11 @@ def test_ends_of_connections_are_events(lines: Endpoint) -> None:
         for name in "abc":
             talk.step(Action(name, "open"))
         assert talk.step(a("send", b"QUIT\r\n")) == {
-            "a": Received(b"you said QUIT\r\n", "eof")
+            "a": Received(b"you sent QUIT\r\n", "eof")
         }
         assert talk.step(b("send", b"RESET\r\n")) == {"b": Received(b"", "reset")}
         assert talk.step(Action("c", "half-close", b"bye\r\n")) == {
-            "c": Received(b"you said bye\r\n", "eof")
+            "c": Received(b"you sent bye\r\n", "eof")
         }
 
 
@@ -262,7 +262,7 @@ def test_data_is_read_while_the_server_reads_nothing() -> None:
         endpoint = Endpoint("127.0.0.1", int(server.wait_for(r"(\d+)")[1]))
         with conversation(endpoint, Profile()) as talk:
             talk.step(a("open"))
-            assert talk.step(a("send", data), said(data)) == said(data)
+            assert talk.step(a("send", data), to_a(data)) == to_a(data)
 
 
 class Observed(Quiescence):
@@ -414,7 +414,7 @@ def test_half_of_a_value_gets_no_name(
     ):
         patch.setattr(player, "Quiescence", Looking)
         with conversation(endpoint, profile) as talk:
-            assert talk.step(a("open"), said(expected)) == said(expected)
+            assert talk.step(a("open"), to_a(expected)) == to_a(expected)
 
 
 def test_check_waits_between_segments_as_the_recording_did(

@@ -80,10 +80,10 @@ def test_a_recorded_conversation_can_be_checked() -> None:
             a.send("TOKEN\r\n")
             token = a.wait_for("yours is ").split()[-1]
             a.send(b"my token is " + token + b"\r\n")
-            a.wait_for(b"said my token")
+            a.wait_for(b"sent my token")
             b.send("ALL of you\r\n")
-            b.wait_for("hear of you")
-            a.wait_for("hear of you")
+            b.wait_for("all: of you")
+            a.wait_for("all: of you")
             a.send("QUIT\r\n")
             a.wait_for_end()
             b.sock.shutdown(socket.SHUT_WR)
@@ -92,11 +92,11 @@ def test_a_recorded_conversation_can_be_checked() -> None:
             b.close()
         told = {step.action: step.answers for step in steps}
         assert told[Action("a", "send", b"my token is {token1}\r\n")] == {
-            "a": Received(b"you said my token is {token1}\r\n")
+            "a": Received(b"you sent my token is {token1}\r\n")
         }
         assert told[Action("b", "send", b"ALL of you\r\n")] == {
-            "a": Received(b"hear of you\r\n"),
-            "b": Received(b"hear of you\r\n"),
+            "a": Received(b"all: of you\r\n"),
+            "b": Received(b"all: of you\r\n"),
         }
         assert told[Action("b", "half-close")] == {"b": Received(b"", "eof")}
         transcript = Transcript(TranscriptHeader("recorded"), steps)
@@ -111,7 +111,7 @@ def test_reset_is_forwarded_and_recorded() -> None:
         a.wait_for("welcome")
         a.reset()
         b.send("still here\r\n")
-        b.wait_for("you said still here")
+        b.wait_for("you sent still here")
         b.close()
     assert Action("a", "reset") in [step.action for step in steps]
 

@@ -93,13 +93,13 @@ def test_settle_takes_longer_on_a_busy_machine() -> None:
 
 
 @pytest.mark.parametrize("at", [0.001, 0.8, 5.0])
-def test_wait_for_ends_a_look_after_what_is_expected(at: float) -> None:
+def test_wait_for_ends_after_the_expected_data(at: float) -> None:
     world = World([at])
     world.quiet.wait_for(lambda: world.came == 1, patience=6.0)
     assert at + LAST_POLL <= world.now < at + 2 * LAST_POLL
 
 
-def test_wait_for_sees_more_than_is_expected() -> None:
+def test_wait_for_reads_more_than_expected() -> None:
     world = World([0.8, 0.81, 0.82])
     world.quiet.wait_for(lambda: world.came >= 1, patience=6.0)
     assert world.came == 3

@@ -74,7 +74,7 @@ def commands(tmp_path: Path) -> dict[str, tuple[str, ...]]:
         "check": ("check", "k3-out", "--command", "SERVER"),
         "record": (
             *("record", str(find_transcripts("k3-out")[0]), "--command", "SERVER"),
-            *("-o", str(tmp_path / "said.jsonl")),
+            *("-o", str(tmp_path / "recorded.jsonl")),
         ),
         "fuzz": ("fuzz", "--reference", "SERVER", "--command", right),
         "jobs": ("check", "kept", "--jobs", "2", "--command", "SERVER"),
