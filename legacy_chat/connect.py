@@ -5,7 +5,7 @@ so a pipe receives its whole echo, and the others receive the farewell.
 Rule 2: one thread reads standard input, because not every system can poll it together
 with a socket. Another thread writes standard output, because its reader may stall. Only
 the loop's thread uses the conversation.
-Rule 3: a signal ends the conversation within HURRY seconds, even if the room or the
+Rule 3: a signal ends the conversation within GRACE seconds, even if the room or the
 reader of standard output does not respond; a second signal ends it at once.
 """
 

@@ -27,7 +27,7 @@ __all__ = ["Conversation", "StreamError"]
 PATIENCE = 5.0
 
 # Seconds after a signal for the room to close and for standard output to be flushed.
-HURRY = 1.0
+GRACE = 1.0
 
 
 class StreamError(Exception):
@@ -63,9 +63,9 @@ class Conversation(asynchat.async_chat):
         self._terminator = terminator
         self._is_terminal = screen.isatty()
         self._encoding = screen.encoding
-        self._screen = Screen(screen, self._screen_has_changed)
+        self._screen = Screen(screen, self._screen_changed)
         self._decoder = codecs.getincrementaldecoder("utf8")("replace")
-        self._leaving: compat.Timer | None = None
+        self._leave_timer: compat.Timer | None = None
         # The time by which the conversation ends after a signal; None before.
         self._deadline: float | None = None
 
@@ -75,8 +75,8 @@ class Conversation(asynchat.async_chat):
 
     def collect_incoming_data(self, data: bytes) -> None:
         """Show the received data."""
-        if self._leaving is not None:
-            self._wait_for_the_end()
+        if self._leave_timer is not None:
+            self._restart_timer()
         if self._deadline is not None and self._screen.is_full:
             # EOF must still be read; the data is dropped, because the screen is full.
             return
@@ -93,18 +93,18 @@ class Conversation(asynchat.async_chat):
 
         The second call closes at once.
         """
-        if self._leaving is not None:
+        if self._leave_timer is not None:
             self.close()
             return
-        self._wait_for_the_end()
+        self._restart_timer()
         self.push(self._terminator)
 
     def interrupt(self) -> None:
         """Leave because of a signal."""
         is_second = self._deadline is not None
-        self._deadline = time.monotonic() + (0.0 if is_second else HURRY)
+        self._deadline = time.monotonic() + (0.0 if is_second else GRACE)
         if is_second or self._is_in_handshake():
-            self._end_now()
+            self._abort()
         else:
             self.leave()
 
@@ -115,17 +115,13 @@ class Conversation(asynchat.async_chat):
 
     def close(self) -> None:
         """Cancel the timer of leave(), and close the socket."""
-        if self._leaving is not None:
-            self._leaving.cancel()
+        self._cancel_timer()
         asynchat.async_chat.close(self)
 
     def finish(self) -> None:
         """Wait until the screen is flushed; after a signal, until the deadline."""
-        left = None
-        if self._deadline is not None:
-            left = max(0.0, self._deadline - time.monotonic())
-        self._screen.flush(left)
-        self._look_at_the_screen()
+        self._screen.flush(self._seconds_left())
+        self._check_screen()
 
     def handle_close(self) -> None:
         """Close, and show an incomplete last character as U+FFFD."""
@@ -139,29 +135,36 @@ class Conversation(asynchat.async_chat):
         assert error is not None
         self.fail(error)
 
-    def _wait_for_the_end(self) -> None:
-        if self._leaving is not None:
-            self._leaving.cancel()
-        seconds = PATIENCE
-        if self._deadline is not None:
-            seconds = max(0.0, self._deadline - time.monotonic())
-        self._leaving = compat.call_later(seconds, self._stop_waiting, map=self._map)
+    def _restart_timer(self) -> None:
+        self._cancel_timer()
+        left = self._seconds_left()
+        seconds = PATIENCE if left is None else left
+        self._leave_timer = compat.call_later(seconds, self._timed_out, map=self._map)
 
-    def _stop_waiting(self) -> None:
+    def _cancel_timer(self) -> None:
+        if self._leave_timer is not None:
+            self._leave_timer.cancel()
+
+    def _seconds_left(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - time.monotonic())
+
+    def _timed_out(self) -> None:
         if self._deadline is not None:
-            self._end_now()
+            self._abort()
         elif self.readable() and not self._is_in_handshake():
             self.close()
         else:
             # The room is not silent: the full screen paused reads, or the handshake
             # is still in progress.
-            self._wait_for_the_end()
+            self._restart_timer()
 
     def _is_in_handshake(self) -> bool:
         # During a handshake, the map has the handshake's channel, which has a timeout.
         return self not in self._map.values()
 
-    def _end_now(self) -> None:
+    def _abort(self) -> None:
         self.close()
         # With TLS, another channel keeps the socket until close_notify is sent.
         asyncore.close_all(self._map)
@@ -173,10 +176,10 @@ class Conversation(asynchat.async_chat):
         shown = visible(text) + ("" if text.endswith("\n") else "\n")
         self._screen.write(shown.encode(self._encoding, "backslashreplace"))
 
-    def _screen_has_changed(self) -> None:
-        compat.call_soon_threadsafe(self._look_at_the_screen, map=self._map)
+    def _screen_changed(self) -> None:
+        compat.call_soon_threadsafe(self._check_screen, map=self._map)
 
-    def _look_at_the_screen(self) -> None:
+    def _check_screen(self) -> None:
         error = self._screen.failure
         if isinstance(error, BrokenPipeError):
             self.fail(error)

@@ -17,7 +17,6 @@ from urllib.parse import unquote_to_bytes
 __all__ = ["Head", "HeadError", "read_head"]
 
 LINE_END = re.compile(rb"\r?\n")
-HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 # Control characters except the tab; bytes of 0x80 and more are not among them.
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -54,20 +53,16 @@ def read_head(data: bytes) -> Head | None:
     """
     # One empty line before a request is skipped: some clients send it after a body.
     begin = LINE_END.match(data)
-    data = data[begin.end() :] if begin else data
-    if LINE_END.match(data):
-        raise HeadError("400 Bad Request")
-    request_line, line_end, _ = data.partition(b"\n")
-    if not line_end:
+    *lines, rest = LINE_END.split(data[begin.end() :] if begin else data)
+    if not lines:
         # A "\r" at the end may begin the line's CRLF.
-        if CONTROL.search(request_line.removesuffix(b"\r")):
+        if CONTROL.search(rest.removesuffix(b"\r")):
             raise HeadError("400 Bad Request")
         return None
-    head = _read_request_line(request_line.removesuffix(b"\r"))
-    end = HEAD_END.search(data)
-    if end is None:
+    head = _read_request_line(lines[0])
+    if b"" not in lines:
         return None
-    for field in LINE_END.split(data[: end.start()])[1:]:
+    for field in lines[1 : lines.index(b"")]:
         # No colon, a space before the colon, or a leading space, which folds lines.
         if CONTROL.search(field) or not FIELD.fullmatch(field):
             raise HeadError("400 Bad Request")
@@ -81,13 +76,9 @@ def _read_request_line(line: bytes) -> Head:
     method, target, major = found.groups()
     if major != b"1":
         raise HeadError("505 HTTP Version Not Supported")
-    return Head(method, _path(target))
-
-
-def _path(target: bytes) -> bytes:
     if target == b"*":
-        return target
-    found = TARGET.fullmatch(target)
-    if found is None:
+        return Head(method, target)
+    path = TARGET.fullmatch(target)
+    if path is None:
         raise HeadError("400 Bad Request")
-    return unquote_to_bytes(found[1] or b"/")
+    return Head(method, unquote_to_bytes(path[1] or b"/"))

@@ -126,7 +126,11 @@ class Listener(asyncore.dispatcher):
             try:
                 pair = channel.accept()
             except OSError as error:
-                self._accept_failed(channel, error)
+                if error.errno in NO_DESCRIPTOR:
+                    self._refuse_all_from(channel)
+                elif error.errno == errno.EINVAL and self._listen_again(channel):
+                    return
+                self._pause(CANNOT_ACCEPT, error)
                 return
             if pair is None:
                 return
@@ -185,13 +189,6 @@ class Listener(asyncore.dispatcher):
         self._extra.clear()
         asyncore.dispatcher.close(self)
 
-    def _accept_failed(self, channel: _Channel, error: OSError) -> None:
-        if error.errno in NO_DESCRIPTOR:
-            self._refuse_all_from(channel)
-        elif error.errno == errno.EINVAL and self._listen_again(channel):
-            return
-        self._pause(CANNOT_ACCEPT, error)
-
     def _refuse_all_from(self, channel: _Channel) -> None:
         """Accept each pending connection on the reserve descriptor, and reject it."""
         for _ in range(ACCEPTS_PER_TURN):
@@ -224,23 +221,15 @@ class Listener(asyncore.dispatcher):
             self._pause(failure, error)
         else:
             self._failing.discard(failure)
-            logger.warning(
-                "the socket on %s port %d had stopped listening; it listens again",
-                ip,
-                port,
-            )
+            text = "the socket on %s port %d had stopped listening; it listens again"
+            logger.warning(text, ip, port)
         return True
 
     def _pause(self, failure: str, error: OSError) -> None:
         if failure not in self._failing:
             self._failing.add(failure)
-            logger.warning(
-                "%s: %s; trying again every %g s, %d clients stay",
-                failure,
-                error,
-                ACCEPT_PAUSE,
-                len(self.clients),
-            )
+            text = "%s: %s; trying again every %g s, %d clients stay"
+            logger.warning(text, failure, error, ACCEPT_PAUSE, len(self.clients))
         self._pause_ends = time.monotonic() + ACCEPT_PAUSE
         self._clients_at_pause = len(self.clients)
         self._cancel_timer()

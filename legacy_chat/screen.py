@@ -17,10 +17,10 @@ from typing import TextIO
 __all__ = ["Screen"]
 
 # Unwritten bytes at which the screen counts as full.
-MOST = 65536
+FULL = 65536
 
 # Maximum bytes of one write.
-PIECE = 65536
+LARGEST_WRITE = 65536
 
 
 class Screen:
@@ -40,40 +40,40 @@ class Screen:
     def __init__(self, stream: TextIO, changed: Callable[[], object]) -> None:
         self._stream = stream
         self._changed = changed
-        self._unwritten = bytearray()
-        self._moved = threading.Condition()
+        self._queue = bytearray()
+        self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether callers should wait for the reader before they write more."""
-        return len(self._unwritten) >= MOST
+        return len(self._queue) >= FULL
 
     def write(self, data: bytes) -> None:
         """Queue *data*, even if the screen is full."""
-        with self._moved:
-            self._unwritten += data
-            self._moved.notify_all()
+        with self._condition:
+            self._queue += data
+            self._condition.notify_all()
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_all, daemon=True)
             self._thread.start()
 
     def flush(self, timeout: float | None) -> None:
         """Wait until everything is written, or *timeout* seconds (None: no limit)."""
-        with self._moved:
-            self._moved.wait_for(lambda: self.failure or not self._unwritten, timeout)
+        with self._condition:
+            self._condition.wait_for(lambda: self.failure or not self._queue, timeout)
 
     def _write_all(self) -> None:
         try:
             while True:
-                with self._moved:
-                    self._moved.wait_for(lambda: self._unwritten)
-                    piece = bytes(self._unwritten[:PIECE])
+                with self._condition:
+                    self._condition.wait_for(lambda: self._queue)
+                    piece = bytes(self._queue[:LARGEST_WRITE])
                 self._remove(self._write_some(piece))
         except OSError as error:
-            with self._moved:
+            with self._condition:
                 self.failure = error
-                self._moved.notify_all()
+                self._condition.notify_all()
             self._changed()
 
     def _write_some(self, piece: bytes) -> int:
@@ -86,9 +86,9 @@ class Screen:
             return 0
 
     def _remove(self, written: int) -> None:
-        with self._moved:
+        with self._condition:
             was_full = self.is_full
-            del self._unwritten[:written]
-            self._moved.notify_all()
+            del self._queue[:written]
+            self._condition.notify_all()
         if was_full and not self.is_full:
             self._changed()

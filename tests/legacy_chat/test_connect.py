@@ -18,7 +18,7 @@ import pytest
 import compat
 from compat.console import write_line
 from legacy_chat import conversation
-from legacy_chat.screen import MOST, Screen
+from legacy_chat.screen import FULL, Screen
 from legacy_chat.secure_conversation import SecureConversation
 from tests import secure
 from tests.support import DEADLINE, Peer, room, turn_until
@@ -255,9 +255,9 @@ def test_full_screen_reports_when_it_has_room_again() -> None:
     ours, theirs = os.pipe()
     with open(ours, "rb", 0) as reader, open(theirs, "w") as stream:
         screen = Screen(stream, changed.set)
-        screen.write(b"x" * MOST * 4)
+        screen.write(b"x" * FULL * 4)
         assert screen.is_full
-        left = MOST * 4
+        left = FULL * 4
         while left:
             left -= len(reader.read(left))
         assert changed.wait(DEADLINE)
