@@ -343,10 +343,12 @@ class Trace:
 
     def given(self, data: Any) -> tuple[int | None, bytes | None]:
         """Return the size of data, and its first bytes as far as they are recorded."""
+        payload = self.payload
+        if type(data) is bytes and payload is not None:
+            return len(data), data[:payload]
         if not isinstance(data, bytes | bytearray | memoryview | str):
             # An error of the program, which gets an exception for it.
             return None, None
-        payload = self.payload
         try:
             size = data.nbytes if isinstance(data, memoryview) else len(data)
             if payload is None:

@@ -5,6 +5,9 @@ to a wrapped method, its assignment stays.
 Rule 2: no wrapper exists while nothing is traced.
 Rule 3: a call of the same method of the same channel inside of that method is a call of
 its base class. The trace has one call.
+Rule 4: from the change of a thread's current call to its ``try``, and from the
+``finally`` to the change back, nothing is called: KeyboardInterrupt and RecursionError
+are raised by calls.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from compat.trace.record.recorder import (
     CHANNEL,
     DATA,
     DEPTH,
+    END,
     GIVEN,
     METHOD,
     REST,
@@ -168,8 +172,7 @@ class Wrappers:
     ) -> Function:
         """Return *function* with a line for each of its calls by a channel."""
         trace, meet, original = self._trace, self.meet_called, self.original(function)
-        here, known = trace.here, trace.known
-        head = f'{{"e":"call","do":"{name}"{code}'
+        here, known, head = trace.here, trace.known, f'{{"e":"call","do":"{name}"{code}'
 
         @wraps(function)
         def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
@@ -183,23 +186,8 @@ class Wrappers:
             if outer[CHANNEL] is not channel:
                 r.touched[seen.number] = seen
             size, data, rest = note(args, options) if note else _NO_NOTE
-            depth = outer[DEPTH] + 1
-            call = [
-                head,
-                seen.mark,
-                now(),
-                0,
-                depth,
-                size,
-                data,
-                0,
-                0,
-                rest,
-                channel,
-                name,
-            ]
-            # Between here and the try, and between the finally and the restored call,
-            # nothing is called that could raise KeyboardInterrupt or RecursionError.
+            mark, depth = seen.mark, outer[DEPTH] + 1
+            call = [head, mark, now(), 0, depth, size, data, 0, 0, rest, channel, name]
             r.call = call
             try:
                 # Keywords are slow, even if there are none.
@@ -211,7 +199,11 @@ class Wrappers:
                 raise
             finally:
                 r.call = outer
-                r.leave(call)
+                call[END] = end = now()
+                call[CHANNEL] = None
+                r.entries += call
+                if not depth:
+                    r.settle(end)
 
         return traced
 
