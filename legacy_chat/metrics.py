@@ -12,7 +12,6 @@ Source: the text format 0.0.4 of Prometheus, "Exposition formats"; RFC 9112.
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,6 +21,7 @@ from compat.urgent import drop_urgent_data
 from legacy_chat.counters import Figure
 from legacy_chat.http_head import Head, HeadError, read_head
 from legacy_chat.listener import Listener
+from legacy_chat.output import log_error
 from legacy_chat.ranges import check
 from legacy_chat.session import drain
 
@@ -43,8 +43,6 @@ METHODS = (b"GET", b"HEAD")
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 PREFIX = "legacy_chat"
-
-logger = logging.getLogger("legacy_chat")
 
 
 class MetricsError(OSError):
@@ -103,7 +101,7 @@ class MetricsServer(Listener):
 
     def handle_error(self) -> None:
         """Log the traceback, and keep listening."""
-        logger.exception("the metrics go on after an error", extra={"event": "error"})
+        log_error("the metrics server continues after an error")
 
 
 class Scrape(compat.async_chat):
@@ -154,7 +152,7 @@ class Scrape(compat.async_chat):
 
     def handle_error(self) -> None:
         """Log the exception, and close this connection only."""
-        logger.exception("closing a scraper after an error", extra={"event": "error"})
+        log_error("closing a scraper after an error")
         self.close()
 
     def _answer_head(self, head: Head) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "JsonFormatter",
     "TextFormatter",
     "configure",
+    "log_error",
     "log_event",
     "print_line",
 ]
@@ -39,6 +40,11 @@ _USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 def log_event(event: str, level: int, text: str, *args: object, **fields: Any) -> None:
     """Log a line; *event* and *fields* are more fields of the JSON form."""
     logger.log(level, text, *args, extra={"event": event, **fields})
+
+
+def log_error(text: str, *args: object, **fields: Any) -> None:
+    """Log an event with the traceback of the current exception."""
+    logger.exception(text, *args, extra={"event": "error", **fields})
 
 
 class _LinePrinter:
@@ -57,7 +63,7 @@ class _LinePrinter:
             write_line(sys.stdout, line, 0.0 if self.failed else PATIENCE)
         except (OSError, ValueError) as error:
             if not self.failed:
-                logger.warning("could not print a line: %s; the room goes on", error)
+                logger.warning("could not print a line: %s; the room continues", error)
             self.failed = True
         else:
             self.failed = False

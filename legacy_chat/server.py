@@ -27,7 +27,7 @@ from legacy_chat.idle import IdleSweep
 from legacy_chat.limits import LimitOptions, Limits
 from legacy_chat.listener import Listener
 from legacy_chat.metrics import MetricsServer
-from legacy_chat.output import log_event, print_line
+from legacy_chat.output import log_error, log_event, print_line
 from legacy_chat.ranges import check
 from legacy_chat.rate_limit import RateLimiter
 from legacy_chat.room import Clients
@@ -262,7 +262,7 @@ class ChatServer(Listener):
     def handle_error(self) -> None:
         """Print the tutorial's line, log the traceback, and keep listening."""
         print_line("服务器已经异常")
-        logger.exception("the server goes on after an error", extra={"event": "error"})
+        log_error("the server continues after an error")
 
     def set_options(self, sock: socket.socket) -> None:
         """Set the options that sessions inherit: TCP_NODELAY and keepalive."""
@@ -320,7 +320,7 @@ class ChatServer(Listener):
     def _close_sessions(self) -> None:
         left = self._sessions()
         if left:
-            logger.warning("closing %d clients that took too long", len(left))
+            logger.warning("the grace period is over: closing %d clients", len(left))
         for session in left:
             session.close_because("grace")
 

@@ -101,7 +101,7 @@ def test_second_signal_does_not_wait_for_a_stalled_peer() -> None:
         assert b.wait_for_end() == b""
         os.kill(server.pid, signal.SIGTERM)
         assert server.wait() == 0
-        server.wait_for("closing 1 clients that took too long", err=True)
+        server.wait_for("the grace period is over: closing 1 clients", err=True)
 
 
 def test_server_that_shuts_down_accepts_no_client(loop: str) -> None:

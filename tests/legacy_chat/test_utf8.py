@@ -15,7 +15,7 @@ from legacy_chat import ChatSession
 from legacy_chat.session import _partial_size
 
 
-class Deaf(ChatSession):
+class FakeSession(ChatSession):
     """A session without a socket."""
 
     def __init__(self, name: str, clients: list[Any]) -> None:
@@ -37,18 +37,18 @@ class Deaf(ChatSession):
     def close_when_done(self) -> None:
         """Do nothing: there is no queue."""
 
-    def hear(self, *chunks: bytes) -> None:
+    def read(self, *chunks: bytes) -> None:
         self.chunks += chunks
         while self.chunks:
             self.handle_read()
 
 
-def room() -> tuple[Deaf, Deaf]:
+def room() -> tuple[FakeSession, FakeSession]:
     clients: list[Any] = []
-    return Deaf("用户a", clients), Deaf("用户b", clients)
+    return FakeSession("用户a", clients), FakeSession("用户b", clients)
 
 
-def said(listener: Deaf) -> str:
+def received(listener: FakeSession) -> str:
     """Return the text that the listener received, without the senders' names."""
     return b"".join(listener.pushed).decode().replace("用户a 说:", "")
 
@@ -70,8 +70,8 @@ def test_any_text_in_any_cuts_reaches_the_others_whole(
     text: str, lengths: list[int]
 ) -> None:
     a, b = room()
-    a.hear(*cut(text.encode(), lengths))
-    assert said(b) == text
+    a.read(*cut(text.encode(), lengths))
+    assert received(b) == text
     assert b"".join(a.pushed) == text.encode()
 
 
@@ -81,9 +81,9 @@ def test_any_bytes_in_any_cuts_are_decoded_as_one_stream(
     data: bytes, lengths: list[int]
 ) -> None:
     a, b = room()
-    a.hear(*cut(data, lengths), b"out")
+    a.read(*cut(data, lengths), b"out")
     expected = codecs.getincrementaldecoder("utf8")("replace").decode(data, final=True)
-    assert said(b) == expected + "用户a退出聊天"
+    assert received(b) == expected + "用户a退出聊天"
     assert b"".join(a.pushed) == data
 
 
@@ -93,9 +93,9 @@ def test_text_before_out_is_delivered_for_any_segmentation(
 ) -> None:
     a, b = room()
     before, out, after = (text + "out").partition("out")
-    a.hear(*cut((before + out).encode(), lengths))
+    a.read(*cut((before + out).encode(), lengths))
     assert b"".join(a.pushed) == before.encode()
-    assert said(b) == before + "用户a退出聊天"
+    assert received(b) == before + "用户a退出聊天"
     assert after is not None
 
 
