@@ -42,11 +42,14 @@ class ProcessState:
         self.schedulers: dict[int, Any] = {}
         # Reentrant, because a signal handler may interrupt its holder.
         self.lock = RLock()
+        # The number of forks between the first process and this one.
+        self.forks = 0
 
 
 def _after_fork_in_child() -> None:
     # A thread that does not exist in the child may have held the lock.
     this_process.lock = RLock()
+    this_process.forks += 1
 
 
 this_thread = ThreadState()

@@ -7,15 +7,19 @@ change it at any time.
 
 from __future__ import annotations
 
+import asynchat
 import asyncore
 from collections.abc import MutableMapping
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["LEAVES", "Channel", "Map", "Notified"]
+__all__ = ["LEAVES", "Channel", "Group", "Map", "Notified", "Original"]
 
 # The exceptions that end a loop when a handler raises them. As in asyncore, these are
 # the classes at import: a later assignment to asyncore.ExitNow changes nothing.
 LEAVES = (asyncore.ExitNow, KeyboardInterrupt, SystemExit)
+
+# asynchat's own class, also while another one is installed in its place.
+Original = asynchat.async_chat
 
 
 class Channel(Protocol):
@@ -44,6 +48,14 @@ class Notified(Protocol):
 
     def unregister(self) -> None:
         """Unregister the channel, whose socket is about to be closed."""
+
+
+class Group(Protocol):
+    """A broadcast group, as its members' outboxes use it."""
+
+    def append_private(self, channel: Any, data: bytes) -> bool: ...
+    def flush_to(self, channel: Any) -> None: ...
+    def discard(self, channel: Any, /) -> None: ...
 
 
 # Keys are descriptors; asyncore also accepts objects with a fileno().

@@ -6,7 +6,7 @@ Rule 2: storing a message costs the same for any number of members. A turn's mes
 form one log, which is sent at the end of the turn. Members without output of their own
 receive the log as one object. Other members receive it with their own output in place
 of the messages that exclude them.
-Rule 3: the log ends with its turn. Each channel queues its unsent rest, as if it had
+Rule 3: the log ends with its turn. Each outbox queues its unsent rest, as if it had
 been pushed there. All channels that queue a large log share it, so the memory per
 message does not depend on the number of members either.
 Rule 4: no handler is called before the log has been sent to every member.
@@ -25,11 +25,12 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from threading import get_ident
-from typing import Any, Protocol, TypeAlias, TypeGuard
+from typing import Any, Protocol, TypeAlias
 
 from compat import instrument
+from compat._outbox import SMALL, Outbox
 from compat._types import LEAVES, Map
-from compat.async_chat import SMALL, async_chat, copied, interest_changed
+from compat.async_chat import async_chat, copied, outbox_of
 from compat.scheduler import running_here
 
 __all__ = ["BroadcastGroup"]
@@ -46,7 +47,7 @@ SHORT_READS = 16
 
 # A member's view of the log: [begin, end, own bytes, begin, end, own bytes, …, begin]
 # The last *begin* starts the segment that runs to the end of the log.
-Part: TypeAlias = list[Any]
+Segments: TypeAlias = list[Any]
 
 
 class Listener(Protocol):
@@ -89,23 +90,27 @@ class BroadcastGroup(Collection[Any]):
 
     A channel that coalesces writes (``ac_coalesce_writes``) belongs to one group only.
     Call the methods in the thread that runs the map's loop.
+
+    Attributes:
+        flushed: the bytes of all messages that the members' outboxes have taken over.
     """
 
     def __init__(self, map: Map | None = None) -> None:
         self._map = asyncore.socket_map if map is None else map
-        # In joining order; True for members that are sent the log.
-        self._members: dict[Any, bool] = {}
+        # In joining order; the outboxes of the members that are sent the log.
+        self._members: dict[Any, Outbox | None] = {}
         # The other members, which get each message by their push.
         self._pushed: dict[Any, None] = {}
         self._log = bytearray()
         # Members with a view of the log: with output of their own, excluded or late.
-        self._parts: dict[async_chat, Part] = {}
+        self._views: dict[Any, Segments] = {}
         # The thread of the turn that writes the log; 0 between two turns.
         self._thread = 0
         # The rounds of reads, and of short reads despite a full log; this turn's number
         # of the latter.
         self._reads, self._short_reads = _Rounds(), _Rounds()
         self._short_count = 0
+        self.flushed = 0
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._members
@@ -117,11 +122,11 @@ class BroadcastGroup(Collection[Any]):
         return len(self._members)
 
     @property
-    def unwritten(self) -> int:
-        """The size of this turn's log in bytes: messages that are not sent yet."""
-        return len(self._log)
+    def has_log(self) -> bool:
+        """True if this turn has begun a log that is not flushed yet."""
+        return self._thread != 0
 
-    def add(self, channel: Listener) -> None:
+    def add(self, channel: Any) -> None:
         """Send *channel* all later messages. Does nothing if it is a member already.
 
         Raises:
@@ -129,28 +134,28 @@ class BroadcastGroup(Collection[Any]):
         """
         if channel in self._members:
             return
-        if self._reads.lasts and isinstance(channel, async_chat):
-            # Otherwise a round would not end while channels join.
-            channel._compat_round = self._reads.number
-        if self._may_read_log(channel):
-            if channel._compat_group is not None:
-                raise ValueError(
-                    f"{channel!r} is in another audience: leave that first"
-                )
-            channel._compat_group = self
+        outbox = None
+        if self._can_send_log(channel):
+            outbox = outbox_of(channel)
+            if outbox.group is not None:
+                raise ValueError(f"{channel!r} is in another group: leave that first")
+            outbox.group = self
             if self._log:
-                self._parts[channel] = [len(self._log)]
-            self._members[channel] = True
+                self._views[channel] = [len(self._log)]
         else:
             self._pushed[channel] = None
-            self._members[channel] = False
+        if self._reads.lasts and isinstance(channel, async_chat):
+            # Otherwise a round would not end while channels join.
+            outbox_of(channel).round = self._reads.number
+        self._members[channel] = outbox
 
-    def discard(self, channel: Listener) -> None:
+    def discard(self, channel: Any) -> None:
         """Send *channel* no later messages. It still receives the earlier ones."""
-        if self._reads_log(channel):
-            self.catch_up(channel)
-            self._parts.pop(channel, None)
-            channel._compat_group = None
+        outbox = self._members.get(channel)
+        if outbox is not None:
+            self.flush_to(channel)
+            self._views.pop(channel, None)
+            outbox.group = None
         self._members.pop(channel, None)
         self._pushed.pop(channel, None)
 
@@ -160,16 +165,17 @@ class BroadcastGroup(Collection[Any]):
         False once the log of this turn is full; see rule 6. Always True if no compat
         loop runs the map.
         """
+        outbox = self._members.get(channel) or outbox_of(channel)
         reads, short_reads = self._reads, self._short_reads
-        was_read = reads.had(channel._compat_round)
+        was_read = reads.had(outbox.round)
         if not was_read and len(self._log) < FULL_LOG:
-            channel._compat_round = reads.number
+            outbox.round = reads.number
             return True
-        if not short_reads.had(channel._compat_short_round):
+        if not short_reads.had(outbox.short_round):
             if self._short_count == SHORT_READS:
                 short_reads.refused = True
             elif _has_little_to_read(channel):
-                channel._compat_short_round = short_reads.number
+                outbox.short_round = short_reads.number
                 self._short_count += 1
                 return True
         if was_read:
@@ -181,43 +187,41 @@ class BroadcastGroup(Collection[Any]):
 
     def push(
         self, data: bytes | bytearray | memoryview, exclude: Listener | None = None
-    ) -> None:
-        """Send *data* to every member, except for *but*.
+    ) -> int:
+        """Send *data* to every member, except for *exclude*.
 
         Exceptions of a member's own ``push`` go to its ``handle_error``; the other
         members still receive the message.
+
+        Returns:
+            The number of members that the message is for.
 
         Raises:
             TypeError: *data* is not bytes, bytearray or memoryview.
         """
         if (observer := instrument.current) is None:
-            self._push(data, exclude)
-        else:
-            observer.broadcast(self, data, exclude, partial(self._push, data, exclude))
+            return self._push(data, exclude)
+        call = partial(self._push, data, exclude)
+        return observer.broadcast(self, data, exclude, call)
 
-    def _push(self, data: Any, exclude: Any) -> None:
+    def _push(self, data: Any, exclude: Any) -> int:
         if type(data) is not bytes:
             data = copied(data)
+        members = self._members
+        count = len(members) - (exclude in members)
         if self._thread != get_ident() and not self._begin():
             # No loop would end the turn.
-            self._push_to(self._members, data, exclude)
-            return
-        log = self._log
-        if self._reads_log(exclude):
-            # The excluded member's view skips this message.
-            here, rest = len(log), len(log) + len(data)
-            part = self._parts.get(exclude)
-            if part is None:
-                self._parts[exclude] = [0, here, b"", rest]
-            elif part[-1] == here:
-                part[-1] = rest
-            else:
-                part += (here, b"", rest)
-        log += data
+            self._push_to(members, data, exclude)
+            self.flushed += len(data)
+            return count
+        if members.get(exclude) is not None:
+            self._skip(exclude, len(data))
+        self._log += data
         if self._pushed:
             self._push_to(self._pushed, data, exclude)
+        return count
 
-    def keep(self, channel: async_chat, data: bytes) -> bool:
+    def append_private(self, channel: async_chat, data: bytes) -> bool:
         """Insert *data* into a member's view of the log, after the present messages.
 
         Returns:
@@ -227,25 +231,84 @@ class BroadcastGroup(Collection[Any]):
         if self._thread != get_ident() and not self._begin():
             return False
         here = len(self._log)
-        part = self._parts.get(channel)
-        if part is None:
-            self._parts[channel] = [0, here, data, here]
+        segments = self._views.get(channel)
+        if segments is None:
+            self._views[channel] = [0, here, data, here]
         else:
-            part += (here, data, here)
+            segments += (here, data, here)
         return True
 
-    def catch_up(self, channel: async_chat) -> None:
-        """Queue the rest of a member's view of the log in its channel."""
-        if self._thread != get_ident() or not self._reads_log(channel):
+    def flush_to(self, channel: async_chat) -> None:
+        """Queue the rest of a member's view of the log in its outbox."""
+        outbox = self._members.get(channel)
+        if self._thread != get_ident() or outbox is None:
             return
-        part = self._parts.get(channel, [0])
-        if part == [len(self._log)]:
+        segments = self._views.get(channel, [0])
+        if segments == [len(self._log)]:
             return
-        self._parts[channel] = [len(self._log)]
-        if pieces := _heard(self._log, part):
-            channel._compat_queue(b"".join(pieces))
-            channel._compat_added = True
-            channel._compat_wait()
+        self._views[channel] = [len(self._log)]
+        if pieces := _pieces(self._log, segments):
+            outbox.push(channel, b"".join(pieces))
+
+    def flush(self) -> None:
+        """Send the log to every member."""
+        log, views = self._log, self._views
+        self._log, self._views, self._thread = bytearray(), {}, 0
+        self._reads.end_turn()
+        self._short_reads.end_turn()
+        self._short_count = 0
+        self.flushed += len(log)
+        # Members with output of their own first: their peers can answer while the loop
+        # sends to the others. Copies, here and below: another thread may close a
+        # channel, which removes it.
+        behind = [
+            channel
+            for channel, segments in list(views.items())
+            if _send_view(channel, log, segments)
+        ]
+        if log:
+            behind += self._send_log(log, views)
+        for channel in behind:
+            try:
+                outbox_of(channel).check_backlog(channel)
+            except LEAVES:
+                raise
+            except BaseException:
+                channel.handle_error()
+
+    def _send_log(self, log: bytearray, views: Collection[Any]) -> list[Any]:
+        """Send the whole log to the members without a view; return as _send_view."""
+        behind, size, directly = [], len(log), instrument.current is None
+        for channel, outbox in list(self._members.items()):
+            if outbox is None or channel in views:
+                continue
+            if (
+                outbox.queue
+                or not (directly and channel.connected)
+                or size > channel.ac_out_buffer_size
+            ):
+                if _send_all(channel, outbox, log):
+                    behind.append(channel)
+                continue
+            # _send_all() inlined: the most frequent send of a chat room.
+            try:
+                sent = channel.socket.send(log)
+            except OSError:
+                sent = 0
+            if sent != size:
+                outbox.put_back(channel, memoryview(log)[sent:], at_the_front=True)
+        return behind
+
+    def _skip(self, channel: Any, size: int) -> None:
+        """Leave the next *size* bytes of the log out of a member's view."""
+        here, rest = len(self._log), len(self._log) + size
+        segments = self._views.get(channel)
+        if segments is None:
+            self._views[channel] = [0, here, b"", rest]
+        elif segments[-1] == here:
+            segments[-1] = rest
+        else:
+            segments += (here, b"", rest)
 
     def _begin(self) -> bool:
         """Begin a turn's log; False if no compat loop runs the map in this thread."""
@@ -256,7 +319,7 @@ class BroadcastGroup(Collection[Any]):
         self._thread = get_ident()
         return True
 
-    def _may_read_log(self, channel: Any) -> TypeGuard[async_chat]:
+    def _can_send_log(self, channel: Any) -> bool:
         return (
             isinstance(channel, async_chat)
             and channel.ac_coalesce_writes
@@ -267,9 +330,6 @@ class BroadcastGroup(Collection[Any]):
                 for name in ("push", "send", "initiate_send")
             )
         )
-
-    def _reads_log(self, channel: object) -> TypeGuard[async_chat]:
-        return self._members.get(channel, False)
 
     def _push_to(
         self, members: Iterable[Listener], data: Any, exclude: Listener | None
@@ -284,52 +344,6 @@ class BroadcastGroup(Collection[Any]):
                 raise
             except Exception:
                 member.handle_error()
-
-    @property
-    def _compat_has_log(self) -> bool:
-        return self._thread != 0
-
-    def _compat_flush(self) -> None:
-        """Send the log to every member."""
-        log, parts = self._log, self._parts
-        self._log, self._parts, self._thread = bytearray(), {}, 0
-        self._reads.end_turn()
-        self._short_reads.end_turn()
-        self._short_count = 0
-        behind = []
-        # Members with output of their own first: their peers can answer while the loop
-        # sends to the others. Copies, here and below: another thread may close a
-        # channel, which removes it.
-        for channel, part in list(parts.items()):
-            if _write_part(channel, log, part):
-                behind.append(channel)
-        size, directly = len(log), instrument.current is None
-        members = list(self._members.items()) if size else []
-        for channel, reads_log in members:
-            if not reads_log or channel in parts:
-                continue
-            if (
-                channel._compat_fifo
-                or not (directly and channel.connected)
-                or size > channel.ac_out_buffer_size
-            ):
-                if _write(channel, log):
-                    behind.append(channel)
-                continue
-            # _write() inlined: the most frequent send of a chat room.
-            try:
-                sent = channel.socket.send(log)
-            except OSError:
-                sent = 0
-            if sent != size:
-                _leave(channel, memoryview(log)[sent:], at_the_front=True)
-        for channel in behind:
-            try:
-                channel._compat_look_at_backlog()
-            except LEAVES:
-                raise
-            except BaseException:
-                channel.handle_error()
 
 
 def _has_little_to_read(channel: async_chat) -> bool:
@@ -352,34 +366,36 @@ def _has_little_to_read(channel: async_chat) -> bool:
     return int.from_bytes(size, sys.byteorder) <= SHORT_READ
 
 
-def _heard(log: bytearray, part: Part) -> list[Any]:
+def _pieces(log: bytearray, segments: Segments) -> list[Any]:
     """Return one member's view of the log as a list of non-empty pieces."""
     view = memoryview(log)
-    pieces = [view[part[-1] :]]
-    for at in range(len(part) - 4, -1, -3):
-        begin, end, own = part[at : at + 3]
+    pieces = [view[segments[-1] :]]
+    for at in range(len(segments) - 4, -1, -3):
+        begin, end, own = segments[at : at + 3]
         pieces += (own, view[begin:end])
     return [piece for piece in reversed(pieces) if piece]
 
 
-def _write_part(channel: async_chat, log: bytearray, part: Part) -> bool:
+def _send_view(channel: async_chat, log: bytearray, segments: Segments) -> bool:
     """Send one member's view of the log; return whether that adds to an old backlog."""
+    outbox = outbox_of(channel)
     if (
-        len(part) == 4
+        len(segments) == 4
         and len(log) <= channel.ac_out_buffer_size // 2
-        and not channel._compat_fifo
+        and not outbox.queue
     ):
         # The common case of one message of its own: the code below, inlined.
-        begin, end, own, rest = part
+        begin, end, own, rest = segments
         view = memoryview(log)
-        return _write(channel, b"".join((view[begin:end], own, view[rest:])))
-    pieces, behind = _heard(log, part), channel._compat_behind
+        data = b"".join((view[begin:end], own, view[rest:]))
+        return _send_all(channel, outbox, data)
+    pieces, behind = _pieces(log, segments), outbox.carried > 0
     size = sum(map(len, pieces))
-    if size and size <= channel.ac_out_buffer_size and not channel._compat_fifo:
+    if size and size <= channel.ac_out_buffer_size and not outbox.queue:
         pieces = [b"".join(pieces)]
     # Data that must be queued, or needs several sends anyway, is not copied.
     for piece in _merged(pieces):
-        _write(channel, piece)
+        _send_all(channel, outbox, piece)
     return behind and size > 0
 
 
@@ -392,9 +408,9 @@ def _merged(pieces: Iterable[Any]) -> Iterator[Any]:
             yield from run
 
 
-def _write(channel: async_chat, data: Any) -> bool:
-    """Send *data* and queue the unsent rest. Returns the same as _write_part."""
-    behind, waits = channel._compat_behind, bool(channel._compat_fifo)
+def _send_all(channel: async_chat, outbox: Outbox, data: Any) -> bool:
+    """Send *data* and queue the unsent rest. Returns the same as _send_view."""
+    behind, waits = outbox.carried > 0, bool(outbox.queue)
     sent, size, most = 0, len(data), channel.ac_out_buffer_size
     while sent < size and channel.connected and not waits:
         piece = data if size <= most else memoryview(data)[sent : sent + most]
@@ -407,7 +423,7 @@ def _write(channel: async_chat, data: Any) -> bool:
         if taken < len(piece):
             break
     if sent < size:
-        _leave(channel, memoryview(data)[sent:], at_the_front=not waits)
+        outbox.put_back(channel, memoryview(data)[sent:], at_the_front=not waits)
     return behind and size > 0
 
 
@@ -415,20 +431,3 @@ def _send(channel: async_chat, piece: Any) -> int:
     if (observer := instrument.current) is None:
         return channel.socket.send(piece)
     return observer.send(channel, piece, channel.socket.send)
-
-
-def _leave(channel: async_chat, data: memoryview, *, at_the_front: bool) -> None:
-    """Queue *data* in the channel, which sends it once its peer reads again.
-
-    With *at_the_front*, data that another thread has pushed during the send stays
-    behind *data*.
-    """
-    if channel._compat_group is None:
-        # Another thread has closed the channel.
-        return
-    rest = bytes(data) if len(data) < SMALL else data
-    channel._compat_queue(rest, at_the_front=at_the_front)
-    channel._compat_behind = True
-    interest_changed(channel)
-    if (observer := instrument.current) is not None:
-        observer.state_changed(channel)

@@ -18,8 +18,8 @@ import time
 from types import ModuleType, TracebackType
 from typing import Any
 
-from compat._types import Map
-from compat.async_chat import Original, async_chat
+from compat._types import Map, Original
+from compat.async_chat import async_chat
 from compat.loop import LOOPS, ORIGINALS, choose
 from compat.loop import loop as run_loop
 

@@ -61,14 +61,14 @@ class Instrument:
         call()
 
     def flush(self, writer: Any, call: Callable[[], None]) -> None:
-        """Flush *writer*, a channel or a broadcast group, at the end of a turn."""
+        """Flush *writer*, an outbox or a broadcast group, at the end of a turn."""
         call()
 
     def broadcast(
-        self, group: Any, data: Any, exclude: Any, call: Callable[[], None]
-    ) -> None:
+        self, group: Any, data: Any, exclude: Any, call: Callable[[], int]
+    ) -> int:
         """Push *data* to the members of *group*, except for *exclude*."""
-        call()
+        return call()
 
     def send(self, channel: Any, data: Any, call: Callable[[Any], int]) -> int:
         """Send *data*, a broadcast group's log or a part of it, to a member's peer."""

@@ -92,9 +92,9 @@ class Timer:
 
 
 class Writer(Protocol):
-    """A channel or broadcast group that flushes at the end of a turn."""
+    """An outbox or broadcast group that flushes at the end of a turn."""
 
-    def _compat_flush(self) -> None:
+    def flush(self) -> None:
         """Flush. A second call does nothing."""
 
 
@@ -102,7 +102,7 @@ class Log(Writer, Protocol):
     """A broadcast group: it flushes its log of a turn's messages."""
 
     @property
-    def _compat_has_log(self) -> bool:
+    def has_log(self) -> bool:
         """True if this turn has begun a log that is not flushed yet."""
 
 
@@ -234,7 +234,7 @@ class Scheduler:
     def _flush_groups(self) -> None:
         while self._groups:
             # Remove a group only after its flush: Ctrl+C may come between two calls.
-            if self._groups[0]._compat_has_log:
+            if self._groups[0].has_log:
                 _flush(self._groups[0])
             else:
                 self._groups.popleft()
@@ -438,9 +438,9 @@ def _checked_seconds(seconds: float) -> float:
 
 def _flush(writer: Writer) -> None:
     if (observer := instrument.current) is None:
-        writer._compat_flush()
+        writer.flush()
     else:
-        observer.flush(writer, writer._compat_flush)
+        observer.flush(writer, writer.flush)
 
 
 def _call(

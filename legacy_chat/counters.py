@@ -1,7 +1,7 @@
 """The room's counters and gauges, and their form on one line.
 
-Rule 1: no delivery is counted by itself. A broadcast is counted once. Its deliveries
-are added when the membership next changes, or for a snapshot.
+Rule 1: no delivery is counted by itself: a broadcast is counted once, with the number
+of its receivers.
 Rule 2: a figure that needs an iteration over the room is computed for a snapshot only.
 Rule 3: every reason is present from the start, with 0: a rate needs a first value.
 """
@@ -32,7 +32,8 @@ class Counters:
         closed: clients whose connection has ended, by reason, one of CLOSED.
         messages_in, bytes_in: input of the clients. A message is the data of one read
             without terminators, which are not counted.
-        said, bytes_said: broadcasts since the membership last changed, and their bytes.
+        messages_out, bytes_out: output to the clients, echoes included. A broadcast
+            counts once for each receiver.
         bytes_dropped: bytes that were still queued for clients when they were closed.
         backlog_peak: bytes of the longest queue of one client that was observed, at
             each close and each snapshot.
@@ -41,72 +42,22 @@ class Counters:
         longest_turn: seconds of the longest turn, without the wait for I/O.
     """
 
-    __slots__ = (
-        "_bytes_said_before",
-        "_bytes_told",
-        "_bytes_unechoed",
-        "_told",
-        "_unechoed",
-        "accepted",
-        "backlog_peak",
-        "bytes_dropped",
-        "bytes_in",
-        "bytes_said",
-        "closed",
-        "longest_turn",
-        "messages_in",
-        "pauses",
-        "refused",
-        "said",
-        "turns",
-    )
-
     def __init__(self) -> None:
         self.accepted = 0
         self.refused = dict.fromkeys(REFUSED, 0)
         self.closed = dict.fromkeys(CLOSED, 0)
         self.messages_in = self.bytes_in = 0
-        self.said = self.bytes_said = 0
+        self.messages_out = self.bytes_out = 0
         self.bytes_dropped = 0
         self.backlog_peak = 0
         self.pauses = 0
         self.turns = 0
         self.longest_turn = 0.0
-        # Deliveries of broadcasts, as counted so far; and messages without an echo.
-        self._told = self._bytes_told = self._bytes_said_before = 0
-        self._unechoed = self._bytes_unechoed = 0
 
-    @property
-    def messages_out(self) -> int:
-        """Messages queued for clients, with echoes, as of the last ``reckon()``."""
-        return self._told + self.messages_in - self._unechoed
-
-    @property
-    def bytes_out(self) -> int:
-        """The same, in bytes."""
-        return self._bytes_told + self.bytes_in - self._bytes_unechoed
-
-    @property
-    def bytes_said_ever(self) -> int:
-        """Bytes of all broadcasts since the server was made."""
-        return self._bytes_said_before + self.bytes_said
-
-    def reckon(self, hearers: int) -> None:
-        """Count the deliveries of the broadcasts so far, to *hearers* members each."""
-        self._told += hearers * self.said
-        self._bytes_told += hearers * self.bytes_said
-        self._bytes_said_before += self.bytes_said
-        self.said = self.bytes_said = 0
-
-    def told(self, size: int) -> None:
-        """Count one more delivery: the sender, which has left, is not in the room."""
-        self._told += 1
-        self._bytes_told += size
-
-    def not_echoed(self, size: int) -> None:
-        """Count a message that was not echoed, because its sender is leaving."""
-        self._unechoed += 1
-        self._bytes_unechoed += size
+    def delivered(self, receivers: int, size: int) -> None:
+        """Count one message of *size* bytes to each of the receivers."""
+        self.messages_out += receivers
+        self.bytes_out += receivers * size
 
     @property
     def connected(self) -> int:

@@ -51,7 +51,7 @@ class IdleSweep:
         self._read: set[compat.async_chat] = set()
         # For each session: the time of the last traffic, and its queue in bytes.
         self._last: dict[compat.async_chat, tuple[float, int]] = {}
-        self._broadcast_before = 0
+        self._flushed_before = 0
         self._schedule()
 
     def watch(self, session: compat.async_chat) -> None:
@@ -76,9 +76,8 @@ class IdleSweep:
         now = time.monotonic()
         before, self._last = self._last, {}
         clients = self._clients
-        broadcast = clients.counters.bytes_said_ever - clients.unwritten
-        recently = broadcast - self._broadcast_before
-        self._broadcast_before = broadcast
+        recently = clients.flushed - self._flushed_before
+        self._flushed_before = clients.flushed
         idle = []
         for session in self._sessions():
             backlog = session.ac_backlog_size()

@@ -46,24 +46,6 @@ class Clients(compat.BroadcastGroup):
             raise ValueError(f"{session!r} is not in the room")
         self.discard(session)
 
-    def add(self, session: Any) -> None:
-        """Add *session*, as append does."""
-        if self.counters.said:
-            self.reckon()
-        super().add(session)
-
-    def discard(self, session: Any) -> None:
-        """Remove *session*. Nothing happens if it is not in the room."""
-        if self.counters.said:
-            self.reckon()
-        super().discard(session)
-
-    def reckon(self) -> None:
-        """Bring the counters up to date."""
-        # A broadcast does not go to its sender, which has the echo. A sender that was
-        # not in the room adds the missing delivery with Counters.told().
-        self.counters.reckon(len(self) - 1)
-
     def __getitem__(self, index: int | slice) -> Any:
         return list(self)[index]
 

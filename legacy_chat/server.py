@@ -171,7 +171,6 @@ class ChatServer(Listener):
 
     def snapshot(self) -> list[Figure]:
         """Return the counters and the bytes that are queued now."""
-        self.clients.reckon()
         backlogs = [session.ac_backlog_size() for session in self._sessions()]
         return snapshot(self.counters, len(self.clients), backlogs)
 

@@ -167,10 +167,9 @@ class ChatSession(compat.async_chat):
         counters = self._counters
         counters.messages_in += 1
         counters.bytes_in += len(data)
-        if self._terminated:
-            counters.not_echoed(len(data))
-        else:
+        if not self._terminated:
             self.push(data)
+            counters.delivered(1, len(data))
         if self._partial or data[-1] > LAST_ASCII:
             data = self._partial + data
             whole = len(data) - _partial_size(data)
@@ -271,7 +270,7 @@ class ChatSession(compat.async_chat):
         """Return whether this is the first EOF and data is still queued."""
         if isinstance(self.clients, Clients):
             # Queue the broadcasts of this turn.
-            self.clients.catch_up(self)
+            self.clients.flush_to(self)
         # asynchat also calls handle_close() at the None that ends the queue.
         return (
             self.connected
@@ -328,12 +327,8 @@ class ChatSession(compat.async_chat):
 
     def _push_to_others(self, data: bytes) -> None:
         if isinstance(self.clients, Clients):
-            counters = self._counters
-            counters.said += 1
-            counters.bytes_said += len(data)
-            if self._terminated:
-                counters.told(len(data))
-            self.clients.push(data, exclude=self)
+            receivers = self.clients.push(data, exclude=self)
+            self._counters.delivered(receivers, len(data))
             return
         # A copy, because a push that fails removes its client during the iteration.
         for client in tuple(self.clients):

@@ -255,6 +255,13 @@ class WatchedLock:
 LOOKS = ("call", "c_return")
 
 
+def in_another_thread(act: Callable[[], object]) -> None:
+    """Call *act* in a thread, and wait for its end."""
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+
+
 def is_interrupted(
     moment: int,
     call: Callable[[], object],

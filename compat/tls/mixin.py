@@ -9,8 +9,8 @@ import socket
 import ssl
 from typing import Any
 
-from compat._types import Map
-from compat.async_chat import Original, async_chat
+from compat._types import Map, Original
+from compat.async_chat import async_chat
 from compat.scheduler import call_soon_threadsafe, is_running
 from compat.tls.engine import SIZE
 from compat.tls.errors import HandshakeError, display_name

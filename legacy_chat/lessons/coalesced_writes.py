@@ -129,7 +129,7 @@ LESSON = Lesson(
         Excerpt(EagerWaiter),
         Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
         Excerpt(
-            PUSH, "self._compat_push_at_once(data)", beside="collect_incoming_data"
+            PUSH, "self._compat_send_at_once(data)", beside="collect_incoming_data"
         ),
         Claim(
             f"{LINES} calls of `send`.",
@@ -145,7 +145,7 @@ LESSON = Lesson(
         Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
         Excerpt(
             PUSH,
-            ("elif self.ac_coalesce_writes is True:", "self._compat_wait()"),
+            ("if self.ac_coalesce_writes is True:", "outbox.push(self, data)"),
             beside="collect_incoming_data",
         ),
         Claim(
@@ -187,9 +187,8 @@ LESSON = Lesson(
         "同样的事，换到合并写出的聊天室。一轮的消息只记一份，轮末一次发给每个成员。",
         lambda harness: chat(harness, Guest),
         Excerpt(
-            "compat.broadcast:BroadcastGroup._compat_flush",
-            "for channel, part in list(parts.items()):",
-            "for channel, reads_log in members:",
+            "compat.broadcast:BroadcastGroup._send_log",
+            "for channel, outbox in list(self._members.items()):",
             "sent = channel.socket.send(log)",
             beside="turn ends",
         ),

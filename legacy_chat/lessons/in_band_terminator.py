@@ -57,8 +57,8 @@ LESSON = Lesson(
         "天室关闭甲的会话：`close_when_done` 先把排队的数据发完，再关闭连接。",
         shout,
         Excerpt(
-            "compat.async_chat:async_chat._compat_collect",
-            ("elif (end := read.find", "self.found_terminator()"),
+            "compat._reader:LinearReader._compat_collect",
+            ("elif (end := buffer.find", "self.found_terminator()"),
             beside="collect_incoming_data",
         ),
         Excerpt(
@@ -121,7 +121,7 @@ LESSON = Lesson(
         send_more,
         Excerpt(
             f"{SESSION}.collect_incoming_data",
-            ("if self._terminated:", "self.push(data)"),
+            ("if not self._terminated:", "self.push(data)"),
             beside="found_terminator",
         ),
         Claim(

@@ -8,7 +8,7 @@ from legacy_chat.lessons.engine.step_run import StepRun
 
 __all__ = ["LESSON"]
 
-COLLECT = "compat.async_chat:async_chat._compat_collect"
+COLLECT = "compat._reader:LinearReader._compat_collect"
 
 
 def send_hello(harness: Harness) -> None:
@@ -64,9 +64,8 @@ LESSON = Lesson(
         send_hello,
         Excerpt("legacy_chat.session:ChatSession.__init__", "set_terminator"),
         Excerpt(
-            COLLECT,
-            ("held = (", "else 0"),
-            ("if held:", "return"),
+            COLLECT.replace("collect", "holds_back"),
+            ("held = asynchat.find_prefix_at_end", "return held > 0"),
             beside="collect_incoming_data",
         ),
         Excerpt("asynchat:find_prefix_at_end", beside="collect_incoming_data"),
@@ -91,7 +90,7 @@ LESSON = Lesson(
         "甲接着发送 ` world`。现在清楚了：那个 `o` 不是 `out` 的开头，于是它排在新数据"
         "前面一起交出。它只是迟到，并没有丢。",
         send_world,
-        Excerpt(COLLECT, "self._compat_read + data", beside="collect_incoming_data"),
+        Excerpt(COLLECT, "self._compat_buffer + data", beside="collect_incoming_data"),
         Claim(
             "The program got `o world`, and Bob received it.",
             "程序拿到的是 `o world`，乙收到的也是它。",
@@ -116,7 +115,7 @@ LESSON = Lesson(
         send_out_in_pieces,
         Excerpt(
             COLLECT,
-            "(end := read.find(terminator, begin))",
+            "(end := buffer.find(terminator, begin))",
             "self.found_terminator()",
             beside="found_terminator",
         ),

@@ -90,8 +90,8 @@ LESSON = Lesson(
         "`send` 收下的就比给它的少。剩下的进了队列，从此他的通道关注可写。",
         fill_kernel_buffers,
         Excerpt(
-            "compat.broadcast:_leave",
-            ("channel._compat_queue", "interest_changed(channel)"),
+            "compat._outbox:Outbox.put_back",
+            ("with _lock:", "self.wait_for_peer(channel)"),
             beside="turn ends",
         ),
         Excerpt("compat.async_chat:wants_to_write", "return bool("),
@@ -117,8 +117,8 @@ LESSON = Lesson(
         "发出一段；队列一空，就不再关注可写事件。",
         read_everything,
         Excerpt(
-            "compat.async_chat:async_chat.initiate_send",
-            ("if len(fifo) > 1:", "self._compat_send_first(fifo)"),
+            "compat._outbox:Outbox.send_first",
+            ("if len(queue) > 1:", "self._send_entry(channel, queue)"),
             beside="handle_write",
         ),
         Claim(
@@ -151,7 +151,7 @@ LESSON = Lesson(
         "给某个通道的积压添了数据，就检查一次，超过上限就断开。",
         fall_behind,
         Excerpt(
-            "compat.async_chat:async_chat._compat_look_at_backlog",
+            "compat._outbox:Outbox.check_backlog",
             beside="handle_backlog",
         ),
         Excerpt(

@@ -101,17 +101,18 @@ def test_overridden_push_gets_every_message(loop: str, make: Make) -> None:
     assert own.pushed == [b"1", b"2"]
 
 
-def test_catch_up_of_a_non_member_changes_nothing(loop: str, make: Make) -> None:
+def test_flush_to_a_non_member_changes_nothing(loop: str, make: Make) -> None:
     member, other = make(), make()
     audience = audience_of([member])
 
     def speak() -> None:
         audience.push(b"for members")
-        audience.catch_up(other)
-        assert audience.unwritten == len(b"for members")
+        audience.flush_to(other)
+        assert audience.flushed == 0
 
     in_a_turn(loop, speak)
-    assert other.ac_backlog_size() == audience.unwritten == 0
+    assert other.ac_backlog_size() == 0
+    assert audience.flushed == len(b"for members")
     other.listen_to_it()
     assert other.got == b""
 
@@ -170,7 +171,7 @@ def test_member_joins_only_one_audience_at_a_time(make: Make) -> None:
     member = make()
     one, other = compat.BroadcastGroup(), compat.BroadcastGroup()
     one.add(member)
-    with pytest.raises(ValueError, match="another audience: leave that first"):
+    with pytest.raises(ValueError, match="another group: leave that first"):
         other.add(member)
     one.discard(member)
     other.add(member)

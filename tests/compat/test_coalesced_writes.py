@@ -564,8 +564,11 @@ def test_fork_in_a_handler_sends_pushes_once(
     assert channel.got() == b"once"
 
 
+FILES = [sys.modules[f"compat.{name}"].__file__ for name in ("async_chat", "_outbox")]
+
+
 class Interruption:
-    """For sys.settrace: another thread pushes b"!" at that line of the module.
+    """For sys.settrace: another thread pushes b"!" at that line of a flush.
 
     The line continues when the push has returned, or waits for the lock of the queues.
     """
@@ -579,7 +582,7 @@ class Interruption:
         self.lock.has_to_wait.set()
 
     def __call__(self, frame: Any, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename != sys.modules["compat.async_chat"].__file__:
+        if frame.f_code.co_filename not in FILES:
             return None
         if event == "line":
             self.left -= 1
@@ -595,7 +598,7 @@ def test_push_from_a_thread_at_any_line_of_the_flush_arrives(
     make: Make, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = WatchedLock()
-    monkeypatch.setattr(sys.modules["compat.async_chat"], "_queue_lock", lock)
+    monkeypatch.setattr(sys.modules["compat._outbox"], "_lock", lock)
     came: list[Any] = []
     line = 0
     while True:

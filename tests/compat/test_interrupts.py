@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncore
 import socket
+import sys
 from itertools import count
 
 import pytest
 
 import compat
 from compat._runtime import this_process, this_thread
-from compat.async_chat import _queue_lock
-from tests.support import Peer, is_interrupted, turn_until
+from tests.support import Peer, in_another_thread, is_interrupted, turn_until
 
 
 class Echo(compat.async_chat):
@@ -115,7 +115,10 @@ def test_no_channel_stays_claimed_after_ctrl_c(gathers: bool, waiting: int) -> N
             channel.initiate_send()
 
         interrupted = is_interrupted(moment, send)
-        assert channel._compat_sender == 0
+        channel.ac_coalesce_writes = False
+        channel.discard_buffers()
+        in_another_thread(lambda channel=channel: channel.push(b"free"))
+        assert peer.receive_available()[-4:] == b"free"
         channel.discard_buffers()
         channel.close()
         peer.close()
@@ -127,6 +130,6 @@ def test_no_channel_stays_claimed_after_ctrl_c(gathers: bool, waiting: int) -> N
 def nothing_is_turned() -> None:
     assert (this_thread.depth, this_thread.running) == (0, [])
     assert not any(each.is_running for each in this_process.schedulers.values())
-    for lock in (this_process.lock, _queue_lock):
+    for lock in (this_process.lock, sys.modules["compat._outbox"]._lock):
         with pytest.raises(RuntimeError):
             lock.release()

@@ -20,7 +20,7 @@ from tests.support import turn_until
 ORIGINAL = {"ac_in_buffer", "incoming", "producer_fifo", *dir(asynchat.async_chat)}
 
 OURS = sorted(
-    name for name in set(vars(compat.async_chat)) - ORIGINAL if not name.startswith("_")
+    name for name in set(dir(compat.async_chat)) - ORIGINAL if not name.startswith("_")
 )
 
 

@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 
 import compat
-from tests.support import WatchedLock, in_a_turn, process, turn_until
+from tests.support import (
+    WatchedLock,
+    in_a_turn,
+    in_another_thread,
+    process,
+    turn_until,
+)
 
 MESSAGE = b"<one message to everybody>"
 OTHER = b"<FROM ANOTHER THREAD>"
-
-
-def in_another_thread(act: Callable[[], object]) -> None:
-    thread = threading.Thread(target=act)
-    thread.start()
-    thread.join()
 
 
 class Halting(socket.socket):
@@ -190,14 +190,14 @@ def test_two_first_pushes_make_one_queue(
         lock.has_to_wait.set()
 
     def slow_deque() -> deque[Any]:
-        monkeypatch.setattr(sys.modules["compat.async_chat"], "deque", deque)
+        monkeypatch.setattr(sys.modules["compat._outbox"], "deque", deque)
         threads.append(threading.Thread(target=second))
         threads[0].start()
         lock.has_to_wait.wait()
         return deque()
 
-    monkeypatch.setattr(sys.modules["compat.async_chat"], "_queue_lock", lock)
-    monkeypatch.setattr(sys.modules["compat.async_chat"], "deque", slow_deque)
+    monkeypatch.setattr(sys.modules["compat._outbox"], "_lock", lock)
+    monkeypatch.setattr(sys.modules["compat._outbox"], "deque", slow_deque)
     channel.producer_fifo.append(MESSAGE)
     threads[0].join()
     assert sorted(channel.producer_fifo) == [OTHER, MESSAGE]

@@ -1242,9 +1242,10 @@ def test_decrypted_data_counts_in_a_full_turn(loop: str) -> None:
     sizes: list[int] = []
 
     class Group(compat.BroadcastGroup):
-        def _compat_flush(self) -> None:
-            sizes.append(self.unwritten)
-            super()._compat_flush()
+        def flush(self) -> None:
+            before = self.flushed
+            super().flush()
+            sizes.append(self.flushed - before)
 
     with ExitStack() as stack:
         group, peers = Group(), []

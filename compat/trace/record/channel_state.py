@@ -12,6 +12,8 @@ from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
+from compat._reader import uncollected_size
+from compat.async_chat import async_chat, queue_of
 from compat.trace.source import sound
 
 __all__ = ["NEW", "Seen", "changes"]
@@ -68,10 +70,11 @@ def changes(seen: Seen, channel: Any) -> str:
         # It is no dispatcher, or not yet one.
         return ""
     calm = None
-    if not variables.get("_compat_fifo", True) and channel.connected:
+    is_ours = isinstance(channel, async_chat)
+    if is_ours and channel.connected and not queue_of(channel):
         # All that the state of one of ours depends on, connected and with nothing
         # queued. So are most of them after most calls.
-        held = len(channel._compat_read) - channel._compat_gone
+        held = uncollected_size(channel)
         calm = (variables["_fileno"], held, getattr(channel, "terminator", None))
         if calm == seen.calm:
             return ""
@@ -101,10 +104,9 @@ def changes(seen: Seen, channel: Any) -> str:
 
 def _buffers(channel: Any, variables: dict[str, Any]) -> tuple[Any, int]:
     """What is queued, and how many bytes have been read and not been collected."""
-    if "_compat_fifo" in variables:
+    if isinstance(channel, async_chat):
         # One of ours, which would make a queue if it were asked for it.
-        held = len(channel._compat_read) - channel._compat_gone
-        return channel._compat_fifo, held
+        return queue_of(channel) or (), uncollected_size(channel)
     # A dispatcher_with_send has bytes in the place of a queue, others have nothing.
     fifo = variables.get("producer_fifo") or [
         rest for rest in (variables.get("out_buffer"),) if rest

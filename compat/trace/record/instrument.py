@@ -13,6 +13,7 @@ from time import perf_counter_ns as now
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+from compat._outbox import Outbox
 from compat.instrument import Instrument
 from compat.trace.record.recorder import DEPTH, Recorder, Trace, in_seconds
 from compat.trace.record.wrappers import Wrappers
@@ -101,22 +102,24 @@ class TraceInstrument(Instrument):
     # Flushes and broadcasts.
 
     def flush(self, writer: Any, call: Callable[[], None]) -> None:
-        seen = self._wrappers.meet_called(writer)
-        if seen is None:
+        if not isinstance(writer, Outbox):
             # A broadcast group.
             self._run(call, writer, _FLUSH)
-        else:
+        elif (channel := writer.channel) is not None:
+            seen = self._trace.seen(channel)
             self._here.recorder.touched[seen.number] = seen
-            self._run(call, writer, _FLUSH, seen.mark)
+            self._run(call, channel, _FLUSH, seen.mark)
 
     def broadcast(
-        self, group: Any, data: Any, exclude: Any, call: Callable[[], None]
-    ) -> None:
+        self, group: Any, data: Any, exclude: Any, call: Callable[[], int]
+    ) -> int:
         rest = f',"to":{len(group)}'
         seen = None if exclude is None else self._trace.known.get(id(exclude))
         if seen is not None and exclude in group:
             rest = f',"to":{len(group) - 1},"but":{seen.number}'
-        self._run(call, group, _PUSH, "", *self._trace.given(data), rest)
+        given = self._trace.given(data)
+        count: int = self._run(call, group, _PUSH, "", *given, rest)
+        return count
 
     def send(self, channel: Any, data: Any, call: Callable[[Any], int]) -> int:
         # Short, because the time between two sends lets their receivers fall asleep,
@@ -151,13 +154,13 @@ class TraceInstrument(Instrument):
         size: int | None = None,
         data: bytes | None = None,
         rest: str = "",
-    ) -> None:
+    ) -> Any:
         """Call *call*, and write a line of its duration and its exception."""
         r = self._here.recorder
         outer, failure = r.call, ""
         entered = r.enter(whose, head, mark, size, data, rest)
         try:
-            call()
+            return call()
         except BaseException as error:
             failure = self._trace.failure(error)
             raise

@@ -60,7 +60,7 @@ def test_events_are_shown_beside_the_code_that_caused_them(
     assert 'Ann sends "hello"' in " ".join(lines)
     (call,) = [line for line in lines if line.startswith("collect_incoming_data")]
     begin = 'collect_incoming_data "hell" │ compat/'
-    assert re.match(rf"{re.escape(begin)}\w+\.py async_chat\.", call)
+    assert re.match(rf"{re.escape(begin)}\w+\.py LinearReader\.", call)
     assert 'Bob receives "用户{Ann} 说:hell"' in " ".join(lines)
 
 

@@ -1,0 +1,193 @@
+"""Reading in linear time, with pauses and callbacks.
+
+asynchat copies the rest of its buffer after every terminator. This class moves a read
+position, and cuts the buffer only when a handler looks at it.
+
+Rule 1: every handler sees ``ac_in_buffer`` as the original would show it.
+Rule 2: a handler may change the buffer, the terminator and any method; each change
+takes effect at the next call.
+Rule 3: a class with its own ``ac_in_buffer``, and one that was derived from the
+original before ``install()``, read with the original's code.
+"""
+
+from __future__ import annotations
+
+import asynchat
+from collections.abc import Callable
+from typing import Any, Self, TypeAlias
+
+from compat._interest import interest_changed
+from compat._types import Original
+
+__all__ = ["LinearReader", "awaits_connection", "uncollected_size"]
+
+MayRead: TypeAlias = Callable[[Any], bool]
+OnRead: TypeAlias = Callable[[Any, int], object]
+
+
+class LinearReader(Original):
+    """The reading half of ``compat.async_chat``."""
+
+    _compat_paused = False
+
+    # See watch_reads().
+    _compat_may_read: MayRead | None = None
+    _compat_on_read: tuple[OnRead, ...] = ()
+
+    # Received data, and the number of its bytes that the handlers have consumed. Not
+    # class attributes: every read uses them, and their lookup is faster without.
+    _compat_buffer: Any
+    _compat_position: int
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        # Not in __init__: a subclass may call the original's __init__ instead.
+        channel = super().__new__(cls)
+        channel._compat_buffer, channel._compat_position = b"", 0
+        return channel
+
+    @property
+    def ac_in_buffer(self) -> Any:
+        """Received data that no handler has collected yet."""
+        if self._compat_position:
+            self.ac_in_buffer = self._compat_buffer[self._compat_position :]
+        return self._compat_buffer
+
+    @ac_in_buffer.setter
+    def ac_in_buffer(self, data: Any) -> None:
+        self._compat_buffer, self._compat_position = data, 0
+
+    def readable(self) -> bool:
+        """Return True, as the original does; False while reading is paused."""
+        return not getattr(self, "_compat_paused", False)
+
+    def pause_reading(self) -> None:
+        """Stop reading until ``resume_reading()``; unread bytes stay in the kernel."""
+        self._compat_paused = True
+        interest_changed(self)
+
+    def resume_reading(self) -> None:
+        """Resume reading. Does nothing if reading was not paused."""
+        if self._compat_paused:
+            del self._compat_paused
+            interest_changed(self)
+
+    def watch_reads(self, may_read: MayRead | None = None, *on_read: OnRead) -> None:
+        """Call ``may_read(channel)`` before each read, and each *on_read* after it.
+
+        Args:
+            may_read: returns False if the channel must wait for the next turn; None
+                lets the channel read in every turn.
+            on_read: each callback gets the channel and the number of bytes that one
+                ``recv`` returned, before a handler gets the data. Not called at the end
+                of the stream.
+
+        Each call replaces the previous settings; a call without arguments removes them.
+        For this, a subclass with its own ``handle_read`` must call the inherited one.
+        """
+        self._compat_may_read = may_read
+        self._compat_on_read = on_read
+
+    def handle_read(self) -> None:
+        """Read, collect and find terminators, in time linear in the bytes read.
+
+        Source: CPython 3.11, Lib/asynchat.py, async_chat.handle_read().
+        """
+        try:
+            is_ours = type(self).ac_in_buffer is _BUFFER
+        except AttributeError:
+            is_ours = False
+        if not is_ours:
+            Original.handle_read(self)
+            return
+        may_read = self._compat_may_read
+        if may_read is not None and not may_read(self):
+            return
+        try:
+            data = self.recv(self.ac_in_buffer_size)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.handle_error()
+            return
+        if data and self._compat_on_read:
+            for on_read in self._compat_on_read:
+                on_read(self, len(data))
+        self._compat_collect(data)
+
+    def _compat_collect(self, data: Any) -> None:
+        """Pass received data to the handlers.
+
+        Handlers may change the buffer and the terminator: both are loaded again after
+        each call. Increasing the position removes bytes from the front of the buffer.
+        """
+        if self._compat_position:
+            # A handler raised during the last read.
+            self.ac_in_buffer = self.ac_in_buffer
+        buffer = self._compat_buffer = self._compat_buffer + data
+        begin = 0
+        while (left := len(buffer) - begin) > 0:
+            terminator: Any = self.get_terminator()
+            if not terminator:
+                rest = self.ac_in_buffer if begin else buffer
+                self.collect_incoming_data(rest)
+                break
+            if isinstance(terminator, int):
+                if left < terminator:
+                    self._compat_count_down(left)
+                    return
+                end, length = begin + terminator, 0
+            elif (end := buffer.find(terminator, begin)) >= 0:
+                length = len(terminator)
+            # A cheap test first: the last byte is rarely in the terminator.
+            elif buffer[-1] not in terminator or not self._compat_holds_back(
+                terminator
+            ):
+                rest = self.ac_in_buffer if begin else buffer
+                self.collect_incoming_data(rest)
+                break
+            else:
+                return
+            if end != begin:
+                self.collect_incoming_data(buffer[begin:end])
+            self._compat_position += end - begin + length
+            if not length:
+                self.terminator = 0
+            self.found_terminator()
+            buffer, begin = self._compat_buffer, self._compat_position
+        self._compat_buffer = b""
+        if self._compat_position:
+            self._compat_position = 0
+
+    def _compat_count_down(self, left: int) -> None:
+        """Collect fewer bytes than a numeric terminator waits for."""
+        self.collect_incoming_data(self.ac_in_buffer)
+        self.ac_in_buffer = b""
+        # Read again: the handler may have set another number.
+        self.terminator -= left  # type: ignore[operator]
+
+    def _compat_holds_back(self, terminator: bytes) -> bool:
+        """Collect all but a tail that may begin the terminator; False if none does."""
+        rest = self.ac_in_buffer
+        held = asynchat.find_prefix_at_end(rest, terminator)
+        if held and held != len(rest):
+            self.collect_incoming_data(rest[:-held])
+            self.ac_in_buffer = self.ac_in_buffer[-held:]
+        return held > 0
+
+
+_BUFFER = LinearReader.ac_in_buffer
+
+
+def uncollected_size(channel: LinearReader) -> int:
+    """Return the size of ``ac_in_buffer``, without cutting it."""
+    return len(channel._compat_buffer) - channel._compat_position
+
+
+def awaits_connection(channel: LinearReader) -> bool:
+    """Return whether the channel must be writable to notice its connection.
+
+    This differs from the original for a paused channel whose peer was gone before the
+    channel was created. asyncore would poll it as writable in every turn without ever
+    calling a handler.
+    """
+    return not channel.connected and (channel.connecting or not channel._compat_paused)
