@@ -8,7 +8,7 @@ beginning of the terminator is held back.
 
     >>> room = Room()
     >>> anna, bert = room.enter(), room.enter()
-    >>> room.says(anna, b"hello")
+    >>> room.send(anna, b"hello")
     >>> turns, reader = room.trace.read()
 """
 
@@ -39,7 +39,7 @@ COLLECT = """\
 def collect_incoming_data(self, data):
     if not data:
         return
-    # The echo, then everybody else.
+    # The echo, then the other clients.
     self.push(data)
     self.broadcasting(data)
 """
@@ -108,9 +108,9 @@ class Trace:
         return number
 
     def state(self, channel: int, **changes: Any) -> None:
-        """What became of a channel; ``status`` for the format's ``is``.
+        """Write changes of a channel; ``status`` for the format's ``is``.
 
-        In a call, it is written when the outermost call is over, as the recorder does.
+        In a call, they are written after the outermost call, as the recorder does.
         """
         if "status" in changes:
             changes["is"] = changes.pop("status")
@@ -181,11 +181,11 @@ class Trace:
         given: bool = False,
         **fields: Any,
     ) -> Iterator[None]:
-        """A call, and in it what is written meanwhile.
+        """Write a call with the events of the body inside.
 
         Args:
-            us: microseconds beside those of the calls in it.
-            data: what it was given, with *given*, or what it read or wrote.
+            us: microseconds, without those of the calls inside.
+            data: its argument, with *given*, or the bytes that it received or sent.
         """
         began = self.now
         self._depth += 1
@@ -204,7 +204,7 @@ class Trace:
             took = self.now - began
             self.event("call", began, do=do, us=took, **fields)
             if not self._depth:
-                self._tell_changes()
+                self._write_changes()
 
     def calls(self, do: str, channel: int | None = None, **fields: Any) -> None:
         """Write a call without events inside."""
@@ -230,7 +230,7 @@ class Trace:
         turns = list(read_lines(self.bytes().splitlines(keepends=True), reader))
         return turns, reader
 
-    def _tell_changes(self) -> None:
+    def _write_changes(self) -> None:
         changed, self._changed = self._changed, {}
         for channel, changes in changed.items():
             self.event("state", ch=channel, **changes)
@@ -240,11 +240,11 @@ class Trace:
 
 
 class Room:
-    """The chat room: a listener, and sessions that gather what they are told.
+    """The chat room: a listener, and sessions that coalesce writes.
 
     Attributes:
-        trace: what it writes into.
-        sessions: the channels of those who are in.
+        trace: the trace that it writes.
+        sessions: the channels of the connected clients.
     """
 
     def __init__(self, trace: Trace | None = None) -> None:
@@ -292,14 +292,14 @@ class Room:
         self._turn_ends()
         return session
 
-    def says(self, session: int, data: bytes) -> None:
+    def send(self, session: int, data: bytes) -> None:
         """Let a client's bytes arrive in their own turn."""
-        self.say_together({session: data})
+        self.send_together({session: data})
 
-    def say_together(self, said: dict[int, bytes]) -> None:
+    def send_together(self, sent: dict[int, bytes]) -> None:
         """Let several clients' bytes arrive in one turn."""
-        self._turn(read=list(said))
-        for session, data in said.items():
+        self._turn(read=list(sent))
+        for session, data in sent.items():
             self._reads(session, data)
         self._turn_ends()
 
@@ -368,9 +368,9 @@ class Room:
             before = self._held[session]
             rest = before + data
             while rest:
-                said, found, rest = _cut(rest)
-                if said:
-                    self._collects(session, said)
+                head, found, rest = _cut(rest)
+                if head:
+                    self._collects(session, head)
                 if not found:
                     break
                 self._finds(session)
@@ -387,7 +387,7 @@ class Room:
             if session not in self._leaving:
                 trace.calls("push", session, us=3, data=data, given=True)
                 self._queue[session].append(data)
-            self._tells(session, f"用户{self._peer[session]} 说:".encode() + data)
+            self._broadcast(session, f"用户{self._peer[session]} 说:".encode() + data)
 
     def _finds(self, session: int) -> None:
         if session in self._leaving:
@@ -398,9 +398,9 @@ class Room:
             self._leaving.add(session)
             trace.calls("close_when_done", session, us=2)
             trace.state(session, status="closing")
-            self._tells(session, f"用户{self._peer[session]}退出聊天".encode())
+            self._broadcast(session, f"用户{self._peer[session]}退出聊天".encode())
 
-    def _tells(self, session: int, data: bytes) -> None:
+    def _broadcast(self, session: int, data: bytes) -> None:
         staying = [each for each in self.sessions if each not in self._leaving]
         others = [each for each in staying if each != session]
         to = len(others)
@@ -409,13 +409,13 @@ class Room:
                 self._queue[each].append(data)
 
     def _turn_ends(self) -> None:
-        told = [each for each in self.sessions if self._queue[each]]
-        told = [each for each in told if each not in self._slow]
+        receivers = [each for each in self.sessions if self._queue[each]]
+        receivers = [each for each in receivers if each not in self._slow]
         slow = [each for each in self._slow if self._queue[each]]
-        if not told and not slow and not self._leaving:
+        if not receivers and not slow and not self._leaving:
             return
         with self.trace.call("turn ends", us=4):
-            for each in told:
+            for each in receivers:
                 self._send(each)
             for each in sorted(slow):
                 queue = self._queue[each]
@@ -451,10 +451,10 @@ class Room:
 
 
 def _cut(data: bytes) -> tuple[bytes, bool, bytes]:
-    """What goes on, whether the terminator stands behind it, and what is left."""
-    said, found, rest = data.partition(TERMINATOR)
+    """Return the collected bytes, whether the terminator follows, and the rest."""
+    head, found, rest = data.partition(TERMINATOR)
     if found:
-        return said, True, rest
+        return head, True, rest
     for size in range(len(TERMINATOR) - 1, 0, -1):
         if data.endswith(TERMINATOR[:size]):
             return data[:-size], False, data[-size:]
@@ -470,23 +470,23 @@ def hello() -> Trace:
     """Return a conversation of three clients, one slow, with every kind of event."""
     room = Room()
     anna, bert = room.enter(), room.enter()
-    room.says(anna, b"hello")
+    room.send(anna, b"hello")
     room.quiet(400_000)
-    room.says(anna, b" world")
+    room.send(anna, b" world")
     carl = room.enter(slow=True)
     room.quiet(900_000)
-    room.says(bert, "你好!".encode())
-    room.says(bert, "好".encode()[:1])
-    room.says(bert, "好".encode()[1:])
+    room.send(bert, "你好!".encode())
+    room.send(bert, "好".encode()[:1])
+    room.send(bert, "好".encode()[1:])
     room.quiet(250_000)
-    room.say_together({anna: b"about\r\n", bert: b"\x1b[1mno\x00"})
+    room.send_together({anna: b"about\r\n", bert: b"\x1b[1mno\x00"})
     room.quiet(1_200_000)
     room.takes(carl)
     room.trace.turn(why="timer", waited=30_000, channels=4)
     with room.trace.call("timer", us=3, id=1):
         room.trace.event("timer", id=2, **{"in": 30.0})
     room.quiet(600_000)
-    room.says(bert, b"I shout")
+    room.send(bert, b"I shout")
     room.fails(carl, b"!", "UnicodeDecodeError: invalid start byte")
     room.trace.end()
     return room.trace
@@ -497,16 +497,16 @@ def large(events: int, clients: int = 60) -> Trace:
     room = Room()
     slow = {3, 17}
     inside = [room.enter(slow=each in slow) for each in range(clients)]
-    said = 0
+    number = 0
     while len(room.trace.lines) < events:
-        said += 1
-        speaker = inside[said * 7 % clients]
-        others = [inside[(said * 13 + each) % clients] for each in range(said % 3)]
-        words = f"message {said} to the room".encode()
-        room.say_together(dict.fromkeys([speaker, *others], words))
-        if said % 200 == 0:
+        number += 1
+        speaker = inside[number * 7 % clients]
+        others = [inside[(number * 13 + each) % clients] for each in range(number % 3)]
+        words = f"message {number} to the room".encode()
+        room.send_together(dict.fromkeys([speaker, *others], words))
+        if number % 200 == 0:
             room.takes(inside[3])
             room.stops_taking(inside[3])
-        room.quiet(said % 50 * 100)
+        room.quiet(number % 50 * 100)
     room.trace.end("full")
     return room.trace

@@ -187,7 +187,7 @@ def shown(view: str, path: Path, other: Path | None = None) -> tuple[int, str, s
 
 
 def complaints(view: str, path: Path, status: int, out: str, err: str) -> list[str]:
-    """Return what is wrong with an answer."""
+    """Return the defects of a view's output."""
     wrong = []
     if status not in (0, 1, 2):
         wrong.append(f"status {status}")
@@ -198,7 +198,7 @@ def complaints(view: str, path: Path, status: int, out: str, err: str) -> list[s
         wrong.append(f"status 2, and not one line alone: {err!r}, {out[:99]!r}")
     if view == "html":
         if out.count("<script") != 3 * (status == 0) or "\u2028" in out:
-            wrong.append("the page is not what it should be")
+            wrong.append("not one page with three scripts")
     elif view == "perfetto" and status == 0:
         json.loads(out, parse_constant=lambda name: wrong.append(f"JSON has no {name}"))
     for line in (out + err).split("\n") if view != "html" else err.split("\n"):

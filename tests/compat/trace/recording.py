@@ -25,7 +25,7 @@ class Recording:
     """A finished trace.
 
     Attributes:
-        turns, reader: as read back. lines: every line but the header, as it is.
+        turns, reader: as read back. lines: all lines but the header, unchanged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,7 +89,7 @@ class Recording:
         return number
 
     def changes(self, channel: int, name: str) -> list[Any]:
-        """What one field of a channel's state became, one after the other."""
+        """Return the successive values of one field of a channel's state."""
         states = self.events("state", channel)
         return [event.fields[name] for event in states if name in event.fields]
 
@@ -111,14 +111,14 @@ class Line(compat.async_chat):
         if size:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
         self.peer = Peer(theirs)
-        self.heard: list[bytes] = []
+        self.received: list[bytes] = []
         self.ends = 0
         super().__init__(ours, map)
         self.fd = ours.fileno()
         self.set_terminator(b"out")
 
     def collect_incoming_data(self, data: bytes) -> None:
-        self.heard.append(data)
+        self.received.append(data)
 
     def found_terminator(self) -> None:
         self.ends += 1
@@ -127,8 +127,8 @@ class Line(compat.async_chat):
         super().close()
         self.peer.close()
 
-    def hears(self, loop: str, data: bytes, map: Any = None) -> None:
+    def receive(self, loop: str, data: bytes, map: Any = None) -> None:
         """Send from the peer, and run the loop until the data has been collected."""
-        before = len(self.heard)
+        before = len(self.received)
         self.peer.send(data)
-        turn_until(loop, lambda: len(self.heard) > before, map)
+        turn_until(loop, lambda: len(self.received) > before, map)

@@ -35,10 +35,10 @@ def run(*argv: object) -> int:
 
 def test_text_has_no_colour_without_a_terminal(trace: Path, capsys: Capture) -> None:
     assert run("text", trace) == 0
-    said = capsys.readouterr()
-    assert 'holds back "o": it may begin the terminator "out"' in said.out
-    assert "\x1b[" not in said.out
-    assert said.err == ""
+    output = capsys.readouterr()
+    assert 'holds back "o": it may begin the terminator "out"' in output.out
+    assert "\x1b[" not in output.out
+    assert output.err == ""
 
 
 def test_color_always_colours_the_text(trace: Path, capsys: Capture) -> None:
@@ -48,19 +48,19 @@ def test_color_always_colours_the_text(trace: Path, capsys: Capture) -> None:
 
 def test_turns_and_channels_can_be_chosen(trace: Path, capsys: Capture) -> None:
     assert run("text", trace, "--turns", "3-4", "--channel", "ChatSession#2") == 0
-    told = capsys.readouterr().out
-    assert [line[:6] for line in told.splitlines() if line.startswith("turn")] == [
+    text = capsys.readouterr().out
+    assert [line[:6] for line in text.splitlines() if line.startswith("turn")] == [
         "turn 3",
         "turn 4",
     ]
-    assert "ChatSession#3" not in told
+    assert "ChatSession#3" not in text
 
 
 def test_calls_alone_can_be_chosen(trace: Path, capsys: Capture) -> None:
     assert run("text", "--calls-only", trace) == 0
-    told = capsys.readouterr().out
-    assert "handle_read" in told
-    assert "holds back" not in told
+    text = capsys.readouterr().out
+    assert "handle_read" in text
+    assert "holds back" not in text
 
 
 def test_text_is_english_or_chinese(trace: Path, capsys: Capture) -> None:
@@ -92,9 +92,9 @@ def test_file_that_is_not_a_trace_is_one_line_and_status_2(
         (tmp_path, "Is a directory"),
     ]:
         assert run(view, name) == 2
-        said = capsys.readouterr()
-        assert said.err == f"python -m compat.trace: {name}: {why}\n"
-        assert said.out == ""
+        output = capsys.readouterr()
+        assert output.err == f"python -m compat.trace: {name}: {why}\n"
+        assert output.out == ""
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_invalid_arguments_give_status_2(
     wrong: list[str], trace: Path, capsys: Capture
 ) -> None:
     assert run("text", *(wrong or ["--follow"]), *([trace] if wrong else [])) == 2
-    said = capsys.readouterr()
-    assert said.err.startswith("python -m compat.trace text: ")
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert output.err.startswith("python -m compat.trace text: ")
+    assert output.out == ""
 
 
 @pytest.mark.parametrize("view", ["text", "mermaid", "html", "perfetto"])
@@ -123,10 +123,10 @@ def test_empty_selection_is_an_error_and_writes_nothing(
     choice: tuple[str, str], trace: Path, tmp_path: Path, capsys: Capture, view: str
 ) -> None:
     assert run(view, *choice, trace) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert output.out == ""
     why = "the selection is empty: the trace has 13 turns and 4 channels"
-    assert said.err == f"python -m compat.trace: {trace}: {why}\n"
+    assert output.err == f"python -m compat.trace: {trace}: {why}\n"
     if view != "text":
         assert run(view, *choice, trace, "-o", tmp_path / "new") == 2
         assert not (tmp_path / "new").exists()
@@ -157,11 +157,11 @@ def test_cut_trace_is_shown_up_to_the_cut(
     whole = trace.read_bytes()
     trace.write_bytes(whole[: whole.index(b"collect") + 3])
     assert run(view, trace) == 0
-    said = capsys.readouterr()
-    assert "ChatSession" in said.out
+    output = capsys.readouterr()
+    assert "ChatSession" in output.out
     line = whole[: whole.index(b"collect")].count(b"\n")
     why = f"cut off or damaged after line {line}"
-    assert said.err == f"python -m compat.trace: {trace}: {why}\n"
+    assert output.err == f"python -m compat.trace: {trace}: {why}\n"
 
 
 def test_unfinished_and_full_traces_are_reported(
@@ -183,9 +183,9 @@ def test_limited_diagram_does_not_report_a_cut_trace(
     trace: Path, capsys: Capture
 ) -> None:
     assert run("mermaid", "--limit", "3", trace) == 0
-    said = capsys.readouterr()
-    assert "cut off from turn 1 on" in said.out
-    assert said.err == ""
+    output = capsys.readouterr()
+    assert "cut off from turn 1 on" in output.out
+    assert output.err == ""
 
 
 def test_documents_are_written_to_the_named_file(
@@ -229,9 +229,9 @@ def test_document_never_overwrites_its_trace(
 def test_failed_view_keeps_the_old_file(tmp_path: Path) -> None:
     other, page = tmp_path / "other", tmp_path / "page"
     other.write_text("no trace")
-    page.write_text("as it was")
+    page.write_text("unchanged")
     assert run("perfetto", other, "-o", page) == 2
-    assert page.read_text() == "as it was"
+    assert page.read_text() == "unchanged"
 
 
 def growing(path: Path, pieces: list[bytes]) -> Callable[[], None]:
@@ -278,7 +278,7 @@ def test_ctrl_c_ends_following_and_shows_the_turn_that_it_is_in(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = Room()
-    room.says(room.enter(), b"hello")
+    room.send(room.enter(), b"hello")
     path = room.trace.save(tmp_path / "room.trace")
 
     def pause() -> None:
@@ -286,14 +286,14 @@ def test_ctrl_c_ends_following_and_shows_the_turn_that_it_is_in(
 
     monkeypatch.setattr("compat.trace.cli._pause", pause)
     assert run("text", "--follow", path) == 0
-    said = capsys.readouterr()
-    assert said.out.count("turn 2 ") == 1
-    assert "holds back" in said.out
-    assert said.err == ""
+    output = capsys.readouterr()
+    assert output.out.count("turn 2 ") == 1
+    assert "holds back" in output.out
+    assert output.err == ""
     missing = tmp_path / "missing"
     assert run("text", "--follow", missing) == 0
-    said = capsys.readouterr()
-    assert said.err == (
+    output = capsys.readouterr()
+    assert output.err == (
         f"python -m compat.trace: {missing}: waiting for the file, "
         "Ctrl-C ends the wait\n"
     )
@@ -363,7 +363,7 @@ def test_doctor_finds_nothing_in_a_short_conversation(
     tmp_path: Path, capsys: Capture
 ) -> None:
     room = Room()
-    room.says(room.enter(), b"hello")
+    room.send(room.enter(), b"hello")
     room.trace.end()
     assert run("doctor", room.trace.save(tmp_path / "room.trace")) == 0
     assert capsys.readouterr() == ("nothing found\n", "")
@@ -371,15 +371,15 @@ def test_doctor_finds_nothing_in_a_short_conversation(
 
 def test_doctor_with_findings_has_status_1(trace: Path, capsys: Capture) -> None:
     assert run("doctor", trace) == 1
-    said = capsys.readouterr()
-    assert "UnicodeDecodeError" in said.out
-    assert said.out.endswith("\n1 finding\n")
-    assert said.err == ""
+    output = capsys.readouterr()
+    assert "UnicodeDecodeError" in output.out
+    assert output.out.endswith("\n1 finding\n")
+    assert output.err == ""
 
 
 def test_doctor_uses_the_threshold_of_slow(tmp_path: Path, capsys: Capture) -> None:
     room = Room()
-    room.says(room.enter(), b"hello")
+    room.send(room.enter(), b"hello")
     room.trace.end()
     saved = room.trace.save(tmp_path / "room.trace")
     assert run("doctor", "--slow", "1e-6", saved) == 1
@@ -391,16 +391,16 @@ def test_invalid_slow_threshold_is_an_error(
     trace: Path, capsys: Capture, slow: str
 ) -> None:
     assert run("doctor", f"--slow={slow}", trace) == 2
-    said = capsys.readouterr()
-    assert f"must be a number from 1e-06 to 1,000,000, got '{slow}'" in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert f"must be a number from 1e-06 to 1,000,000, got '{slow}'" in output.err
+    assert output.out == ""
 
 
 def test_doctor_help_has_thresholds_and_status(capsys: Capture) -> None:
     assert run("doctor", "--help") == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "a callback that takes 0.25 s once, or 0.1 s 3 times" in told
-    assert "exit status is 0 without findings, 1 with findings, 2 if" in told
+    text = " ".join(capsys.readouterr().out.split())
+    assert "a callback that takes 0.25 s once, or 0.1 s 3 times" in text
+    assert "exit status is 0 without findings, 1 with findings, 2 if" in text
 
 
 def test_trace_equals_itself(trace: Path, capsys: Capture) -> None:
@@ -412,11 +412,11 @@ def test_diff_prints_the_difference_with_status_1(
     tmp_path: Path, capsys: Capture
 ) -> None:
     files = []
-    for said in (b"hello", b"hella"):
+    for output in (b"hello", b"hella"):
         room = Room()
-        room.says(room.enter(), said)
+        room.send(room.enter(), output)
         room.trace.end()
-        files.append(room.trace.save(tmp_path / said.decode()))
+        files.append(room.trace.save(tmp_path / output.decode()))
     assert run("diff", *files) == 1
     assert "ChatSession 1, call 1: other bytes" in capsys.readouterr().out
 
@@ -427,8 +427,8 @@ def test_diff_names_the_file_that_is_not_a_trace(
     other = tmp_path / "other"
     other.write_text("hello\n")
     assert run("diff", trace, other) == 2
-    said = capsys.readouterr()
-    assert said.err == (
+    output = capsys.readouterr()
+    assert output.err == (
         f"python -m compat.trace: {other}: not a trace: its first line is not a "
         "trace's header\n"
     )

@@ -1,4 +1,4 @@
-"""For any bytes, every view shows what it can read, or prints one line of error.
+"""For any bytes, every view shows the valid part, or prints one line of error.
 
 A longer run, with a seed for each trace: python -m tests.compat.trace.test_damage 10000
 """
@@ -21,7 +21,7 @@ from tests.compat.trace.mutations import RAW, VIEWS, complaints, damaged, shown
 
 
 def wrong(view: str, data: bytes, other: bytes | None = None) -> list[str]:
-    """Return what is wrong with a view's answer to one file or two."""
+    """Return the defects of a view's output for one file or two."""
     with tempfile.TemporaryDirectory() as folder:
         path, second = Path(folder) / "a.trace", Path(folder) / "b.trace"
         path.write_bytes(data)
@@ -82,13 +82,13 @@ def test_view_of_a_fifo_is_that_of_the_file(view: str, tmp_path: Path) -> None:
     os.mkfifo(fifo)
     writer = threading.Thread(target=fifo.write_bytes, args=(file.read_bytes(),))
     writer.start()
-    told = shown(view, fifo)
+    expected = shown(view, fifo)
     writer.join()
-    assert told == shown(view, file)
+    assert expected == shown(view, file)
 
 
 def main(count: int) -> None:
-    """Try that many traces; print what is wrong, with the seed of each."""
+    """Try *count* traces; print the defects, with the seed of each."""
     for seed in range(count):
         for view in VIEWS:
             for each in wrong(view, damaged(Random(seed))):

@@ -34,7 +34,7 @@ def found(a: Trace, b: Trace, **options: Any) -> TraceDifference:
 
 
 def trace(
-    *said: tuple[str, bytes], port: int = 40_000, end: str = "closed", **kinds: Any
+    *calls: tuple[str, bytes], port: int = 40_000, end: str = "closed", **kinds: Any
 ) -> Trace:
     """Return a trace of two sessions; each call is (session and method, bytes)."""
     made = Trace(**kinds)
@@ -42,7 +42,7 @@ def trace(
     for place, channel in enumerate(sessions.values()):
         peer = f"127.0.0.1:{port + place}"
         made.state(channel, status="connected", peer=peer)
-    for name, data in said:
+    for name, data in calls:
         made.turn(read=[sessions[name[0]]])
         made.calls(name[2:], sessions[name[0]], data=data, given=True)
     if end:
@@ -131,19 +131,19 @@ def test_calls_after_the_end_of_a_cut_trace_are_ignored(
     assert diff(b, a) is None
 
 
-def told(a: int, b: int = 0) -> bytes:
+def greeting(a: int, b: int = 0) -> bytes:
     return f"用户127.0.0.1{a} 说:hello".encode() + (str(b).encode() if b else b"")
 
 
 def test_corresponding_ports_are_equal() -> None:
-    a = trace((PUSH, told(40_000, 40_001)), (PUSH, told(40_001)))
-    b = trace((PUSH, told(5_000, 5_001)), (PUSH, told(5_001)), port=5_000)
+    a = trace((PUSH, greeting(40_000, 40_001)), (PUSH, greeting(40_001)))
+    b = trace((PUSH, greeting(5_000, 5_001)), (PUSH, greeting(5_001)), port=5_000)
     assert diff(a, b) is None
 
 
 def test_ports_that_do_not_correspond_are_a_difference() -> None:
-    a = trace((PUSH, told(40_000)), (PUSH, told(40_000)))
-    b = trace((PUSH, told(5_000)), (PUSH, told(5_001)), port=5_000)
+    a = trace((PUSH, greeting(40_000)), (PUSH, greeting(40_000)))
+    b = trace((PUSH, greeting(5_000)), (PUSH, greeting(5_001)), port=5_000)
     assert (found(a, b).kind, found(a, b).number) == ("bytes", 2)
 
 
@@ -154,8 +154,8 @@ def test_number_other_than_a_port_is_compared_literally() -> None:
 
 
 def test_ports_are_found_where_the_payload_is_cut_in_them() -> None:
-    a = trace((PUSH, told(40_000)), payload=18)
-    b = trace((PUSH, told(50_000)), payload=18, port=50_000)
+    a = trace((PUSH, greeting(40_000)), payload=18)
+    b = trace((PUSH, greeting(50_000)), payload=18, port=50_000)
     assert diff(a, b) is None
 
 
@@ -216,11 +216,11 @@ def test_overridden_handle_read_calls_are_compared() -> None:
 def rooms(change: Callable[[Room, int], None]) -> list[Trace]:
     """Return two runs of one conversation; the second has another end."""
     traces = []
-    for end in (lambda room, who: room.says(who, b"bye"), change):
+    for end in (lambda room, who: room.send(who, b"bye"), change):
         room = Room()
         anna, bert = room.enter(), room.enter()
-        for said in range(50):
-            room.say_together({anna: b"%d" % said, bert: b"hello"})
+        for calls in range(50):
+            room.send_together({anna: b"%d" % calls, bert: b"hello"})
         end(room, anna)
         room.leaves(bert)
         room.trace.end()
@@ -229,13 +229,13 @@ def rooms(change: Callable[[Room, int], None]) -> list[Trace]:
 
 
 def test_size_of_an_audience_is_a_difference_of_its_caller() -> None:
-    a, b = rooms(lambda room, who: (room.enter(), room.says(who, b"bye"))[0])
+    a, b = rooms(lambda room, who: (room.enter(), room.send(who, b"bye"))[0])
     difference = found(a, b)
     assert (difference.kind, difference.key) == ("more", ("ChatServer", 1))
 
 
 def test_lines_have_the_difference_and_its_context() -> None:
-    a, b = rooms(lambda room, who: room.says(who, b"I shout"))
+    a, b = rooms(lambda room, who: room.send(who, b"I shout"))
     assert list(found(a, b).lines()) == [
         "ChatSession 1, call 151: other bytes",
         '  a: turn 53, line 676: collect_incoming_data "bye"',
@@ -248,18 +248,18 @@ def test_lines_have_the_difference_and_its_context() -> None:
 
 
 def test_two_runs_of_the_same_are_the_same_strictly() -> None:
-    a, b = rooms(lambda room, who: room.says(who, b"bye"))
+    a, b = rooms(lambda room, who: room.send(who, b"bye"))
     assert diff(a, b, strict=True) is None
 
 
 def conversation(room: Any) -> None:
     """Play three peers that wait for each other; the tutorial's typical events."""
     a, b, c = (room.join() for _ in range(3))
-    for words, heard in (("hello", "hell"), (" world", "o wor"), ("你好!", "你好!")):
+    for words, echo in (("hello", "hell"), (" world", "o wor"), ("你好!", "你好!")):
         a.send(words)
-        room.until(lambda heard=heard: _all_have(heard, a, b, c))
-        b.send(f"{heard}?")
-        room.until(lambda heard=heard: _all_have(f"{heard}?", a, b, c))
+        room.until(lambda echo=echo: _all_have(echo, a, b, c))
+        b.send(f"{echo}?")
+        room.until(lambda echo=echo: _all_have(f"{echo}?", a, b, c))
     c.send("I shout")
     room.until(lambda: c.ended and _all_have("退出聊天", a, b))
     a.close()

@@ -59,9 +59,9 @@ def test_gap_is_counted_and_keeps_its_place() -> None:
     turns, reader = read(lost(trace.lines, (begin + 1, begin + 4)))
     assert (reader.lost_lines, reader.gaps, reader.is_intact) == (3, 1, True)
     assert [turn.number for turn in turns if turn.has_gap] == [3]
-    told = "\n".join(lines(turns[3], reader))
-    assert "3 lines of the trace are missing here" in told
-    assert "waits still" not in told
+    text = "\n".join(lines(turns[3], reader))
+    assert "3 lines of the trace are missing here" in text
+    assert "waits still" not in text
 
 
 def test_call_gets_nothing_that_began_before_it() -> None:
@@ -99,22 +99,22 @@ def test_wait_of_a_later_turn_is_not_the_turns_own() -> None:
     assert [turn.waited for turn in turns if turn.number] == [100]
 
 
-def test_views_say_that_lines_are_missing(tmp_path: Path, capsys: Capture) -> None:
+def test_views_report_missing_lines(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "a.trace"
     trace = hello()
     begin = index_of(trace, '"n":3,')
     path.write_bytes(b"".join(lost(trace.lines, (begin + 1, begin + 5))))
-    said = f"{path}: 4 lines missing in 1 place: the reader of the trace was"
+    message = f"{path}: 4 lines missing in 1 place: the reader of the trace was"
     for view in ("text", "mermaid", "html", "perfetto", "doctor"):
         main([view, str(path)])
         out, err = capsys.readouterr()
-        assert said in err
+        assert message in err
         assert "missing" in out or view == "html"
     assert main(["diff", str(path), str(path)]) == 0
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_gap_is_kept_whatever_part_is_chosen(tmp_path: Path, capsys: Capture) -> None:
+def test_gap_is_in_every_selection(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "a.trace"
     trace = hello()
     begin = index_of(trace, '"n":3,')
@@ -134,10 +134,10 @@ def busy() -> Trace:
     room = Room()
     inside = [room.enter() for _ in range(5)]
     for turn in range(60):
-        room.says(inside[turn % 5], b"message %d" % turn)
+        room.send(inside[turn % 5], b"message %d" % turn)
         room.quiet(2_000)
     room.leaves(inside[0])
-    room.says(inside[1], b"out")
+    room.send(inside[1], b"out")
     room.trace.end()
     return room.trace
 

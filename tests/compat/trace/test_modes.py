@@ -28,7 +28,7 @@ def trace_to(path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _everybody_reads() -> Iterator[None]:
+def _permissive_umask() -> Iterator[None]:
     before = os.umask(0)
     yield
     os.umask(before)

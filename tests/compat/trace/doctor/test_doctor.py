@@ -61,10 +61,10 @@ def test_report_of_a_trace_full_at_once_names_no_place() -> None:
 def test_busy_room_without_slow_readers_is_healthy() -> None:
     room = Room()
     inside = [room.enter() for _ in range(40)]
-    for said in range(100):
-        room.say_together(dict.fromkeys(inside[:: 1 + said % 7], b"hello" * said))
+    for number in range(100):
+        room.send_together(dict.fromkeys(inside[:: 1 + number % 7], b"hello" * number))
     for each in inside[::2]:
-        room.says(each, b"I shout")
+        room.send(each, b"I shout")
     for each in inside[1::2]:
         room.leaves(each)
     room.trace.end()
@@ -117,7 +117,7 @@ def test_severity_of_a_block_depends_on_its_share_of_the_time() -> None:
 
 
 def test_delay_sorts_after_leak_and_before_swallowed_error() -> None:
-    trace = list(ghosts(turns=100))[-1]
+    trace = list(late_writes(turns=100))[-1]
     trace.turn(read=[2], waited=60_000_000)
     trace.calls("handle_read", 2, us=400_000, **{"in": 5})
     trace.turn(why="timer")
@@ -211,7 +211,7 @@ def test_busy_writer_in_a_short_trace_is_a_finding() -> None:
     finding = only(spinning(turns=3, calm=20))
     assert (finding.rule, finding.count) == ("busy-writer", 3)
     assert finding.details[1] == "the trace has only 23 turns"
-    # Eight microseconds of asking, three of waiting, six in the call.
+    # Microseconds of the interest update, of the wait and of the call.
     assert finding.weight == 3 * (8 + 3 + 6)
 
 
@@ -350,7 +350,7 @@ def test_unread_urgent_data_spins() -> None:
     assert only(trace).rule == "unread-urgent-data"
 
 
-def ghosts(turns: int) -> Iterator[Trace]:
+def late_writes(turns: int) -> Iterator[Trace]:
     """Yield traces: one of two clients closes; the other goes on, turn by turn."""
     trace = Trace()
     gone, there = session(trace), session(trace)
@@ -373,7 +373,7 @@ def ghosts(turns: int) -> Iterator[Trace]:
 
 
 def test_push_to_a_closed_channel_is_a_finding() -> None:
-    trace = list(ghosts(turns=100))[-1]
+    trace = list(late_writes(turns=100))[-1]
     finding = only(trace)
     assert finding.rule == "write-after-close"
     assert finding.summary == (
@@ -384,11 +384,11 @@ def test_push_to_a_closed_channel_is_a_finding() -> None:
 
 
 def test_push_in_the_turn_of_the_close_is_healthy() -> None:
-    assert examine(next(ghosts(turns=0))) == []
+    assert examine(next(late_writes(turns=0))) == []
 
 
 def test_write_to_a_reopened_channel_is_healthy() -> None:
-    trace = list(ghosts(turns=3))[-1]
+    trace = list(late_writes(turns=3))[-1]
     trace.event("open", ch=1, fd=7, **{"class": "Session"}, module="room")
     assert examine(trace) == []
 
@@ -598,7 +598,7 @@ def failing(trace: Trace, error: str, then: str = "") -> None:
 
 
 def test_exception_that_left_the_loop_is_worst() -> None:
-    trace = list(ghosts(turns=9))[-1]
+    trace = list(late_writes(turns=9))[-1]
     failing(trace, "ValueError: no", then="NameError: log")
     trace.end()
     left, *others = examine(trace)
@@ -618,21 +618,21 @@ def test_exception_that_left_the_loop_is_worst() -> None:
 def test_exception_that_ends_the_loop_on_purpose_is_healthy(
     error: str, then: str
 ) -> None:
-    trace = list(ghosts(turns=0))[-1]
+    trace = list(late_writes(turns=0))[-1]
     failing(trace, error, then)
     trace.end()
     assert [each.rule for each in examine(trace)] == []
 
 
 def test_error_of_handle_error_that_ends_no_loop_is_hidden() -> None:
-    trace = list(ghosts(turns=0))[-1]
+    trace = list(late_writes(turns=0))[-1]
     failing(trace, "ValueError: no", then="NameError: log")
     trace.turn()
     assert only(trace).rule == "swallowed-error"
 
 
 def test_report_has_places_and_advice() -> None:
-    trace = list(ghosts(turns=100))[-1]
+    trace = list(late_writes(turns=100))[-1]
     assert list(doctor.report(examine(trace))) == [
         "1. leaks: Session: 1 closed channel still written to, 100 times, "
         "500 bytes queued and never sent",

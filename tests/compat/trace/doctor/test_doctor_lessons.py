@@ -22,7 +22,7 @@ FOUND: dict[int, list[tuple[str, str]]] = {
     4: [("swallowed-error", "Hasty")],
     # Bob and Cid do not read, and the room gives them up.
     5: [("slow-reader", "ChatSession")],
-    # It is called for what was ready under its number before. Not by selectors.
+    # It is called for an event of the descriptor's previous channel. Not by selectors.
     6: [("swallowed-error", "Newcomer")],
     7: [("busy-writer", "Echo")],
     8: [("spinning-listener", "Plain"), ("swallowed-error", "Plain")],

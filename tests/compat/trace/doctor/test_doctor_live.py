@@ -23,7 +23,7 @@ from compat.trace.reader import Reader, read_trace
 from tests.legacy_chat.rooms import original_room, our_room
 from tests.support import ORIGINALS, Peer, turn_once, turn_until
 
-# As many turns as a test turns; any wait is short enough, for nobody waits here.
+# Streaks as long as a test's; any wait counts as short, for these tests do not wait.
 DEFAULTS: dict[str, Any] = {
     "spin_turns": 15,
     "spin_wait_us": 1 << 40,
@@ -127,7 +127,7 @@ class Slow(Quiet):
         return sum(range(300_000))
 
 
-class Asks(Quiet):
+class SlowReadable(Quiet):
     def readable(self) -> bool:
         return sum(range(30_000)) > 0
 
@@ -144,13 +144,13 @@ class Asks(Quiet):
     ],
 )
 def test_spinning_channel_is_found(
-    any_loop: str, patient: Patient, kind: type, says: bytes | None, rule: str
+    any_loop: str, patient: Patient, kind: type, send: bytes | None, rule: str
 ) -> None:
     with traced(patient, kind) as (_, peer):
-        if says is None:
+        if send is None:
             peer.sock.send(b"!", socket.MSG_OOB)
         else:
-            peer.send(says)
+            peer.send(send)
         turn(any_loop)
     finding = patient.only(rule)
     assert finding.channel.startswith(f"{kind.__name__}#1 (127.0.0.1:")
@@ -208,11 +208,11 @@ def test_callback_that_computes_is_slow(any_loop: str, patient: Patient) -> None
 
 
 def test_readable_that_computes_is_costly(any_loop: str, patient: Patient) -> None:
-    with traced(patient, Asks) as (_, peer):
+    with traced(patient, SlowReadable) as (_, peer):
         peer.send(b"x" * 2 * TURNS)
         turn(any_loop, 2 * TURNS)
     finding = patient.only("slow-interest", interest_share=0.0, interest_each_us=1)
-    assert "in the map then: 1 Asks" in finding.details
+    assert "in the map then: 1 SlowReadable" in finding.details
 
 
 @contextmanager
@@ -230,9 +230,9 @@ def test_handler_that_reads_nothing_is_a_finding(
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         session = room.session(listener)
         session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        for said in range(1, 40):
+        for number in range(1, 40):
             speaker.send(b"x" * 4000)
-            room.until(lambda said=said: len(speaker.got) == 4000 * said)
+            room.until(lambda number=number: len(speaker.got) == 4000 * number)
     assert patient.only("growing-backlog", backlog=1_000).count == 1
 
 
@@ -244,9 +244,9 @@ def test_writes_after_close_of_the_tutorial_are_found(
         for each in others:
             each.close()
         room.until(lambda: len(asyncore.socket_map) == 2)
-        for said in range(10):
-            speaker.send(b"<%d>" % said)
-            room.until(lambda said=said: b"<%d>" % said in speaker.got)
+        for number in range(10):
+            speaker.send(b"<%d>" % number)
+            room.until(lambda number=number: b"<%d>" % number in speaker.got)
     finding = patient.only("write-after-close")
     assert finding.count == 30
     assert finding.summary.startswith(
@@ -271,17 +271,17 @@ def test_room_without_descriptors_spins(
 
 
 def test_busy_room_is_healthy(any_loop: str, patient: Patient) -> None:
-    # asyncore's own loop, called for one turn at a time, seems to ask for as long as
-    # the test does other things between its turns.
-    asked = (
+    # With asyncore's own loop, called for one turn at a time, the time between two
+    # turns counts as interest update.
+    thresholds = (
         {} if any_loop in ORIGINALS else {"interest_share": Thresholds().interest_share}
     )
     with compat.tracing(patient.path), our_room(any_loop) as room:
         peers = room.join_many(12)
-        for said in range(15):
+        for number in range(15):
             for each in peers:
-                each.send(b"message %d " % said * 40)
-            room.fence(peers[said % 12], *peers[:3])
+                each.send(b"message %d " % number * 40)
+            room.fence(peers[number % 12], *peers[:3])
         for each in peers[:4]:
             each.send(b"I shout")
         for each in peers[4:8]:
@@ -290,7 +290,7 @@ def test_busy_room_is_healthy(any_loop: str, patient: Patient) -> None:
             each.reset()
         room.until(lambda: len(room.server.clients) == 2)
         room.fence(peers[10], peers[11])
-    assert patient.findings(**asked) == []
+    assert patient.findings(**thresholds) == []
 
 
 def test_room_of_the_tutorial_is_healthy_without_dropouts(
@@ -298,10 +298,12 @@ def test_room_of_the_tutorial_is_healthy_without_dropouts(
 ) -> None:
     with original_room_traced(any_loop, patient) as room:
         peers = room.join_many(6)
-        for said in range(10):
+        for number in range(10):
             for each in peers:
-                each.send(b"<%d>" % said)
-            room.until(lambda said=said: all(b"<%d>" % said in p.got for p in peers))
+                each.send(b"<%d>" % number)
+            room.until(
+                lambda number=number: all(b"<%d>" % number in p.got for p in peers)
+            )
         for each in peers:
             each.send(b"out")
         room.until(lambda: all(each.ended for each in peers))

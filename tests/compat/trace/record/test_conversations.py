@@ -66,11 +66,11 @@ def held(name: str, conversation: Conversation, gathers: bool) -> list[bytes]:
     for guest in guests:
         if audience is not None:
             audience.add(guest)
-    said = [0] * PEOPLE
+    sent = [0] * PEOPLE
     for who, data in conversation:
-        said[who] += len(data)
+        sent[who] += len(data)
         guests[who].peer.send(data)
-        turn_until(name, lambda: [guest.read for guest in guests] == said)
+        turn_until(name, lambda: [guest.read for guest in guests] == sent)
     while any(guest.writable() for guest in guests):
         turn_once(name)
     got = [guest.peer.receive_available() for guest in guests]
@@ -85,18 +85,18 @@ def agree(trace: Recording, conversation: Conversation, got: list[bytes]) -> Non
     numbers = [event.channel.number for event in opened if event.channel]
     assert len(numbers) == PEOPLE
     for who, number in enumerate(numbers):
-        said = b"".join(data for speaker, data in conversation if speaker == who)
+        sent = b"".join(data for speaker, data in conversation if speaker == who)
         calls = trace.calls(channel=number)
         reads = [call for call in calls if call.received]
-        assert sum(call.received for call in reads) == len(said)
-        assert b"".join(call.data or b"" for call in reads) == said
+        assert sum(call.received for call in reads) == len(sent)
+        assert b"".join(call.data or b"" for call in reads) == sent
         assert sum(call.sent for call in calls) == len(got[who])
         collected = [
             call.data or b"" for call in calls if call.name == "collect_incoming_data"
         ]
         ends = sum(call.name == "found_terminator" for call in calls)
         last = trace.changes(number, "held")[-1:] or [0]
-        assert len(b"".join(collected)) + 3 * ends + last[0] == len(said)
+        assert len(b"".join(collected)) + 3 * ends + last[0] == len(sent)
         assert trace.reader.channels[number].status == "closed"
 
 

@@ -81,11 +81,11 @@ def test_trace_may_begin_and_end_within_handlers(any_loop: str, tmp_path: Path) 
 
     in_a_turn(any_loop, begin)
     line = Line()
-    line.hears(any_loop, b"x")
+    line.receive(any_loop, b"x")
     in_a_turn(any_loop, end)
-    line.hears(any_loop, b"y")
+    line.receive(any_loop, b"y")
     line.close()
-    assert line.heard == [b"x", b"y"]
+    assert line.received == [b"x", b"y"]
     text = (tmp_path / "a.trace").read_text()
     assert text.endswith('"why":"closed"}\n')
 
@@ -106,7 +106,7 @@ def test_trace_may_become_full_during_a_call(any_loop: str, tmp_path: Path) -> N
 
     with recorded(tmp_path, max_bytes=MIN_SIZE) as trace:
         line = Makes()
-        line.hears(any_loop, b"x")
+        line.receive(any_loop, b"x")
         line.close()
     assert trace.reader.end_reason == "full"
 
@@ -218,7 +218,7 @@ def test_channel_is_freed_as_without_a_trace(any_loop: str, tmp_path: Path) -> N
     def once() -> list[bool]:
         map: Any = weakref.WeakValueDictionary()
         line = Mortal(map)
-        line.hears(any_loop, b"x", map)
+        line.receive(any_loop, b"x", map)
         timer = compat.call_later(3600, line.push, b"x", map={})
         timer.cancel()
         gone, ends = weakref.ref(line), (line.peer, line.socket)
@@ -243,7 +243,7 @@ def test_map_is_freed_as_without_a_trace(any_loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path):
         map: dict[Any, Any] = {}
         line = Line(map)
-        line.hears(any_loop, b"x", map)
+        line.receive(any_loop, b"x", map)
         line.close()
         gone = weakref.ref(line)
         del line, map
@@ -266,9 +266,9 @@ def test_select_of_a_program_is_traced_and_restored(
     monkeypatch.setattr(asyncore, "select", Own)
     with recorded(tmp_path) as trace, compat.install("selectors"):
         line = Line()
-        line.heard.clear()
+        line.received.clear()
         line.peer.send(b"x")
-        while not line.heard:
+        while not line.received:
             asyncore.loop(1, count=1)
         assert not hasattr(asyncore.select, "poll")
         line.close()
@@ -297,7 +297,7 @@ def test_loop_of_a_program_is_traced_by_its_calls(tmp_path: Path) -> None:
         select.select([line.socket], [], [], 20)
         asyncore.read(line)
         line.close()
-    assert line.heard == [b"x"]
+    assert line.received == [b"x"]
     called = [call.name for call in trace.calls()]
     assert called == ["handle_read", "collect_incoming_data", "close"]
 
@@ -307,10 +307,10 @@ def test_installed_loop_is_traced_under_its_own_name(name: str, tmp_path: Path) 
     with recorded(tmp_path) as trace, compat.install(name):
         line = Line()
         line.peer.send(b"x")
-        while not line.heard:
+        while not line.received:
             asyncore.poll(0.05)
         line.peer.send(b"y")
-        while len(line.heard) < 2:
+        while len(line.received) < 2:
             asyncore.loop(0.05, count=1)
         line.close()
     assert {turn.loop for turn in trace.turns if turn.number} == {name}
@@ -373,8 +373,8 @@ def test_last_calls_of_each_thread_are_recorded(tmp_path: Path) -> None:
     end.set()
     threads[1].join()
     line.close()
-    said = [call.data for call in trace.calls("push")]
-    assert sorted(map(str, said)) == sorted(map(str, [b"a", b"b", b"c"] * 2))
+    pushed = [call.data for call in trace.calls("push")]
+    assert sorted(map(str, pushed)) == sorted(map(str, [b"a", b"b", b"c"] * 2))
 
 
 def test_calls_made_while_a_line_is_written_are_recorded(tmp_path: Path) -> None:
@@ -445,7 +445,7 @@ SEND = vars(asyncore.dispatcher)["send"]
 
 
 class Interrupts(Line):
-    """Is interrupted after so many calls and returns of any function."""
+    """Is interrupted after *after* calls and returns of any function."""
 
     after = 0
 
@@ -472,7 +472,7 @@ def test_ctrl_c_at_any_moment_leaves_the_depth_right(
 
 
 class Leaves(Line):
-    """Ends the loop as soon as it hears anything."""
+    """Ends the loop as soon as it receives data."""
 
     ac_coalesce_writes = True
 
@@ -495,10 +495,10 @@ def test_ctrl_c_at_any_moment_of_a_turn_leaves_it(
         assert Session.current is not None
         recorder = Session.current._trace.here.recorder
         for after in count(1):
-            line, heard = kind(), compat.BroadcastGroup()
+            line, group = kind(), compat.BroadcastGroup()
             line.ac_coalesce_writes = True
-            heard.add(line)
-            timer = compat.call_later(0, heard.push, b"hello")
+            group.add(line)
+            timer = compat.call_later(0, group.push, b"hello")
             line.peer.send(b"hello")
             interrupted = is_interrupted(after, turn, files)
             assert recorder.call == list(OUTSIDE), after

@@ -26,9 +26,9 @@ from tests.support import turn_once, turn_until
 def test_read_and_held_back_bytes_are_recorded(any_loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         line = Line()
-        line.hears(any_loop, b"hello")
+        line.receive(any_loop, b"hello")
         line.close()
-    assert line.heard == [b"hell"]
+    assert line.received == [b"hell"]
     number = trace.number("Line")
     (read,) = trace.calls("handle_read", number)
     assert (read.received, read.data, read.size) == (5, b"hello", None)
@@ -46,7 +46,7 @@ def test_read_and_held_back_bytes_are_recorded(any_loop: str, tmp_path: Path) ->
 def test_callback_has_its_code(any_loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         line = Line()
-        line.hears(any_loop, b"x")
+        line.receive(any_loop, b"x")
         line.close()
     (collect,) = trace.calls("collect_incoming_data")
     code = collect.code
@@ -56,7 +56,7 @@ def test_callback_has_its_code(any_loop: str, tmp_path: Path) -> None:
     assert code.line == Line.collect_incoming_data.__code__.co_firstlineno
     assert code.source == [
         "def collect_incoming_data(self, data: bytes) -> None:",
-        "    self.heard.append(data)",
+        "    self.received.append(data)",
     ]
     (read,) = trace.calls("handle_read")
     assert read.code is None
@@ -74,7 +74,7 @@ def test_channel_freed_by_its_close_is_recorded_as_closed(
     with recorded(tmp_path) as trace:
         other, victim = Closes(), Line().fd
         turn_once(any_loop, timeout=0)
-        other.hears(any_loop, b"now")
+        other.receive(any_loop, b"now")
         other.close()
     assert trace.changes(trace.number("Line"), "is") == ["connected", "closed"]
 
@@ -93,7 +93,7 @@ def test_channel_made_and_closed_in_one_call_is_closed(
 
     with recorded(tmp_path) as trace:
         door = Turns()
-        door.hears(any_loop, b"now")
+        door.receive(any_loop, b"now")
         door.close()
     assert trace.changes(trace.number("dispatcher"), "is") == ["closed"]
 
@@ -107,7 +107,7 @@ def test_channel_is_recorded_as_closed_only_once(any_loop: str, tmp_path: Path) 
     with recorded(tmp_path) as trace:
         kept, other = [Line()], LetsGo()
         kept[0].close()
-        other.hears(any_loop, b"now")
+        other.receive(any_loop, b"now")
         other.close()
     assert trace.changes(trace.number("Line"), "is") == ["connected", "closed"]
 
@@ -117,7 +117,7 @@ def test_ready_channels_and_interest_are_recorded(
 ) -> None:
     with recorded(tmp_path) as trace:
         quiet, line = Line(), Line()
-        line.hears(any_loop, b"x")
+        line.receive(any_loop, b"x")
         line.producer_fifo.append(b"y")
         line.interest_changed()
         turn_until(any_loop, lambda: not line.producer_fifo)
@@ -147,7 +147,7 @@ def test_channel_made_before_the_trace_is_recorded(
 ) -> None:
     line = Line()
     with recorded(tmp_path) as trace:
-        line.hears(any_loop, b"x")
+        line.receive(any_loop, b"x")
         line.close()
     number = trace.number("Line")
     assert [each.number for each in trace.turns[-1].read] == [number]
@@ -193,19 +193,19 @@ def test_states_of_a_channel_are_recorded(any_loop: str, tmp_path: Path) -> None
 def test_reused_descriptor_is_another_channel(any_loop: str, tmp_path: Path) -> None:
     with recorded(tmp_path) as trace:
         fds = []
-        for said in (b"a", b"b"):
+        for data in (b"a", b"b"):
             line = Line()
             fds.append(line._fileno)
-            line.hears(any_loop, said)
+            line.receive(any_loop, data)
             line.close()
     assert fds[0] == fds[1]
     opened = [event.channel for event in trace.events("open")]
     assert [channel.fd for channel in opened if channel] == fds
     numbers = [channel.number for channel in opened if channel]
     assert len(set(numbers)) == 2
-    for number, said in zip(numbers, (b"a", b"b"), strict=True):
+    for number, data in zip(numbers, (b"a", b"b"), strict=True):
         (read,) = trace.calls("handle_read", number)
-        assert read.data == said
+        assert read.data == data
 
 
 def test_error_has_the_place_that_raised_it(any_loop: str, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_error_has_the_place_that_raised_it(any_loop: str, tmp_path: Path) -> No
 
     with recorded(tmp_path) as trace:
         line = Fails()
-        line.hears(any_loop, b"x")
+        line.receive(any_loop, b"x")
     raised = "ValueError: no such word"
     for do in ("collect_incoming_data", "handle_read", "handle_error"):
         (call,) = trace.calls(do)
@@ -281,7 +281,7 @@ def test_payload_is_cut_at_a_limit_or_left_out(
 ) -> None:
     with recorded(tmp_path, payload=payload) as trace:
         line = Line()
-        line.hears("select", b"hellhell")
+        line.receive("select", b"hellhell")
         line.push(b"hellhell")
         line.close()
     (read,) = trace.calls("handle_read")
@@ -300,10 +300,10 @@ def test_error_has_no_payload_if_payloads_are_left_out(
 ) -> None:
     class Blabbing(Line):
         raises: Exception
-        said = b""
+        data = b""
 
         def collect_incoming_data(self, data: bytes) -> None:
-            self.said += data
+            self.data += data
             raise self.raises
 
         def handle_error(self) -> None:
@@ -311,8 +311,8 @@ def test_error_has_no_payload_if_payloads_are_left_out(
 
         @property
         def terminator(self) -> Any:
-            if self.said:
-                raise LookupError(f"no end in {self.said!r}")
+            if self.data:
+                raise LookupError(f"no end in {self.data!r}")
             return self._terminator
 
         @terminator.setter
@@ -330,8 +330,8 @@ def test_error_has_no_payload_if_payloads_are_left_out(
             line = Blabbing()
             line.raises = error
             line.peer.send(b"secret")
-            turn_until(any_loop, lambda line=line: bool(line.said))
-            line.said = b""
+            turn_until(any_loop, lambda line=line: bool(line.data))
+            line.data = b""
             line.close()
     assert "secret" not in trace.path.read_text()
     unseen = {each.fields.get("unseen") for each in trace.events("state")}
@@ -348,7 +348,7 @@ def test_bytes_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
     every = bytes(range(256))
     with recorded(tmp_path, payload=256) as trace:
         line = Line()
-        line.hears("select", every)
+        line.receive("select", every)
         line.close()
     (read,) = trace.calls("handle_read")
     assert read.data == every
@@ -421,7 +421,7 @@ def test_gathered_data_is_recorded_at_the_end_of_the_turn(
 
     with recorded(tmp_path) as trace:
         line = Gathers()
-        line.hears(loop, b"x")
+        line.receive(loop, b"x")
         got = line.peer.receive_available()
         line.close()
     assert got == b"echo" * 3
@@ -447,7 +447,7 @@ def test_audience_message_is_recorded_once_with_all_sends(
         guests = [Guest() for _ in range(3)]
         for guest in guests:
             audience.add(guest)
-        guests[0].hears(loop, b"hi")
+        guests[0].receive(loop, b"hi")
         got = [guest.peer.receive_available() for guest in guests]
         for guest in guests:
             guest.close()
@@ -474,7 +474,7 @@ def test_bytes_of_overridden_recv_and_send_are_counted_once(
 
     with recorded(tmp_path) as trace:
         line = Counted()
-        line.hears(any_loop, b"abcd")
+        line.receive(any_loop, b"abcd")
         line.push(b"abcd")
         assert line.peer.receive_available() == b"abcd"
         line.close()
@@ -543,14 +543,14 @@ def test_push_of_no_bytes_raises_the_same_error_when_traced(tmp_path: Path) -> N
     odd: list[Any] = [None, "\ud800", 3, object()]
 
     def errors() -> list[str]:
-        line, said = Line(), []
+        line, errors = Line(), []
         for data in odd:
             try:
                 line.push(data)
             except Exception as error:
-                said.append(repr(error))
+                errors.append(repr(error))
         line.close()
-        return said
+        return errors
 
     plain = errors()
     with recorded(tmp_path):
@@ -561,7 +561,7 @@ def test_channel_of_another_map_is_recorded(any_loop: str, tmp_path: Path) -> No
     map: dict[Any, Any] = {}
     line = Line(map)
     with recorded(tmp_path) as trace:
-        line.hears(any_loop, b"x", map)
+        line.receive(any_loop, b"x", map)
         line.close()
     number = trace.number("Line")
     assert [each.number for each in trace.turns[-1].read] == [number]
@@ -634,7 +634,7 @@ def test_interest_is_recorded_once_for_alternating_maps(
     assert wants == [(True, False)] * 2
 
 
-# poll() gives numbers back, which are no keys of such a map.
+# poll() returns numbers, which are not the keys of such a map.
 @pytest.mark.parametrize("name", ["asyncore.poll", "select", "selectors"])
 def test_map_key_object_is_not_kept_alive(name: str, tmp_path: Path) -> None:
     class Key:
@@ -646,7 +646,7 @@ def test_map_key_object_is_not_kept_alive(name: str, tmp_path: Path) -> None:
         key = Key()
         map = {key: line}
         for _ in range(3):
-            line.hears(name, b"x", map)
+            line.receive(name, b"x", map)
         line.close()
         gone = weakref.ref(key)
         del map, key
@@ -686,10 +686,10 @@ def test_odd_exceptions_are_recorded_as_text(tmp_path: Path) -> None:
             with pytest.raises(type(line.error)):
                 line.handle_connect()
         line.close()
-    said = [call.error for call in trace.calls("handle_connect")]
-    assert said[0] == "OddError, which cannot be printed"
-    assert said[1].startswith("ValueError: \\ud800")
-    assert len(said[2]) == 200
+    errors = [call.error for call in trace.calls("handle_connect")]
+    assert errors[0] == "OddError, which cannot be printed"
+    assert errors[1].startswith("ValueError: \\ud800")
+    assert len(errors[2]) == 200
 
 
 def test_failing_callback_is_logged_under_its_own_name(
@@ -716,7 +716,7 @@ def test_failed_callback_is_not_kept_alive(
     loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Kept:
-        """What a closure holds."""
+        """Held by a closure."""
 
     def remind() -> None:
         kept = Kept()
@@ -782,7 +782,7 @@ def test_source_of_a_function_is_complete(tmp_path: Path) -> None:
             )
 
         def handle_expt(self) -> None:
-            """What follows is not it."""
+            """Its source ends here."""
 
         def handle_accept(self) -> None:
             self.ends += 1
@@ -802,7 +802,7 @@ def test_source_of_a_function_is_complete(tmp_path: Path) -> None:
     assert len(connect) == 7
     assert expt == [
         "def handle_expt(self) -> None:",
-        '    """What follows is not it."""',
+        '    """Its source ends here."""',
     ]
 
 
@@ -876,7 +876,7 @@ def test_calls_of_two_threads_are_kept_apart(loop: str, tmp_path: Path) -> None:
 
     def turn(number: int) -> None:
         for word in range(3):
-            lines[number].hears(loop, b"%d%d" % (number, word), maps[number])
+            lines[number].receive(loop, b"%d%d" % (number, word), maps[number])
 
     with recorded(tmp_path) as trace:
         threads = [threading.Thread(target=turn, args=(each,)) for each in (0, 1)]
@@ -887,13 +887,13 @@ def test_calls_of_two_threads_are_kept_apart(loop: str, tmp_path: Path) -> None:
     for line in lines:
         line.close()
     for number in (0, 1):
-        said = [b"%d%d" % (number, word) for word in range(3)]
+        data = [b"%d%d" % (number, word) for word in range(3)]
         collected = [
             call
             for call in trace.calls("collect_incoming_data")
             if call.data and call.data.startswith(b"%d" % number)
         ]
-        assert [call.data for call in collected] == said
+        assert [call.data for call in collected] == data
         assert len({call.thread for call in collected}) == 1
         assert len({call.channel.number for call in collected if call.channel}) == 1
 
@@ -930,14 +930,14 @@ def test_loop_inside_a_handler_is_recorded_in_its_call(
         def collect_incoming_data(self, data: bytes) -> None:
             super().collect_incoming_data(data)
             if data == b"first":
-                self.hears(any_loop, b"again")
+                self.receive(any_loop, b"again")
 
     with recorded(tmp_path) as trace:
         line = Impatient()
-        line.hears(any_loop, b"first")
+        line.receive(any_loop, b"first")
         line.close()
     # The data that is being collected is still in the buffer.
-    assert line.heard == [b"first", b"firstagain"]
+    assert line.received == [b"first", b"firstagain"]
     outer, inner = trace.calls("collect_incoming_data")
     assert (outer.data, inner.data) == (b"first", b"firstagain")
     reads = trace.calls("handle_read")

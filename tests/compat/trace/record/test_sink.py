@@ -38,10 +38,10 @@ def test_full_trace_is_intact_and_the_program_continues(
     with recorded(tmp_path, max_bytes=limit) as trace:
         line = Line()
         for _ in range(1000):
-            line.hears("selectors", b"x")
+            line.receive("selectors", b"x")
         assert Session.current is None
         line.close()
-    assert len(line.heard) == 1000
+    assert len(line.received) == 1000
     assert limit - 1000 < trace.path.stat().st_size <= limit
     assert trace.reader.end_reason == "full"
     assert trace.lines[-1]["e"] == "end"
@@ -69,7 +69,7 @@ def test_second_trace_may_follow_but_not_overlap(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"payload": -1}, "payload must be from 0 to 1099511627776, got -1"),
         ({"payload": 1.5}, "payload must be an integer, got 1.5"),
@@ -81,11 +81,11 @@ def test_second_trace_may_follow_but_not_overlap(tmp_path: Path) -> None:
     ],
 )
 def test_limits_are_checked_before_the_file_is_touched(
-    options: Any, said: str, tmp_path: Path
+    options: Any, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "precious"
     path.write_text("kept")
-    wrong = pytest.raises((TypeError, ValueError), match=said)
+    wrong = pytest.raises((TypeError, ValueError), match=message)
     with wrong, compat.tracing(path, **options):
         """Never here."""
     assert path.read_text() == "kept"
@@ -105,19 +105,19 @@ def test_full_disk_ends_only_the_trace(
     with compat.tracing("/dev/full"):
         assert Session.current is None
         line = Line()
-        line.hears("select", b"x")
+        line.receive("select", b"x")
         line.close()
     assert caplog.text.count("the trace ends here") == 1
-    assert line.heard == [b"x"]
+    assert line.received == [b"x"]
 
 
 def test_removed_file_does_not_stop_the_trace(tmp_path: Path) -> None:
     with compat.tracing(tmp_path / "a.trace"):
         (tmp_path / "a.trace").unlink()
         line = Line()
-        line.hears("select", b"x")
+        line.receive("select", b"x")
         line.close()
-    assert line.heard == [b"x"]
+    assert line.received == [b"x"]
 
 
 def test_trace_that_cannot_begin_leaves_no_hooks(
@@ -143,10 +143,10 @@ def test_closed_reader_ends_the_trace(
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     with compat.tracing(fifo):
         line = Line()
-        line.hears("select", b"x")
+        line.receive("select", b"x")
         assert os.read(reader, 10) == b'{"format":'
         os.close(reader)
-        line.hears("select", b"y")
+        line.receive("select", b"y")
         line.close()
         assert Session.current is None
     assert "Broken pipe" in caplog.text
@@ -164,7 +164,7 @@ def test_reused_descriptor_of_the_trace_file_is_left_alone(
             fd = sink._fd
             os.dup2(ours.fileno(), fd)
             line = Line()
-            line.hears("select", b"x")
+            line.receive("select", b"x")
             line.close()
         # The trace has not closed it either.
         os.write(fd, b"the program's own")

@@ -56,7 +56,7 @@ def reading(fifo: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def what_is_there(fd: int) -> bytes:
+def available(fd: int) -> bytes:
     got = b""
     try:
         while data := os.read(fd, 1 << 20):
@@ -89,17 +89,17 @@ def test_stalled_reader_loses_lines_and_the_trace_marks_them(
             for at in range(dropped + 1, dropped + 5):
                 sink.write(block(at), at)
             while len(queue):
-                got += what_is_there(fd)
+                got += available(fd)
                 queue.flush()
             at += 1
             sink.write(block(at), at)
         sink.close(at)
-        got += what_is_there(fd)
+        got += available(fd)
     reader = Reader()
     (turn,) = read_lines(got.splitlines(True), reader)
     assert (reader.is_intact, reader.end_reason, reader.gaps) == (True, "closed", 2)
     assert reader.lost_lines + sum(1 for _ in turn.calls()) == at * 50
-    # A gap is said between what was before it and what was behind it.
+    # A gap is between the events before it and those after it.
     times = [entry.at for entry in turn.entries]
     assert times == sorted(times)
     lost = [entry.fields["n"] for entry in turn.entries if entry.fields["e"] == "lost"]
@@ -149,22 +149,22 @@ def test_fifo_may_get_its_reader_later(
     monkeypatch.chdir(fifo.parent)
     with compat.tracing(fifo.name):
         line = Line()
-        line.hears("select", b"before")
+        line.receive("select", b"before")
         monkeypatch.chdir("/")
         with reading(fifo) as fd:
-            line.hears("select", b"after")
+            line.receive("select", b"after")
             line.close()
             assert Session.current is not None
             sink = Session.current._sink
             assert isinstance(sink, File)
             Session.current._trace.flush()
-            got = what_is_there(fd)
+            got = available(fd)
             assert sink._queue is not None
             while len(sink._queue):
                 sink._queue.flush()
-                got += what_is_there(fd)
+                got += available(fd)
             Session.current.end()
-            got += what_is_there(fd)
+            got += available(fd)
     reader = Reader()
     turns = list(read_lines(got.splitlines(True), reader))
     calls = [call.data for turn in turns for call in turn.calls() if call.received]
@@ -173,15 +173,15 @@ def test_fifo_may_get_its_reader_later(
     assert not caplog.text
 
 
-def test_fifo_without_a_reader_is_said_in_the_log_at_the_end(
+def test_fifo_without_a_reader_is_logged_at_the_end(
     fifo: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with compat.tracing(fifo):
         line = Line()
-        line.hears("select", b"x")
+        line.receive("select", b"x")
         line.close()
     assert "the reader of the trace left" in caplog.text
-    assert line.heard == [b"x"]
+    assert line.received == [b"x"]
 
 
 def test_fifo_that_another_file_replaced_is_not_written(
@@ -197,9 +197,7 @@ def test_fifo_that_another_file_replaced_is_not_written(
     assert "the trace ends here" in caplog.text
 
 
-def test_gap_is_said_in_the_log_once(
-    fifo: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_gap_is_logged_once(fifo: Path, caplog: pytest.LogCaptureFixture) -> None:
     with reading(fifo):
         sink = File(str(fifo), 1 << 30, never)
         sink.write(HEADER, 0)
@@ -395,12 +393,12 @@ def test_threads_lose_no_line_uncounted(fifo: Path) -> None:
         for thread in threads:
             thread.join()
         assert sink._queue is not None
-        got = what_is_there(fd)
+        got = available(fd)
         while len(sink._queue):
             sink._queue.flush()
-            got += what_is_there(fd)
+            got += available(fd)
         sink.close(400)
-        got += what_is_there(fd)
+        got += available(fd)
     reader = Reader()
     (turn,) = read_lines(got.splitlines(True), reader)
     assert reader.lost_lines > 0

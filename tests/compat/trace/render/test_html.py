@@ -82,12 +82,12 @@ def with_data(data: bytes) -> Trace:
 def test_rows_of_a_turn_follow_it_in_order_of_their_beginning() -> None:
     room = Room()
     anna = room.enter()
-    room.says(anna, b"hello")
+    room.send(anna, b"hello")
     _, data = shown(room.trace)
     last = max(at for at, row in enumerate(data["rows"]) if row[0] == 0)
     strings = data["strings"]
-    told = [(row[1], strings[row[4]]) for row in data["rows"][last:] if row[0] == 2]
-    assert told == [
+    calls = [(row[1], strings[row[4]]) for row in data["rows"][last:] if row[0] == 2]
+    assert calls == [
         (0, "handle_read"),
         (1, "collect_incoming_data"),
         (2, "push"),
@@ -100,7 +100,7 @@ def test_rows_of_a_turn_follow_it_in_order_of_their_beginning() -> None:
 def test_channel_state_is_inside_the_call_that_changed_it() -> None:
     room = Room()
     anna = room.enter()
-    room.says(anna, b"hello")
+    room.send(anna, b"hello")
     _, data = shown(room.trace)
     rows = data["rows"]
     held = next(at for at, row in enumerate(rows) if row[:1] + row[4:] == [3, 16, 1])
@@ -170,7 +170,7 @@ def test_script_never_makes_markup_of_text(name: str) -> None:
         assert way not in source
 
 
-# What is written on what, by the names that page.css gives to colours.
+# Colours of text, and the backgrounds below it, by their names in page.css.
 WRITTEN = {
     "ink": ("paper", "sheet", "soft", "accent-soft", "good-soft", "bad-soft", "call-0"),
     "quiet": ("paper", "sheet", "soft", "accent-soft"),

@@ -27,7 +27,7 @@ from compat.trace.render.mermaid import diagram
 from tests.compat.trace.anything import files, text
 from tests.compat.trace.making import Room, Trace, hello, large
 
-# What a diagram may consist of; see PARTICIPANT and so on in Mermaid's grammar.
+# The valid statements; see PARTICIPANT and others in Mermaid's grammar.
 TEXT = r"""(?:[\w .,:()/=+…·"'!?*@-]|#\d+;|<br/>)+"""
 STATEMENT = re.compile(
     rf"    (?:participant (?:L|[cp]\d+) as {TEXT}"
@@ -64,7 +64,7 @@ def drawn(
 def test_diagram_of_a_message_that_loses_its_end() -> None:
     room = Room()
     anna, _bert = room.enter(), room.enter()
-    room.says(anna, b"hello")
+    room.send(anna, b"hello")
     assert drawn(room.trace, choice=TurnFilter(3)) == [
         "sequenceDiagram",
         "    participant p2 as 127.0.0.1:40014",
@@ -141,10 +141,10 @@ def test_mermaid_parses_the_texts_that_were_meant() -> None:
     finally:
         script.unlink()
     assert done.returncode == 0, done.stderr
-    for texts, read in zip(meant, json.loads(done.stdout), strict=True):
-        said = [_decoded(each) for each in read]
-        raised = [f"raises {readable(each)}" for each in texts if each]
-        assert [each for each in said if each.startswith("raises ")] == raised
+    for errors, read in zip(meant, json.loads(done.stdout), strict=True):
+        texts = [_decoded(each) for each in read]
+        raised = [f"raises {readable(each)}" for each in errors if each]
+        assert [each for each in texts if each.startswith("raises ")] == raised
 
 
 def _raising(texts: list[str]) -> str:

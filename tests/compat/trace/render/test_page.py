@@ -87,7 +87,7 @@ def press(shown: Any, selector: str) -> None:
     shown.locator(selector).first.dispatch_event("click")
 
 
-def said(shown: Any) -> str:
+def announced(shown: Any) -> str:
     """Return the last announcement for screen readers."""
     return str(shown.inner_text("#announcement"))
 
@@ -295,8 +295,8 @@ def minutes() -> Trace:
     anna = room.enter()
     for _ in range(6):
         room.quiet(60_000_000)
-        room.says(anna, b"one")
-        room.says(anna, b"two")
+        room.send(anna, b"one")
+        room.send(anna, b"two")
     room.trace.end()
     return room.trace
 
@@ -397,14 +397,14 @@ def test_zoom_keys_and_buttons_do_the_same(shown: Any) -> None:
         for _ in range(3):
             shown.keyboard.press("+")
         shown.keyboard.press(key)
-        by_key, heard = part(shown), said(shown)
-        assert heard == f"Timeline: {by_key}"
+        by_key, announcement = part(shown), announced(shown)
+        assert announcement == f"Timeline: {by_key}"
         press(shown, "#zoom-all")
         for _ in range(3):
             press(shown, "#zoom-in")
         press(shown, f"#{button}")
         assert part(shown) == by_key
-        assert said(shown) == heard
+        assert announced(shown) == announcement
         assert (by_key == everything) is (key == "0")
     for _ in range(40):
         shown.keyboard.press("-")
@@ -493,7 +493,7 @@ def test_address_selects_the_turn_with_its_calls(browser: Any, file: Path) -> No
             window.goto(f"{file.as_uri()}#turn={turn}")
             window.wait_for_selector("html[data-state=ready]", state="attached")
             assert selected(window) == f"Turn {turn}"
-            # What the window has no room for at first, it may have a moment later.
+            # A row may get into view one frame later.
             window.evaluate("() => new Promise(requestAnimationFrame)")
             assert is_in_view(window, '#events [aria-selected="true"]')
             assert is_in_view(window, first_call_after(window))
@@ -546,9 +546,9 @@ def test_theme_follows_the_system_until_one_is_chosen(another: Any, file: Path) 
 
 def test_steps_are_announced(shown: Any) -> None:
     go_to(shown, 3)
-    assert said(shown) == "Turn 3 7 calls"
+    assert announced(shown) == "Turn 3 7 calls"
     shown.keyboard.press("ArrowRight")
-    assert said(shown) == "Turn 3: ChatSession#2 handle_read 5 bytes hello"
+    assert announced(shown) == "Turn 3: ChatSession#2 handle_read 5 bytes hello"
     assert shown.get_attribute("#announcement", "aria-live") == "polite"
 
 
@@ -560,7 +560,7 @@ def test_controls_have_accessible_names(shown: Any) -> None:
             const hasName = (each) => each.textContent.trim() || each.labels?.length
                 || named.some((name) => each.getAttribute(name));
             return [...document.querySelectorAll(kinds)]
-                .filter((each) => !hasName(each) && each.id !== "said")
+                .filter((each) => !hasName(each) && each.id !== "announcement")
                 .map((each) => each.outerHTML);
         }"""
     )
@@ -589,12 +589,12 @@ def test_bytes_that_cannot_be_seen_are_shown_as_escapes(
     trace.calls("handle_read", channel, data=data, **{"in": len(data)})
     shown = show(another, tmp_path, trace)
     shown.keyboard.press("ArrowRight")
-    told = shown.inner_text("#detail .data")
-    assert told == r"\xe4\xbd 你\x1b\0\n\u202e\ufeff<b>"
+    text = shown.inner_text("#detail .data")
+    assert text == r"\xe4\xbd 你\x1b\0\n\u202e\ufeff<b>"
 
 
 @pytest.mark.parametrize(
-    ("lang", "said", "told", "called", "became", "nothing"),
+    ("lang", "announced", "text", "called", "became", "nothing"),
     [
         (
             "en",
@@ -618,8 +618,8 @@ def test_page_before_the_first_turn_mentions_no_turn(
     another: Any,
     file: Path,
     lang: str,
-    said: str,
-    told: str,
+    announced: str,
+    text: str,
     called: str,
     became: str,
     nothing: str,
@@ -631,10 +631,10 @@ def test_page_before_the_first_turn_mentions_no_turn(
     assert shown.inner_text("#where .turn") == selected(shown) == name
     phases = shown.locator(".phase")
     assert phases.count() == 3
-    for place, what in enumerate((said, called, became)):
+    for place, what in enumerate((announced, called, became)):
         assert what in phases.nth(place).inner_text()
-    assert told in phases.nth(0).inner_text()
-    assert told in shown.inner_text("#detail .hint")
+    assert text in phases.nth(0).inner_text()
+    assert text in shown.inner_text("#detail .hint")
     assert shown.get_attribute("#flame", "aria-label") == nothing
     everything = "".join(
         shown.inner_text(each) for each in ("#turn-box", "#channels-box", "#detail-box")
@@ -744,7 +744,7 @@ def test_script_end_in_the_data_is_data(another: Any, tmp_path: Path) -> None:
 def test_bytes_that_were_not_kept_are_not_made_up(another: Any, tmp_path: Path) -> None:
     trace = Trace(payload=3)
     room = Room(trace)
-    room.says(room.enter(), b"hello")
+    room.send(room.enter(), b"hello")
     shown = show(another, tmp_path, trace)
     go_to(shown, 2)
     shown.keyboard.press("ArrowRight")
@@ -828,7 +828,7 @@ def test_page_is_never_wider_than_the_window(shown: Any) -> None:
 
 
 def would_block() -> Trace:
-    """A send that the kernel took nothing of, and the same kind of error raised."""
+    """Return a trace of sends and reads that would block, and of a real error."""
     trace = Trace()
     error = "BlockingIOError: [Errno 11] Resource temporarily unavailable"
     channel = trace.opens("Session", 7)
@@ -862,10 +862,10 @@ def test_send_that_would_block_is_not_an_error(another: Any, tmp_path: Path) -> 
     assert shown.locator("#events .event.call").count() == 2
 
 
-FILTER = """([id, value, what]) => {
+FILTER = """([id, value, kind]) => {
     const field = document.getElementById(id);
     field.value = value;
-    field.dispatchEvent(new Event(what));
+    field.dispatchEvent(new Event(kind));
 }"""
 
 # Selects each event; returns the texts of it that Find does not lead to.
@@ -902,7 +902,7 @@ NOT_FOUND = """() => {
 def test_search_finds_all_text_of_an_event(another: Any, tmp_path: Path) -> None:
     room = Room()
     anna = room.enter()
-    room.says(anna, b"hello")
+    room.send(anna, b"hello")
     room.trace.event("lost", n=12)
     room.trace.event("timer", id=2, **{"in": 30.0})
     room.fails(anna, b"!", "UnicodeDecodeError: invalid start byte")
@@ -968,8 +968,8 @@ def test_text_of_a_trace_never_reorders_the_page(another: Any, tmp_path: Path) -
     trace.end(EVIL)
     shown = show(another, tmp_path, trace)
     for _ in range(8):
-        told = shown.evaluate("document.documentElement.innerText")
-        assert not set(told) & set("\u202e\u2028\x1b\u2066")
+        text = shown.evaluate("document.documentElement.innerText")
+        assert not set(text) & set("\u202e\u2028\x1b\u2066")
         shown.keyboard.press("ArrowDown")
     assert SEEN in shown.inner_text("body")
     assert "\u202e" not in shown.title()

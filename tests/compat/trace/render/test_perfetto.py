@@ -49,7 +49,7 @@ def check_nesting(found: Events) -> None:
 
 def test_turn_has_slices_for_interest_wait_and_calls() -> None:
     room = Room()
-    room.says(room.enter(), b"hello")
+    room.send(room.enter(), b"hello")
     names = [
         (each["name"], each["dur"])
         for each in events(room.trace.bytes())

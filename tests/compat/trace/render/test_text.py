@@ -37,11 +37,11 @@ def hell() -> Trace:
     trace.turn(read=[anna], wants={anna: (True, False)}, channels=2)
     code = trace.code("def collect_incoming_data(self, data):", "ChatSession", line=40)
     with trace.call("handle_read", anna, data=b"hello", **{"in": 5}):
-        told: dict[str, Any] = {"data": b"hell", "given": True}
-        with trace.call("collect_incoming_data", anna, f=code, **told):
-            trace.calls("push", anna, out=4, **told)
-            told["data"] = f"用户{peer} 说:hell".encode()
-            trace.calls("push", to=1, but=anna, **told)
+        payload: dict[str, Any] = {"data": b"hell", "given": True}
+        with trace.call("collect_incoming_data", anna, f=code, **payload):
+            trace.calls("push", anna, out=4, **payload)
+            payload["data"] = f"用户{peer} 说:hell".encode()
+            trace.calls("push", to=1, but=anna, **payload)
     trace.state(anna, held=1)
     with trace.call("turn ends"):
         trace.calls("send", anna, data=b"more", out=4)
@@ -104,11 +104,11 @@ def test_unknown_language_is_an_error() -> None:
 def test_held_back_bytes_are_shown_with_their_terminator() -> None:
     room = Room()
     anna = room.enter()
-    room.says(anna, b"hello")
+    room.send(anna, b"hello")
     room.trace.state(anna, terminator=12)
-    told = "\n".join(shown(room.trace))
-    assert 'holds back "o": it may begin the terminator "out"' in told
-    assert "terminator after 12 bytes" in told
+    text = "\n".join(shown(room.trace))
+    assert 'holds back "o": it may begin the terminator "out"' in text
+    assert "terminator after 12 bytes" in text
 
 
 def test_bytes_left_by_an_error_are_not_a_terminator() -> None:
@@ -122,11 +122,11 @@ def test_bytes_left_by_an_error_are_not_a_terminator() -> None:
 
 def test_payloads_that_were_left_out_are_sizes() -> None:
     room = Room(Trace(payload=None))
-    room.says(room.enter(), b"hello")
-    told = shown(room.trace)
-    assert any("handle_read()  read 5  " in line for line in told)
-    assert any("push(4 bytes)" in line for line in told)
-    assert not any("hell" in line for line in told)
+    room.send(room.enter(), b"hello")
+    text = shown(room.trace)
+    assert any("handle_read()  read 5  " in line for line in text)
+    assert any("push(4 bytes)" in line for line in text)
+    assert not any("hell" in line for line in text)
 
 
 def test_exception_is_below_the_calls_before_it() -> None:
@@ -169,9 +169,9 @@ def test_deep_calls_stay_within_the_line() -> None:
     trace = Trace()
     for d in range(60, -1, -1):
         trace.lines.append(f'{{"e":"call","t":{d},"d":{d},"do":"push"}}')
-    told = shown(trace, columns=60)
-    assert "depth 40: push()" in told[41]
-    assert max(map(width, told)) <= 60
+    text = shown(trace, columns=60)
+    assert "depth 40: push()" in text[41]
+    assert max(map(width, text)) <= 60
 
 
 def test_narrow_lines_keep_the_name_and_drop_the_place() -> None:
@@ -180,8 +180,8 @@ def test_narrow_lines_keep_the_name_and_drop_the_place() -> None:
     code = trace.code("def collect_incoming_data(self, data):", "ChatSession", line=40)
     error = {"error": "ValueError: no", "where": "/a/server_of_a_room.py:44"}
     with trace.call("handle_read", anna):
-        told: dict[str, Any] = {"f": code, "data": b"hell", "given": True}
-        trace.calls("collect_incoming_data", anna, **told, **error)
+        payload: dict[str, Any] = {"f": code, "data": b"hell", "given": True}
+        trace.calls("collect_incoming_data", anna, **payload, **error)
     assert shown(trace, columns=48)[2:] == [
         "  ChatSession#1.handle_read()              12 µs",
         '    collect_incoming_data("hell")           6 µs',
@@ -234,10 +234,10 @@ def test_filter_keeps_the_line_of_each_call(
 def test_channel_filter_keeps_the_enclosing_calls() -> None:
     turns, reader = hello().read()
     (turn,) = TurnFilter(3, 3, frozenset({3})).apply(turns)
-    told = "\n".join(lines(turn, reader))
-    assert "flush" in told
-    assert "ChatSession#3.send()" in told
-    assert "ChatSession#2" not in told
+    text = "\n".join(lines(turn, reader))
+    assert "flush" in text
+    assert "ChatSession#3.send()" in text
+    assert "ChatSession#2" not in text
 
 
 @given(st.binary(max_size=80), st.integers(0, 90), st.integers(0, 99))
@@ -274,5 +274,5 @@ def test_send_that_would_block_is_not_coloured_as_an_error() -> None:
     trace.calls("send", anna, error=error)
     trace.calls("collect_incoming_data", anna, error=error)
     (turn,), reader = trace.read()
-    told = [line for line in lines(turn, reader, color=True) if "raises" in line]
-    assert [line.lstrip().startswith("\x1b[1;31m") for line in told] == [False, True]
+    text = [line for line in lines(turn, reader, color=True) if "raises" in line]
+    assert [line.lstrip().startswith("\x1b[1;31m") for line in text] == [False, True]
