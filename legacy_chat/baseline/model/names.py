@@ -35,9 +35,9 @@ class Volatile:
     Attributes:
         name: the name that replaces the value.
         pattern: matches the value, as the group ``value`` if the pattern has one.
-        bind: "each": different values get different numbers, ``{id1}``, ``{id2}``.
-            "any": all are ``{time}``, because two are equal only by chance.
-            "address": the value is replaced by the name of the client with the address.
+        bind: "each": different values are ``{id1}``, ``{id2}``. "any": all are
+            ``{time}``, because two are equal only by chance. "address": the name of the
+            client with the address.
         address: how the server writes an address, with ``{ip}`` and ``{port}``.
     """
 
@@ -83,11 +83,7 @@ class Names:
         return self._values.get(client.encode(), b"")
 
     def to_names(self, data: bytes, *, new: bool = True) -> bytes:
-        """Return received data with names in place of values.
-
-        Args:
-            new: bind names to values that have none.
-        """
+        """Return received data with names for values; bind *new* values, too."""
         if self._pattern is None:
             return self._escaped(data)
         pieces, end = [], 0

@@ -59,12 +59,10 @@ class BarrierMessages:
 
     Attributes:
         send: a marker as the witness sends it, with ``{n}`` for a unique number.
-        receive: the forms in which a marker may arrive, the longest first, with ``{n}``
-            and ``{witness}``, the witness's address as the server writes it; () for the
-            form that the witness sends.
+        receive: the forms in which it may arrive, the longest first, with ``{n}`` and
+            ``{witness}``, the witness's address as the server writes it; () for *send*.
         rounds: the number of markers after an action.
-        rounds_at_close: the same after an action that sends data and closes; 0 for one
-            more.
+        rounds_at_close: the same if the action sends data and closes; 0 for one more.
         hello: the first data of the witness; welcome: the pattern of the answer.
     """
 
@@ -93,12 +91,12 @@ class FuzzPlan:
         clients: maximum simultaneous clients; steps: the steps of a conversation.
         longest: maximum bytes of a long message.
         restart_after: conversations after which both servers are replaced by new ones.
-        actions: weights of open, send, drop, reset, half-close, and "send and close", a
-            drop or a half-close that sends data.
+        actions: weights of the actions; "send and close" is a drop or half-close with
+            data.
         messages: weights of "pieces" (joined), "words" (joined, with or without spaces)
             and "long" (copies of a *fill*, with a piece among them).
-        never: patterns that the joined data of a client never matches, because the
-            servers may answer such data differently.
+        never: patterns that a client's joined data never matches, because the servers
+            may answer it differently.
     """
 
     clients: Annotated[int, fields.number(1, 1000, whole=True)] = 4
@@ -127,8 +125,7 @@ class Profile:
     """A protocol; see the module's example.
 
     Attributes:
-        leave: data that each client sends at the end; the server then closes the
-            connection.
+        leave: the last data of each client, after which the server closes.
         quiet: seconds without data that end a step without a barrier. 0 means 3 seconds
             for record, and a measured time for fuzz and minimise.
         patience: minimum seconds to wait for an expected answer without a barrier.

@@ -19,9 +19,8 @@ def cut(data: bytes, how: str) -> list[bytes]:
     """Return the segments of *data*.
 
     Args:
-        how: "at N M …" cuts before the Nth and the Mth byte, counted from 0. "random
-            SEED" makes about one cut in three bytes, the same for the same seed and
-            size.
+        how: "at N M …" cuts before the bytes N and M, counted from 0. "random SEED"
+            makes about one cut in three bytes, the same for equal seeds and sizes.
 
     Raises:
         ValueError: *how* is not a cut.

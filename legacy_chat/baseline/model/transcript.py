@@ -41,10 +41,8 @@ class Action:
     """The action of a client in a step.
 
     Attributes:
-        do: "open", "send"; "drop" closes the socket, "reset" closes it with a reset,
-            "half-close" still receives.
-        data: the data to send; with a drop or a half-close, it is sent right before,
-            without a wait in between.
+        do: "open", "send", "drop" (close), "reset", "half-close".
+        data: the data to send; a drop or a half-close follows it without a wait.
         cut: the cut of the data into segments, see segments.py; "" for one segment.
     """
 

@@ -66,12 +66,7 @@ GRACE = 0.1
 
 
 class Barrier:
-    """The witness and its markers.
-
-    Args:
-        pool: the clients of the conversation, with the witness.
-        address: the witness's address, as the server writes it.
-    """
+    """The witness and its markers; *address* is its own, as the server writes it."""
 
     def __init__(
         self, pool: ClientPool, messages: BarrierMessages, address: bytes

@@ -79,8 +79,7 @@ class Client:
 class ClientPool:
     """All clients by name, in the order of their arrival.
 
-    Args:
-        timeout: seconds to wait for anything that must arrive.
+    *timeout* is the maximum wait for data that must arrive, in seconds.
     """
 
     def __init__(self, timeout: float) -> None:

@@ -49,11 +49,7 @@ class Played(NamedTuple):
 
 
 class Lockstep:
-    """The two servers; both are started on demand.
-
-    Args:
-        timeout: seconds without an answer after which a server counts as hung.
-    """
+    """The two servers; one without an answer for *timeout* seconds counts as hung."""
 
     def __init__(
         self, reference: Target, target: Target, profile: Profile, timeout: float
@@ -80,9 +76,7 @@ class Lockstep:
     ) -> Played:
         """Play until the answers differ.
 
-        Args:
-            answered: called after each step with the common answer, before the next
-                action is taken from *actions*.
+        *answered* gets the common answer of each step, before the next of *actions*.
         """
         # First: a conversation binds this thread, and processes that it starts, to one
         # processor.

@@ -297,10 +297,9 @@ class Player:
 
 
 def quiet_of(profile: Profile, quiet: float = 0.0) -> float:
-    """Return the seconds of quiet for a recording; 0 if a barrier ends its steps.
+    """Return the seconds of quiet for a recording: the requested ones, or the default.
 
-    Args:
-        quiet: the requested seconds; 0 for the profile's, or else QUIET.
+    They are 0 if a barrier ends its steps.
     """
     return 0.0 if profile.barrier else quiet or profile.quiet or QUIET
 
@@ -315,8 +314,7 @@ def play(
 ) -> Iterator[Step]:
     """Yield the transcript's actions, each with the data that clients receive now.
 
-    Args:
-        quiet: seconds, see quiet_of.
+    For *quiet*, see quiet_of().
     """
     seconds = quiet_of(profile, quiet)
     header = replace(transcript.header, quiet=0.0)

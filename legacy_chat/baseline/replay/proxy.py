@@ -52,9 +52,6 @@ class _StoppedError(Exception):
 class _Relay(ClientPool):
     """The connections to the server. Data read on one is forwarded to its client.
 
-    Args:
-        stopped: readable when the recording must end.
-
     Attributes:
         outlets: the real clients' sockets, by name.
         lost: clients whose connection failed when data was forwarded to them.
@@ -300,11 +297,9 @@ def listen(
     quiet: float,
     warn: Callable[[str], object],
 ) -> Iterator[Proxy]:
-    """Yield a proxy that listens at *address*.
+    """Yield a proxy that listens at *address*; it ends a step after *quiet* seconds.
 
-    Args:
-        quiet: seconds without data after which a step is over.
-        warn: called with each reason to doubt the recording.
+    It calls *warn* with each reason to doubt the recording.
     """
     with ExitStack() as stack:
         try:

@@ -88,12 +88,7 @@ class LoadProbe:
 
 
 class Quiescence:
-    """Detects the quiet of one conversation.
-
-    Args:
-        probe: the process for the round trips; None to start one if needed.
-        clock: returns seconds.
-    """
+    """Detects the quiet of one conversation; starts a load probe if it has none."""
 
     def __init__(
         self,
@@ -115,8 +110,7 @@ class Quiescence:
     ) -> None:
         """Return when *complete* is true and LAST_POLL seconds bring no more data.
 
-        Args:
-            patience: seconds without data after which missing data is given up.
+        Missing data is given up after *patience* seconds without data.
         """
         patience = max(LAST_POLL, min(patience, self._pool.timeout))
         self._wait(LAST_POLL, complete, patience)

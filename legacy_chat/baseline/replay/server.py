@@ -221,7 +221,7 @@ class _StartedServer(Endpoint):
             where = _shown(self.host, self.port)
             reason = f"does not listen at {where} within {self.timeout:g} s"
         self.log.seek(0)
-        output = self.log.read().decode("utf8", "surrogateescape")
+        output = self.log.read().decode("utf8", "backslashreplace")
         lines = (OUTPUT_PREFIX + line for line in output.splitlines()[-LAST_LINES:])
         raise ReplayError(f"{self.command} {reason}{''.join(lines)}")
 

@@ -33,7 +33,7 @@ ENDS = {"eof": "EOF", "reset": "reset", "refused": "refused", "": ""}
 
 def readable(data: bytes) -> str:
     """Return *data* as text; invalid and invisible bytes as ``\\xff``, ``\\n``."""
-    return escaped(data.decode("utf8", "surrogateescape"))
+    return escaped(data.decode("utf8", "backslashreplace"))
 
 
 def escaped(text: str) -> str:
@@ -43,7 +43,10 @@ def escaped(text: str) -> str:
     """
     if is_printable(text):
         return text
-    return "".join(each if is_printable(each) else _escape(each) for each in text)
+    return "".join(
+        each if is_printable(each) else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 def escaped_error(message: str) -> str:
@@ -94,10 +97,3 @@ def wrapped(text: str, columns: int) -> list[str]:
 def fitted(text: str, columns: int) -> str:
     """Pad *text* with spaces to *columns* columns."""
     return text + " " * (columns - width(text))
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
