@@ -12,7 +12,7 @@ import asyncore
 from collections.abc import MutableMapping
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["LEAVES", "Channel", "Group", "Map", "Notified", "Original"]
+__all__ = ["LEAVES", "Channel", "Group", "Map", "Notified", "Original", "Writer"]
 
 # The exceptions that end a loop when a handler raises them. As in asyncore, these are
 # the classes at import: a later assignment to asyncore.ExitNow changes nothing.
@@ -50,8 +50,19 @@ class Notified(Protocol):
         """Unregister the channel, whose socket is about to be closed."""
 
 
-class Group(Protocol):
-    """A broadcast group, as its members' outboxes use it."""
+class Writer(Protocol):
+    """An outbox or broadcast group that flushes at the end of a turn."""
+
+    def flush(self) -> None:
+        """Flush. A second call does nothing."""
+
+
+class Group(Writer, Protocol):
+    """A broadcast group, as schedulers and its members' outboxes use it."""
+
+    @property
+    def has_log(self) -> bool:
+        """True if this turn has begun a log that is not flushed yet."""
 
     def append_private(self, channel: Any, data: bytes) -> bool: ...
     def flush_to(self, channel: Any) -> None: ...

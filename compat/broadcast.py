@@ -315,7 +315,7 @@ class BroadcastGroup(Collection[Any]):
         scheduler = running_here(self._map)
         if scheduler is None:
             return False
-        scheduler.flush_group_at_turn_end(self)
+        scheduler.groups.append(self)
         self._thread = get_ident()
         return True
 

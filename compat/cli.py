@@ -151,7 +151,7 @@ def _parser() -> Parser:
 def _print_choice(loop: str) -> int:
     choice = choose(loop)
     with writing(STDOUT):
-        print(f"loop:     {choice.name}, turned by {LOOPS[choice.name].turned_by}")
+        print(f"loop:     {choice.name}, by {LOOPS[choice.name].implementation}")
         print(f"why:      {choice.why}")
         print(f"compat:   {origin_of_compat()}")
         print(f"asyncore: {origin(asyncore)}")

@@ -20,7 +20,7 @@ from typing import Any
 
 from compat._types import Map, Original
 from compat.async_chat import async_chat
-from compat.loop import LOOPS, ORIGINALS, choose
+from compat.loop import LOOPS, ORIGINALS, choose, enter
 from compat.loop import loop as run_loop
 
 __all__ = ["install", "uninstall"]
@@ -113,7 +113,7 @@ def loop(
     ours = turn in (poll, poll2) and not _uses_its_own(name)
     if ours and _installed.name is not None:
         as_poll2 = name == "poll2"
-        run_loop(timeout, as_poll2, map, count, loop=_loop_that_turns(name))
+        run_loop(timeout, as_poll2, map, count, loop=_loop_for(name))
         return
     while map and (count is None or count > 0):
         turn(timeout, map)
@@ -127,8 +127,8 @@ def _turn(name: str, timeout: float | None, map: Map | None) -> None:
     if not map or _installed.name is None or _uses_its_own(name):
         ORIGINALS[name](timeout, map)
         return
-    row = LOOPS[_loop_that_turns(name)]
-    with row.entered(map, None, False, name == "poll2") as turn:
+    as_poll2 = name == "poll2"
+    with enter(_loop_for(name), map, lasting=False, as_poll2=as_poll2) as turn:
         turn(timeout)
 
 
@@ -146,7 +146,7 @@ def _uses_its_own(name: str) -> bool:
     )
 
 
-def _loop_that_turns(name: str) -> str:
+def _loop_for(name: str) -> str:
     """Return the installed loop, or select if poll cannot stand in for asyncore.poll.
 
     poll may be missing, for example after eventlet has patched the process. It also
@@ -158,7 +158,7 @@ def _loop_that_turns(name: str) -> str:
     replaced = any(
         getattr(asyncore, part) is not there for part, there in _DISPATCH.items()
     )
-    return "select" if replaced or not LOOPS["poll"].is_here() else "poll"
+    return "select" if replaced or not LOOPS["poll"].is_available() else "poll"
 
 
 class _Installed:

@@ -16,7 +16,7 @@ import select
 import selectors
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeAlias
 
 from compat._runtime import this_thread
@@ -31,11 +31,13 @@ from compat.wakeup import Waker
 __all__ = [
     "LOOPS",
     "Choice",
+    "LoopType",
     "MissingLoopError",
     "UnknownLoopError",
     "WithWaker",
     "choose",
     "close_kept",
+    "enter",
     "loop",
 ]
 
@@ -60,16 +62,11 @@ class MissingLoopError(RuntimeError):
     """The platform lacks the loop with this name."""
 
 
-class Loop(NamedTuple):
-    """A row of the table LOOPS: a loop's name and its functions."""
+class LoopType(NamedTuple):
+    """A value of LOOPS: the implementation's name for display, and its condition."""
 
-    name: str
-    turned_by: str
-    is_here: Callable[[], bool]
-    # Context manager: yields the function that runs one turn of a map, and polls the
-    # waker, too. lasting: there will be more than a turn or two. as_poll2: dispatch as
-    # asyncore.poll2 does.
-    entered: Callable[[Map, Waker | None, bool, bool], AbstractContextManager[Turn]]
+    implementation: str
+    is_available: Callable[[], bool]
 
 
 class Choice(NamedTuple):
@@ -110,9 +107,9 @@ def loop(
 
     Args:
         timeout: maximum seconds that one turn waits; not a limit on the whole loop.
-        use_poll: as in asyncore: make the calls of ``asyncore.poll2``, on any loop. It
-            passes hang-ups and errors to ``handle_close`` whatever the interest, and
-            a negative timeout waits without limit. Ignored if the platform lacks poll.
+        use_poll: make the calls of ``asyncore.poll2``, on any loop: hang-ups and errors
+            go to ``handle_close`` whatever the interest, and a negative timeout waits
+            without limit. Ignored if the platform lacks poll.
         map: None for the current ``asyncore.socket_map``.
         count: number of turns; None for no limit, 0 runs none.
         loop: a key of LOOPS, or "auto".
@@ -126,43 +123,75 @@ def loop(
 
     Source: CPython 3.11, Lib/asyncore.py, loop().
     """
-    if map is None:
-        map = asyncore.socket_map
+    map = asyncore.socket_map if map is None else map
     name = choose(loop).name
-    as_poll2 = name == "poll" or (use_poll and LOOPS["poll"].is_here())
-    if timeout is not None and not use_poll:
-        # select() and poll() reject a time that is too large for them.
-        timeout = min(timeout, LONGEST_WAIT)
+    as_poll2 = name == "poll" or (use_poll and LOOPS["poll"].is_available())
     scheduler = scheduler_of(map)
     with (
         _waker(scheduler, keep=count is not None) as waker,
-        LOOPS[name].entered(map, waker, count is None, as_poll2) as turn,
+        enter(name, map, waker, lasting=count is None, as_poll2=as_poll2) as turn,
     ):
         flush_pushes_at_turn_end(map)
-        while (map or (wait_for_timers and scheduler.pending)) and (
-            count is None or count > 0
-        ):
-            if as_poll2:
-                timeout = as_poll2_waits(timeout)
-            turn(scheduler.next_timeout(timeout))
+        while count is None or count > 0:
+            if not (map or (wait_for_timers and scheduler.pending)):
+                return
+            turn(scheduler.next_timeout(_seconds(timeout, use_poll, as_poll2)))
             scheduler.finish_turn(waker)
-            if count is not None:
-                count -= 1
+            count = None if count is None else count - 1
+
+
+def enter(
+    name: str, map: Map, waker: Waker | None = None, *, lasting: bool, as_poll2: bool
+) -> AbstractContextManager[Turn]:
+    """Context manager: yield the function that runs one turn of the loop *name*.
+
+    Args:
+        waker: ends the wait of a turn.
+        lasting: whether more than a turn or two will follow.
+        as_poll2: dispatch as ``asyncore.poll2`` does.
+    """
+    as_poll2 = as_poll2 or name == "poll"
+    # Only epoll reports the hang-ups and errors that poll2 needs.
+    if name == "selectors" and (not as_poll2 or is_epoll_default()):
+        return _selector_turn(map, waker, lasting, as_poll2)
+    original = ORIGINALS["poll2" if as_poll2 else "poll"]
+    view = map if waker is None else WithWaker(map, waker)
+    return nullcontext(lambda timeout: original(timeout, view))
+
+
+def close_kept() -> None:
+    """Close the waker and the selectors that this thread keeps between its loops."""
+    # Remove before closing: Ctrl+C must not leave closed objects there.
+    kept, this_thread.descriptors = this_thread.descriptors, {}
+    waker, this_thread.waker = this_thread.waker, None
+    for descriptors in kept.values():
+        descriptors.close()
+    if waker is not None:
+        waker.close()
 
 
 def _checked(name: str, given: str) -> str:
     if name not in LOOPS:
         raise UnknownLoopError(f"{given} is none of {', '.join(('auto', *LOOPS))}")
-    if not LOOPS[name].is_here():
+    if not LOOPS[name].is_available():
         raise MissingLoopError(f"{given}: this platform does not have it")
     return name
 
 
-class WithWaker:
-    """A view of a map plus the waker, for asyncore.poll and poll2.
+def _seconds(timeout: float | None, use_poll: bool, as_poll2: bool) -> float | None:
+    if timeout is not None and not use_poll:
+        # select() and poll() reject a time that is too large for them.
+        timeout = min(timeout, LONGEST_WAIT)
+    return as_poll2_waits(timeout) if as_poll2 else timeout
 
-    The caller's map does not change: a program may count or close its channels.
-    """
+
+# asyncore's own loops accept a waker only as a channel in their map. The caller's map
+# must not change, because a program may count or close its channels. Therefore they
+# poll a view: the two methods of a map that they call, and the waker as its last item.
+
+
+class WithWaker:
+    """A view of a map plus the waker, for asyncore.poll and poll2."""
 
     def __init__(self, map: Map, waker: Waker) -> None:
         self.map = map
@@ -185,13 +214,16 @@ class WithWaker:
         return channel
 
 
+# What a loop opens, it could close at its end. But a program may call loop(count=1) a
+# million times, in its own loop. Therefore a thread keeps one waker for all its loops,
+# and the descriptors of a few maps, until a loop without a count ends, or its map is
+# empty. Nested loops share the waker; each has its own descriptors, because an event
+# that one of them receives would be missed by the other.
+
+
 @contextmanager
 def _waker(scheduler: Scheduler, *, keep: bool) -> Iterator[Waker]:
-    """Context manager: yield the waker of one loop().
-
-    The end of the outermost loop closes waker and selectors, unless *keep* is set and
-    the map is not empty: a program may call loop(count=1) a million times.
-    """
+    """Context manager: yield the waker; with *keep*, do not close it at the end."""
     here = this_thread
     here.waker = waker = _waker_beside(scheduler.map)
     here.depth += 1
@@ -226,7 +258,7 @@ def _waker_beside(map: Map) -> Waker:
 
 
 @contextmanager
-def _selector_loop(
+def _selector_turn(
     map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
 ) -> Iterator[Turn]:
     here = this_thread
@@ -265,60 +297,10 @@ def _kept_descriptors(map: Map) -> Descriptors:
     return Descriptors() if found in in_use else found
 
 
-def close_kept() -> None:
-    """Close the waker and the selectors that this thread keeps between its loops."""
-    # Remove before closing: Ctrl+C must not leave closed objects there.
-    kept, this_thread.descriptors = this_thread.descriptors, {}
-    waker, this_thread.waker = this_thread.waker, None
-    for descriptors in kept.values():
-        descriptors.close()
-    if waker is not None:
-        waker.close()
-
-
-@contextmanager
-def _enter_select(
-    map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
-) -> Iterator[Turn]:
-    view = map if waker is None else WithWaker(map, waker)
-    name = "poll2" if as_poll2 else "poll"
-    yield lambda timeout: ORIGINALS[name](timeout, view)
-
-
-def _enter_poll(
-    map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
-) -> AbstractContextManager[Turn]:
-    return _enter_select(map, waker, lasting, as_poll2=True)
-
-
-def _enter_selectors(
-    map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
-) -> AbstractContextManager[Turn]:
-    # Only epoll reports the hang-ups and errors that poll2 needs.
-    enter = _enter_poll if as_poll2 and not is_epoll_default() else _selector_loop
-    return enter(map, waker, lasting, as_poll2)
-
-
 LOOPS = {
-    row.name: row
-    for row in (
-        Loop(
-            "select",
-            "asyncore.poll",
-            lambda: hasattr(select, "select"),
-            _enter_select,
-        ),
-        Loop(
-            "poll",
-            "asyncore.poll2",
-            lambda: hasattr(select, "poll"),
-            _enter_poll,
-        ),
-        Loop(
-            "selectors",
-            "compat.selector_loop, on selectors.DefaultSelector",
-            lambda: True,
-            _enter_selectors,
-        ),
-    )
+    "select": LoopType("asyncore.poll", lambda: hasattr(select, "select")),
+    "poll": LoopType("asyncore.poll2", lambda: hasattr(select, "poll")),
+    "selectors": LoopType(
+        "compat.selector_loop, on selectors.DefaultSelector", lambda: True
+    ),
 }

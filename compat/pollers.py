@@ -57,14 +57,14 @@ LIMIT = 1 << 31
 
 
 class Poller(Protocol):
-    """The selector interface of the loop. Interests and events are poll's bits."""
+    """The selector interface of the loop."""
 
     def register(self, fd: int, interest: int) -> bool:
         """Register *fd*, or modify its interest.
 
         Returns:
             False if *fd* was not registered with the kernel; True if it was, or if the
-            back end cannot tell.
+            poller cannot tell.
 
         Raises:
             OSError: EBADF if *fd* is closed, EPERM for a file that is always ready.
@@ -80,13 +80,21 @@ class Poller(Protocol):
         """
 
     def set_edge_triggered(self, fd: int, interest: int) -> None:
-        """Make *fd* edge-triggered, because it reports events outside its interest."""
+        """Report *fd* only at changes: it reports events outside of its interest."""
 
     def poll_now(self, interests: dict[int, int]) -> dict[int, int]:
         """Poll {descriptor: interest} now, whatever is registered."""
 
     def close(self) -> None:
-        """Close the back end's descriptor."""
+        """Close the poller's descriptor."""
+
+
+# Why not selectors.EpollSelector? select() distinguishes three conditions: readable,
+# writable, exceptional. The selectors module has two. It never reports urgent data,
+# reports a hang-up as writable, and drops events of descriptors that it does not know.
+# A loop on top of it spins without seeing the cause. Therefore, if the default selector
+# is epoll, the loop calls epoll directly. It uses any other default (kqueue, or
+# gevent's) unchanged, and does without urgent data there.
 
 
 class EpollPoller:
@@ -214,7 +222,7 @@ class SelectorPoller:
 
 
 def new_poller() -> Poller:
-    """Return a back end for the current default selector, which gevent may patch."""
+    """Return a poller for the current default selector, which gevent may patch."""
     return EpollPoller() if is_epoll_default() else SelectorPoller()
 
 

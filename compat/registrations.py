@@ -16,8 +16,9 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, or_
 from typing import Any
 
 from compat import instrument
@@ -227,17 +228,16 @@ class Registrations:
         error, self._key_error = self._key_error, None
         if error is not None:
             raise error
-        for registration in self._by_object:
-            if registration.interest and not (
-                self._as_poll2 and registration.always_poll
-            ):
+        for each in self._by_object:
+            if each.interest and not (self._as_poll2 and each.always_poll):
                 # Another channel's readable() may have closed it meanwhile. select()
                 # calls fileno() now; poll2 has called it when it polled the channel.
-                descriptor_of(registration.key)
+                descriptor_of(each.key)
 
     def resync(self) -> None:
         """Compare the map with the registrations, and poll all channels."""
         began = time.monotonic()
+        verify = began >= self._descriptors.verify_at
         self._is_stale = False
         self.pending_updates.clear()
         before = self._before = self.by_key
@@ -253,10 +253,10 @@ class Registrations:
         for registration in before.values():
             self._unregister(registration)
         self._before = {}
-        self._sync_descriptors(verify=began >= self._descriptors.verify_at)
+        self._sync_descriptors(verify)
         now = time.monotonic()
         self.resync_at = now + max(RESYNC_INTERVAL, (now - began) / RESYNC_SHARE)
-        if began >= self._descriptors.verify_at:
+        if verify:
             self._descriptors.verify_at = self.resync_at
 
     def _must_resync(self) -> bool:
@@ -301,17 +301,16 @@ class Registrations:
     def _apply_report(self, registration: Registration) -> None:
         key = registration.key
         registration.is_pending = False
-        if self.by_key.get(key) is not registration:
-            # The channel has left, and may have joined again.
-            return
-        if self.map.get(key) is registration.channel:
-            self._update_interest(registration)
-        else:
-            del self.by_key[key]
-            self._unregister(registration)
+        # Otherwise the channel has left, and may have joined again.
+        if self.by_key.get(key) is registration:
+            if self.map.get(key) is registration.channel:
+                self._update_interest(registration)
+            else:
+                del self.by_key[key]
+                self._unregister(registration)
 
-    def _sync_descriptors(self, *, verify: bool) -> None:
-        """Register the waker, drop leftover registrations, repeat the others."""
+    def _sync_descriptors(self, verify: bool) -> None:
+        """Register the waker, drop leftover registrations, *verify* the others."""
         waker_fd = -1
         if self.waker is not None:
             waker_fd = self.waker.fileno()
@@ -328,15 +327,13 @@ class Registrations:
     def _register(
         self, key: Any, channel: Any, position: int, known: Registration | None = None
     ) -> Registration:
-        registration = known
-        if registration is None:
-            registration = Registration(self, key, channel)
+        registration = known or Registration(self, key, channel)
+        if known is None:
             if not isinstance(key, int):
                 self._by_object.append(registration)
             if self._caches_interest and attach(channel, registration):
                 registration.always_poll = False
-        registration.position = position
-        registration.is_pending = False
+        registration.position, registration.is_pending = position, False
         self.by_key[key] = registration
         if registration.always_poll:
             self._always_poll.append(registration)
@@ -353,8 +350,8 @@ class Registrations:
     def update_overridden(self, registrations: Iterable[Registration]) -> bool:
         """Poll channels with a replaced ``readable`` or ``writable``; return if any."""
         replaced = overridden(registrations)
-        for registration in replaced:
-            self._update_interest(registration)
+        for each in replaced:
+            self._update_interest(each)
         return bool(replaced)
 
     def _update_interest(self, registration: Registration) -> None:
@@ -411,8 +408,7 @@ class Registrations:
             self.by_fd[registration.fd].remove(registration)
             if registration.fd != fd:
                 self._apply_interest(registration.fd)
-        registration.fd, registration.interest = fd, interest
-        registration.socket = sock
+        registration.fd, registration.interest, registration.socket = fd, interest, sock
         if interest:
             self.by_fd.setdefault(fd, []).append(registration)
         self._apply_interest(fd)
@@ -428,9 +424,7 @@ class Registrations:
         first = sharing[0]
         if first.interest == READ_ONLY and not first.always_poll and len(sharing) == 1:
             self.read_only[fd] = first
-        interest = 0
-        for registration in sharing:
-            interest |= registration.interest
+        interest = reduce(or_, [each.interest for each in sharing])
         if not anew and self._descriptors.is_registered(fd, interest, first.socket):
             return
         if not self._descriptors.register(fd, interest, first.socket):

@@ -18,13 +18,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
-from typing import Any, Protocol
+from typing import Any
 
 from compat import instrument
 from compat._runtime import this_process
-from compat._types import LEAVES, Map
+from compat._types import LEAVES, Group, Map, Writer
 from compat.forks import at_fork
 from compat.instrument import Instrument
 from compat.pollers import LONGEST_WAIT
@@ -50,6 +51,7 @@ __all__ = [
 FEW_CANCELLED = 64
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Timer:
     """A scheduled callback, as ``call_later`` returns it.
 
@@ -57,19 +59,11 @@ class Timer:
         when: the time at which the callback is due, on the clock of ``time.monotonic``.
     """
 
-    __slots__ = ("_args", "_callback", "_scheduler", "when")
-
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        when: float,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-    ) -> None:
-        self.when = when
-        self._scheduler = scheduler
-        self._callback: Callable[..., object] | None = callback
-        self._args = args
+    when: float
+    _scheduler: Scheduler
+    # None once it has run or was cancelled.
+    _callback: Callable[..., object] | None
+    _args: tuple[Any, ...]
 
     def cancel(self) -> None:
         """Cancel the callback. Does nothing if it has run or was cancelled already."""
@@ -91,30 +85,19 @@ class Timer:
             _call(callback, args, instrument.current, self)
 
 
-class Writer(Protocol):
-    """An outbox or broadcast group that flushes at the end of a turn."""
-
-    def flush(self) -> None:
-        """Flush. A second call does nothing."""
-
-
-class Log(Writer, Protocol):
-    """A broadcast group: it flushes its log of a turn's messages."""
-
-    @property
-    def has_log(self) -> bool:
-        """True if this turn has begun a log that is not flushed yet."""
-
-
 class Scheduler:
     """One map's timers, thread-safe callbacks, and flushes at the end of a turn."""
 
     def __init__(self, map: Map) -> None:
         self.map = map
+        # (time, number, timer). The numbers keep the order of timers of equal times.
         self._heap: list[tuple[float, int, Timer]] = []
         self._number = 0
+        # The cancelled timers in the heap.
         self._cancelled = 0
+        # Of call_soon_threadsafe().
         self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        # The wakers of the loops that run the map, the innermost last.
         self._wakers: list[Waker] = []
         # The thread whose loop runs the map.
         self._thread = 0
@@ -124,7 +107,7 @@ class Scheduler:
         self._turn_watchers: list[Callable[[float], object]] = []
         # To flush at the end of the turn: channels first, then broadcast groups.
         self._writers: deque[Writer] = deque()
-        self._groups: deque[Log] = deque()
+        self.groups: deque[Group] = deque()
 
     def call_later(
         self, seconds: float, callback: Callable[..., object], *args: Any
@@ -132,7 +115,7 @@ class Scheduler:
         """See the function of the same name. O(log n) in the number of timers."""
         check_callable(callback)
         when = time.monotonic() + _checked_seconds(seconds)
-        timer = Timer(self, when, callback, args)
+        timer = Timer(when, self, callback, args)
         self._number += 1
         heapq.heappush(self._heap, (timer.when, self._number, timer))
         if (observer := instrument.current) is not None:
@@ -160,11 +143,10 @@ class Scheduler:
         """Return the seconds that the next turn may wait: *timeout*, or less."""
         left = self._seconds_left(timeout)
         if (observer := instrument.current) is not None:
-            reason = ""
-            if left is not None and (timeout is None or left < timeout):
-                # A turn that has to flush begins at once, too, for no other reason.
-                by_timer = "" if self._writers else "timer"
-                reason = "callback" if self._soon else by_timer
+            reason = "callback" if self._soon else "timer"
+            if left == timeout or (self._writers and not self._soon):
+                # Not shortened, or only because there is something to flush.
+                reason = ""
             observer.turn_begins(reason)
         return left
 
@@ -216,33 +198,21 @@ class Scheduler:
 
     def finish_turn(self, waker: Waker) -> None:
         """Run due callbacks, flush, and report the turn's duration to ``on_turn``."""
-        if not self._turn_watchers:
-            self.run_due()
-            self.flush()
-            return
-        woke_at = time.monotonic() if waker.woke_at is None else waker.woke_at
+        woke_at = waker.woke_at or time.monotonic()
         self.run_due()
         self.flush()
-        seconds = time.monotonic() - woke_at
-        for callback in tuple(self._turn_watchers):
-            _call(callback, (seconds,))
-
-    def flush_group_at_turn_end(self, group: Log) -> None:
-        """Flush a broadcast group at the end of the turn, after the channels."""
-        self._groups.append(group)
+        if self._turn_watchers:
+            seconds = time.monotonic() - woke_at
+            for callback in tuple(self._turn_watchers):
+                _call(callback, (seconds,))
 
     def _flush_groups(self) -> None:
-        while self._groups:
+        while self.groups:
             # Remove a group only after its flush: Ctrl+C may come between two calls.
-            if self._groups[0].has_log:
-                _flush(self._groups[0])
+            if self.groups[0].has_log:
+                _flush(self.groups[0])
             else:
-                self._groups.popleft()
-
-    def drop_orphaned_wakers(self) -> None:
-        """Forget the wakers of threads that a fork left in the parent."""
-        self._wakers[:] = [each for each in self._wakers if not each.is_orphaned]
-        _forget_if_idle(self)
+                self.groups.popleft()
 
     def _flush_last_turn(self) -> None:
         """Like flush, but if one flush raises, the others still run."""
@@ -260,22 +230,6 @@ class Scheduler:
         finally:
             self._signals -= 1
             _forget_if_idle(self)
-
-    @property
-    def is_needed(self) -> bool:
-        """True if a loop runs the map, or the scheduler has something left to do."""
-        return bool(
-            self._wakers
-            or self._groups
-            or self.pending
-            or self._signals
-            or self._turn_watchers
-        )
-
-    @property
-    def is_running(self) -> bool:
-        """True if a compat loop runs the map."""
-        return bool(self._wakers)
 
     @property
     def is_running_here(self) -> bool:
@@ -388,7 +342,7 @@ def running_here(map: Map) -> Scheduler | None:
 def is_running(map: Map) -> bool:
     """Return whether a compat loop runs *map* now, so that its timers will run."""
     found = _schedulers.get(id(map))
-    return found is not None and found.is_running
+    return found is not None and bool(found._wakers)
 
 
 @contextmanager
@@ -457,19 +411,22 @@ def _call(
     except LEAVES:
         raise
     except Exception:
-        _log("callback %r raised", callback)
+        # Imported here: a program may have its own module named logging.
+        import logging
 
-
-def _log(message: str, *args: object) -> None:
-    # Imported here: a program may have its own module named logging.
-    import logging
-
-    logging.getLogger("compat").exception(message, *args, stacklevel=2)
+        logging.getLogger("compat").exception("callback %r raised", callback)
 
 
 def _forget_if_idle(scheduler: Scheduler) -> None:
     with this_process.lock:
-        if not scheduler.is_needed and _schedulers.get(id(scheduler.map)) is scheduler:
+        is_needed = (
+            scheduler._wakers
+            or scheduler.groups
+            or scheduler.pending
+            or scheduler._signals
+            or scheduler._turn_watchers
+        )
+        if not is_needed and _schedulers.get(id(scheduler.map)) is scheduler:
             del _schedulers[id(scheduler.map)]
 
 
@@ -482,7 +439,10 @@ def _before_fork() -> None:
 
 def _after_fork_in_child() -> None:
     for scheduler in list(_schedulers.values()):
-        scheduler.drop_orphaned_wakers()
+        # A fork keeps only the calling thread.
+        wakers = scheduler._wakers
+        wakers[:] = [each for each in wakers if not each.is_orphaned]
+        _forget_if_idle(scheduler)
 
 
 _schedulers: dict[int, Scheduler] = this_process.schedulers

@@ -117,7 +117,10 @@ def find_tests() -> Path | None:
 
 def compare(python: str, tests: Path) -> Report:
     """Run all loops on the interpreter *python* in parallel: they mostly wait."""
-    names = [*ORIGINALS, *(row.name for row in compat.LOOPS.values() if row.is_here())]
+    names = [
+        *ORIGINALS,
+        *(name for name, loop in compat.LOOPS.items() if loop.is_available()),
+    ]
     with ThreadPoolExecutor(len(names)) as pool:
         runs = list(pool.map(lambda name: _run(python, name, tests), names))
     code = "import platform; print(platform.python_version())"

@@ -147,7 +147,7 @@ LESSON = Lesson(
         lambda harness: harness.turn(timeout=0),
         Excerpt(
             "compat.loop:loop",
-            ("while (map or", "turn(scheduler.next_timeout(timeout))"),
+            ("if not (map or", "turn(scheduler.next_timeout("),
         ),
         Claim(
             "No channel was ready, and no callback ran.",

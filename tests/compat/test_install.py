@@ -16,6 +16,7 @@ import asyncore
 import inspect
 import select
 import socket
+import sys
 import threading
 import time
 from asynchat import async_chat as early_async_chat
@@ -28,6 +29,7 @@ from typing import Any
 import pytest
 
 import compat
+from compat.loop import enter
 from tests.support import OURS
 
 PARTS = [
@@ -121,12 +123,12 @@ def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list of the loops that are entered from now on, by name."""
     names: list[str] = []
 
-    def noted(name: str, enter: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args: (names.append(name), enter(*args))[1]
+    def noted(name: str, *args: Any, **options: Any) -> Any:
+        names.append(name)
+        return enter(name, *args, **options)
 
-    for name, row in compat.LOOPS.items():
-        *rest, enter = row
-        monkeypatch.setitem(compat.LOOPS, name, row._make([*rest, noted(name, enter)]))
+    for module in ("compat.loop", "compat.install"):
+        monkeypatch.setattr(sys.modules[module], "enter", noted)
     return names
 
 

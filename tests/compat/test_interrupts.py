@@ -129,7 +129,9 @@ def test_no_channel_stays_claimed_after_ctrl_c(gathers: bool, waiting: int) -> N
 
 def nothing_is_turned() -> None:
     assert (this_thread.depth, this_thread.running) == (0, [])
-    assert not any(each.is_running for each in this_process.schedulers.values())
+    assert not any(
+        compat.is_running(each.map) for each in this_process.schedulers.values()
+    )
     for lock in (this_process.lock, sys.modules["compat._outbox"]._lock):
         with pytest.raises(RuntimeError):
             lock.release()
