@@ -152,6 +152,7 @@ SECURED = {
 
 # Classes that no peer can reach, or that must behave as asyncore's.
 ELSEWHERE = {
+    "compat._reader.LinearReader": "the reading half of compat.async_chat",
     "compat._types.Channel": "a protocol",
     "compat.async_chat.async_chat": "the original's handle_expt, whose loop spins too",
     "compat.wakeup.Waker": "both ends of its socket pair are its own",

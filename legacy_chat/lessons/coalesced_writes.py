@@ -18,7 +18,7 @@ CROWD = 8
 
 MENU = [f"{number}. tea\n".encode() for number in range(1, LINES + 1)]
 
-PUSH = "compat.async_chat:async_chat.push"
+CHANNEL = "compat.async_chat:async_chat"
 
 
 class CountingSocket(socket.socket):
@@ -129,7 +129,9 @@ LESSON = Lesson(
         Excerpt(EagerWaiter),
         Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
         Excerpt(
-            PUSH, "self._compat_send_at_once(data)", beside="collect_incoming_data"
+            f"{CHANNEL}._compat_send_at_once",
+            "sent = self.socket.send(data)",
+            beside="collect_incoming_data",
         ),
         Claim(
             f"{LINES} calls of `send`.",
@@ -144,8 +146,9 @@ LESSON = Lesson(
         Excerpt("legacy_chat.session:ChatSession", "ac_coalesce_writes = True"),
         Excerpt(Waiter.collect_incoming_data, beside="collect_incoming_data"),
         Excerpt(
-            PUSH,
-            ("if self.ac_coalesce_writes is True:", "outbox.push(self, data)"),
+            f"{CHANNEL}.push",
+            "if self.ac_coalesce_writes is True:",
+            "outbox.push(self, data)",
             beside="collect_incoming_data",
         ),
         Claim(

@@ -156,7 +156,8 @@ LESSON = Lesson(
         ),
         Excerpt(
             "compat.registrations:Registration.is_current",
-            ("map.get(self.key) is self.channel", "is self.socket"),
+            "map.get(self.key) is self.channel",
+            "is self.socket",
             beside="handle_read",
             loops=("selectors",),
         ),

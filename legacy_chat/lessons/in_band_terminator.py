@@ -58,7 +58,9 @@ LESSON = Lesson(
         shout,
         Excerpt(
             "compat._reader:LinearReader._compat_collect",
-            ("elif (end := buffer.find", "self.found_terminator()"),
+            "elif (end := buffer.find",
+            "self.collect_incoming_data(buffer[begin:end])",
+            "self.found_terminator()",
             beside="collect_incoming_data",
         ),
         Excerpt(

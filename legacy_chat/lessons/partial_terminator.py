@@ -9,6 +9,7 @@ from legacy_chat.lessons.engine.step_run import StepRun
 __all__ = ["LESSON"]
 
 COLLECT = "compat._reader:LinearReader._compat_collect"
+HOLD_BACK = "compat._reader:LinearReader._compat_holds_back"
 
 
 def send_hello(harness: Harness) -> None:
@@ -64,7 +65,7 @@ LESSON = Lesson(
         send_hello,
         Excerpt("legacy_chat.session:ChatSession.__init__", "set_terminator"),
         Excerpt(
-            COLLECT.replace("collect", "holds_back"),
+            HOLD_BACK,
             ("held = asynchat.find_prefix_at_end", "return held > 0"),
             beside="collect_incoming_data",
         ),

@@ -91,7 +91,7 @@ LESSON = Lesson(
         fill_kernel_buffers,
         Excerpt(
             "compat._outbox:Outbox.put_back",
-            ("with _lock:", "self.wait_for_peer(channel)"),
+            ("_insert(", "self.wait_for_peer(channel)"),
             beside="turn ends",
         ),
         Excerpt("compat.async_chat:wants_to_write", "return bool("),
@@ -150,10 +150,7 @@ LESSON = Lesson(
         "乙又不读了。这个聊天室最多让一个客户端积压 64 KiB（`--send-queue`）。每当一轮"
         "给某个通道的积压添了数据，就检查一次，超过上限就断开。",
         fall_behind,
-        Excerpt(
-            "compat._outbox:Outbox.check_backlog",
-            beside="handle_backlog",
-        ),
+        Excerpt("compat._outbox:Outbox.check_backlog", beside="handle_backlog"),
         Excerpt(
             "legacy_chat.session:ChatSession.handle_backlog",
             'close_because("slow")',
