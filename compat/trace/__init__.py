@@ -36,18 +36,16 @@ def tracing(
     is not traced. Tracebacks have one more line of compat for each traced call.
 
     A pipe, FIFO or terminal never blocks the program. Up to 1 MiB waits for its
-    reader. Further lines are dropped and counted; the trace says where, and the log
-    reports it once. A FIFO may get its reader later. Writes to a regular file block:
-    a stalled disk stalls the program.
+    reader, which may open a FIFO later. Further lines are dropped and counted; the
+    trace marks the place, and the log reports it once. A stalled disk stalls the
+    program.
 
     Args:
-        path: a file, overwritten by the first event; an exception before that leaves
-            it unchanged. "-" prints text to standard error. A new file is readable
-            only by its owner; an existing one keeps its mode.
-        payload: bytes kept of each read, push and send. None for none; then messages
-            of exceptions are omitted too, because they may quote data.
-        max_bytes: size limit of the file; then the trace ends, and the program
-            continues without it.
+        path: a file, overwritten by the first event, or "-" for text on standard
+            error. Only its owner can read a new file; an existing one keeps its mode.
+        payload: bytes kept of each read, push and send. None for none, nor messages of
+            exceptions, which may quote data.
+        max_bytes: size limit of the file. It ends the trace, not the program.
         program: the program's name in the header; None for the command line.
 
     Raises:

@@ -424,7 +424,7 @@ VIEWS = {
 
 
 def _parser() -> Parser:
-    parser = Parser(PROGRAM, "Show what a loop did, from its trace.", EXAMPLES)
+    parser = Parser(PROGRAM, "Show the trace of a loop.", EXAMPLES)
     views = parser.add_subparsers(required=True, metavar="VIEW", dest="view")
     for name, view in VIEWS.items():
         about = view.run.__doc__ or ""

@@ -104,7 +104,7 @@ class Event:
 
 @dataclass
 class StateChange(Event):
-    """The change of a channel's state; ``fields`` has only what changed.
+    """The change of a channel's state; ``fields`` has only the changes.
 
     Attributes:
         terminator: the channel's terminator at that time, changed or not.

@@ -60,7 +60,7 @@ def place_of(error: BaseException | None) -> str:
 
 
 def sound(text: str) -> str:
-    """Return *text* with escapes for what UTF-8 cannot encode."""
+    """Return *text* with surrogates escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""The findings of the doctor: what is wrong, where, and the remedy."""
+"""The findings of the doctor: faults, their locations, and their remedies."""
 
 from __future__ import annotations
 

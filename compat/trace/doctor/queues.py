@@ -83,7 +83,7 @@ class GrowingBacklog(Rule):
         self, facts: TurnFacts, channel: TracedChannel, fields: dict[str, object]
     ) -> None:
         backlog = self._open.get(channel.number) or Backlog(facts.location(channel))
-        # The fields have only what changed.
+        # The fields have only changes.
         backlog.update(
             as_number(fields.get("backlog", backlog.now)),
             as_number(fields.get("queued", backlog.queued)),

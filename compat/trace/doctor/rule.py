@@ -68,7 +68,7 @@ class Rule:
         """Add the facts of the next turn."""
 
     def forget(self) -> None:
-        """Lines are missing: forget what only a complete trace proves."""
+        """Lines are missing: drop all state that only a complete trace proves."""
 
     def findings(self, trace: TraceFacts) -> Iterator[Finding]:
         """Yield the findings."""

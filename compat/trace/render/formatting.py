@@ -106,7 +106,7 @@ def location(code: Code | None) -> str:
 
 
 def file_and_line(path: str) -> str:
-    """Return the last part of a path of any system, and what follows it."""
+    """Return the last part of a path of any system, with its line if it has one."""
     name = PureWindowsPath(path).name if "\\" in path else PurePosixPath(path).name
     return readable(name or path)
 

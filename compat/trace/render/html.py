@@ -3,8 +3,8 @@
 Rule 1: the page is complete. It makes no network requests, and its policy forbids them.
 Rule 2: the contents of a trace are data. Every ``<`` is escaped, the policy allows only
 the page's script, and the script writes text, never HTML.
-Rule 3: the page shows only what the trace has. Bytes that were not recorded are shown
-as unknown.
+Rule 3: the page shows only recorded data. Bytes that were not recorded are shown as
+unknown.
 Rule 4: rows are arrays that refer to texts by number, so 100,000 events take a few MB.
 
 The sources are in ``page/``: the frame, the style, the script in the order of SCRIPTS,

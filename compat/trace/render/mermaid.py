@@ -3,8 +3,8 @@
 The participants are, from left to right: peers, the loop, channels. Solid arrows are
 calls, dashed arrows are bytes; an arrow that ends in a cross is an exception.
 
-Rule 1: GitHub accepts every diagram: its size is limited, and the last note says where
-it was cut.
+Rule 1: GitHub accepts every diagram: its size is limited, and its last note marks a
+cut.
 Rule 2: text of a program or its peers is never syntax.
 """
 
@@ -56,7 +56,6 @@ class DiagramLine(NamedTuple):
 
     text: str
     who: tuple[str, ...]
-    turn: int = 0
 
 
 def diagram(turns: Iterable[Turn], reader: Reader, *, limit: int = LIMIT) -> str:
@@ -70,11 +69,11 @@ def diagram(turns: Iterable[Turn], reader: Reader, *, limit: int = LIMIT) -> str
     lines: list[str] = []
     declared: dict[str, str] = {LOOP: _participant(LOOP, "the loop")}
     size = len("sequenceDiagram\n") + len(declared[LOOP]) + 1
-    for line in _lines(turns):
+    for turn, line in _lines(turns):
         new = {who: _declared(who, reader) for who in line.who if who not in declared}
         size += sum(len(text) + 1 for text in (line.text, *new.values()))
         if len(lines) >= limit or size > SIZE:
-            lines.append(_note(LOOP, [f"cut off from turn {line.turn} on"]).text)
+            lines.append(_note(LOOP, [f"cut off from turn {turn} on"]).text)
             break
         declared |= new
         lines.append(line.text)
@@ -84,14 +83,15 @@ def diagram(turns: Iterable[Turn], reader: Reader, *, limit: int = LIMIT) -> str
     return "\n".join(["sequenceDiagram", *participants, *lines, ""])
 
 
-def _lines(turns: Iterable[Turn]) -> Iterator[DiagramLine]:
+def _lines(turns: Iterable[Turn]) -> Iterator[tuple[int, DiagramLine]]:
+    """Yield turn numbers and lines; a note about the wait begins each turn."""
     for turn in turns:
         is_first = bool(turn.number)
         for line in _turn(turn):
             if is_first:
-                yield _note(LOOP, _wait(turn))._replace(turn=turn.number)
+                yield turn.number, _note(LOOP, _wait(turn))
             is_first = False
-            yield line._replace(turn=turn.number)
+            yield turn.number, line
 
 
 def _turn(turn: Turn) -> Iterator[DiagramLine]:

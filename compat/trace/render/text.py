@@ -86,7 +86,7 @@ class Fragment(NamedTuple):
     style: str = ""
 
 
-# What follows is aligned to the right.
+# The fragments after it are aligned to the right.
 ALIGN = Fragment("\t")
 
 

@@ -336,7 +336,7 @@ class Trace {
   }
 
   // How the bytes that a call read were processed: a list of {what, size, text}, in the
-  // order of the bytes; what is "collected", "terminator" or "held". Null if it read
+  // order of the bytes, "what" being "collected", "terminator" or "held". Null if it read
   // nothing, or if the trace does not account for every byte.
   fate(row) {
     const channel = this.channels.get(this.about[row]);

@@ -136,7 +136,7 @@ class SlowReadable(Quiet):
 
 
 @pytest.mark.parametrize(
-    ("kind", "says", "rule"),
+    ("kind", "data", "rule"),
     [
         (AlwaysWritable, b"", "busy-writer"),
         (Deaf, b"hello", "unread-input"),
@@ -144,13 +144,13 @@ class SlowReadable(Quiet):
     ],
 )
 def test_spinning_channel_is_found(
-    any_loop: str, patient: Patient, kind: type, send: bytes | None, rule: str
+    any_loop: str, patient: Patient, kind: type, data: bytes | None, rule: str
 ) -> None:
     with traced(patient, kind) as (_, peer):
-        if send is None:
+        if data is None:
             peer.sock.send(b"!", socket.MSG_OOB)
         else:
-            peer.send(send)
+            peer.send(data)
         turn(any_loop)
     finding = patient.only(rule)
     assert finding.channel.startswith(f"{kind.__name__}#1 (127.0.0.1:")
