@@ -16,7 +16,7 @@ from compat._reader import uncollected_size
 from compat.async_chat import async_chat, queue_of
 from compat.trace.source import sound
 
-__all__ = ["NEW", "Seen", "changes"]
+__all__ = ["NEW", "TracedChannel", "changes"]
 
 # Entries of a queue that are added up anew each time; of a longer one, when its length
 # has changed by an eighth.
@@ -25,14 +25,14 @@ FEW = 64
 # No peer sends as many bytes.
 MOST = (1 << 63) - 1
 
-# What whoever joins a map is, until it has been looked at; as in Seen.last.
+# What whoever joins a map is, until it has been looked at; as in TracedChannel.last.
 NEW = ("new", None, 0, 0, 0)
 
 # What names all the ends of a socket that has no name.
 NOWHERE = ("", None, b"")
 
 
-class Seen:
+class TracedChannel:
     """A channel that has a number."""
 
     __slots__ = (
@@ -63,7 +63,7 @@ class Seen:
         self.backlog = self.counted = 0
 
 
-def changes(seen: Seen, channel: Any) -> str:
+def changes(record: TracedChannel, channel: Any) -> str:
     """What has changed, as the fields of a line."""
     variables = vars(channel)
     if "_fileno" not in variables:
@@ -76,19 +76,19 @@ def changes(seen: Seen, channel: Any) -> str:
         # queued. So are most of them after most calls.
         held = uncollected_size(channel)
         calm = (variables["_fileno"], held, getattr(channel, "terminator", None))
-        if calm == seen.calm:
+        if calm == record.calm:
             return ""
-    seen.calm = calm
+    record.calm = calm
     fifo, held = _buffers(channel, variables)
     state = (
         _status(channel, fifo),
         getattr(channel, "terminator", None),
         held,
-        *((_backlog(seen, fifo), len(fifo)) if fifo else _NOTHING),
+        *((_backlog(record, fifo), len(fifo)) if fifo else _NOTHING),
     )
-    if state == seen.last:
+    if state == record.last:
         return ""
-    last, seen.last = seen.last or NEW, state
+    last, record.last = record.last or NEW, state
     fields = ""
     if state[0] != last[0]:
         fields = f',"is":"{state[0]}"'
@@ -133,16 +133,16 @@ def _status(channel: Any, fifo: Any) -> str:
     return "connecting" if channel.connecting else "new"
 
 
-def _backlog(seen: Seen, fifo: Any) -> int:
+def _backlog(record: TracedChannel, fifo: Any) -> int:
     entries = len(fifo)
-    if entries <= FEW or abs(entries - seen.counted) * 8 > seen.counted:
-        seen.counted = entries
-        seen.backlog = sum(
+    if entries <= FEW or abs(entries - record.counted) * 8 > record.counted:
+        record.counted = entries
+        record.backlog = sum(
             len(entry)
             for entry in tuple(fifo)
             if isinstance(entry, bytes | bytearray | memoryview | str)
         )
-    return seen.backlog
+    return record.backlog
 
 
 def _addresses(channel: Any) -> str:

@@ -1,7 +1,8 @@
 """The instrument of a trace: it writes the reports of compat's loops as lines.
 
-Rule: the thread's current call is restored without a function call in between, because
-Ctrl+C may come as any function begins.
+Rule: from the change of a thread's current call to its ``try``, and from the
+``finally`` to the change back, nothing is called: KeyboardInterrupt and RecursionError
+are raised by calls.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from typing import Any
 
 from compat._outbox import Outbox
 from compat.instrument import Instrument
-from compat.trace.record.recorder import DEPTH, Recorder, Trace, in_seconds
+from compat.trace.record.recorder import (
+    CHANNEL,
+    DEPTH,
+    END,
+    REST,
+    Recorder,
+    Trace,
+    in_seconds,
+)
 from compat.trace.record.wrappers import Wrappers
 
 __all__ = ["TraceInstrument"]
@@ -48,17 +57,17 @@ class TraceInstrument(Instrument):
 
     def wait_begins(self, loop: str, timeout: float | None) -> None:
         r = self._here.recorder
-        r.wait(loop, timeout, r.polled)
+        r.begin_wait(loop, timeout, r.polled)
 
     def wait_ends(
         self, read: list[Any], write: list[Any], urgent: list[Any], woken: bool
     ) -> None:
-        seen, known = self._trace.seen, self._trace.known
+        record_of = self._trace.record_of
         numbers = (
-            [(known.get(id(channel)) or seen(channel)).number for channel in ready]
+            [record_of(channel).number for channel in ready]
             for ready in (read, write, urgent)
         )
-        self._here.recorder.woke(numbers, woken)
+        self._here.recorder.end_wait(numbers, woken)
 
     # Timers and callbacks.
 
@@ -105,18 +114,20 @@ class TraceInstrument(Instrument):
         if not isinstance(writer, Outbox):
             # A broadcast group.
             self._run(call, writer, _FLUSH)
-        elif (channel := writer.channel) is not None:
-            seen = self._trace.seen(channel)
-            self._here.recorder.touched[seen.number] = seen
-            self._run(call, channel, _FLUSH, seen.mark)
+        elif (channel := writer.channel) is None:
+            call()
+        else:
+            record = self._trace.record_of(channel)
+            self._here.recorder.touched[record.number] = record
+            self._run(call, channel, _FLUSH, record.mark)
 
     def broadcast(
         self, group: Any, data: Any, exclude: Any, call: Callable[[], int]
     ) -> int:
         rest = f',"to":{len(group)}'
-        seen = None if exclude is None else self._trace.known.get(id(exclude))
-        if seen is not None and exclude in group:
-            rest = f',"to":{len(group) - 1},"but":{seen.number}'
+        record = None if exclude is None else self._trace.records.get(id(exclude))
+        if record is not None and exclude in group:
+            rest = f',"to":{len(group) - 1},"but":{record.number}'
         given = self._trace.given(data)
         count: int = self._run(call, group, _PUSH, "", *given, rest)
         return count
@@ -125,30 +136,44 @@ class TraceInstrument(Instrument):
         # Short, because the time between two sends lets their receivers fall asleep,
         # and to wake them again costs more than all the rest.
         trace = self._trace
-        seen = trace.known.get(id(channel)) or trace.seen(channel)
+        record = trace.records.get(id(channel)) or trace.record_of(channel)
         failure, sent, began = "", 0, now()
         try:
             sent = call(data)
         except BaseException as error:
-            failure = trace.failure(error)
+            failure = self._trace.failure(error)
             raise
         finally:
-            end, r, payload = now(), self._here.recorder, trace.payload
-            head = None if payload is None or not sent else bytes(data[:payload])
-            line = _SEND, seen.mark, began, end, r.call[DEPTH] + 1, None, head, 0, sent
-            r.entries += (*line, failure, None, "")
+            end, r, payload = now(), self._here.recorder, self._trace.payload
+            head = bytes(data[:payload]) if sent and payload is not None else None
+            mark, depth = record.mark, r.call[DEPTH] + 1
+            line = (
+                _SEND,
+                mark,
+                began,
+                end,
+                depth,
+                None,
+                head,
+                0,
+                sent,
+                failure,
+                None,
+                "",
+            )
+            r.entries += line
             if sent < len(data):
-                r.touched[seen.number] = seen
+                r.touched[record.number] = record
         return sent
 
     def state_changed(self, channel: Any) -> None:
-        seen = self._trace.seen(channel)
-        self._here.recorder.touched[seen.number] = seen
+        record = self._trace.record_of(channel)
+        self._here.recorder.touched[record.number] = record
 
     def _run(
         self,
         call: Callable[[], object],
-        whose: Any,
+        owner: Any,
         head: str,
         mark: str = "",
         size: int | None = None,
@@ -157,13 +182,19 @@ class TraceInstrument(Instrument):
     ) -> Any:
         """Call *call*, and write a line of its duration and its exception."""
         r = self._here.recorder
-        outer, failure = r.call, ""
-        entered = r.enter(whose, head, mark, size, data, rest)
+        outer = r.call
+        depth = outer[DEPTH] + 1
+        line = [head, mark, now(), 0, depth, size, data, 0, 0, rest, owner, ""]
+        r.call = line
         try:
             return call()
         except BaseException as error:
-            failure = self._trace.failure(error)
+            line[REST] += self._trace.failure(error)
             raise
         finally:
             r.call = outer
-            r.leave(entered, failure)
+            line[END] = end = now()
+            line[CHANNEL] = None
+            r.entries += line
+            if not depth:
+                r.settle(end)

@@ -1,14 +1,14 @@
-"""What a loop does, made into lines: one Recorder for each thread, one Trace for all.
+"""Events as lines: one Recorder for each thread, one Trace for all.
 
-Rule 1: a program is traced as it runs: what it gets from its calls, and what they
-raise, is what it would have got.
-Rule 2: what cannot be seen is said in the trace, and stops nothing.
-Rule 3: what is traced is kept alive by nobody here.
-Rule 4: lines are written before a wait and after it, and when a call at depth 0 is over
-and the last lines are a millisecond old: a program that hangs, or dies, leaves all but
-its last millisecond, and says who was ready.
-Rule 5: these lines are made for every call of a busy program. What is short here is
-short for that reason.
+Rule 1: a traced program gets the results and exceptions that it would get untraced.
+Rule 2: what cannot be recorded is noted in the trace, and stops nothing.
+Rule 3: nothing here keeps an object of the program alive.
+Rule 4: lines are written before and after each wait, and at the end of an outermost
+call if the last write is a millisecond ago. A program that hangs or dies leaves all
+lines but those of its last millisecond.
+Rule 5: a busy program makes a line for each of its calls, so this code is optimised for
+speed. Each line is one list of ``FIELDS`` entries, the fastest object to create and
+change. Finished calls are appended to one long list, which is faster than many lists.
 """
 
 from __future__ import annotations
@@ -24,159 +24,113 @@ from time import perf_counter_ns as now
 from types import CodeType, FunctionType
 from typing import Any, TypeAlias
 
-from compat.trace.record.channel_state import NEW, Seen, changes
+from compat.trace.record.channel_state import NEW, TracedChannel, changes
 from compat.trace.record.sink import Sink
 from compat.trace.source import describe, place_of, short, sound, source_of
 
 __all__ = ["Recorder", "Trace", "in_seconds", "number_of"]
 
-# Nanoseconds that a line may wait to be written, while others are added to it; it does
-# not while the loop waits.
-LATEST = 1_000_000
+# Nanoseconds after which the end of an outermost call writes all lines.
+MAX_DELAY = 1_000_000
 
-# A call is a list, the quickest to be made and changed, of FIELDS: how its line begins,
-# whose it is, from when to when, how deep; how many bytes it was given, the first of
-# those that it was given, read or sent, how many it read and sent; what else there is;
-# and while it lasts, its channel and which method it is. When it is over, these are
-# added to one long list: to keep many small ones takes more time.
+# A call: the start of its line; the channel's mark; begin and end in nanoseconds; its
+# depth; size of its data, or None; the first bytes given, received or sent; bytes
+# received; bytes sent; further fields; and until its end, its channel and its method.
 Call: TypeAlias = list[Any]
 FIELDS = 12
 END, DEPTH, DATA, TAKEN, GIVEN, REST, CHANNEL, METHOD = 3, 4, 6, 7, 8, 9, 10, 11
 
-# Behind a line that is one already.
+# Behind a finished line.
 NO_CALL = (None,) * (FIELDS - 1)
 
-# What a thread is in while nothing is called.
+# The current call of a thread outside of all calls.
 OUTSIDE = ("", "", 0, 0, -1, None, None, 0, 0, "", None, "")
 
-# No system has as many descriptors.
-MANY = 1 << 31
+# Larger than any system's descriptors.
+MAX_FD = 1 << 31
 
 
 class Recorder:
-    """The lines of one thread, and where it is."""
+    """The lines of one thread.
 
-    __slots__ = (
-        "__weakref__",
-        "_due",
-        "_trace",
-        "_writing",
-        "begun",
-        "call",
-        "entries",
-        "known_lists",
-        "polled",
-        "shortened",
-        "touched",
-        "turn",
-        "waiting_since",
-        "whose",
-    )
+    Attributes:
+        call: the current call.
+        entries: finished calls and lines, ``FIELDS`` entries each.
+        touched: channels whose state may have changed, by number.
+        polled: the number of channels polled in this turn.
+        known_lists: the arguments of the last select(), and the version of the records.
+    """
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
         self._writing = False
         thread = next(trace.threads)
         trace.recorders[thread] = weakref.ref(self)
-        # What ends every event.
-        self.whose = "}\n" if thread == 1 else f',"th":{thread}}}\n'
-        # Calls that are over, and lines: FIELDS for each.
+        # The end of every line.
+        self._end = "}\n" if thread == 1 else f',"th":{thread}}}\n'
         self.entries: list[Any] = []
-        # When they are to be written.
+        # The time at which the next outermost call writes the lines.
         self._due = 0
-        # The one that it is in.
         self.call: Call = list(OUTSIDE)
-        # Whose state may have changed since the last look.
-        self.touched: dict[int, Seen] = {}
-        self.turn = 0
-        # The times at which the present turn and its wait have begun.
-        self.begun = self.waiting_since = 0
-        # Channels polled in this turn, and the reason for a wait shorter than the
-        # program's timeout.
-        self.polled = 0
-        self.shortened = ""
-        # The lists that select() was given last, and who was known then.
+        self.touched: dict[int, TracedChannel] = {}
         self.known_lists: Any = None
+        self._turn = self.polled = 0
+        # The times at which the turn and its wait have begun.
+        self._begun = self._waiting_since = 0
+        # The reason for a wait shorter than the program's timeout.
+        self._shortened_by = ""
 
-    def event(self, what: str, rest: str) -> None:
-        """Write a line about this moment."""
-        depth = f',"d":{self.depth}' if self.depth else ""
-        at = (now() - self._trace.start) // 1000
-        line = f'{{"e":"{what}","t":{at}{depth}{rest}{self.whose}'
-        self.entries += (line, *NO_CALL)
+    def __del__(self) -> None:
+        # The thread has ended.
+        self.flush()
 
     @property
     def depth(self) -> int:
-        """How many calls it is in."""
+        """The number of calls around the present moment."""
         return int(self.call[DEPTH]) + 1
 
-    def __del__(self) -> None:
-        # Its thread is over.
-        self.flush()
-
-    def enter(
-        self,
-        whose: Any,
-        head: str,
-        mark: str = "",
-        size: int | None = None,
-        data: bytes | None = None,
-        rest: str = "",
-    ) -> Call:
-        """Be in a call that is no channel's.
-
-        Whoever asks for it says itself that it is in the outer one again, first of all:
-        Ctrl+C may come as any function begins.
-        """
-        depth = self.call[DEPTH] + 1
-        call = [head, mark, now(), 0, depth, size, data, 0, 0, rest, whose, ""]
-        self.call = call
-        return call
-
-    def leave(self, call: Call, failure: str = "") -> None:
-        """That call is over."""
-        call[END] = end = now()
-        call[REST] += failure
-        call[CHANNEL] = None
-        self.entries += call
-        if not call[DEPTH]:
-            self.settle(end)
+    def event(self, what: str, rest: str) -> None:
+        """Add a line about the present moment."""
+        depth = f',"d":{self.depth}' if self.depth else ""
+        at = (now() - self._trace.start) // 1000
+        line = f'{{"e":"{what}","t":{at}{depth}{rest}{self._end}'
+        self.entries += (line, *NO_CALL)
 
     def settle(self, at: int = 0) -> None:
-        """Nothing is called any more: say what became of whom, and write it.
+        """Record the changed states at the end of an outermost call; write if due.
 
         Args:
-            at: the time, if it was just looked at.
+            at: the present time, if the caller has just read it.
         """
         if self.touched:
-            # A look may call the program, and that its channels again.
+            # Reading a state may call the program, which may call its channels.
             touched, self.touched = self.touched, {}
-            for seen in touched.values():
-                self._look(seen)
+            for record in touched.values():
+                self._record_state(record)
         if (at or now()) > self._due:
             self.flush()
         # For asyncore's own loop, which does not report when a turn begins.
-        self.begun = now()
+        self._begun = now()
 
     def flush(self) -> None:
-        """Write what has been recorded."""
+        """Write all lines."""
         if self._writing:
-            # A signal's handler, or a __del__, has called a channel in the middle.
+            # A signal handler or a __del__ has called a channel meanwhile.
             return
         self._writing = True
         try:
-            # The list stays the same: somebody may be about to add to it.
+            # The list stays the same, because a caller may be about to append to it.
             entries = self.entries[:]
             del self.entries[: len(entries)]
             if entries:
                 self._trace.write("".join(self._formatted(entries)).encode())
-            self._due = now() + LATEST
+            self._due = now() + MAX_DELAY
         finally:
             self._writing = False
 
     def _formatted(self, entries: list[Any]) -> list[str]:
-        start, whose = self._trace.start, self.whose
-        # The same goes to many channels, and through many calls.
+        start, line_end = self._trace.start, self._end
+        # The same data goes to many channels, and through many calls.
         texts: dict[bytes | None, str] = {None: ""}
         lines: list[str] = []
         fields = iter(entries)
@@ -188,8 +142,8 @@ class Recorder:
                 continue
             text = texts.get(data)
             if text is None:
-                told = quote(data.decode("utf-8", "surrogateescape"))
-                text = texts[data] = f',"data":{told}'
+                quoted = quote(data.decode("utf-8", "surrogateescape"))
+                text = texts[data] = f',"data":{quoted}'
             if size is not None:
                 text = f',"n":{size}{text}'
             if taken:
@@ -198,13 +152,19 @@ class Recorder:
                 text = f',"out":{given}{text}'
             lines.append(
                 f'{head}{mark},"t":{(began - start) // 1000}'
-                f',"us":{(end - began) // 1000}{_DEPTHS[depth]}{text}{rest}{whose}'
+                f',"us":{(end - began) // 1000}{_DEPTHS[depth]}{text}{rest}{line_end}'
             )
         return lines
 
-    def wait(
+    # Turns.
+
+    def begin_turn(self, shortened_by: str = "") -> None:
+        """Begin to poll the channels for the next turn."""
+        self._begun, self.polled, self._shortened_by = now(), 0, shortened_by
+
+    def begin_wait(
         self,
-        by: str,
+        loop: str,
         timeout: Any,
         channels: int,
         interests: Iterable[Any] = (),
@@ -213,71 +173,65 @@ class Recorder:
         """Begin a wait.
 
         Args:
-            unit: so many of what *timeout* is are a second.
+            unit: the number of *timeout*'s units in a second.
         """
-        self.turn += 1
-        for seen, wanted in interests:
-            self.want(seen, wanted)
-        began = now()
-        asked = (began - self.begun) // 1000 if self.begun else 0
+        self._turn += 1
+        for record, wanted in interests:
+            self.want(record, wanted)
+        asked = (now() - self._begun) // 1000 if self._begun else 0
         self.event(
             "turn",
-            f',"n":{self.turn},"by":"{by}","timeout":{in_seconds(timeout, unit)}'
+            f',"n":{self._turn},"by":"{loop}","timeout":{in_seconds(timeout, unit)}'
             f',"channels":{channels},"asked":{asked}',
         )
         self.settle()
         self.flush()
-        self.waiting_since = now()
+        self._waiting_since = now()
 
-    def woke(self, ready: Iterable[list[int]], woken: bool) -> None:
+    def end_wait(self, ready: Iterable[list[int]], woken: bool) -> None:
         """End a wait.
 
         Args:
-            ready: the channels to read, to write, and with urgent data.
+            ready: the numbers of the channels to read, to write, and with urgent data.
         """
         read, write, urgent = ready
         if read or write or urgent:
             why = "ready"
-        elif woken or self.shortened == "callback":
+        elif woken or self._shortened_by == "callback":
             why = "wake-up"
         else:
-            why = self.shortened or "timeout"
-        rest = f',"why":"{why}","waited":{(now() - self.waiting_since) // 1000}'
+            why = self._shortened_by or "timeout"
+        rest = f',"why":"{why}","waited":{(now() - self._waiting_since) // 1000}'
         for name, numbers in (("read", read), ("write", write), ("urgent", urgent)):
             if numbers:
                 rest += f',"{name}":[{",".join(map(str, numbers))}]'
         self.event("woke", rest)
-        # What is called from here on is not a base class's, asked by the handler that
-        # turns this loop.
+        # If a handler runs this loop, a call of its method is not one of a base class.
         self.call[CHANNEL] = None
         self.flush()
         self.begin_turn()
 
-    def begin_turn(self, shortened: str = "") -> None:
-        """Begin to poll the channels for the next turn."""
-        self.begun, self.polled, self.shortened = now(), 0, shortened
-
-    def want(self, seen: Seen, wanted: tuple[bool, bool]) -> None:
-        """Write what a channel wants, if that is new."""
-        if seen.interest != wanted:
-            seen.interest = wanted
+    def want(self, record: TracedChannel, wanted: tuple[bool, bool]) -> None:
+        """Record a channel's interest if it has changed."""
+        if record.interest != wanted:
+            record.interest = wanted
             reads, writes = ("true" if each else "false" for each in wanted)
-            self.event("interest", f',"ch":{seen.number},"r":{reads},"w":{writes}')
+            self.event("interest", f',"ch":{record.number},"r":{reads},"w":{writes}')
 
-    def _look(self, seen: Seen) -> None:
-        channel = seen.channel()
+    def _record_state(self, record: TracedChannel) -> None:
+        channel = record.channel()
         if channel is None:
-            # Closing it may have let go of the last one.
-            is_news = seen.last and seen.last[0] != "closed"
-            fields = ',"is":"closed"' if is_news else ""
+            # Its close() may have dropped the last reference.
+            is_closed = record.last and record.last[0] != "closed"
+            fields = ',"is":"closed"' if is_closed else ""
         else:
             try:
-                fields = changes(seen, channel)
+                fields = changes(record, channel)
             except Exception as error:
-                # A program's own attribute, which would not be looked at.
+                # An attribute of the program has raised it.
                 fields = f',"unseen":{quote(self._trace.describe(error))}'
         if fields:
-            self.event("state", f',"ch":{seen.number}{fields}')
+            self.event("state", f',"ch":{record.number}{fields}')
 
 
 class _Here(threading.local):
@@ -286,47 +240,52 @@ class _Here(threading.local):
 
 
 class Trace:
-    """One recording: who has which number, and where the lines go.
+    """One trace: the numbers of its channels and functions, and its sink.
 
     Args:
-        sink: takes the lines.
-        payload: bytes that are kept of what is read, said or sent; None for none.
+        payload: bytes recorded of each read, push and send; None for none.
+
+    Attributes:
+        recorders: by thread; those of ended threads are gone.
+        here: holds the recorder of the current thread.
+        records: the records of all living channels, by ``id()``.
+        by_fd: the record of the last channel under each descriptor.
+        version: the number of changes of *by_fd*.
     """
 
     def __init__(self, sink: Sink, payload: int | None) -> None:
         self.start = now()
         self.payload = payload
         self.threads = count(1)
-        # Those of threads that are over are gone.
         self.recorders: dict[int, Callable[[], Recorder | None]] = {}
         self.here = _Here(self)
-        # Who was last seen under which descriptor.
-        self.by_fd: dict[int, Seen] = {}
-        # Counts whenever that changes.
+        # A weak reference removes a record before its channel's id is used again.
+        self.records: dict[int, TracedChannel] = {}
+        self.by_fd: dict[int, TracedChannel] = {}
         self.version = 0
         self._sink = sink
-        self._numbers = count(1)
-        # By id(). Who is gone has been forgotten before its id is given out again.
-        self.known: dict[int, Seen] = {}
+        self._numbers, self._code_numbers = count(1), count(1)
         self._codes: dict[Any, tuple[int, CodeType | None]] = {}
-        self._code_numbers = count(1)
 
     def write(self, block: bytes) -> None:
         self._sink.write(block, self.now())
 
     def flush(self) -> None:
-        """Write what every thread has recorded."""
+        """Write the lines of all threads."""
         for find in tuple(self.recorders.values()):
             recorder = find()
             if recorder is not None:
                 recorder.flush()
 
     def now(self) -> int:
-        """Microseconds since the trace began."""
+        """Return the microseconds since the trace began."""
         return (now() - self.start) // 1000
 
     def describe(self, error: BaseException) -> str:
-        """An exception in a line. It may repeat what a trace without payloads hides."""
+        """Return an exception as one line; its message only if payloads are recorded.
+
+        The message may quote data.
+        """
         return describe(error, spoken=bool(self.payload))
 
     def failure(self, error: BaseException | None) -> str:
@@ -360,35 +319,49 @@ class Trace:
             # A released view, or a class with its own length: its use raises the error.
             return None, None
 
-    def seen(self, channel: Any) -> Seen:
-        """The number of a channel; it gets one if it has none."""
-        return self.known.get(id(channel)) or self._meet(channel)
+    def record_of(self, channel: Any) -> TracedChannel:
+        """Return the record of a channel; create it if necessary."""
+        found = self.records.get(id(channel))
+        if found is not None:
+            return found
+        try:
+            reference: Callable[[], Any] = weakref.ref(
+                channel, partial(self._forget, id(channel))
+            )
+        except TypeError:
+            # A class without weak references: the trace keeps the channel alive.
+            def reference() -> Any:
+                return channel
 
-    def joined(self, channel: Any, key: Any) -> Seen:
-        """Write that a channel is in its map now."""
-        seen, fd = self.seen(channel), number_of(key)
-        self.by_fd[fd] = seen
+        # Atomic, because two threads may get here at once.
+        new = TracedChannel(next(self._numbers), reference)
+        return self.records.setdefault(id(channel), new)
+
+    def join(self, channel: Any, key: Any) -> TracedChannel:
+        """Record that a channel has joined its map under *key*."""
+        record, fd = self.record_of(channel), number_of(key)
+        self.by_fd[fd] = record
         self.version += 1
-        seen.fd, seen.calm, seen.interest = fd, None, (False, False)
-        # It may be gone before it is looked at.
-        seen.last = seen.last or NEW
+        record.fd, record.calm, record.interest = fd, None, (False, False)
+        # It may be gone before its state is recorded.
+        record.last = record.last or NEW
         kind = type(channel)
         r = self.here.recorder
-        number = key if type(key) is int and 0 <= key < MANY else -1
+        number = key if type(key) is int and 0 <= key < MAX_FD else -1
         r.event(
             "open",
-            f',"ch":{seen.number},"fd":{number},"class":{quote(kind.__name__)}'
+            f',"ch":{record.number},"fd":{number},"class":{quote(kind.__name__)}'
             f',"module":{quote(sound(str(kind.__module__)))}',
         )
-        r.touched[seen.number] = seen
-        return seen
+        r.touched[record.number] = record
+        return record
 
     def code(self, do: str, function: Any, kind: str | None, r: Recorder) -> int:
-        """The number of a piece of code; its line is written, if it has none."""
+        """Return the number of a function's code; write its line if it is new."""
         plain = function.__code__ if isinstance(function, FunctionType) else None
         key: Any = (kind, do) if plain is None else id(plain)
         if key not in self._codes:
-            # The code is kept, for its id; the function, and what it knows, is not.
+            # Keep the code, for its id, but not the function and its closure.
             number, _ = self._codes[key] = next(self._code_numbers), plain
             file, line, source = "?", 0, list[str]()
             if plain is not None:
@@ -405,42 +378,29 @@ class Trace:
             r.flush()
         return self._codes[key][0]
 
-    def _meet(self, channel: Any) -> Seen:
-        try:
-            reference: Callable[[], Any] = weakref.ref(
-                channel, partial(self._forget, id(channel))
-            )
-        except TypeError:
-            # It can only be held.
-            def reference() -> Any:
-                return channel
-
-        # Two threads may meet it at once.
-        return self.known.setdefault(id(channel), Seen(next(self._numbers), reference))
-
     def _forget(self, key: int, gone: Any) -> None:
-        found = self.known.get(key)
+        found = self.records.get(key)
         if found is not None and found.channel is gone:
-            self.known.pop(key, None)
+            self.records.pop(key, None)
 
 
 def number_of(key: Any) -> int:
-    """What a key of a map is known by here, where it is not kept alive."""
+    """Return the number for a map's key, which is not kept alive."""
     return key if type(key) is int else id(key)
 
 
 def in_seconds(given: Any, unit: int = 1) -> str:
-    """What was given as a number of seconds; null if it is none, or has no end."""
+    """Return a time in seconds; null if it is not a finite number."""
     try:
         seconds = float(given) / unit
     except Exception:
-        # None, or a mistake, which whoever takes it will tell of.
+        # None, or an error of the program, which gets an exception for it.
         return "null"
     return f"{seconds:.6g}" if math.isfinite(seconds) else "null"
 
 
 class _Depths(dict[int, str]):
-    """How deep a call is, as it stands in its line."""
+    """The field of a call's depth, by depth."""
 
     def __missing__(self, depth: int) -> str:
         text = self[depth] = f',"d":{depth}' if depth else ""

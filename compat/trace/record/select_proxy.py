@@ -12,7 +12,7 @@ from typing import Any
 
 from compat._runtime import this_thread
 from compat.loop import WithWaker
-from compat.trace.record.channel_state import Seen
+from compat.trace.record.channel_state import TracedChannel
 from compat.trace.record.recorder import Recorder, Trace
 from compat.trace.record.wrappers import Wrappers
 
@@ -54,7 +54,7 @@ class SelectProxy:
         """
         recorder = self._trace.here.recorder
         interests = self._interests(recorder, map, r, w)
-        recorder.wait(name, timeout, len(map), interests, unit)
+        recorder.begin_wait(name, timeout, len(map), interests, unit)
         return recorder
 
     def end_wait(self, recorder: Recorder, map: Any, ready: Any, fds: Any) -> None:
@@ -71,11 +71,11 @@ class SelectProxy:
             ]
             for keys in ready
         )
-        recorder.woke(numbers, _is_woken(map, fds))
+        recorder.end_wait(numbers, _is_woken(map, fds))
 
     def _interests(
         self, recorder: Recorder, map: Any, r: Any, w: Any
-    ) -> Iterator[tuple[Seen, tuple[bool, bool]]]:
+    ) -> Iterator[tuple[TracedChannel, tuple[bool, bool]]]:
         """Yield the channels whose interest may have changed."""
         # Most turns have the same interest as the last one.
         lists = (r, w, id(map), self._trace.version)

@@ -20,7 +20,7 @@ from time import perf_counter_ns as now
 from types import FunctionType
 from typing import Any, TypeAlias
 
-from compat.trace.record.channel_state import Seen
+from compat.trace.record.channel_state import TracedChannel
 from compat.trace.record.recorder import (
     CHANNEL,
     DATA,
@@ -96,21 +96,21 @@ class Wrappers:
         """Return the function that *function* wraps, or *function* itself."""
         return self._originals.get(id(function), function)
 
-    def find(self, key: Any, channel: Any) -> Seen:
+    def find(self, key: Any, channel: Any) -> TracedChannel:
         """Return the record of the channel under *key* of a map."""
-        seen = self._trace.known.get(id(channel))
-        if seen is None:
-            return self.meet(channel, key)
-        if seen.fd == key or self._trace.by_fd.get(number_of(key)) is seen:
-            return seen
-        return self.meet(channel, key)
+        record = self._trace.records.get(id(channel))
+        if record is None:
+            return self.join(channel, key)
+        if record.fd == key or self._trace.by_fd.get(number_of(key)) is record:
+            return record
+        return self.join(channel, key)
 
-    def meet(self, channel: Any, key: Any) -> Seen:
+    def join(self, channel: Any, key: Any) -> TracedChannel:
         """Record that a channel has joined a map, and wrap its class."""
         self.wrap_classes(type(channel))
-        return self._trace.joined(channel, key)
+        return self._trace.join(channel, key)
 
-    def meet_called(self, channel: Any) -> Seen | None:
+    def record_called(self, channel: Any) -> TracedChannel | None:
         """Return the record of a channel that is called, perhaps before it is in a map.
 
         None for an object that is not a channel: a mixin of a channel's class may serve
@@ -118,7 +118,7 @@ class Wrappers:
         """
         if not issubclass(type(channel), asyncore.dispatcher):
             return None
-        return self._trace.seen(channel)
+        return self._trace.record_of(channel)
 
     # Classes.
 
@@ -171,8 +171,9 @@ class Wrappers:
         self, name: str, function: Function, code: str, note: Note | None = None
     ) -> Function:
         """Return *function* with a line for each of its calls by a channel."""
-        trace, meet, original = self._trace, self.meet_called, self.original(function)
-        here, known, head = trace.here, trace.known, f'{{"e":"call","do":"{name}"{code}'
+        trace, record_of = self._trace, self.record_called
+        here, records = trace.here, trace.records
+        head = f'{{"e":"call","do":"{name}"{code}'
 
         @wraps(function)
         def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
@@ -180,13 +181,13 @@ class Wrappers:
             outer = r.call
             if outer[METHOD] is name and outer[CHANNEL] is channel:
                 return function(channel, *args, **options)
-            seen = known.get(id(channel)) or meet(channel)
-            if seen is None:
-                return original(channel, *args, **options)
+            record = records.get(id(channel)) or record_of(channel)
+            if record is None:
+                return self.original(function)(channel, *args, **options)
             if outer[CHANNEL] is not channel:
-                r.touched[seen.number] = seen
+                r.touched[record.number] = record
             size, data, rest = note(args, options) if note else _NO_NOTE
-            mark, depth = seen.mark, outer[DEPTH] + 1
+            mark, depth = record.mark, outer[DEPTH] + 1
             call = [head, mark, now(), 0, depth, size, data, 0, 0, rest, channel, name]
             r.call = call
             try:
@@ -277,11 +278,11 @@ class Wrappers:
         @wraps(function)
         def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             result = function(channel, *args, **options)
-            seen = self.meet_called(channel)
-            fd = None if seen is None else vars(channel).get("_fileno")
-            if seen is not None and seen.fd != fd:
+            record = self.record_called(channel)
+            fd = None if record is None else vars(channel).get("_fileno")
+            if record is not None and record.fd != fd:
                 # Its state is recorded later, because its __init__ still runs.
-                self.meet(channel, fd)
+                self.join(channel, fd)
             return result
 
         return traced
@@ -295,11 +296,11 @@ class Wrappers:
             try:
                 return function(channel, *args, **options)
             finally:
-                seen, r = self.meet_called(channel), here.recorder
-                if seen is not None:
+                record, r = self.record_called(channel), here.recorder
+                if record is not None:
                     if vars(channel).get("_fileno") is None:
-                        seen.fd = None
-                    r.touched[seen.number] = seen
+                        record.fd = None
+                    r.touched[record.number] = record
                     if not r.depth:
                         r.settle()
 
