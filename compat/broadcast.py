@@ -278,13 +278,13 @@ class BroadcastGroup(Collection[Any]):
 
     def _send_log(self, log: bytearray, views: Collection[Any]) -> list[Any]:
         """Send the whole log to the members without a view; return as _send_view."""
-        behind, size, directly = [], len(log), instrument.current is None
+        behind, size, observer = [], len(log), instrument.current
         for channel, outbox in list(self._members.items()):
             if outbox is None or channel in views:
                 continue
             if (
                 outbox.queue
-                or not (directly and channel.connected)
+                or not channel.connected
                 or size > channel.ac_out_buffer_size
             ):
                 if _send_all(channel, outbox, log):
@@ -292,7 +292,10 @@ class BroadcastGroup(Collection[Any]):
                 continue
             # _send_all() inlined: the most frequent send of a chat room.
             try:
-                sent = channel.socket.send(log)
+                if observer is None:
+                    sent = channel.socket.send(log)
+                else:
+                    sent = observer.send(channel, log, channel.socket.send)
             except OSError:
                 sent = 0
             if sent != size:
