@@ -20,9 +20,9 @@ import compat
 from compat.urgent import drop_urgent_data
 from legacy_chat.counters import Figure
 from legacy_chat.http_head import Head, HeadError, read_head
+from legacy_chat.limits import check
 from legacy_chat.listener import Listener
 from legacy_chat.output import log_error
-from legacy_chat.ranges import check
 from legacy_chat.session import drain
 
 __all__ = ["MetricsError", "MetricsServer", "exposition"]
@@ -39,6 +39,9 @@ REQUEST = 8192
 BACKLOG = 16
 
 METHODS = (b"GET", b"HEAD")
+
+URI_TOO_LONG = "414 URI Too Long"
+HEAD_TOO_LONG = "431 Request Header Fields Too Large"
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -136,7 +139,8 @@ class Scrape(compat.async_chat):
         if head is not None:
             self._answer_head(head)
         elif len(self._request) > REQUEST:
-            self._answer(_too_long(begin), b"too long\n")
+            is_uri = b" " in begin and b"\n" not in begin
+            self._answer(URI_TOO_LONG if is_uri else HEAD_TOO_LONG, b"too long\n")
 
     def found_terminator(self) -> None:
         """Never called: requests have no fixed terminator, because line ends vary."""
@@ -197,10 +201,3 @@ def _entry(figure: Figure) -> str:
         values = [f"{name} {figure.value}\n"]
     head = f"# HELP {name} {figure.about}\n# TYPE {name} {figure.kind}\n"
     return head + "".join(values)
-
-
-def _too_long(begin: bytes) -> str:
-    """Return the status for a head that exceeds REQUEST bytes."""
-    if b" " in begin and b"\n" not in begin:
-        return "414 URI Too Long"
-    return "431 Request Header Fields Too Large"

@@ -8,9 +8,8 @@ import socket
 from compat.options import LOOP, Option
 from compat.trace.options import TRACE, trace_mistake
 from compat.values import address, byte_string, file_name
-from legacy_chat.limits import Limits
+from legacy_chat.limits import RANGES, Limits
 from legacy_chat.output import FORMATS
-from legacy_chat.ranges import RANGES
 from legacy_chat.server import DEFAULT_PORT
 
 __all__ = [

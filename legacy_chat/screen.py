@@ -69,7 +69,13 @@ class Screen:
                 with self._condition:
                     self._condition.wait_for(lambda: self._queue)
                     piece = bytes(self._queue[:LARGEST_WRITE])
-                self._remove(self._write_some(piece))
+                written = self._write_some(piece)
+                with self._condition:
+                    was_full = self.is_full
+                    del self._queue[:written]
+                    self._condition.notify_all()
+                if was_full and not self.is_full:
+                    self._changed()
         except OSError as error:
             with self._condition:
                 self.failure = error
@@ -84,11 +90,3 @@ class Screen:
             # Another process has made the stream non-blocking.
             select.select((), (fd,), ())
             return 0
-
-    def _remove(self, written: int) -> None:
-        with self._condition:
-            was_full = self.is_full
-            del self._queue[:written]
-            self._condition.notify_all()
-        if was_full and not self.is_full:
-            self._changed()

@@ -24,11 +24,10 @@ import compat
 from legacy_chat.admission import AdmissionControl
 from legacy_chat.counters import Counters, Figure, flat, line, snapshot
 from legacy_chat.idle import IdleSweep
-from legacy_chat.limits import LimitOptions, Limits
+from legacy_chat.limits import LimitOptions, Limits, check
 from legacy_chat.listener import Listener
 from legacy_chat.metrics import MetricsServer
 from legacy_chat.output import log_error, log_event, print_line
-from legacy_chat.ranges import check
 from legacy_chat.rate_limit import RateLimiter
 from legacy_chat.room import Clients
 from legacy_chat.session import ChatSession, drain
@@ -88,10 +87,9 @@ class ChatServer(Listener):
     Raises:
         OSError: an address is in use, or may not be bound. ``socket.gaierror``: the
             host has no address. Nothing is left in the map.
-        TypeError: both *post* and *port* are given; the terminator is not bytes.
+        TypeError: both *post* and *port* are given; or from Limits.
         ssl.SSLError: *tls* is a client's context.
-        ValueError: a number is outside its range, which legacy_chat.ranges lists; the
-            terminator is empty.
+        ValueError: a number is outside its range in RANGES; or from Limits.
 
     asyncore's own ``loop`` has no timers and no hook at the end of a turn. Under it,
     idle clients are not closed, input is not rate-limited, and turns are not counted.
@@ -328,12 +326,8 @@ def _keep_alive(sock: socket.socket, seconds: int) -> None:
     """Probe after *seconds* without traffic; drop the peer after as long again."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     pause = max(1, seconds // KEEPALIVE_PROBES)
-    for name, value in (
-        ("TCP_KEEPIDLE", seconds),
-        ("TCP_KEEPINTVL", pause),
-        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
-    ):
+    options = {"TCP_KEEPIDLE": seconds, "TCP_KEEPINTVL": pause}
+    for name, value in {**options, "TCP_KEEPCNT": KEEPALIVE_PROBES}.items():
         # A system without one of these options uses its own value.
-        option = getattr(socket, name, None)
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

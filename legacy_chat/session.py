@@ -26,7 +26,7 @@ import contextlib
 import logging
 import socket
 import sys
-from typing import Any, Protocol
+from typing import Any
 
 import compat
 from compat.urgent import drop_urgent_data
@@ -60,16 +60,6 @@ DEFAULTS = Limits()
 logger = logging.getLogger("legacy_chat")
 
 
-class Room(Protocol):
-    """The tutorial's list of clients, or our Clients."""
-
-    def append(self, session: ChatSession, /) -> None: ...
-    def remove(self, session: ChatSession, /) -> None: ...
-    def __contains__(self, session: object, /) -> bool: ...
-    def __iter__(self) -> Any: ...
-    def __len__(self) -> int: ...
-
-
 class ChatSession(compat.async_chat):
     """One client in the room, on an accepted socket.
 
@@ -98,7 +88,7 @@ class ChatSession(compat.async_chat):
 
     # Placeholders for an error raised before __init__ has assigned both.
     user = "用户"
-    clients: Room = Clients()
+    clients: Any = Clients()
 
     # The first bytes of a character whose remaining bytes have not arrived.
     _partial = b""
@@ -127,7 +117,7 @@ class ChatSession(compat.async_chat):
     handle_expt = drop_urgent_data
 
     def __init__(
-        self, server: Any, conn: socket.socket, addr: str, port: int, clients: Room
+        self, server: Any, conn: socket.socket, addr: str, port: int, clients: Any
     ) -> None:
         # As in the tutorial, the server may be any object, also one without a map.
         compat.async_chat.__init__(self, conn, getattr(server, "_map", None))

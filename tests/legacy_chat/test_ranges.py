@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 import compat
 from legacy_chat import ChatServer
-from legacy_chat.limits import Limits
-from legacy_chat.ranges import RANGES, check
+from legacy_chat.limits import RANGES, Limits, check
 from tests.legacy_chat.rooms import our_room
 from tests.support import OURS
 
