@@ -17,7 +17,7 @@ from compat.console import complain, run_command
 from compat.options import Option, Parser
 from compat.values import Range, address
 from legacy_chat.baseline import commands
-from legacy_chat.baseline.commands import FAILED, PROGRAM
+from legacy_chat.baseline.commands import FAILED, PROGRAM, WIDEST
 from legacy_chat.baseline.model.errors import OUTPUT_PREFIX, FormatError, ReplayError
 from legacy_chat.baseline.model.format import SCENARIO
 from legacy_chat.baseline.model.segments import read_cut
@@ -87,7 +87,10 @@ SERVER = (
     ),
     Option("--profile NAME", "protocol: tutorial, lines, or the path of a .toml file"),
     Option(
-        "--timeout SECONDS", "maximum wait for data that must arrive", POSITIVE, TIMEOUT
+        "--timeout SECONDS",
+        "maximum wait for data that must arrive",
+        POSITIVE,
+        int(TIMEOUT),
     ),
 )
 OUTPUT = Option("-o --output FILE", "file to write; - is standard output", Path)
@@ -115,10 +118,9 @@ RECORD = (
     ),
     Option(
         "--quiet SECONDS",
-        "without a barrier, end a step after this long without data; after the last "
-        f"step, wait {LAST_WAIT} times as long (default: the profile's, or {QUIET:g})",
-        Range(0.001, LONGEST_QUIET),
-        0.0,
+        "seconds without data that end a step without a barrier, 0.001 to 3600; the "
+        f"last step waits {LAST_WAIT} times that (default: the profile's or {QUIET:g})",
+        Range(0.001, LONGEST_QUIET).parse,
     ),
     Option("--title TEXT", "title of the transcript"),
     Option("--recorded-from TEXT", "description of the server for the transcript"),
@@ -134,7 +136,7 @@ CHECK = (
         "--cut HOW",
         'cut every message into segments: "every byte", "at N", "random SEED"; only '
         'for transcripts with the framing "stream"; repeatable',
-        lambda text: read_cut(text, "cut"),
+        lambda text: read_cut(text, ""),
         more={"action": "append"},
     ),
     Option("--junit FILE", "write the results as JUnit XML", Path),
@@ -146,13 +148,15 @@ FUZZ = (
     *TWO_SERVERS,
     Option("--seed N", "seed of the random conversations", int, 0),
     Option("--minutes M", "maximum duration", POSITIVE, 1),
-    Option("--conversations N", "play N conversations, without a time limit", COUNT, 0),
+    Option("--conversations N", "play N conversations, without a time limit", COUNT),
     Option("--first NUMBER", "number of the first conversation", int, 0),
 )
 SHOW = (
     Option("FILE", "transcript to print", more={"nargs": "?"}),
     Option(
-        "--width COLUMNS", "width (default: the terminal's)", Range(1, 10_000, True)
+        "--width COLUMNS",
+        f"columns, 1 to {WIDEST} (default: the terminal's)",
+        Range(1, WIDEST, whole=True).parse,
     ),
 )
 SHOW_FORMS = (

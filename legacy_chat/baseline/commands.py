@@ -64,7 +64,7 @@ def record(options: Namespace) -> int:
     header = scenario.header
     profile = _profile(options, header)
     target = _only_target(options, profile)
-    quiet = quiet_of(profile, options.quiet)
+    quiet = quiet_of(profile, options.quiet or 0.0)
     with started(target, header.host, options.timeout) as endpoint:
         header = replace(
             header,
@@ -163,7 +163,7 @@ def fuzz(options: Namespace) -> int:
     profile = find_profile(options.profile or "tutorial")
     limit = 0.0 if options.conversations else options.minutes * 60
     with _lockstep(options, profile) as pair, Progress("fuzzing", limit) as progress:
-        limits = limit, options.conversations, options.first
+        limits = limit, options.conversations or 0, options.first
         result = search(pair, options.seed, *limits, stepped=progress.step)
     print_lines([result.summary()])
     if result.found is None:

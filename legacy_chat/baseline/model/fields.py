@@ -27,7 +27,7 @@ ENDS = ("eof", "reset", "refused")
 
 def wrong(name: str, rule: str, value: object) -> ValueError:
     """Return the error of a wrong value."""
-    return ValueError(f"{name} must be {rule}, got {shown(value)}")
+    return ValueError(f"{name} must be {rule}, got {shown(value)}".lstrip())
 
 
 def checked(rule: str, holds: Callable[[Any], object]) -> Reader:
