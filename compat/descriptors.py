@@ -183,10 +183,8 @@ class Descriptors:
         return self.poller
 
     def _sift(self, events: list[tuple[int, int]], hang_ups: bool) -> dict[int, int]:
-        """Return the events that select() would report.
-
-        With *hang_ups*, the events that poll() would report: the same as epoll's.
-        """
+        # Returns the events that select() would report. With hang_ups, those that
+        # poll() would report: the same as epoll's.
         ready: dict[int, int] = {}
         real = self._without_stale(events) if self._tainted else events
         is_stale = real != events
@@ -225,7 +223,7 @@ class Descriptors:
         ]
 
     def _rebuild(self) -> None:
-        """Register everything with a new poller, the only way to end stale events."""
+        # Registering everything with a new poller is the only way to end stale events.
         entries = list(self._entries.values())
         self.close()
         for entry in entries:

@@ -107,14 +107,12 @@ def loop(
 
     Args:
         timeout: maximum seconds that one turn waits; not a limit on the whole loop.
-        use_poll: make the calls of ``asyncore.poll2``, on any loop: hang-ups and errors
-            go to ``handle_close`` whatever the interest, and a negative timeout waits
-            without limit. Ignored if the platform lacks poll.
-        map: None for the current ``asyncore.socket_map``.
-        count: number of turns; None for no limit, 0 runs none.
+        use_poll: call as ``asyncore.poll2``, if the platform has poll: hang-ups go to
+            ``handle_close`` at once. A negative timeout waits without limit.
+        map: None for ``asyncore.socket_map``.
+        count: number of turns; None for no limit.
         loop: a key of LOOPS, or "auto".
-        wait_for_timers: continue with an empty map while a timer or a callback from
-            another thread is pending. asyncore's loop ends with an empty map.
+        wait_for_timers: run on with an empty map while a timer or callback is pending.
 
     Raises:
         ExitNow: also KeyboardInterrupt and SystemExit, from a handler or a callback.
@@ -126,18 +124,16 @@ def loop(
     map = asyncore.socket_map if map is None else map
     name = choose(loop).name
     as_poll2 = name == "poll" or (use_poll and LOOPS["poll"].is_available())
-    scheduler = scheduler_of(map)
     with (
-        _waker(scheduler, keep=count is not None) as waker,
+        _scheduled(map, keep=count is not None) as (scheduler, waker),
         enter(name, map, waker, lasting=count is None, as_poll2=as_poll2) as turn,
     ):
-        flush_pushes_at_turn_end(map)
         while count is None or count > 0:
             if not (map or (wait_for_timers and scheduler.pending)):
                 return
             turn(scheduler.next_timeout(_seconds(timeout, use_poll, as_poll2)))
             scheduler.finish_turn(waker)
-            count = None if count is None else count - 1
+            count = count and count - 1
 
 
 def enter(
@@ -222,26 +218,24 @@ class WithWaker:
 
 
 @contextmanager
-def _waker(scheduler: Scheduler, *, keep: bool) -> Iterator[Waker]:
-    """Context manager: yield the waker; with *keep*, do not close it at the end."""
-    here = this_thread
-    here.waker = waker = _waker_beside(scheduler.map)
+def _scheduled(map: Map, *, keep: bool) -> Iterator[tuple[Scheduler, Waker]]:
+    """Context manager: run the map's scheduler; with *keep*, keep the waker open."""
+    scheduler, here = scheduler_of(map), this_thread
+    here.waker = waker = _waker_beside(map)
     here.depth += 1
     try:
         with scheduler.running_with(waker):
-            yield waker
+            flush_pushes_at_turn_end(map)
+            yield scheduler, waker
     finally:
         here.depth -= 1
-        if here.depth == 0 and not (keep and scheduler.map):
+        if here.depth == 0 and not (keep and map):
             close_kept()
 
 
 def _waker_beside(map: Map) -> Waker:
-    """Return a waker whose descriptors are not keys of the map.
-
-    The map may still hold channels whose sockets are closed; the kernel reuses their
-    numbers.
-    """
+    # The map may still hold channels whose sockets are closed. The kernel reuses their
+    # numbers, so a new waker may get one that is a key of the map.
     waker: Waker | None = this_thread.waker
     if waker is not None:
         waker.reopen_if_closed()
@@ -283,10 +277,8 @@ def _selector_turn(
 
 
 def _kept_descriptors(map: Map) -> Descriptors:
-    """Return the registrations of this thread's last loop of *map*, or new ones.
-
-    A nested loop has its own.
-    """
+    # Those of this thread's last loop of the map, or new ones; not those of a loop that
+    # is still running.
     in_use = [each.descriptors for each in this_thread.running]
     # The id is only a hint: each loop resyncs with the map that it is given. The wrong
     # registrations merely need more changes.

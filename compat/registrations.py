@@ -97,8 +97,7 @@ class Registration:
     @property
     def is_orphaned(self) -> bool:
         """True if a fork has left the loop's thread in the parent."""
-        waker = self._owner.waker
-        return waker is not None and waker.is_orphaned
+        return self._owner.waker is not None and self._owner.waker.is_orphaned
 
 
 # When does a turn have to poll a channel's interest? asyncore's answer is: always. It
@@ -162,6 +161,7 @@ class Registrations:
         self._next_position = 0
         # The error of select() for the first key that is not a descriptor.
         self._key_error: Exception | None = None
+        # True if the next turn has to resync.
         self._is_stale = True
         # The time of the next resync.
         self.resync_at = 0.0
@@ -205,7 +205,7 @@ class Registrations:
             self.resync()
             return True
         if len(self.by_key) <= FEW_CHANNELS:
-            self._compare_few()
+            self._find_changes()
         for registration in self._always_poll:
             if self.map.get(registration.key) is not registration.channel:
                 self.resync()
@@ -226,7 +226,7 @@ class Registrations:
         As in asyncore, it comes only after all channels have been polled.
         """
         error, self._key_error = self._key_error, None
-        if error is not None:
+        if error:
             raise error
         for each in self._by_object:
             if each.interest and not (self._as_poll2 and each.always_poll):
@@ -271,15 +271,11 @@ class Registrations:
         )
 
     def _added(self) -> list[tuple[Any, Any]] | None:
-        """Return the channels added last; None if they do not explain the map's size.
-
-        Channels added while polling are polled in the next turn.
-        """
+        # The channels added last; None if they do not explain the map's size. Channels
+        # added while polling are polled in the next turn.
         count = len(self.map) - len(self.by_key)
-        if count == 0:
-            return []
-        if count < 0 or type(self.map) is not dict:
-            return None
+        if count <= 0 or type(self.map) is not dict:
+            return None if count else []
         try:
             newest = list(islice(reversed(self.map.items()), count))
         except RuntimeError:
@@ -289,8 +285,8 @@ class Registrations:
             return None
         return newest[::-1]
 
-    def _compare_few(self) -> None:
-        """Find channels whose attributes were changed from outside."""
+    def _find_changes(self) -> None:
+        # Report for code that changes a channel's attributes from outside.
         cached = [each for each in self.by_key.values() if not each.always_poll]
         for each in cached:
             if wants_to_write(each.channel) is not bool(each.interest & OUT):
@@ -388,7 +384,7 @@ class Registrations:
             observer.channel_polled(registration.key, channel, reads, writes)
 
     def _check_caching(self, registration: Registration) -> None:
-        """Poll the channel in every turn from now on, if it no longer reports."""
+        # If the channel no longer reports, every turn polls it from now on.
         channel = registration.channel
         if has_cached_interest(channel):
             registration.kind = type(channel)
@@ -432,10 +428,7 @@ class Registrations:
 
 
 def overridden(registrations: Iterable[Registration]) -> list[Registration]:
-    """Return those with cached interest whose ``readable`` or ``writable`` is replaced.
-
-    A changed class counts as a replacement.
-    """
+    """Return those whose ``readable``, ``writable`` or class was replaced."""
     return [
         each
         for each in registrations

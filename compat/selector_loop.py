@@ -146,7 +146,7 @@ class SelectorLoop:
     # Waiting.
 
     def _has_something_to_poll(self) -> bool:
-        """Return False if no channel has interest; poll2 polls even then."""
+        # False if no channel has interest. asyncore.poll2 polls even then.
         registrations = self._registrations
         return bool(
             self._waker is not None
@@ -210,13 +210,10 @@ class SelectorLoop:
                 each.interest_changed()
 
     def _dispatch_as_poll2(self, events: dict[int, int]) -> None:
-        """Dispatch all events of one channel after the other, in map order.
-
-        poll2 passes a descriptor's events to the channel under that number. Of channels
-        that share a descriptor, it registers only the last one's interest.
-
-        Source: CPython 3.11, Lib/asyncore.py, poll2().
-        """
+        # poll2 dispatches all events of one channel after the other, in map order. It
+        # passes a descriptor's events to the channel under that number. Of channels
+        # that share a descriptor, it registers only the last one's interest.
+        # Source: CPython 3.11, Lib/asyncore.py, poll2().
         closed, self._registrations.closed = self._registrations.closed, []
         for each in closed:
             events[each.fd] = NVAL
@@ -232,7 +229,7 @@ class SelectorLoop:
                 each.interest_changed()
 
     def _ready(self, events: dict[int, int]) -> list[tuple[Registration, int]]:
-        """Return the ready channels in map order, with the events of each."""
+        # The ready channels in map order, with the events of each.
         by_fd = self._registrations.by_fd
         self._registrations.update_overridden(
             [each for fd in events for each in by_fd.get(fd, ())]
@@ -277,10 +274,8 @@ class SelectorLoop:
                 each.interest_changed()
 
     def _close_closed(self) -> None:
-        """Dispatch POLLNVAL to channels whose socket was closed without them.
-
-        Source: CPython 3.11, Lib/asyncore.py, readwrite(), for POLLNVAL.
-        """
+        # As poll2 for POLLNVAL: the socket was closed without its channel.
+        # Source: CPython 3.11, Lib/asyncore.py, readwrite().
         closed, self._registrations.closed = self._registrations.closed, []
         for each in closed:
             if not each.always_poll:

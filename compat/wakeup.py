@@ -1,17 +1,7 @@
 """The self-pipe with which other threads and signals end a loop's wait.
 
-A byte written to one end of a socket pair makes the other end readable, on every loop.
-``signal.set_wakeup_fd`` writes a signal's byte to it, too: a Python signal handler runs
-only after the wait, so C code has to end the wait.
-
-A daemon closes all descriptors that it did not open, mostly after a fork. Soon its log
-or a client has their numbers. Therefore each end is identified by its open file:
-
 Rule 1: a waker never uses or closes a number that belongs to another file.
-Rule 2: the exception is a signal's byte, which C code writes to a number. After a fork,
-that is disabled until the next turn, which checks the number. If a program closes
-everything without a fork, the byte goes to the number's new owner.
-Rule 3: a forked child has its own pair, under the same numbers.
+Rule 2: a forked child has its own socket pair, under the same numbers.
 """
 
 from __future__ import annotations
@@ -30,6 +20,17 @@ from compat.files import OpenFile, file_behind
 from compat.forks import at_fork
 
 __all__ = ["Waker"]
+
+
+# A byte written to one end of a socket pair makes the other end readable, on every
+# loop. signal.set_wakeup_fd writes a signal's byte to it, too: a Python signal handler
+# runs only after the wait, so C code has to end the wait.
+#
+# A daemon closes all descriptors that it did not open, mostly after a fork. Soon its
+# log or a client has their numbers. Therefore each end is identified by its open file.
+# The exception is a signal's byte, which C code writes to a number. After a fork, that
+# is disabled until the next turn, which checks the number. If a program closes
+# everything without a fork, the byte goes to the number's new owner.
 
 
 class Waker:
@@ -141,12 +142,6 @@ class Waker:
                 pass
         except BlockingIOError:
             return
-
-    def handle_write_event(self) -> None:
-        """Never called, because ``writable`` returns False."""
-
-    def handle_expt_event(self) -> None:
-        """A socket pair has no urgent data."""
 
     def handle_close(self) -> None:
         """The pair closes with its loop."""

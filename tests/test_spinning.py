@@ -155,7 +155,6 @@ ELSEWHERE = {
     "compat._reader.LinearReader": "the reading half of compat.async_chat",
     "compat._types.Channel": "a protocol",
     "compat.async_chat.async_chat": "the original's handle_expt, whose loop spins too",
-    "compat.wakeup.Waker": "both ends of its socket pair are its own",
     "legacy_chat.lessons.always_writable.Calm": "the lesson has the other end",
     "legacy_chat.lessons.always_writable.Echo": "the lesson has the other end",
     "legacy_chat.lessons.always_writable.Mute": "the lesson has the other end",
