@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import compat
@@ -18,6 +19,7 @@ __all__ = ["IdleSweep"]
 SWEEPS = 4
 
 
+@dataclass(eq=False)
 class IdleSweep:
     """Finds the clients without traffic in either direction for a time.
 
@@ -34,19 +36,13 @@ class IdleSweep:
         map: the map of the sessions.
     """
 
-    def __init__(
-        self,
-        seconds: float,
-        clients: Clients,
-        sessions: Callable[[], Iterable[Any]],
-        close: Callable[[Any], None],
-        map: compat.Map,
-    ) -> None:
-        self._seconds = seconds
-        self._clients = clients
-        self._sessions = sessions
-        self._close = close
-        self._map = map
+    seconds: float
+    clients: Clients
+    sessions: Callable[[], Iterable[Any]]
+    close: Callable[[Any], None]
+    map: compat.Map
+
+    def __post_init__(self) -> None:
         # Sessions that were read since the last sweep.
         self._read: set[compat.async_chat] = set()
         # For each session: the time of the last traffic, and its queue in bytes.
@@ -75,11 +71,11 @@ class IdleSweep:
         """Close the idle sessions, and schedule the next sweep."""
         now = time.monotonic()
         before, self._last = self._last, {}
-        clients = self._clients
+        clients = self.clients
         recently = clients.flushed - self._flushed_before
         self._flushed_before = clients.flushed
         idle = []
-        for session in self._sessions():
+        for session in self.sessions():
             backlog = session.ac_backlog_size()
             since, queued = before.get(session, (now, 0))
             if session in clients:
@@ -87,14 +83,12 @@ class IdleSweep:
             if session in self._read or queued > backlog:
                 since = now
             self._last[session] = since, backlog
-            if now - since >= self._seconds:
+            if now - since >= self.seconds:
                 idle.append(session)
         self._read.clear()
         self._schedule()
         for session in idle:
-            self._close(session)
+            self.close(session)
 
     def _schedule(self) -> None:
-        self._timer = compat.call_later(
-            self._seconds / SWEEPS, self.sweep, map=self._map
-        )
+        self._timer = compat.call_later(self.seconds / SWEEPS, self.sweep, map=self.map)

@@ -107,7 +107,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class Handler(logging.Handler):
-    """Writes to the current ``sys.stderr``.
+    """Writes to the current ``sys.stderr``, in the caller's thread.
+
+    A QueueListener would lose the lines of a forked child, which has no thread to write
+    them, and would wait at exit for a reader that has stopped.
 
     Attributes:
         lost: lines that were lost since the last one that was written.
