@@ -16,7 +16,7 @@ from typing import Any
 
 from compat.trace.render.html import page
 from tests.browser import chromium, missing, opened, visit
-from tests.compat.trace.making import large
+from tests.compat.trace.synthetic import large
 
 TIMES = 60
 

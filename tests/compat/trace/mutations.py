@@ -13,8 +13,8 @@ from typing import Any
 from unittest.mock import patch
 
 from compat.trace.cli import main
-from tests.compat.trace.anything import SPECIAL
-from tests.compat.trace.making import Trace, hello, large
+from tests.compat.trace.strategies import SPECIAL
+from tests.compat.trace.synthetic import Trace, hello, large
 
 __all__ = ["VIEWS", "complaints", "damaged", "shown"]
 
@@ -34,7 +34,7 @@ VIEWS: dict[str, list[str]] = {
 def _threads() -> bytes:
     """Return a trace of two threads, with a nested loop, a gap, and no end."""
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     trace.turn(read=[anna], channels=1)
     with trace.call("handle_read", anna, data=b"hello", **{"in": 5}):
         trace.turn(read=[anna], channels=1)

@@ -15,7 +15,7 @@ import pytest
 from compat.nonblocking import is_writable
 from compat.trace.cli import followed, main
 from compat.trace.reader import Reader, TraceError, read_lines
-from tests.compat.trace.making import Room, Trace, hello, large
+from tests.compat.trace.synthetic import Room, Trace, hello, large
 from tests.support import DEADLINE, ROOT
 
 Capture = pytest.CaptureFixture[str]

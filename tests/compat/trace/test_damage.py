@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.compat.trace.making import hello
 from tests.compat.trace.mutations import RAW, VIEWS, complaints, damaged, shown
+from tests.compat.trace.synthetic import hello
 
 
 def wrong(view: str, data: bytes, other: bytes | None = None) -> list[str]:

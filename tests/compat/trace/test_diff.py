@@ -17,8 +17,8 @@ from compat.trace.diff import TraceDifference, first_difference
 from compat.trace.model import Turn
 from compat.trace.reader import TraceError, read_lines, read_trace
 from legacy_chat import ChatSession
-from tests.compat.trace.anything import files
-from tests.compat.trace.making import Room, Trace
+from tests.compat.trace.strategies import files
+from tests.compat.trace.synthetic import Room, Trace
 from tests.legacy_chat.rooms import original_room, our_room
 from tests.support import ORIGINALS, OURS, Peer
 
@@ -38,7 +38,7 @@ def trace(
 ) -> Trace:
     """Return a trace of two sessions; each call is (session and method, bytes)."""
     made = Trace(**kinds)
-    sessions = {name: made.opens("Session", 7) for name in "ab"}
+    sessions = {name: made.open("Session", 7) for name in "ab"}
     for place, channel in enumerate(sessions.values()):
         peer = f"127.0.0.1:{port + place}"
         made.state(channel, status="connected", peer=peer)
@@ -57,12 +57,12 @@ HELLO = (COLLECT, b"hello"), (PUSH, b"hello")
 def test_calls_may_move_to_other_turns() -> None:
     a, b = Trace(), Trace()
     for made, apart in ((a, True), (b, False)):
-        channels = [made.opens("Session", 7 + apart), made.opens("Session", 9 - apart)]
+        channels = [made.open("Session", 7 + apart), made.open("Session", 9 - apart)]
         made.turn(by="select" if apart else "selectors", read=channels)
         for channel in channels:
             if apart:
                 made.turn(why="timeout", waited=99, asked=3)
-            made.passes(1000 * apart)
+            made.advance(1000 * apart)
             made.calls("collect_incoming_data", channel, data=b"hi", given=True)
             for _ in range(1 + apart):
                 made.calls("handle_write", channel, out=2 - apart)
@@ -168,7 +168,7 @@ def test_sizes_are_compared_without_payloads() -> None:
 def test_exceptions_are_compared_without_memory_addresses() -> None:
     def failing(error: str) -> Trace:
         made = Trace()
-        channel = made.opens("Session", 7)
+        channel = made.open("Session", 7)
         made.turn(read=[channel])
         made.calls("handle_close", channel, error=error)
         made.end()
@@ -183,7 +183,7 @@ def test_exceptions_are_compared_without_memory_addresses() -> None:
 def test_second_handle_close_of_poll_is_ignored() -> None:
     def closing(turns: int, times: int) -> Trace:
         made = Trace()
-        channel = made.opens("Session", 7)
+        channel = made.open("Session", 7)
         for _ in range(turns):
             made.turn(read=[channel])
             for _ in range(times):
@@ -200,7 +200,7 @@ def test_second_handle_close_of_poll_is_ignored() -> None:
 def test_overridden_handle_read_calls_are_compared() -> None:
     def reading(times: int, own: bool) -> Trace:
         made = Trace()
-        channel = made.opens("Session", 7)
+        channel = made.open("Session", 7)
         code = made.code("def handle_read(self): ...", "Session")
         f = {} if own else {"f": code}
         for _ in range(times):
@@ -222,7 +222,7 @@ def rooms(change: Callable[[Room, int], None]) -> list[Trace]:
         for calls in range(50):
             room.send_together({anna: b"%d" % calls, bert: b"hello"})
         end(room, anna)
-        room.leaves(bert)
+        room.leave(bert)
         room.trace.end()
         traces.append(room.trace)
     return traces

@@ -20,7 +20,7 @@ from compat.trace.render.html import page
 from compat.trace.render.mermaid import diagram
 from compat.trace.render.perfetto import chunks
 from compat.trace.render.text import lines
-from tests.compat.trace.making import Room, Trace, hello, large
+from tests.compat.trace.synthetic import Room, Trace, hello, large
 
 Capture = pytest.CaptureFixture[str]
 
@@ -66,7 +66,7 @@ def test_gap_is_counted_and_keeps_its_place() -> None:
 
 def test_call_gets_nothing_that_began_before_it() -> None:
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     with trace.call("handle_read", anna, us=5):
         trace.calls("push", anna, us=1)
     begin = index_of(trace, "handle_read")
@@ -79,7 +79,7 @@ def test_call_gets_nothing_that_began_before_it() -> None:
 
 def test_gap_inside_of_a_call_stays_inside() -> None:
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     with trace.call("handle_read", anna):
         for word in (b"a", b"b", b"c"):
             trace.calls("push", anna, data=word, given=True)
@@ -136,7 +136,7 @@ def busy() -> Trace:
     for turn in range(60):
         room.send(inside[turn % 5], b"message %d" % turn)
         room.quiet(2_000)
-    room.leaves(inside[0])
+    room.leave(inside[0])
     room.send(inside[1], b"out")
     room.trace.end()
     return room.trace
@@ -194,7 +194,7 @@ def finding(trace: Trace, *places: tuple[int, int]) -> list[str]:
 def spins(turns: int) -> Trace:
     """Return a trace of a writer that is ready in each turn, with nothing to write."""
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     trace.state(anna, status="connected")
     for _ in range(turns):
         trace.turn(write=[anna], waited=3, channels=1)
@@ -216,7 +216,7 @@ def test_turns_on_two_sides_of_a_gap_are_not_in_a_row() -> None:
 
 def test_lost_wait_of_an_inner_loop_makes_no_slow_callback() -> None:
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     trace.turn(read=[anna], channels=1)
     with trace.call("handle_read", anna):
         trace.turn(read=[anna], waited=5_000_000, channels=1)
@@ -229,7 +229,7 @@ def test_lost_wait_of_an_inner_loop_makes_no_slow_callback() -> None:
 
 def test_write_after_a_gap_is_healthy() -> None:
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     for _ in range(2):
         trace.turn(read=[anna], channels=1)
         with trace.call("close", anna):

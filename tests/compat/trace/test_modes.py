@@ -11,7 +11,7 @@ import pytest
 
 from compat.trace.record.sink import File
 from legacy_chat.cli import main as legacy_chat
-from tests.compat.trace.making import hello
+from tests.compat.trace.synthetic import hello
 from tests.compat.trace.test_cli import run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")

@@ -8,7 +8,7 @@ import pytest
 
 from compat.trace.model import Call, StateChange, walk
 from compat.trace.reader import Reader, read_lines
-from tests.compat.trace.making import Trace
+from tests.compat.trace.synthetic import Trace
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def states(trace: Trace) -> list[StateChange]:
 
 def test_state_change_has_the_terminator_of_its_time() -> None:
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     trace.state(anna, terminator=b"out")
     trace.state(anna, backlog=1)
     trace.state(anna, terminator=10)
@@ -88,7 +88,7 @@ def test_state_change_has_the_terminator_of_its_time() -> None:
 
 def test_held_back_bytes_are_the_end_of_the_read_data() -> None:
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     for data in (b"a\r", b"\n", b"b"):
         trace.calls("handle_read", anna, data=data, **{"in": len(data)})
         trace.state(anna, held=2)
@@ -97,7 +97,7 @@ def test_held_back_bytes_are_the_end_of_the_read_data() -> None:
 
 def test_held_back_bytes_of_a_truncated_read_are_unknown() -> None:
     trace = Trace(payload=2)
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     for data in (b"ho", b"hello"):
         trace.calls("handle_read", anna, data=data, **{"in": len(data)})
         trace.state(anna, held=1)

@@ -17,8 +17,8 @@ from compat.trace.diff import first_difference
 from compat.trace.doctor.findings import Finding, Severity
 from compat.trace.doctor.thresholds import Thresholds
 from compat.trace.reader import Reader, TraceError, read_lines
-from tests.compat.trace.anything import files
-from tests.compat.trace.making import Room, Trace, large
+from tests.compat.trace.strategies import files
+from tests.compat.trace.synthetic import Room, Trace, large
 
 TOO_MANY = "OSError: [Errno 24] Too many open files"
 
@@ -34,13 +34,13 @@ def only(trace: Trace, **limits: Any) -> Finding:
 
 
 def session(trace: Trace, kind: str = "Session") -> int:
-    channel = trace.opens(kind, 7)
+    channel = trace.open(kind, 7)
     trace.state(channel, status="connected", peer="127.0.0.1:40000")
     return channel
 
 
 def listener(trace: Trace) -> int:
-    channel = trace.opens("Server", 4)
+    channel = trace.open("Server", 4)
     trace.state(channel, status="listening", local="0.0.0.0:19528")
     return channel
 
@@ -66,7 +66,7 @@ def test_busy_room_without_slow_readers_is_healthy() -> None:
     for each in inside[::2]:
         room.send(each, b"I shout")
     for each in inside[1::2]:
-        room.leaves(each)
+        room.leave(each)
     room.trace.end()
     assert examine(room.trace) == []
 
@@ -585,7 +585,7 @@ def test_descriptor_limit_of_select_is_reported_early() -> None:
     for by, rules in (("select", ["select-limit"]), ("poll", [])):
         trace = Trace()
         trace.turn(by=by)
-        trace.opens("Session", 1_001)
+        trace.open("Session", 1_001)
         assert [each.rule for each in examine(trace)] == rules
 
 

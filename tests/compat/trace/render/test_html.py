@@ -13,7 +13,7 @@ import pytest
 
 from compat.trace.reader import Reader
 from compat.trace.render.html import LANGUAGES, SCRIPTS, asset, page
-from tests.compat.trace.making import Room, Trace, hello
+from tests.compat.trace.synthetic import Room, Trace, hello
 
 EVIL = b"</script><script>alert(1)</script><!--<script>]]>&\x00\xff"
 
@@ -73,7 +73,7 @@ def texts(data: dict[str, Any], kind: int, place: int) -> list[str]:
 
 def with_data(data: bytes) -> Trace:
     trace = Trace()
-    channel = trace.opens("ChatSession", 7)
+    channel = trace.open("ChatSession", 7)
     trace.turn(read=[channel])
     trace.calls("handle_read", channel, data=data, **{"in": len(data)})
     return trace
@@ -119,7 +119,7 @@ def test_bytes_arrive_as_they_were_recorded() -> None:
 def test_text_never_ends_the_script_or_becomes_markup(where: str) -> None:
     evil = EVIL.decode("utf-8", "surrogateescape").replace("\x00", "")
     trace = Trace(program=evil if where == "program" else "room.py")
-    channel = trace.opens(evil if where == "kind" else "Session", 7)
+    channel = trace.open(evil if where == "kind" else "Session", 7)
     source = f"def {evil}(self):\n    '{evil}'" if where == "code" else "def f(self): 0"
     code = trace.code(source, evil if where == "code" else None)
     trace.turn(read=[channel])
@@ -260,7 +260,7 @@ def test_cut_trace_has_the_lines_before_the_cut() -> None:
 
 def test_unfinished_wait_has_no_wake_up_row() -> None:
     trace = Trace()
-    trace.waits(channels=1)
+    trace.begin_turn(channels=1)
     _, data = shown(trace)
     assert [row[0] for row in data["rows"]] == [0]
 
@@ -279,7 +279,7 @@ def test_calls_inside_an_unfinished_call_are_shown() -> None:
 
 def test_turns_of_threads_stand_in_order_of_their_beginning() -> None:
     trace = Trace()
-    trace.waits()
+    trace.begin_turn()
     for _ in range(2):
         trace.thread = 2
         trace.turn(why="timeout")
@@ -299,7 +299,7 @@ def test_unknown_events_and_channelless_calls_are_harmless() -> None:
         trace.event("weather", sky="blue")
         trace.event("state", held=3)
     trace.event("interest", r=True)
-    trace.waits()
+    trace.begin_turn()
     _, data = shown(trace)
     assert [row[0] for row in data["rows"]] == [0, 1, 2, 0]
 

@@ -24,8 +24,8 @@ from compat.trace.filter import TurnFilter
 from compat.trace.reader import Reader, read_lines
 from compat.trace.render.formatting import clip, readable
 from compat.trace.render.mermaid import diagram
-from tests.compat.trace.anything import files, text
-from tests.compat.trace.making import Room, Trace, hello, large
+from tests.compat.trace.strategies import files, text
+from tests.compat.trace.synthetic import Room, Trace, hello, large
 
 # The valid statements; see PARTICIPANT and others in Mermaid's grammar.
 TEXT = r"""(?:[\w .,:()/=+…·"'!?*@-]|#\d+;|<br/>)+"""
@@ -87,7 +87,7 @@ def test_diagram_of_a_message_that_loses_its_end() -> None:
 
 def test_exception_is_an_arrow_with_a_cross() -> None:
     room = Room()
-    room.fails(room.enter(), b"!", "ValueError: no; end")
+    room.fail(room.enter(), b"!", "ValueError: no; end")
     lines = drawn(room.trace)
     assert "    c2--xc2: raises ValueError: no#59; end" in lines
     assert "    c2->>c2: handle_error for ValueError: no#59; end" in lines
@@ -164,7 +164,7 @@ def _decoded(text: str) -> str:
 
 def test_send_that_would_block_is_drawn_without_a_cross() -> None:
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     trace.calls("send", anna, error="SSLWantWriteError: later")
     trace.calls("push", anna, error="ValueError: no")
     drawn = diagram(*trace.read())

@@ -13,8 +13,8 @@ import pytest
 from compat.trace.reader import Reader, TraceError, read_lines
 from compat.trace.render.html import page
 from tests.browser import chromium, missing, opened, visit
-from tests.compat.trace.making import Room, Trace, hello, large
 from tests.compat.trace.mutations import damaged
+from tests.compat.trace.synthetic import Room, Trace, hello, large
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -502,7 +502,7 @@ def test_address_selects_the_turn_with_its_calls(browser: Any, file: Path) -> No
 @pytest.mark.parametrize("key", ["PageDown", "Shift+ArrowLeft"])
 def test_step_to_a_turn_shows_its_calls(another: Any, tmp_path: Path, key: str) -> None:
     trace = Trace()
-    channels = [trace.opens("Session", 5 + each) for each in range(4)]
+    channels = [trace.open("Session", 5 + each) for each in range(4)]
     for turn in range(9):
         wants = dict.fromkeys(channels, (True, bool(turn % 2)))
         trace.turn(read=channels[:1], wants=wants)
@@ -583,7 +583,7 @@ def test_bytes_that_cannot_be_seen_are_shown_as_escapes(
     another: Any, tmp_path: Path
 ) -> None:
     trace = Trace()
-    channel = trace.opens("Session", 7)
+    channel = trace.open("Session", 7)
     trace.turn(read=[channel])
     data = b"\xe4\xbd \xe4\xbd\xa0\x1b\x00\n" + "\u202e\ufeff".encode() + b"<b>"
     trace.calls("handle_read", channel, data=data, **{"in": len(data)})
@@ -716,7 +716,7 @@ def test_subtitle_marks_a_part(another: Any, tmp_path: Path) -> None:
 
 def test_page_of_a_part_invents_no_earlier_state(another: Any, tmp_path: Path) -> None:
     trace = Trace()
-    old = trace.opens("Session", 7)
+    old = trace.open("Session", 7)
     trace.turn(read=[old])
     trace.calls("handle_read", old, **{"in": 3})
     turns, reader = trace.read()
@@ -831,7 +831,7 @@ def would_block() -> Trace:
     """Return a trace of sends and reads that would block, and of a real error."""
     trace = Trace()
     error = "BlockingIOError: [Errno 11] Resource temporarily unavailable"
-    channel = trace.opens("Session", 7)
+    channel = trace.open("Session", 7)
     trace.turn(write=[channel], channels=1)
     with trace.call("turn ends"):
         trace.calls("send", channel, error=error)
@@ -905,7 +905,7 @@ def test_search_finds_all_text_of_an_event(another: Any, tmp_path: Path) -> None
     room.send(anna, b"hello")
     room.trace.event("lost", n=12)
     room.trace.event("timer", id=2, **{"in": 30.0})
-    room.fails(anna, b"!", "UnicodeDecodeError: invalid start byte")
+    room.fail(anna, b"!", "UnicodeDecodeError: invalid start byte")
     room.trace.end()
     shown = show(another, tmp_path, room.trace)
     assert shown.evaluate(NOT_FOUND) == []
@@ -961,7 +961,7 @@ SEEN = r"a\u202eb\u2028c\x1b[2J\u2066</script>"
 def test_text_of_a_trace_never_reorders_the_page(another: Any, tmp_path: Path) -> None:
     trace = Trace(program=EVIL, python=EVIL)
     code = trace.code(f"def {EVIL}(self):\n\t'{EVIL}'", EVIL, EVIL)
-    channel = trace.opens(EVIL, 7, EVIL)
+    channel = trace.open(EVIL, 7, EVIL)
     trace.state(channel, status=EVIL, peer=EVIL, local=EVIL, terminator=EVIL)
     trace.turn(read=[channel], by=EVIL, why=EVIL)
     trace.calls(EVIL, channel, f=code, error=EVIL, where=EVIL)

@@ -10,8 +10,8 @@ from hypothesis import given
 
 from compat.trace.reader import Reader, read_lines
 from compat.trace.render.perfetto import chunks
-from tests.compat.trace.anything import files
-from tests.compat.trace.making import Room, Trace, hello
+from tests.compat.trace.strategies import files
+from tests.compat.trace.synthetic import Room, Trace, hello
 
 Events = list[dict[str, Any]]
 
@@ -70,7 +70,7 @@ def test_turn_has_slices_for_interest_wait_and_calls() -> None:
 
 def test_queues_and_held_back_bytes_are_counters() -> None:
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     trace.state(anna, backlog=4, queued=1)
     trace.state(anna, held=1, backlog=0)
     trace.state(anna, status="closed")

@@ -15,8 +15,8 @@ from compat.trace.reader import Reader, read_lines
 from compat.trace.render.formatting import clip, duration, quoted, readable, width
 from compat.trace.render.messages import LANGUAGES, MESSAGES, quoted_with_size
 from compat.trace.render.text import lines
-from tests.compat.trace.anything import files
-from tests.compat.trace.making import Room, Trace, hello
+from tests.compat.trace.strategies import files
+from tests.compat.trace.synthetic import Room, Trace, hello
 
 
 def shown(trace: Trace, **options: bool | int | str) -> list[str]:
@@ -31,7 +31,7 @@ def shown(trace: Trace, **options: bool | int | str) -> list[str]:
 def hell() -> Trace:
     """Return a trace in which hello arrives as hell."""
     trace = Trace()
-    anna = trace.opens("ChatSession", 6, "room")
+    anna = trace.open("ChatSession", 6, "room")
     peer = "127.0.0.1:40014"
     trace.state(anna, status="connected", peer=peer, terminator=b"out")
     trace.turn(read=[anna], wants={anna: (True, False)}, channels=2)
@@ -113,7 +113,7 @@ def test_held_back_bytes_are_shown_with_their_terminator() -> None:
 
 def test_bytes_left_by_an_error_are_not_a_terminator() -> None:
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     trace.state(anna, terminator=b"out")
     trace.calls("handle_read", anna, data=b"\xe5", error="ValueError: no", **{"in": 1})
     trace.state(anna, held=1)
@@ -143,20 +143,20 @@ def test_exception_is_below_the_calls_before_it() -> None:
 
 def test_unfinished_wait_is_shown_as_waiting() -> None:
     trace = Trace()
-    trace.waits()
+    trace.begin_turn()
     assert shown(trace)[-1] == "  still waiting"
 
 
 def test_wait_without_a_limit_is_shown_as_no_timeout() -> None:
     trace = Trace()
-    trace.waits(timeout=None)
+    trace.begin_turn(timeout=None)
     assert shown(trace)[-2].endswith("no timeout")
 
 
 def test_line_names_some_of_many_ready_channels() -> None:
     trace = Trace()
     for fd in range(40):
-        trace.opens("Session", fd)
+        trace.open("Session", fd)
     trace.turn(read=range(1, 41))
     (line,) = (line for line in shown(trace) if "ready" in line)
     assert re.search(r"to read: Session#1, Session#2, .* and \d+ more$", line)
@@ -176,7 +176,7 @@ def test_deep_calls_stay_within_the_line() -> None:
 
 def test_narrow_lines_keep_the_name_and_drop_the_place() -> None:
     trace = Trace()
-    anna = trace.opens("ChatSession", 6)
+    anna = trace.open("ChatSession", 6)
     code = trace.code("def collect_incoming_data(self, data):", "ChatSession", line=40)
     error = {"error": "ValueError: no", "where": "/a/server_of_a_room.py:44"}
     with trace.call("handle_read", anna):
@@ -269,7 +269,7 @@ def test_durations_have_three_figures() -> None:
 
 def test_send_that_would_block_is_not_coloured_as_an_error() -> None:
     trace = Trace()
-    anna = trace.opens("Session", 6)
+    anna = trace.open("Session", 6)
     error = "BlockingIOError: [Errno 11] Resource temporarily unavailable"
     trace.calls("send", anna, error=error)
     trace.calls("collect_incoming_data", anna, error=error)

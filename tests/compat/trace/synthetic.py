@@ -87,7 +87,7 @@ class Trace:
         self.lines: list[str] = []
         self._write({"format": "compat-trace", "version": 1, **usual, **header})
 
-    def passes(self, microseconds: int) -> None:
+    def advance(self, microseconds: int) -> None:
         """Advance the clock."""
         self.now += microseconds
 
@@ -100,7 +100,7 @@ class Trace:
             line["th"] = self.thread
         self._write(line | fields)
 
-    def opens(self, kind: str, fd: int, module: str = "room") -> int:
+    def open(self, kind: str, fd: int, module: str = "room") -> int:
         """Add a channel to its map; return its number."""
         self._channels += 1
         number = self._channels
@@ -148,13 +148,13 @@ class Trace:
         by: str = "selectors",
     ) -> None:
         """Write a turn: interest and wait; *wants* are the changed interests."""
-        self.waits(wants, timeout, channels, asked, by)
-        self.passes(waited)
+        self.begin_turn(wants, timeout, channels, asked, by)
+        self.advance(waited)
         ready = {"read": read, "write": write, "urgent": urgent}
         found = {name: list(who) for name, who in ready.items() if who}
         self.event("woke", why=why, waited=waited, **found)
 
-    def waits(
+    def begin_turn(
         self,
         wants: dict[int, tuple[bool, bool]] | None = None,
         timeout: float | None = 30.0,
@@ -165,7 +165,7 @@ class Trace:
         """Write a turn whose wait has not ended."""
         for channel, (r, w) in (wants or {}).items():
             self.event("interest", ch=channel, r=r, w=w)
-        self.passes(asked)
+        self.advance(asked)
         number = self._turns[self.thread] = self._turns.get(self.thread, 0) + 1
         figures = {"timeout": timeout, "channels": channels, "asked": asked}
         self.event("turn", n=number, by=by, **figures)
@@ -189,11 +189,11 @@ class Trace:
         """
         began = self.now
         self._depth += 1
-        self.passes(us - us // 2)
+        self.advance(us - us // 2)
         try:
             yield
         finally:
-            self.passes(us // 2)
+            self.advance(us // 2)
             self._depth -= 1
             if channel is not None:
                 fields["ch"] = channel
@@ -275,7 +275,7 @@ class Room:
             trace.call("handle_accept", self.listener, us=9),
             trace.call("handle_accepted", self.listener, f=code, us=31),
         ):
-            session = trace.opens("ChatSession", 6 + len(self._peer), "room")
+            session = trace.open("ChatSession", 6 + len(self._peer), "room")
             self._peer[session] = f"127.0.0.1:{40000 + 7 * session}"
             trace.state(
                 session,
@@ -289,7 +289,7 @@ class Room:
         self._wants[session] = True, False
         if slow:
             self._slow.add(session)
-        self._turn_ends()
+        self._flush()
         return session
 
     def send(self, session: int, data: bytes) -> None:
@@ -300,10 +300,10 @@ class Room:
         """Let several clients' bytes arrive in one turn."""
         self._turn(read=list(sent))
         for session, data in sent.items():
-            self._reads(session, data)
-        self._turn_ends()
+            self._read(session, data)
+        self._flush()
 
-    def leaves(self, session: int) -> None:
+    def leave(self, session: int) -> None:
         """Let a client close its connection."""
         trace = self.trace
         self._turn(read=[session])
@@ -312,9 +312,9 @@ class Room:
             trace.call("handle_close", session, us=9),
         ):
             self._close(session)
-        self._turn_ends()
+        self._flush()
 
-    def fails(self, session: int, data: bytes, error: str = "ValueError: no") -> None:
+    def fail(self, session: int, data: bytes, error: str = "ValueError: no") -> None:
         """Let a client's data raise in its handler, which closes the connection."""
         trace = self.trace
         self._turn(read=[session])
@@ -332,24 +332,24 @@ class Room:
             )
             with trace.call("handle_error", session, f=code, error=error):
                 self._close(session)
-        self._turn_ends()
+        self._flush()
 
-    def takes(self, session: int) -> None:
+    def drain(self, session: int) -> None:
         """Let a slow client receive its whole queue."""
         self._slow.discard(session)
         self._turn(write=[session])
         with self.trace.call("handle_write", session, us=5):
             self._send(session)
 
-    def stops_taking(self, session: int) -> None:
+    def stop_reading(self, session: int) -> None:
         """Make a client slow from now on."""
         self._slow.add(session)
 
     def _listen(self) -> None:
         trace = self.trace
-        self.listener = trace.opens("ChatServer", 4)
+        self.listener = trace.open("ChatServer", 4)
         local = "0.0.0.0:19528"
-        trace.passes(40)
+        trace.advance(40)
         trace.state(self.listener, status="listening", local=local)
         self._wants[self.listener] = True, False
 
@@ -362,7 +362,7 @@ class Room:
         self._waited = 250
         self.trace.turn(wants=wants, **figures, **ready)
 
-    def _reads(self, session: int, data: bytes) -> None:
+    def _read(self, session: int, data: bytes) -> None:
         trace = self.trace
         with trace.call("handle_read", session, us=11, data=data, **{"in": len(data)}):
             before = self._held[session]
@@ -370,15 +370,15 @@ class Room:
             while rest:
                 head, found, rest = _cut(rest)
                 if head:
-                    self._collects(session, head)
+                    self._collect(session, head)
                 if not found:
                     break
-                self._finds(session)
+                self._find_terminator(session)
             self._held[session] = rest
             if len(rest) != len(before):
                 trace.state(session, held=len(rest))
 
-    def _collects(self, session: int, data: bytes) -> None:
+    def _collect(self, session: int, data: bytes) -> None:
         trace = self.trace
         code = self._learn(COLLECT, "ChatSession", 40)
         with trace.call(
@@ -389,7 +389,7 @@ class Room:
                 self._queue[session].append(data)
             self._broadcast(session, f"用户{self._peer[session]} 说:".encode() + data)
 
-    def _finds(self, session: int) -> None:
+    def _find_terminator(self, session: int) -> None:
         if session in self._leaving:
             return
         trace = self.trace
@@ -408,7 +408,7 @@ class Room:
             for each in others:
                 self._queue[each].append(data)
 
-    def _turn_ends(self) -> None:
+    def _flush(self) -> None:
         receivers = [each for each in self.sessions if self._queue[each]]
         receivers = [each for each in receivers if each not in self._slow]
         slow = [each for each in self._slow if self._queue[each]]
@@ -481,13 +481,13 @@ def hello() -> Trace:
     room.quiet(250_000)
     room.send_together({anna: b"about\r\n", bert: b"\x1b[1mno\x00"})
     room.quiet(1_200_000)
-    room.takes(carl)
+    room.drain(carl)
     room.trace.turn(why="timer", waited=30_000, channels=4)
     with room.trace.call("timer", us=3, id=1):
         room.trace.event("timer", id=2, **{"in": 30.0})
     room.quiet(600_000)
     room.send(bert, b"I shout")
-    room.fails(carl, b"!", "UnicodeDecodeError: invalid start byte")
+    room.fail(carl, b"!", "UnicodeDecodeError: invalid start byte")
     room.trace.end()
     return room.trace
 
@@ -505,8 +505,8 @@ def large(events: int, clients: int = 60) -> Trace:
         words = f"message {number} to the room".encode()
         room.send_together(dict.fromkeys([speaker, *others], words))
         if number % 200 == 0:
-            room.takes(inside[3])
-            room.stops_taking(inside[3])
+            room.drain(inside[3])
+            room.stop_reading(inside[3])
         room.quiet(number % 50 * 100)
     room.trace.end("full")
     return room.trace
