@@ -1,8 +1,8 @@
-"""What became of a channel, as the fields of a line: only what has changed.
+"""The state of a channel, as the fields of a line: only the changes.
 
-Rule 1: the state is what the channel's attributes say, nothing that is remembered here.
-Rule 2: looking changes nothing: no queue is made, no buffer cut.
-Rule 3: a long queue is not added up again each time.
+Rule 1: the state is in the channel's own attributes; nothing about it is assumed here.
+Rule 2: reading the state changes nothing: it creates no queue and cuts no buffer.
+Rule 3: a long queue is not counted anew each time.
 """
 
 from __future__ import annotations
@@ -18,22 +18,37 @@ from compat.trace.source import sound
 
 __all__ = ["NEW", "TracedChannel", "changes"]
 
-# Entries of a queue that are added up anew each time; of a longer one, when its length
+# A queue of up to this many entries is counted each time; a longer one after its length
 # has changed by an eighth.
 FEW = 64
 
-# No peer sends as many bytes.
-MOST = (1 << 63) - 1
+# Larger than any number of bytes that a peer sends.
+MAX_TERMINATOR = (1 << 63) - 1
 
-# What whoever joins a map is, until it has been looked at; as in TracedChannel.last.
+# The state of a channel until its first record: see ``changes``.
 NEW = ("new", None, 0, 0, 0)
 
-# What names all the ends of a socket that has no name.
-NOWHERE = ("", None, b"")
+# The addresses of a socket without a name.
+NO_ADDRESS = ("", None, b"")
+
+# A channel in one of these states has new addresses.
+_ADDRESSED = ("listening", "connecting", "connected")
+
+_COUNTS = ("held", "backlog", "queued")
 
 
 class TracedChannel:
-    """A channel that has a number."""
+    """The record of a channel.
+
+    Attributes:
+        mark: the number, as a field of a call's line.
+        channel: returns the channel, or None if it is gone.
+        fd: the descriptor under which it joined its map; None in no map.
+        last: the state recorded last.
+        calm: if that was connected with nothing queued, all that it depended on.
+        backlog, counted: bytes of the queue, and the entries among which they were
+            counted.
+    """
 
     __slots__ = (
         "backlog",
@@ -49,43 +64,37 @@ class TracedChannel:
 
     def __init__(self, number: int, channel: Callable[[], Any]) -> None:
         self.number = number
-        # As it stands in the line of a call.
         self.mark = f',"ch":{number}'
-        # Gives the channel, or None if it is gone.
         self.channel = channel
-        # Under which it joined its map; None if it is in none.
         self.fd: int | None = None
         self.interest: tuple[bool, bool] = (False, False)
-        # What was written of its state, and what that depended on.
         self.last: tuple[Any, ...] = ()
         self.calm: tuple[Any, ...] | None = None
-        # Of its queue: bytes, and how many entries they were counted in.
         self.backlog = self.counted = 0
 
 
 def changes(record: TracedChannel, channel: Any) -> str:
-    """What has changed, as the fields of a line."""
+    """Return the fields that have changed since the last call."""
     variables = vars(channel)
     if "_fileno" not in variables:
-        # It is no dispatcher, or not yet one.
+        # Not a dispatcher, or not initialised yet.
         return ""
-    calm = None
-    is_ours = isinstance(channel, async_chat)
-    if is_ours and channel.connected and not queue_of(channel):
-        # All that the state of one of ours depends on, connected and with nothing
-        # queued. So are most of them after most calls.
-        held = uncollected_size(channel)
-        calm = (variables["_fileno"], held, getattr(channel, "terminator", None))
-        if calm == record.calm:
-            return ""
+    terminator, calm = getattr(channel, "terminator", None), None
+    if isinstance(channel, async_chat):
+        queue, held = queue_of(channel) or (), uncollected_size(channel)
+        if not queue and channel.connected:
+            # As most channels after most calls.
+            calm = (variables["_fileno"], held, terminator)
+            if calm == record.calm:
+                return ""
+    else:
+        # A dispatcher_with_send has bytes instead of a queue; others have neither.
+        out = variables.get("out_buffer")
+        queue = variables.get("producer_fifo") or ((out,) if out else ())
+        held = len(variables.get("ac_in_buffer", b""))
     record.calm = calm
-    fifo, held = _buffers(channel, variables)
-    state = (
-        _status(channel, fifo),
-        getattr(channel, "terminator", None),
-        held,
-        *((_backlog(record, fifo), len(fifo)) if fifo else _NOTHING),
-    )
+    backlog = _backlog(record, queue) if queue else 0
+    state = (_status(channel, queue), terminator, held, backlog, len(queue))
     if state == record.last:
         return ""
     last, record.last = record.last or NEW, state
@@ -102,44 +111,23 @@ def changes(record: TracedChannel, channel: Any) -> str:
     return fields
 
 
-def _buffers(channel: Any, variables: dict[str, Any]) -> tuple[Any, int]:
-    """What is queued, and how many bytes have been read and not been collected."""
-    if isinstance(channel, async_chat):
-        # One of ours, which would make a queue if it were asked for it.
-        return queue_of(channel) or (), uncollected_size(channel)
-    # A dispatcher_with_send has bytes in the place of a queue, others have nothing.
-    fifo = variables.get("producer_fifo") or [
-        rest for rest in (variables.get("out_buffer"),) if rest
-    ]
-    return fifo, len(variables.get("ac_in_buffer", b""))
-
-
-# What a channel becomes when it gets an address, or another end.
-_ADDRESSED = ("listening", "connecting", "connected")
-
-# Bytes, and entries.
-_NOTHING = (0, 0)
-
-_COUNTS = ("held", "backlog", "queued")
-
-
-def _status(channel: Any, fifo: Any) -> str:
+def _status(channel: Any, queue: Any) -> str:
     if channel._fileno is None:
         return "closed"
     if channel.accepting:
         return "listening"
     if channel.connected:
-        return "closing" if fifo and fifo[-1] is None else "connected"
+        return "closing" if queue and queue[-1] is None else "connected"
     return "connecting" if channel.connecting else "new"
 
 
-def _backlog(record: TracedChannel, fifo: Any) -> int:
-    entries = len(fifo)
+def _backlog(record: TracedChannel, queue: Any) -> int:
+    entries = len(queue)
     if entries <= FEW or abs(entries - record.counted) * 8 > record.counted:
         record.counted = entries
         record.backlog = sum(
             len(entry)
-            for entry in tuple(fifo)
+            for entry in tuple(queue)
             if isinstance(entry, bytes | bytearray | memoryview | str)
         )
     return record.backlog
@@ -147,13 +135,13 @@ def _backlog(record: TracedChannel, fifo: Any) -> int:
 
 def _addresses(channel: Any) -> str:
     fields = ""
-    for name, ask in (("local", "getsockname"), ("peer", "getpeername")):
+    for name, method in (("local", "getsockname"), ("peer", "getpeername")):
         try:
-            address = getattr(channel.socket, ask)()
+            address = getattr(channel.socket, method)()
         except (OSError, AttributeError):
-            # It has none, or none any more, or is no socket.
+            # Not connected, closed, or not a socket.
             continue
-        if address not in NOWHERE:
+        if address not in NO_ADDRESS:
             fields += f',"{name}":{quote(_address(address))}'
     return fields
 
@@ -171,5 +159,5 @@ def _terminator(terminator: Any) -> str:
     if isinstance(terminator, bytes):
         return quote(terminator.decode("utf-8", "surrogateescape"))
     if isinstance(terminator, int) and not isinstance(terminator, bool):
-        return str(max(-MOST, min(terminator, MOST)))
+        return str(max(-MAX_TERMINATOR, min(terminator, MAX_TERMINATOR)))
     return "null" if terminator is None else quote(sound(str(terminator)))

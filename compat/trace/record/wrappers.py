@@ -223,50 +223,29 @@ class Wrappers:
     def call_with_error(self, name: str, function: Function, code: str) -> Function:
         """As call, for a method that handles the current exception."""
         failure = self._trace.failure
+        return self.call(
+            name, function, code, lambda *_: (None, None, failure(sys.exc_info()[1]))
+        )
 
-        def note(args: tuple[Any, ...], options: dict[str, Any]) -> Noted:
-            return None, None, failure(sys.exc_info()[1])
-
-        return self.call(name, function, code, note)
-
-    def recv(self, name: str, function: Function, code: str) -> Function:
-        """Add received bytes to the line of the channel's call that receives them."""
-        here, payload = self._trace.here, self._trace.payload
-
-        @wraps(function)
-        def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
-            call = here.recorder.call
-            if call[CHANNEL] is not channel:
-                return alone(channel, *args, **options)
-            before = call[TAKEN]
-            data = function(channel, *args, **options)
-            # Unless the base class's has counted them. A program's may return anything.
-            if call[TAKEN] == before and isinstance(data, bytes | bytearray):
-                call[TAKEN] += len(data)
-                if call[DATA] is None and payload is not None:
-                    call[DATA] = bytes(data[:payload])
-            return data
-
-        self._originals[id(traced)] = function
-        alone = self.call(name, traced, code)
-        return traced
-
-    def send(self, name: str, function: Function, code: str) -> Function:
-        """Add sent bytes to the line of the channel's call that sends them."""
-        here, given = self._trace.here, self._trace.given
+    def transfer(self, name: str, function: Function, code: str) -> Function:
+        """Add the bytes of recv and send to the line of the channel's current call."""
+        here, given, receives = self._trace.here, self._trace.given, name == "recv"
+        field, size_of = (TAKEN, _received) if receives else (GIVEN, _sent)
 
         @wraps(function)
         def traced(channel: Any, /, *args: Any, **options: Any) -> Any:
             call = here.recorder.call
             if call[CHANNEL] is not channel:
                 return alone(channel, *args, **options)
-            before = call[GIVEN]
-            sent = function(channel, *args, **options)
-            if call[GIVEN] == before and type(sent) is int and sent > 0:
-                call[GIVEN] += sent
+            before = call[field]
+            result = function(channel, *args, **options)
+            # Unless the base class's method has counted them.
+            if call[field] == before and (size := size_of(result)) >= 0:
+                call[field] += size
                 if call[DATA] is None:
-                    call[DATA] = given(args[0] if args else options.get("data"))[1]
-            return sent
+                    data = args[0] if args else options.get("data")
+                    call[DATA] = given(result if receives else data)[1]
+            return result
 
         self._originals[id(traced)] = function
         alone = self.call(name, traced, code)
@@ -313,14 +292,22 @@ def _family(kind: type) -> list[type]:
     return [kind, *(each for child in children for each in _family(child))]
 
 
+def _received(result: Any) -> int:
+    """Return the size of received data; -1 for another result of a program's recv."""
+    return len(result) if isinstance(result, bytes | bytearray) else -1
+
+
+def _sent(result: Any) -> int:
+    return result if type(result) is int and result > 0 else -1
+
+
 _NO_NOTE: Noted = (None, None, "")
 
 _MAKERS: dict[str, Callable[[Wrappers, str, Function, str], Function]] = {
     **dict.fromkeys((*CALLS, *EVENTS), Wrappers.call),
     **dict.fromkeys(TAKE_BYTES, Wrappers.call_with_data),
     "handle_error": Wrappers.call_with_error,
-    "recv": Wrappers.recv,
-    "send": Wrappers.send,
+    **dict.fromkeys(("recv", "send"), Wrappers.transfer),
     "add_channel": Wrappers.joins,
     **dict.fromkeys(("del_channel", "listen", "set_terminator"), Wrappers.changes),
 }
