@@ -31,6 +31,8 @@ PACKAGES = ("compat", "legacy_chat")
 ALLOWED: dict[str, str] = {
     "_DISCONNECTED": "asyncore's list of errors, which the original send uses, too",
     "_exception": "asyncore's function, which poll calls and a program may replace",
+    "_fileno": "asyncore's number of a channel, also after its socket is closed",
+    "_getframe": "sys's function; the documentation has no other name for it",
 }
 
 # Documented methods and attributes of typing.NamedTuple.
