@@ -16,7 +16,7 @@ __all__ = ["interest_changed"]
 
 
 def interest_changed(channel: Any) -> None:
-    """Tell the loop of *channel*, if it has one, that interest may have changed."""
+    """Notify the loop of *channel*, if it has one, that interest may have changed."""
     registration: Notified | None = getattr(channel, "_compat_registration", None)
     if registration is not None:
         registration.interest_changed()

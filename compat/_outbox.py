@@ -4,13 +4,13 @@ Rule 1: another thread may push at any moment, without losing or splitting a mes
 Queues change under ``_lock``, which is never held while a handler or a send runs. Only
 the thread that has claimed the channel sends; unsent data goes back to the front of the
 queue.
-Rule 2: coalesced or not, a peer receives the same bytes in the same order. What must
-not wait for the end of the turn first makes the attempts that the pushes would have
-made.
+Rule 2: coalesced or not, a peer receives the same bytes in the same order. A call
+that must not wait for the end of the turn first makes the attempts that the pushes
+would have made.
 Rule 3: an outbox keeps its channel alive only while the end of the turn has to flush
 it. An idle channel outside of a broadcast group has none.
 Rule 4: a program may change the queue, ``producer_fifo``, at any time. So the state
-says what this module has done, and the queue what is left to send.
+shows the last step of this module, and the queue shows the unsent data.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _EMPTY = object()
 
 
 class State(Enum):
-    """What is to be done with an outbox."""
+    """The state of an outbox, which determines its next step."""
 
     # Nothing is queued.
     IDLE = auto()
@@ -227,7 +227,7 @@ class Outbox:
             self.state = IDLE
 
     def emptied(self) -> None:
-        """Forget the sizes: later data is no backlog of an earlier turn."""
+        """Reset the sizes: later data is not the backlog of an earlier turn."""
         if self.state is not IDLE or self.carried:
             with _lock:
                 if not self.queue:

@@ -10,7 +10,7 @@ Rule 1: the class derives from the original, and its methods keep their contract
 Rule 2: no method needs ``self`` to be of this class. After ``install()``, a class that
 was derived from the original earlier calls these methods as its base class's.
 Rule 3: the attributes have names that no program uses itself.
-Rule 4: whatever a program assigns to a class or an instance takes effect at the
+Rule 4: any assignment of a program to a class or an instance takes effect at the
 channel's next event: a mixin, a patched method, its own queue.
 """
 

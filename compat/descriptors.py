@@ -134,7 +134,7 @@ class Descriptors:
             read_only: the objects of the descriptors that are registered for reading
                 only. In nearly every turn, only these report, and only IN. Then no
                 event needs filtering.
-            hang_ups: report HUP and ERR too, whatever the interest, as poll() does.
+            hang_ups: report HUP and ERR for any interest, as poll() does.
 
         Returns:
             (the ready objects of *read_only*, {}) in that case. Otherwise ([],

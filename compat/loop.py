@@ -210,7 +210,7 @@ class WithWaker:
         return channel
 
 
-# What a loop opens, it could close at its end. But a program may call loop(count=1) a
+# A loop could close its descriptors at its end. But a program may call loop(count=1) a
 # million times, in its own loop. Therefore a thread keeps one waker for all its loops,
 # and the descriptors of a few maps, until a loop without a count ends, or its map is
 # empty. Nested loops share the waker; each has its own descriptors, because an event

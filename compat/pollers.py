@@ -1,6 +1,6 @@
 """The pollers of the selectors loop: epoll, and any other selector.
 
-Rule 1: interests and events are poll's bits, whatever the poller.
+Rule 1: interests and events are poll's bits, with any poller.
 Rule 2: a poller knows descriptors, never channels, and calls no handlers.
 """
 
@@ -40,7 +40,7 @@ ERR = 0x008
 HUP = 0x010
 NVAL = 0x020
 
-# Events that poll() reports whatever the interest.
+# Events that poll() reports for any interest.
 GONE = HUP | ERR | NVAL
 
 # Events that make select() report readable or writable: POLLIN_SET and POLLOUT_SET in
@@ -64,7 +64,7 @@ class Poller(Protocol):
 
         Returns:
             False if *fd* was not registered with the kernel; True if it was, or if the
-            poller cannot tell.
+            poller cannot know.
 
         Raises:
             OSError: EBADF if *fd* is closed, EPERM for a file that is always ready.
@@ -83,7 +83,7 @@ class Poller(Protocol):
         """Report *fd* only at changes: it reports events outside of its interest."""
 
     def poll_now(self, interests: dict[int, int]) -> dict[int, int]:
-        """Poll {descriptor: interest} now, whatever is registered."""
+        """Poll {descriptor: interest} now, independently of the registrations."""
 
     def close(self) -> None:
         """Close the poller's descriptor."""
@@ -94,7 +94,7 @@ class Poller(Protocol):
 # reports a hang-up as writable, and drops events of descriptors that it does not know.
 # A loop on top of it spins without seeing the cause. Therefore, if the default selector
 # is epoll, the loop calls epoll directly. It uses any other default (kqueue, or
-# gevent's) unchanged, and does without urgent data there.
+# gevent's) unchanged, without urgent data there.
 
 
 class EpollPoller:

@@ -88,7 +88,7 @@ class Channel(compat.async_chat):
     ac_coalesce_writes = True
     ac_backlog_limit = LIMIT
     calls = 0
-    told = 0
+    pushed = 0
     direct = 0
     said_while_writing = 0
 
@@ -101,7 +101,7 @@ class Channel(compat.async_chat):
     def handle_write(self) -> None:
         if self.said_while_writing:
             size, self.said_while_writing = self.said_while_writing, 0
-            self.say(size)
+            self.push_bytes(size)
         super().handle_write()
 
     def handle_backlog(self) -> None:
@@ -110,8 +110,8 @@ class Channel(compat.async_chat):
     def handle_error(self) -> None:
         raise  # noqa: PLE0704  # a test's own error is to be seen
 
-    def say(self, size: int) -> None:
-        self.told += size
+    def push_bytes(self, size: int) -> None:
+        self.pushed += size
         self.push(b"x" * size)
 
     @property
@@ -193,21 +193,21 @@ class Play:
         channel = self.channel
         calls = channel.calls
         # A producer that has returned all its data has not yet returned its end.
-        told, self.behind = channel.told, bool(channel.producer_fifo)
+        pushed, self.behind = channel.pushed, bool(channel.producer_fifo)
         if outside:
-            channel.say(300)
+            channel.push_bytes(300)
         in_a_turn(self.loop, lambda: [self.step(*step) for step in steps])
-        called, added = channel.calls - calls, channel.told > told
+        called, added = channel.calls - calls, channel.pushed > pushed
         self.other.take(1 << 20)
         too_much = channel.ac_backlog_size() > LIMIT and channel.connected
         if not (added and self.behind and too_much):
             assert called == 0
-        elif channel.taken < told:
+        elif channel.taken < pushed:
             assert called == 1
         else:
             assert called <= 1
         if not self.produces:
-            assert channel.ac_backlog_size() == channel.told - channel.taken
+            assert channel.ac_backlog_size() == channel.pushed - channel.taken
 
     def step(self, way: str, size: int) -> None:
         channel = self.channel
@@ -217,19 +217,19 @@ class Play:
             self.audience.push(b"x" * size, exclude=channel)
         elif way.startswith("audience"):
             if channel in self.audience:
-                channel.told += size
+                channel.pushed += size
             exclude = self.other if way.endswith("another") else None
             self.audience.push(b"x" * size, exclude=exclude)
         elif way == "producer":
             self.produces = True
-            channel.told += size
+            channel.pushed += size
             channel.push_with_producer(Producer(size))
         elif way == "thread":
-            thread = threading.Thread(target=channel.say, args=(size,))
+            thread = threading.Thread(target=channel.push_bytes, args=(size,))
             thread.start()
             thread.join()
         elif way == "timer":
-            compat.call_later(0, channel.say, size)
+            compat.call_later(0, channel.push_bytes, size)
         elif way == "write handler":
             channel.said_while_writing += size
         elif way == "send":
@@ -247,7 +247,7 @@ class Play:
             channel.resume_reading()
         elif way == "discard":
             channel.discard_buffers()
-            channel.told, self.behind = channel.taken, False
+            channel.pushed, self.behind = channel.taken, False
 
 
 @pytest.mark.parametrize("kind", [Plain, Secure])

@@ -1,1 +1,1 @@
-"""The recording side: what puts the events of a process into a trace file."""
+"""The recording side: it writes the events of a process into a trace file."""

@@ -35,7 +35,7 @@ _FLUSH = '{"e":"call","do":"turn ends"'
 
 
 class TraceInstrument(Instrument):
-    """Writes what the loops, their timers and broadcast groups do."""
+    """Records the steps of the loops, of their timers and of broadcast groups."""
 
     def __init__(self, trace: Trace, wrappers: Wrappers) -> None:
         self._trace = trace

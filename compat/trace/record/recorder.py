@@ -1,7 +1,7 @@
 """Events as lines: one Recorder for each thread, one Trace for all.
 
 Rule 1: a traced program gets the results and exceptions that it would get untraced.
-Rule 2: what cannot be recorded is noted in the trace, and stops nothing.
+Rule 2: an event that cannot be recorded is noted in the trace, and stops nothing.
 Rule 3: nothing here keeps an object of the program alive.
 Rule 4: lines are written before and after each wait, and at the end of an outermost
 call if the last write is a millisecond ago. A program that hangs or dies leaves all

@@ -1,7 +1,7 @@
 """One trace, from its first line to its last.
 
 Rule 1: a process has one trace at a time, because it has one asyncore.
-Rule 2: when a trace ends, for whatever reason, no class keeps a wrapper.
+Rule 2: when a trace ends, for any reason, no class keeps a wrapper.
 Rule 3: a forked child writes nothing into its parent's file.
 """
 

@@ -7,7 +7,7 @@ Rule 3: only whole lines are written, so a file is readable at any moment.
 Rule 4: an existing file keeps its contents until the trace has something to write. Two
 programs cannot write a trace to the same file.
 Rule 5: a reader that stalls never stops the program. Unread blocks wait in a queue of
-``WAITING`` bytes; further lines are dropped and counted, and the trace says where. A
+``WAITING`` bytes; further lines are dropped and counted, and the trace marks the gap. A
 warning is omitted if the log stalls, too. A write to a regular file may wait.
 """
 
@@ -99,14 +99,14 @@ class BlockQueue:
         return True
 
     def add_last(self, block: bytes) -> None:
-        """Queue a block, whatever the size of the queue."""
+        """Queue a block, beyond any limit of the queue."""
         if self._lost:
             self._append(self._notice(self._lost, self._lost_at))
             self._lost = 0
         self._append(block)
 
     def flush(self) -> None:
-        """Write what the reader accepts now.
+        """Write the data that the reader accepts now.
 
         Raises:
             OSError: as from *write*.

@@ -1,4 +1,4 @@
-"""Wrappers of what is not ours: the methods of a program's channels.
+"""Wrappers of foreign code: the methods of a program's channels.
 
 Rule 1: a class keeps its identity, and its methods their names. If the program assigns
 to a wrapped method, its assignment stays.
