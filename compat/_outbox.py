@@ -15,6 +15,8 @@ shows the last step of this module, and the queue shows the unsent data.
 
 from __future__ import annotations
 
+import asyncore
+import errno
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -23,16 +25,28 @@ from typing import Any
 from weakref import ref
 
 from compat import instrument
-from compat._interest import interest_changed
-from compat._types import LEAVES, Group, Original
+from compat._types import LEAVES, Group, Notified, Original
 from compat.forks import at_fork
 from compat.locks import RLock
-from compat.scheduler import at_turn_end
+from compat.scheduler import at_turn_end, wake_other_thread
 
-__all__ = ["CLOSING", "QUEUED", "SMALL", "Outbox", "ProgramsOutbox"]
+__all__ = [
+    "CLOSING",
+    "HARMLESS",
+    "QUEUED",
+    "SMALL",
+    "Outbox",
+    "ProgramsOutbox",
+    "copied",
+    "handle_failed_send",
+    "interest_changed",
+]
 
 # The backlog's upper bound where its size is unknown: a limit then counts the bytes.
 UNCOUNTED = sys.maxsize
+
+# Error numbers of a full send buffer and of a lost connection.
+HARMLESS = {errno.EWOULDBLOCK, *asyncore._DISCONNECTED}
 
 # Bytes. A queue merges smaller pieces: one object per piece would cost a multiple of
 # its data. All channels that queue a larger piece share it.
@@ -40,9 +54,6 @@ SMALL = 4096
 
 # Reentrant, because a signal handler may push. A fork replaces it in the child.
 _lock = RLock()
-
-# For a channel that is in no map.
-_NO_MAP: dict[Any, Any] = {}
 
 # Stands for the first entry of an empty queue, because None is a valid entry.
 _EMPTY = object()
@@ -108,6 +119,10 @@ class Outbox:
         queue: deque[Any] = self.queue
         return queue
 
+    def is_empty(self) -> bool:
+        """Return whether push may leave the queue out: no program's own queue."""
+        return self.queue is None or (type(self.queue) is deque and not self.queue)
+
     def size(self) -> int:
         """Return the number of queued bytes; data of producers does not count."""
         return sum(
@@ -133,8 +148,7 @@ class Outbox:
     def put_back(self, channel: Any, data: Any, *, at_the_front: bool) -> None:
         """Queue the unsent rest of a broadcast group's messages.
 
-        With *at_the_front*, data that another thread has pushed during the send stays
-        behind *data*.
+        With *at_the_front*, another thread's push during the send stays behind *data*.
         """
         if self.group is None:
             # Another thread has closed the channel.
@@ -153,6 +167,18 @@ class Outbox:
             self.state = BLOCKED
         interest_changed(channel)
 
+    def push_now(self, channel: Any, data: Any) -> None:
+        """Queue *data* and attempt a send, as the original's push."""
+        size, queue = channel.ac_out_buffer_size, channel.producer_fifo
+        is_bytes = isinstance(data, bytes | bytearray | memoryview)
+        if is_bytes and len(data) > size and type(queue) is deque:
+            # As the original, but atomic, because another thread may push.
+            queue.extend([data[at : at + size] for at in range(0, len(data), size)])
+            channel.initiate_send()
+        else:
+            Original.push(channel, data)
+        self.wait_for_peer(channel)
+
     def take_over(self, channel: Any) -> None:
         """Queue the broadcast group's messages before the channel's next output."""
         if self.group is not None:
@@ -165,14 +191,14 @@ class Outbox:
         self.state = QUEUED
         if self.channel is None:
             # Set before the call: in another thread, the turn may end meanwhile.
-            self.channel = channel
-            if not at_turn_end(getattr(channel, "_map", _NO_MAP), self):
+            self.channel, map = channel, getattr(channel, "_map", None)
+            if map is None or not at_turn_end(map, self):
                 self.channel = None
 
     def begin_loop(self, channel: Any) -> None:
-        """Flush at the end of the first turn data that was pushed before the loop."""
+        """Flush at the end of the first turn, if data was pushed before the loop."""
         if self.added:
-            # It may still be in the list of a loop that a fork or Ctrl+C has ended.
+            # A loop that a fork or Ctrl+C has ended may have left it.
             self.channel = None
             self.flush_at_turn_end(channel)
 
@@ -236,10 +262,7 @@ class Outbox:
                         self.state = IDLE
 
     def send_queued(self, channel: Any, *, to_the_end: bool) -> None:
-        """Attempt one send per queued entry; stop once the send buffer is full.
-
-        These are at least as many attempts as the pushes would have made.
-        """
+        """Attempt one send per queued entry; stop once the send buffer is full."""
         queue = self.queue or ()
         for _ in range(len(queue)):
             first = _first_of(queue)
@@ -250,10 +273,7 @@ class Outbox:
                 return
 
     def send_first(self, channel: Any) -> None:
-        """Attempt to send the first entry; the caller has claimed the channel.
-
-        A channel that coalesces writes joins as many entries as fit into one send.
-        """
+        """Attempt to send the first entry; the caller has claimed the channel."""
         queue: Any = self.queue
         if channel.ac_coalesce_writes is True:
             # Before the send: a thread that pushes from now on wakes the loop.
@@ -275,8 +295,9 @@ class Outbox:
             if type(first) is bytearray:
                 # Freeze it: another thread may be about to append to it.
                 first = queue[0] = bytes(first)
-        size = channel.ac_out_buffer_size
-        if not ((type(first) is bytes and 0 < len(first) <= size) or _is_view(first)):
+        size, kind = channel.ac_out_buffer_size, type(first)
+        is_view = kind is memoryview and first.format == "B" and len(first) > 0
+        if not (is_view or (kind is bytes and 0 < len(first) <= size)):
             if hasattr(first, "more"):
                 # The original queues the producer's data, too.
                 if self.carried:
@@ -338,6 +359,44 @@ class ProgramsOutbox(Outbox):
         return self._stored
 
 
+def interest_changed(channel: Any) -> None:
+    """Tell the loop of *channel*, which may be any object, that interest may differ."""
+    registration: Notified | None = getattr(channel, "_compat_registration", None)
+    if registration is not None:
+        registration.interest_changed()
+    else:
+        # A loop without cached interest polls every channel once its wait ends. A loop
+        # that does not know the channel yet finds it then.
+        wake_other_thread(getattr(channel, "_map", None))
+
+
+def handle_failed_send(channel: Any, error: OSError) -> None:
+    """Close on disconnection, ignore EWOULDBLOCK, handle any other error.
+
+    Source: CPython 3.11, Lib/asyncore.py, dispatcher.send().
+    """
+    if error.errno == errno.EWOULDBLOCK:
+        return
+    if error.errno in HARMLESS:
+        try:
+            channel.handle_close()
+        except OSError:
+            channel.handle_error()
+    else:
+        channel.handle_error()
+
+
+def copied(data: bytes | bytearray | memoryview) -> bytes:
+    """Return pushed data as bytes: the caller may change a buffer before it is sent.
+
+    Raises:
+        TypeError: *data* is not bytes, bytearray or memoryview.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
+    return bytes(data)
+
+
 def _insert(channel: Any, data: Any, *, at_the_front: bool = False) -> None:
     """Queue *data* in pieces that fit into one send. Large data is not copied."""
     queue, size, limit = channel.producer_fifo, len(data), channel.ac_out_buffer_size
@@ -366,11 +425,6 @@ def _first_of(queue: Sequence[Any]) -> Any:
         return queue[0]
     except IndexError:
         return _EMPTY
-
-
-def _is_view(entry: Any) -> bool:
-    """Return whether an entry is a non-empty view of bytes."""
-    return type(entry) is memoryview and entry.format == "B" and len(entry) > 0
 
 
 def _join_first(queue: deque[Any], limit: int) -> None:

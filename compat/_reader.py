@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asynchat
 from collections.abc import Callable
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from compat._interest import interest_changed
+from compat._outbox import interest_changed
 from compat._types import Original
 
 __all__ = ["LinearReader", "awaits_connection", "uncollected_size"]
@@ -25,8 +25,27 @@ MayRead: TypeAlias = Callable[[Any], bool]
 OnRead: TypeAlias = Callable[[Any, int], object]
 
 
+class Lazy:
+    """An attribute that is created on first use, because most channels never use it."""
+
+    def __init__(self, kind: Callable[[], Any]) -> None:
+        self._kind = kind
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, channel: Any, owner: type | None = None) -> Any:
+        if channel is None:
+            return self
+        # Atomic, because two threads may get here at once.
+        return channel.__dict__.setdefault(self._name, self._kind())
+
+
 class LinearReader(Original):
     """The reading half of ``compat.async_chat``."""
+
+    if not TYPE_CHECKING:
+        incoming = Lazy(list)
 
     _compat_paused = False
 
@@ -115,11 +134,7 @@ class LinearReader(Original):
         self._compat_collect(data)
 
     def _compat_collect(self, data: Any) -> None:
-        """Pass received data to the handlers.
-
-        Handlers may change the buffer and the terminator: both are loaded again after
-        each call. Increasing the position removes bytes from the front of the buffer.
-        """
+        """Pass received data to the handlers, which may change buffer and terminator."""
         if self._compat_position:
             # A handler raised during the last read.
             self.ac_in_buffer = self.ac_in_buffer
@@ -128,8 +143,7 @@ class LinearReader(Original):
         while (left := len(buffer) - begin) > 0:
             terminator: Any = self.get_terminator()
             if not terminator:
-                rest = self.ac_in_buffer if begin else buffer
-                self.collect_incoming_data(rest)
+                self.collect_incoming_data(self.ac_in_buffer if begin else buffer)
                 break
             if isinstance(terminator, int):
                 if left < terminator:

@@ -1,10 +1,8 @@
 """``async_chat`` with cached interest, coalesced writes and reads in linear time.
 
-asyncore calls every channel's ``readable`` and ``writable`` in every turn. This class
-reports changes of interest instead: the loop keeps the cached interest until the
-channel reports a change or is dispatched. asynchat sends in every ``push``. A channel
-that coalesces writes (``ac_coalesce_writes``) only queues, and flushes at the end of
-the turn.
+asyncore polls every channel in every turn. This class reports changes of interest
+instead, so the loop may cache it. asynchat sends in every ``push``. A channel that
+coalesces writes only queues, and flushes at the end of the turn.
 
 Rule 1: the class derives from the original, and its methods keep their contracts.
 Rule 2: no method needs ``self`` to be of this class. After ``install()``, a class that
@@ -16,16 +14,22 @@ channel's next event: a mixin, a patched method, its own queue.
 
 from __future__ import annotations
 
-import asyncore
-import errno
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
 
-from compat._interest import interest_changed
-from compat._outbox import CLOSING, QUEUED, Outbox, ProgramsOutbox
+from compat._outbox import (
+    CLOSING,
+    HARMLESS,
+    QUEUED,
+    Outbox,
+    ProgramsOutbox,
+    copied,
+    handle_failed_send,
+    interest_changed,
+)
 from compat._reader import LinearReader, awaits_connection
 from compat._runtime import this_process
 from compat._types import Map, Notified, Original
@@ -36,11 +40,9 @@ if TYPE_CHECKING:
 __all__ = [
     "async_chat",
     "attach",
-    "copied",
     "detach",
     "flush_pushes_at_turn_end",
     "has_cached_interest",
-    "interest_changed",
     "keeps_answers",
     "needs_write_event",
     "outbox_of",
@@ -48,33 +50,14 @@ __all__ = [
     "wants_to_write",
 ]
 
-_NOTHING: dict[str, Any] = {}
-
-
-class Lazy:
-    """An attribute that is created on first use, because most channels never use it."""
-
-    def __init__(self, kind: Callable[[], Any]) -> None:
-        self._kind = kind
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, channel: Any, owner: type | None = None) -> Any:
-        if channel is None:
-            return self
-        # Atomic, because two threads may get here at once.
-        return channel.__dict__.setdefault(self._name, self._kind())
-
 
 class async_chat(LinearReader):  # noqa: N801  # the original's name
     """The original, with reports of changed interest.
 
-    Every method reports a change of the state that the original's ``readable`` and
-    ``writable`` read. A subclass with its own ``readable`` or ``writable`` is polled in
-    every turn, as in asyncore. A subclass that changes ``producer_fifo`` outside of its
-    handlers calls ``interest_changed()`` afterwards. Otherwise the loop notices the
-    change up to 0.1 seconds later (longer with very many channels).
+    A subclass with its own ``readable`` or ``writable`` is polled in every turn, as in
+    asyncore. A subclass that changes ``producer_fifo`` outside of its handlers calls
+    ``interest_changed()`` afterwards. Otherwise the loop notices the change up to 0.1
+    seconds later (longer with very many channels).
 
     Attributes:
         ac_coalesce_writes: True if ``push``, ``push_with_producer`` and
@@ -106,9 +89,6 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
 
     # Its registration with the loop that caches its interest.
     _compat_registration: Notified | None
-
-    if not TYPE_CHECKING:
-        incoming = Lazy(list)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Keep a mixin's names, and choose the fast path of ``push``."""
@@ -176,10 +156,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         return wants_to_write(self)
 
     def handle_write(self) -> None:
-        """Attempt one send; with coalesced writes, send until the send buffer is full.
-
-        A turn may queue any amount of data. A peer that keeps up must not fall behind.
-        """
+        """Attempt one send; with coalesced writes, until the send buffer is full."""
         outbox: Outbox | None = getattr(self, "_compat_outbox", None)
         if outbox is not None and self.ac_coalesce_writes is True:
             outbox.send_queued(self, to_the_end=True)
@@ -208,12 +185,12 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
             and type(self).send is _SEND
             and type(self).initiate_send is _INITIATE_SEND
             and Original.send is _SEND_BENEATH
-            and (outbox is None or _is_empty(outbox.queue))
+            and (outbox is None or outbox.is_empty())
             and "send" not in (own := self.__dict__)
             and "initiate_send" not in own
             and self._compat_send_at_once(data)
         ):
-            self._compat_push(data)
+            outbox_of(self).push_now(self, data)
 
     def push_with_producer(self, producer: Any) -> None:
         if getattr(self, "ac_coalesce_writes", False) is True:
@@ -250,9 +227,9 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         try:
             return self.socket.send(data)
         except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, *asyncore._DISCONNECTED):
-                raise
             # The last sends of close() must not call a handler.
+            if error.errno not in HARMLESS:
+                raise
             return 0
 
     def initiate_send(self) -> None:
@@ -327,26 +304,10 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
             _beneath(self, "close")()
             interest_changed(self)
 
-    def _compat_push(self, data: Any) -> None:
-        """Queue *data* and attempt a send, as the original does."""
-        size, fifo = self.ac_out_buffer_size, self.producer_fifo
-        if (
-            isinstance(data, bytes | bytearray | memoryview)
-            and len(data) > size
-            and type(fifo) is deque
-        ):
-            # As the original, but atomic, because another thread may push.
-            fifo.extend([data[at : at + size] for at in range(0, len(data), size)])
-            self.initiate_send()
-        else:
-            Original.push(self, data)
-        outbox_of(self).wait_for_peer(self)
-
     def _compat_send_at_once(self, data: bytes) -> bool:
         """Send *data* and queue the unsent rest: the fast path of an echo.
 
-        Returns:
-            False if the caller must queue *data*: another thread sends, or has queued.
+        False if the caller must queue *data*: another thread sends, or has queued.
         """
         if self._compat_forks != this_process.forks:
             self._compat_drop_claim()
@@ -368,7 +329,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         except OSError as error:
             sent = 0
             self.producer_fifo.appendleft(data)
-            self._compat_send_failed(error)
+            handle_failed_send(self, error)
         if sent != len(data):
             outbox_of(self).wait_for_peer(self)
         return True
@@ -380,19 +341,6 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
                 self._compat_forks = this_process.forks
                 self._compat_is_free = True
 
-    def _compat_send_failed(self, error: OSError) -> None:
-        """Close on disconnection, ignore EWOULDBLOCK, handle any other error.
-
-        Source: CPython 3.11, Lib/asyncore.py, dispatcher.send().
-        """
-        if error.errno in asyncore._DISCONNECTED:
-            try:
-                self.handle_close()
-            except OSError:
-                self.handle_error()
-        elif error.errno != errno.EWOULDBLOCK:
-            self.handle_error()
-
 
 _FIFO = async_chat.producer_fifo
 
@@ -402,16 +350,12 @@ _OURS = (async_chat, LinearReader)
 _BASE = Original.__mro__[1]
 
 # Names that the original lacks. A mixin after this class keeps its own.
-_ADDED = (
-    "ac_backlog_limit",
-    "ac_backlog_size",
-    "ac_coalesce_writes",
-    "interest_changed",
-    "handle_backlog",
-    "pause_reading",
-    "resume_reading",
-    "watch_reads",
-)
+_ADDED = {
+    name
+    for kind in _OURS
+    for name in vars(kind)
+    if not (name.startswith("_") or hasattr(Original, name))
+} - {"ac_in_buffer", "incoming", "producer_fifo"}
 
 # Before a program or a trace replaces them: a replaced one turns the fast path off.
 _READABLE, _WRITABLE = async_chat.readable, async_chat.writable
@@ -423,8 +367,7 @@ def attach(channel: Any, registration: Notified) -> bool:
     """Let *channel* notify the loop's registration when its interest may have changed.
 
     Returns:
-        False if the loop must poll the channel in every turn: its interest cannot be
-        cached, or it notifies another loop that runs it.
+        False if its interest cannot be cached, or another loop runs it already.
     """
     if not has_cached_interest(channel):
         return False
@@ -460,10 +403,8 @@ def queue_of(channel: async_chat) -> Any:
 def flush_pushes_at_turn_end(map: Map) -> None:
     """Let the first turn flush data that was pushed before the loop of *map* began."""
     for channel in list(map.values()):
-        # Through __dict__, because a map may hold any object.
-        outbox = getattr(channel, "__dict__", _NOTHING).get("_compat_outbox")
-        if outbox is not None:
-            outbox.begin_loop(channel)
+        if isinstance(channel, async_chat) and channel._compat_outbox is not None:
+            channel._compat_outbox.begin_loop(channel)
 
 
 def wants_to_write(channel: async_chat) -> bool:
@@ -472,12 +413,10 @@ def wants_to_write(channel: async_chat) -> bool:
 
 
 def needs_write_event(channel: async_chat) -> bool:
-    """Return whether a loop must update the interest of a channel that it has read.
-
-    The channel is not connected, or has queued data that no flush will send.
-    """
+    """Return whether a loop must update the interest of a channel that it has read."""
     outbox = channel._compat_outbox
     if outbox is not None and outbox.queue and outbox.state is not QUEUED:
+        # No flush at the end of the turn sends this data.
         return True
     return not channel.connected
 
@@ -500,22 +439,6 @@ def keeps_answers(kind: type[async_chat]) -> bool:
         and kind.connected is False
         and kind.__getattribute__ is object.__getattribute__
     )
-
-
-def copied(data: bytes | bytearray | memoryview) -> bytes:
-    """Return pushed data as bytes: the caller may change a buffer before it is sent.
-
-    Raises:
-        TypeError: *data* is not bytes, bytearray or memoryview.
-    """
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
-    return bytes(data)
-
-
-def _is_empty(queue: Any) -> bool:
-    """Return whether push may leave the queue out: it may be a program's own object."""
-    return queue is None or (not queue and type(queue) is deque)
 
 
 def _beneath(channel: Any, name: str) -> Callable[..., Any]:

@@ -28,9 +28,9 @@ from threading import get_ident
 from typing import Any, Protocol, TypeAlias
 
 from compat import instrument
-from compat._outbox import SMALL, Outbox
+from compat._outbox import SMALL, Outbox, copied
 from compat._types import LEAVES, Map
-from compat.async_chat import async_chat, copied, outbox_of
+from compat.async_chat import async_chat, outbox_of
 from compat.scheduler import running_here
 
 __all__ = ["BroadcastGroup"]
