@@ -360,7 +360,7 @@ class ProgramsOutbox(Outbox):
 
 
 def interest_changed(channel: Any) -> None:
-    """Tell the loop of *channel*, which may be any object, that interest may differ."""
+    """Notify the loop of *channel*, if it has one, that interest may have changed."""
     registration: Notified | None = getattr(channel, "_compat_registration", None)
     if registration is not None:
         registration.interest_changed()

@@ -134,7 +134,7 @@ class LinearReader(Original):
         self._compat_collect(data)
 
     def _compat_collect(self, data: Any) -> None:
-        """Pass received data to the handlers, which may change buffer and terminator."""
+        """Pass data to the handlers, which may change the buffer and terminator."""
         if self._compat_position:
             # A handler raised during the last read.
             self.ac_in_buffer = self.ac_in_buffer

@@ -3,9 +3,9 @@
 Rule 1: every member receives the same bytes in the same order as if each message had
 been pushed to it at once. This includes the member's own pushes.
 Rule 2: storing a message costs the same for any number of members. A turn's messages
-form one log, which is sent at the end of the turn. Members without other output
-receive the log as one object. Other members receive it with their output in place
-of the messages that exclude them.
+form one log, which is sent at the end of the turn. Members without private
+output receive the log as one object. Other members receive it with their private output
+in place of the messages that exclude them.
 Rule 3: the log ends with its turn. Each outbox queues its unsent rest, as if it had
 been pushed there. All channels that queue a large log share it, so the memory per
 message does not depend on the number of members either.
@@ -102,7 +102,7 @@ class BroadcastGroup(Collection[Any]):
         # The other members, which get each message by their push.
         self._pushed: dict[Any, None] = {}
         self._log = bytearray()
-        # Members with a view of the log: with other output, excluded or late.
+        # Members with a view of the log: with private output, excluded or late.
         self._views: dict[Any, Segments] = {}
         # The thread of the turn that writes the log; 0 between two turns.
         self._thread = 0
@@ -258,7 +258,7 @@ class BroadcastGroup(Collection[Any]):
         self._short_reads.end_turn()
         self._short_count = 0
         self.flushed += len(log)
-        # Members with other output first: their peers can answer while the loop
+        # Members with private output first: their peers can answer while the loop
         # sends to the others. Copies, here and below: another thread may close a
         # channel, which removes it.
         behind = [
@@ -387,7 +387,7 @@ def _send_view(channel: async_chat, log: bytearray, segments: Segments) -> bool:
         and len(log) <= channel.ac_out_buffer_size // 2
         and not outbox.queue
     ):
-        # The common case of one other message: the code below, inlined.
+        # The common case of one private message: the code below, inlined.
         begin, end, own, rest = segments
         view = memoryview(log)
         data = b"".join((view[begin:end], own, view[rest:]))
