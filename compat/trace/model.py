@@ -213,6 +213,11 @@ class Turn:
         return _calls(self.entries)
 
     @property
+    def ready(self) -> dict[str, list[TracedChannel]]:
+        """The ready channels, by "read", "write" and "urgent"."""
+        return {"read": self.read, "write": self.write, "urgent": self.urgent}
+
+    @property
     def end(self) -> int:
         """The end of its last call or event."""
         return max(

@@ -179,8 +179,8 @@ class Reader:
 
     def _end_wait(self, turn: Turn, fields: dict[str, Any]) -> None:
         turn.waited, turn.why = fields.get("waited", 0), fields.get("why", "")
-        for name in ("read", "write", "urgent"):
-            getattr(turn, name).extend(map(self.channel, fields.get(name, ())))
+        for name, ready in turn.ready.items():
+            ready.extend(map(self.channel, fields.get(name, ())))
 
     def _add_call(self, thread: _Thread, call: Call) -> None:
         at = len(thread.open)

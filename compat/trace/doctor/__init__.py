@@ -24,14 +24,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from compat.trace.doctor.busy_loops import (
+    BusyWriter,
+    IgnoredEnd,
+    SpinningListener,
+    UnreadInput,
+    UnreadUrgentData,
+)
+from compat.trace.doctor.errors import EscapedErrors, SwallowedErrors
 from compat.trace.doctor.facts import FactCollector, TraceFacts
 from compat.trace.doctor.findings import Finding
-from compat.trace.doctor.rules import RULES
+from compat.trace.doctor.limits import FullTrace, Gaps, SelectLimit
+from compat.trace.doctor.queues import GrowingBacklog, SlowReaders, WritesAfterClose
+from compat.trace.doctor.rule import Rule
+from compat.trace.doctor.slow_code import SlowCallbacks, SlowInterest
 from compat.trace.doctor.thresholds import DEFAULTS, Thresholds
 from compat.trace.model import Turn
 from compat.trace.reader import Reader
 
 __all__ = ["examine", "report"]
+
+# In the order of findings that are equally bad.
+RULES: tuple[type[Rule], ...] = (
+    EscapedErrors,
+    SpinningListener,
+    IgnoredEnd,
+    UnreadInput,
+    BusyWriter,
+    UnreadUrgentData,
+    SlowCallbacks,
+    WritesAfterClose,
+    GrowingBacklog,
+    SlowReaders,
+    SelectLimit,
+    SwallowedErrors,
+    SlowInterest,
+    FullTrace,
+    Gaps,
+)
 
 
 def examine(

@@ -200,9 +200,7 @@ class _Rows:
         rows: list[Row] = [[0, at, *figures, turn.channels, turn.interest_us]]
         rows += filter(None, (self._event(each, 0, at) for each in turn.interests))
         if turn.waited is not None:
-            ready = [
-                [self._number(each) for each in getattr(turn, name)] for name in READY
-            ]
+            ready = [[*map(self._number, found)] for found in turn.ready.values()]
             rows.append([1, 0, turn.waited, turn.waited, self._text(turn.why), *ready])
         for entry, depth in _with_depth(turn.entries):
             if isinstance(entry, Call):
@@ -219,7 +217,7 @@ class _Rows:
             depth,
             call.at - at,
             call.us,
-            self._text(call.name),
+            self._text("flush" if call.name == "turn ends" else call.name),
             self._number(call.channel),
             call.code.number if call.code else 0,
             self._text(text),

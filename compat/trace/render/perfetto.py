@@ -152,9 +152,8 @@ def _turn_arguments(turn: Turn) -> Fields:
 
 
 def _wait_arguments(turn: Turn) -> Fields:
-    ready = {"read": turn.read, "write": turn.write, "urgent": turn.urgent}
     names = {
-        kind: [*map(channel_name, found)] for kind, found in ready.items() if found
+        kind: [*map(channel_name, found)] for kind, found in turn.ready.items() if found
     }
     return {"why": wake_reason(turn.why), **names}
 

@@ -171,8 +171,7 @@ class _Text:
         reason = wake_reason(turn.why, self._lang)
         waited = self._message("waited", span=duration(turn.waited), why=reason)
         fragments = [Fragment(f"  {waited}")]
-        ready = {"read": turn.read, "write": turn.write, "urgent": turn.urgent}
-        for kind, channels in ready.items():
+        for kind, channels in turn.ready.items():
             if channels:
                 what = self._message(f"ready {kind}")
                 label = Fragment(self._message("ready to", what=what))

@@ -92,7 +92,7 @@ def test_rows_of_a_turn_follow_it_in_order_of_their_beginning() -> None:
         (1, "collect_incoming_data"),
         (2, "push"),
         (2, "push"),
-        (0, "turn ends"),
+        (0, "flush"),
         (1, "send"),
     ]
 
