@@ -61,12 +61,13 @@ def readme(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check format, lint, and types for each Python version."""
+    """Check format, lint, imports, text, and types for each Python."""
     session.chdir(ROOT)
     session.install(".[test,lint]")
     run(session, "ruff", "format", "--check", ".")
     run(session, "ruff", "check", ".")
     run(session, "lint-imports", "--no-cache", "--no-logo")
+    run(session, "python", "-m", "tests.prose")
     for version in VERSIONS:
         session.log(f"mypy --strict for Python {version}")
         run(session, "mypy", "--python-version", version)

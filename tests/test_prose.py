@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.prose import findings, name_findings, names
+from tests.prose import files, findings, name_findings, names
 from tests.support import ROOT
 
 FILES = sorted((ROOT / "tests").rglob("test_*.py"))
@@ -68,3 +68,9 @@ def test_long_sentence_of_a_readme_is_found(tmp_path: Path) -> None:
     [(line, words)] = findings(path)
     assert words.startswith("32 words")
     assert line in (2, 3)
+
+
+def test_no_file_has_a_finding() -> None:
+    found = {path: list(findings(path)) for path in files([ROOT])}
+    assert len(found) > len(FILES)
+    assert {path: texts for path, texts in found.items() if texts} == {}
