@@ -4,9 +4,9 @@ Rule 1: a process has at most one instrument, ``current``. The loops read it at 
 report, so any thread may set or remove it at any time.
 Rule 2: a method with a *call* argument calls it exactly once. It returns the result,
 and lets exceptions pass. The methods themselves raise no exception.
-Rule 3: without an instrument, a report is one test. No report is made per message and
-receiver.
-Rule 4: asyncore's own ``poll`` and ``poll2`` report nothing, because they are not ours.
+Rule 3: without an instrument, a report costs one test.
+Rule 4: asyncore's own ``poll`` and ``poll2``, which run the loops "select" and "poll",
+report neither polls nor waits.
 """
 
 from __future__ import annotations
