@@ -1,7 +1,7 @@
 """The gate: every step that a change must pass, on every Python of this machine.
 
 1. the README's own test command, with python3
-2. format, lint, imports, text, types; wheel and sdist
+2. format, lint, imports, text, structure, types; wheel and sdist
 3. the suite against the wheel, on each Python from 3.11 to 3.14 found here. The Python
    of step 1 runs only the files that had tests to skip there.
 

@@ -61,13 +61,14 @@ def readme(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check format, lint, imports, text, and types for each Python."""
+    """Check format, lint, imports, text, structure, and types for each Python."""
     session.chdir(ROOT)
     session.install(".[test,lint]")
     run(session, "ruff", "format", "--check", ".")
     run(session, "ruff", "check", ".")
     run(session, "lint-imports", "--no-cache", "--no-logo")
     run(session, "python", "-m", "tests.prose")
+    run(session, "python", "-m", "tests.structure")
     for version in VERSIONS:
         session.log(f"mypy --strict for Python {version}")
         run(session, "mypy", "--python-version", version)

@@ -9,12 +9,15 @@ import pytest
 
 from tests.structure import (
     ALLOWED,
+    PACKAGES,
     Module,
     cycles,
+    findings,
     foreign_names,
     imports,
     long_parts,
 )
+from tests.support import ROOT
 
 # Allowances for private names of other modules.
 MOST_ALLOWED = 5
@@ -23,6 +26,13 @@ MOST_ALLOWED = 5
 def parsed(source: str, name: str = "package.module") -> Module:
     path = Path(name.replace(".", "/")).with_suffix(".py")
     return Module(name, path, ast.parse(source), len(source.splitlines()))
+
+
+@pytest.mark.skipif(
+    not (ROOT / "compat" / "__init__.py").exists(), reason="only in a checkout"
+)
+def test_packages_have_no_finding() -> None:
+    assert list(findings([ROOT / name for name in PACKAGES])) == []
 
 
 def test_allowances_are_few_and_have_reasons() -> None:
