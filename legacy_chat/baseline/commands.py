@@ -247,7 +247,7 @@ def _shown(transcript: Transcript, options: Namespace) -> Iterator[str]:
     colour = is_coloured(sys.stdout)
     if not options.lines:
         columns = options.width or min(shutil.get_terminal_size().columns, WIDEST)
-        table = as_columns(transcript, transcript.clients(), columns, colour)
+        table = as_columns(transcript, columns, colour)
         if table is not None:
             return table
     return as_lines(transcript, colour)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from legacy_chat.baseline.model.compare import first_difference
 from legacy_chat.baseline.model.errors import ReplayError
@@ -80,23 +80,19 @@ def conversation(
             player.leave()
 
 
+@dataclass(eq=False)
 class Player:
     """The clients of a conversation with a server; see conversation()."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        profile: Profile,
-        timeout: float,
-        header: TranscriptHeader,
-        quiet: float,
-    ) -> None:
-        self._endpoint = endpoint
-        self._profile = profile
-        self._header = header
-        self._quiet = quiet
-        self._pool = ClientPool(timeout)
-        self._names = Names(profile.volatile)
+    endpoint: Endpoint
+    profile: Profile
+    timeout: float
+    header: TranscriptHeader
+    quiet: float
+
+    def __post_init__(self) -> None:
+        self._pool = ClientPool(self.timeout)
+        self._names = Names(self.profile.volatile)
         self._barrier: Barrier | None = None
         self._quiescence = Quiescence(self._pool)
         self._refuses_all = False
@@ -104,7 +100,7 @@ class Player:
 
     def begin(self) -> None:
         """Connect the witness, if the profile has a barrier."""
-        messages = self._profile.barrier
+        messages = self.profile.barrier
         if messages is None:
             return
         if self._connect(WITNESS) is None:
@@ -149,9 +145,9 @@ class Player:
         """
         if self._barrier is None and self._is_any_connected():
             if expected is None:
-                self._quiescence.settle(self._quiet * longer)
+                self._quiescence.settle(self.quiet * longer)
             else:
-                self._wait_for(expected, self._profile.patience)
+                self._wait_for(expected, self.profile.patience)
         return self._end_step()
 
     def is_over(self) -> bool:
@@ -162,10 +158,10 @@ class Player:
         """Send "leave" from each client; the witness, which came first, leaves last."""
         for client in reversed(list(self._pool)):
             if not client.is_half_closed:
-                self._pool.send(client, self._profile.leave)
+                self._pool.send(client, self.profile.leave)
             if self._pool.until([client], lambda each: bool(each.end)):
                 raise ReplayError(
-                    f"{client.name} sent {self._profile.leave!r} to leave, and the "
+                    f"{client.name} sent {self.profile.leave!r} to leave, and the "
                     f"connection did not end within {self._pool.timeout:g} s"
                 )
 
@@ -181,7 +177,7 @@ class Player:
     def _connect(self, name: str) -> Client | None:
         """Connect a new client; return None if the connection is refused."""
         try:
-            sock = self._endpoint.connect(self._header.host)
+            sock = self.endpoint.connect(self.header.host)
         except ConnectionRefusedError:
             return None
         self._ends.pop(name, None)
@@ -199,7 +195,7 @@ class Player:
                 "server may or may not read the data; use a send and then a reset"
             )
         data = self._names.to_values(action.data)
-        *first, end = cut(data, action.cut or self._header.cut) or [b""]
+        *first, end = cut(data, action.cut or self.header.cut) or [b""]
         for segment in first:
             self._pool.send(client, segment)
             self._settle_between(client, segment)
@@ -228,22 +224,22 @@ class Player:
             if expected is not None and self._misses(expected):
                 self._wait_for(expected, AFTER_BARRIER)
         elif expected is not None:
-            waited = self._header.quiet * (LAST_WAIT if last else 1)
-            self._wait_for(expected, max(self._profile.patience, MARGIN * waited))
+            waited = self.header.quiet * (LAST_WAIT if last else 1)
+            self._wait_for(expected, max(self.profile.patience, MARGIN * waited))
         else:
             # Without a client that receives data, the server must process the action.
             connected = self._is_any_connected()
-            self._quiescence.settle(self._quiet if connected else LAST_POLL)
+            self._quiescence.settle(self.quiet if connected else LAST_POLL)
 
     def _settle_between(self, client: Client, segment: bytes) -> None:
         """Wait until the server has read a segment of a message."""
         if self._barrier is not None:
             self._barrier.settle(Action(client.name, "send", segment))
-        elif self._profile.framing == "stream":
+        elif self.profile.framing == "stream":
             self._quiescence.wait_for(lambda: True)
         else:
             # The recording does not show the answer to each segment.
-            self._quiescence.settle(max(self._quiet, self._header.quiet))
+            self._quiescence.settle(max(self.quiet, self.header.quiet))
 
     def _wait_for(self, expected: Answers, patience: float) -> None:
         self._quiescence.wait_for(lambda: not self._misses(expected), patience)
@@ -260,7 +256,7 @@ class Player:
     def _may_become(self, received: Received, expected: Received) -> bool:
         if received.end:
             return received == expected
-        if not self._profile.volatile:
+        if not self.profile.volatile:
             return expected.data.startswith(received.data)
         same = first_difference(received.data, expected.data)
         # An incomplete value may match a pattern once all of it has arrived.
@@ -278,7 +274,7 @@ class Player:
             data = bytes(client.received)
             if self._barrier is not None:
                 data = self._barrier.clean(data)
-            shown = client.name != WITNESS or self._header.witness or client.end
+            shown = client.name != WITNESS or self.header.witness or client.end
             if shown and (data or client.end):
                 answers[client.name] = Received(names.to_names(data), client.end)
         return answers

@@ -33,9 +33,10 @@ BOLD, FAINT = 1, 2
 
 
 def as_columns(
-    transcript: Transcript, clients: Sequence[str], columns: int, colour: bool
+    transcript: Transcript, columns: int, colour: bool
 ) -> Iterator[str] | None:
     """Return lines with a column for each client; None if the width is too small."""
+    clients = transcript.clients()
     each = (columns - GUTTER) // max(1, len(clients)) - 2
     if each < LEAST_COLUMN:
         return None

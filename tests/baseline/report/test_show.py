@@ -29,7 +29,7 @@ TALK = Transcript(
 
 
 def columns(at_width: int, colour: bool = False) -> list[str]:
-    table = as_columns(TALK, TALK.clients(), at_width, colour)
+    table = as_columns(TALK, at_width, colour)
     assert table is not None
     return list(table)
 
@@ -49,7 +49,7 @@ def test_each_client_has_a_column() -> None:
 
 
 def test_narrow_terminal_shows_lines_instead_of_columns() -> None:
-    assert as_columns(TALK, TALK.clients(), 30, False) is None
+    assert as_columns(TALK, 30, False) is None
     assert list(as_lines(TALK, False))[-3:] == [
         '     → b: "用户{a} 说:hell"',
         '   4 b: "bye" and closes',
