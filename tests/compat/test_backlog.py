@@ -36,9 +36,9 @@ SIZES = st.sampled_from((1, 300, 7_000, 30_000))
 WAYS = st.sampled_from(
     (
         "push",
-        "audience",
-        "audience but another",
-        "audience but this",
+        "group",
+        "group but another",
+        "group but this",
         "producer",
         "thread",
         "timer",
@@ -52,7 +52,7 @@ WAYS = st.sampled_from(
 )
 # The usual ways more often.
 STEPS = st.one_of(
-    st.tuples(st.sampled_from(("push", "audience", "take")), SIZES),
+    st.tuples(st.sampled_from(("push", "group", "take")), SIZES),
     st.tuples(WAYS, SIZES),
 )
 TURNS = st.lists(st.lists(STEPS, max_size=4), min_size=2, max_size=10)
@@ -169,17 +169,17 @@ class Secure(TLS, Channel):
 
 
 class Play:
-    """A channel in an audience, and the record of its turns."""
+    """A channel in a broadcast group, and the record of its turns."""
 
     def __init__(self, kind: Callable[[str], Channel], loop: str) -> None:
         self.loop = loop
         self.channel, self.other = kind(loop), Plain(loop)
-        self.audience = compat.BroadcastGroup()
+        self.group = compat.BroadcastGroup()
         # Whether data was queued, and not discarded, before this turn; and whether a
         # producer ever was.
         self.behind = self.produces = False
-        self.audience.add(self.other)
-        self.audience.add(self.channel)
+        self.group.add(self.other)
+        self.group.add(self.channel)
 
     def close(self) -> None:
         for channel in (self.channel, self.other):
@@ -213,13 +213,13 @@ class Play:
         channel = self.channel
         if way == "take":
             channel.take(size)
-        elif way == "audience but this":
-            self.audience.push(b"x" * size, exclude=channel)
-        elif way.startswith("audience"):
-            if channel in self.audience:
+        elif way == "group but this":
+            self.group.push(b"x" * size, exclude=channel)
+        elif way.startswith("group"):
+            if channel in self.group:
                 channel.pushed += size
             exclude = self.other if way.endswith("another") else None
-            self.audience.push(b"x" * size, exclude=exclude)
+            self.group.push(b"x" * size, exclude=exclude)
         elif way == "producer":
             self.produces = True
             channel.pushed += size

@@ -36,7 +36,7 @@ class Member(compat.async_chat):
     def found_terminator(self) -> None:
         """Do nothing: there is no terminator."""
 
-    def listen_to_it(self) -> None:
+    def receive(self) -> None:
         """Receive the data that has arrived at the peer."""
         try:
             while data := self.peer.recv(1 << 20):
@@ -66,19 +66,19 @@ Make = Callable[..., Any]
 
 def test_push_with_but_skips_that_member(any_loop: str, make: Make) -> None:
     members = [make() for _ in range(3)]
-    audience = audience_of(members)
+    group = group_of(members)
 
-    def speak() -> None:
+    def push_messages() -> None:
         members[0].push(b"mine ")
-        audience.push(b"theirs ", exclude=members[0])
-        audience.push(b"everybody's")
+        group.push(b"theirs ", exclude=members[0])
+        group.push(b"everybody's")
 
-    in_a_turn(any_loop, speak)
+    in_a_turn(any_loop, push_messages)
     expected = [b"mine everybody's", b"theirs everybody's", b"theirs everybody's"]
 
     def arrived() -> bool:
         for member in members:
-            member.listen_to_it()
+            member.receive()
         return [bytes(member.got) for member in members] == expected
 
     turn_until(any_loop, arrived)
@@ -94,26 +94,26 @@ def test_overridden_push_gets_every_message(loop: str, make: Make) -> None:
             self.pushed.append(data)
 
     own, other = make(Own), make()
-    audience = compat.BroadcastGroup()
-    audience.add(own)
-    audience.add(other)
-    in_a_turn(loop, lambda: (audience.push(b"1"), audience.push(b"2")))
+    group = compat.BroadcastGroup()
+    group.add(own)
+    group.add(other)
+    in_a_turn(loop, lambda: (group.push(b"1"), group.push(b"2")))
     assert own.pushed == [b"1", b"2"]
 
 
 def test_flush_to_a_non_member_changes_nothing(loop: str, make: Make) -> None:
     member, other = make(), make()
-    audience = audience_of([member])
+    group = group_of([member])
 
-    def speak() -> None:
-        audience.push(b"for members")
-        audience.flush_to(other)
-        assert audience.flushed == 0
+    def push_messages() -> None:
+        group.push(b"for members")
+        group.flush_to(other)
+        assert group.flushed == 0
 
-    in_a_turn(loop, speak)
+    in_a_turn(loop, push_messages)
     assert other.ac_backlog_size() == 0
-    assert audience.flushed == len(b"for members")
-    other.listen_to_it()
+    assert group.flushed == len(b"for members")
+    other.receive()
     assert other.got == b""
 
 
@@ -131,9 +131,9 @@ def test_handle_backlog_that_raises_fails_only_its_member(
             self.errors += 1
 
     members = [make(Broken) for _ in range(2)]
-    audience = audience_of(members)
+    group = group_of(members)
     for _ in range(2):
-        in_a_turn(loop, lambda: audience.push(b"x" * 3_000_000))
+        in_a_turn(loop, lambda: group.push(b"x" * 3_000_000))
     assert [member.errors for member in members] == [1, 1]
 
 
@@ -148,26 +148,26 @@ def test_push_that_raises_fails_only_its_member(loop: str, make: Make) -> None:
             self.errors += 1
 
     broken, other = make(Broken), make()
-    audience = compat.BroadcastGroup()
-    audience.add(broken)
-    audience.add(other)
-    in_a_turn(loop, lambda: audience.push(b"all the same"))
-    other.listen_to_it()
+    group = compat.BroadcastGroup()
+    group.add(broken)
+    group.add(other)
+    in_a_turn(loop, lambda: group.push(b"all the same"))
+    other.receive()
     assert (broken.errors, bytes(other.got)) == (1, b"all the same")
 
 
 def test_member_of_another_map_receives_the_message(loop: str, make: Make) -> None:
     elsewhere: dict[int, Any] = {}
     member = make(map=elsewhere)
-    audience = compat.BroadcastGroup()
-    audience.add(member)
-    in_a_turn(loop, lambda: audience.push(b"over there"))
+    group = compat.BroadcastGroup()
+    group.add(member)
+    in_a_turn(loop, lambda: group.push(b"over there"))
     turn_once(loop, elsewhere)
-    member.listen_to_it()
+    member.receive()
     assert member.got == b"over there"
 
 
-def test_member_joins_only_one_audience_at_a_time(make: Make) -> None:
+def test_member_joins_only_one_group_at_a_time(make: Make) -> None:
     member = make()
     one, other = compat.BroadcastGroup(), compat.BroadcastGroup()
     one.add(member)
@@ -180,36 +180,36 @@ def test_member_joins_only_one_audience_at_a_time(make: Make) -> None:
 
 def test_push_of_text_is_an_error_and_sends_nothing(loop: str, make: Make) -> None:
     member = make()
-    audience = compat.BroadcastGroup()
-    audience.add(member)
+    group = compat.BroadcastGroup()
+    group.add(member)
 
-    def speak() -> None:
+    def push_messages() -> None:
         with pytest.raises(TypeError, match="'text' is not bytes"):
-            audience.push("text", exclude=member)  # type: ignore[arg-type]
-        audience.push(memoryview(b"bytes"))
+            group.push("text", exclude=member)  # type: ignore[arg-type]
+        group.push(memoryview(b"bytes"))
 
-    in_a_turn(loop, speak)
-    member.listen_to_it()
+    in_a_turn(loop, push_messages)
+    member.receive()
     assert member.got == b"bytes"
 
 
 def test_log_larger_than_one_send_arrives(loop: str, make: Make) -> None:
     members = [make() for _ in range(2)]
-    audience = compat.BroadcastGroup()
+    group = compat.BroadcastGroup()
     for member in members:
         member.ac_out_buffer_size = 1000
-        audience.add(member)
+        group.add(member)
 
-    def speak() -> None:
+    def push_messages() -> None:
         members[0].push(b"mine")
-        audience.push(b"x" * 12_345, exclude=members[0])
-        audience.push(b"y" * 12_345)
+        group.push(b"x" * 12_345, exclude=members[0])
+        group.push(b"y" * 12_345)
 
-    in_a_turn(loop, speak)
+    in_a_turn(loop, push_messages)
 
     def everything() -> bool:
         for member in members:
-            member.listen_to_it()
+            member.receive()
         return [len(member.got) for member in members] == [12_349, 24_690]
 
     turn_until(loop, everything)
@@ -217,52 +217,52 @@ def test_log_larger_than_one_send_arrives(loop: str, make: Make) -> None:
 
 def test_closed_member_leaves(make: Make) -> None:
     member = make()
-    audience = compat.BroadcastGroup()
-    audience.add(member)
+    group = compat.BroadcastGroup()
+    group.add(member)
     member.close()
-    assert list(audience) == []
+    assert list(group) == []
 
 
 def test_slow_member_gets_everything_in_order(any_loop: str, make: Make) -> None:
     slow, quick = make(), make()
     slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    audience = compat.BroadcastGroup()
-    audience.add(slow)
-    audience.add(quick)
+    group = compat.BroadcastGroup()
+    group.add(slow)
+    group.add(quick)
     sent = [b"%05d " % number * 1000 for number in range(60)]
     for text in sent:
-        in_a_turn(any_loop, lambda text=text: audience.push(text))  # type: ignore[misc]
-        quick.listen_to_it()
+        in_a_turn(any_loop, lambda text=text: group.push(text))  # type: ignore[misc]
+        quick.receive()
     whole = b"".join(sent)
 
     def everything() -> bool:
-        slow.listen_to_it()
-        quick.listen_to_it()
+        slow.receive()
+        quick.receive()
         return len(slow.got) == len(quick.got) == len(whole)
 
     turn_until(any_loop, everything)
     assert bytes(slow.got) == bytes(quick.got) == whole
 
 
-def audience_of(members: list[Member]) -> compat.BroadcastGroup:
-    audience = compat.BroadcastGroup()
+def group_of(members: list[Member]) -> compat.BroadcastGroup:
+    group = compat.BroadcastGroup()
     for member in members:
-        audience.add(member)
-    return audience
+        group.add(member)
+    return group
 
 
 def received_by(members: list[Member]) -> list[bytes]:
     """Return the data that each peer has received so far."""
     for member in members:
-        member.listen_to_it()
+        member.receive()
     return [bytes(member.got) for member in members]
 
 
 def test_send_of_a_member_follows_earlier_messages(any_loop: str, make: Make) -> None:
     member = make()
-    audience = compat.BroadcastGroup()
-    audience.add(member)
-    in_a_turn(any_loop, lambda: (audience.push(b"pushed "), member.send(b"sent")))
+    group = compat.BroadcastGroup()
+    group.add(member)
+    in_a_turn(any_loop, lambda: (group.push(b"pushed "), member.send(b"sent")))
     turn_until(any_loop, lambda: len(received_by([member])[0]) == 11)
     assert member.got == b"pushed sent"
 
@@ -276,27 +276,25 @@ def test_overridden_send_gets_every_message(any_loop: str, make: Make) -> None:
             return super().send(data)
 
     own = make(Own)
-    audience = compat.BroadcastGroup()
-    audience.add(own)
-    in_a_turn(any_loop, lambda: (audience.push(b"1"), audience.push(b"2")))
+    group = compat.BroadcastGroup()
+    group.add(own)
+    in_a_turn(any_loop, lambda: (group.push(b"1"), group.push(b"2")))
     turn_until(any_loop, lambda: received_by([own]) == [b"12"])
     assert own.sent == b"12"
 
 
 def test_vanished_member_costs_the_others_nothing(any_loop: str, make: Make) -> None:
     members = [make() for _ in range(3)]
-    audience = audience_of(members)
+    group = group_of(members)
 
-    def speak() -> None:
+    def push_messages() -> None:
         members[1].peer.close()
-        audience.push(b"1")
-        audience.push(b"2")
+        group.push(b"1")
+        group.push(b"2")
 
-    in_a_turn(any_loop, speak)
+    in_a_turn(any_loop, push_messages)
     others = [members[0], members[2]]
-    turn_until(
-        any_loop, lambda: received_by(others) == [b"12"] * 2 and len(audience) == 2
-    )
+    turn_until(any_loop, lambda: received_by(others) == [b"12"] * 2 and len(group) == 2)
 
 
 @pytest.mark.parametrize(
@@ -311,71 +309,73 @@ def test_vanished_member_costs_the_others_nothing(any_loop: str, make: Make) -> 
 def test_message_after_any_memoryview_arrives(
     any_loop: str, make: Make, wide: memoryview
 ) -> None:
-    speaker, other = make(), make()
-    audience = compat.BroadcastGroup()
-    audience.add(speaker)
-    audience.add(other)
+    sender, other = make(), make()
+    group = compat.BroadcastGroup()
+    group.add(sender)
+    group.add(other)
 
-    def speak() -> None:
-        audience.push(wide, exclude=speaker)
-        audience.push(b" next")
+    def push_messages() -> None:
+        group.push(wide, exclude=sender)
+        group.push(b" next")
 
-    in_a_turn(any_loop, speak)
+    in_a_turn(any_loop, push_messages)
     expected = [b" next", bytes(wide) + b" next"]
     # One more turn for data that was only queued.
     turn_once(any_loop, timeout=0)
-    assert received_by([speaker, other]) == expected
+    assert received_by([sender, other]) == expected
 
 
-def speaks_first(audience: compat.BroadcastGroup, members: list[Member]) -> None:
-    audience.push(b"1", exclude=members[0])
-    audience.push(b"2")
+def pushes_first(group: compat.BroadcastGroup, members: list[Member]) -> None:
+    group.push(b"1", exclude=members[0])
+    group.push(b"2")
 
 
-def comes_late(audience: compat.BroadcastGroup, members: list[Member]) -> None:
-    audience.discard(members[0])
-    audience.push(b"1")
-    audience.add(members[0])
-    audience.push(b"2")
+def joins_late(group: compat.BroadcastGroup, members: list[Member]) -> None:
+    group.discard(members[0])
+    group.push(b"1")
+    group.add(members[0])
+    group.push(b"2")
 
 
-def has_sent(audience: compat.BroadcastGroup, members: list[Member]) -> None:
+def has_sent(group: compat.BroadcastGroup, members: list[Member]) -> None:
     members[0].send(b"")
-    audience.push(b"1", exclude=members[0])
+    group.push(b"1", exclude=members[0])
     members[0].send(b"")
-    audience.push(b"2")
+    group.push(b"2")
 
 
-HEARS_A_PART = pytest.mark.parametrize("says", [speaks_first, comes_late, has_sent])
+RECEIVES_A_VIEW = pytest.mark.parametrize(
+    "pushes", [pushes_first, joins_late, has_sent]
+)
 
 
-@HEARS_A_PART
+@RECEIVES_A_VIEW
 @pytest.mark.parametrize("error", [asyncore.ExitNow, KeyboardInterrupt])
 def test_partial_recipient_gets_its_part_if_the_loop_is_left(
-    loop: str, make: Make, says: Callable[..., None], error: type[BaseException]
+    loop: str, make: Make, pushes: Callable[..., None], error: type[BaseException]
 ) -> None:
     members = [make() for _ in range(2)]
-    audience = audience_of(members)
+    group = group_of(members)
 
-    def speak_and_leave() -> None:
-        says(audience, members)
+    def push_and_leave() -> None:
+        pushes(group, members)
         raise error
 
     with pytest.raises(error):
-        in_a_turn(loop, speak_and_leave)
+        in_a_turn(loop, push_and_leave)
     assert received_by(members) == [b"2", b"12"]
 
 
-@HEARS_A_PART
+@RECEIVES_A_VIEW
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_partial_recipient_gets_its_part_once_after_a_fork(
-    loop: str, make: Make, says: Callable[..., None]
+    loop: str, make: Make, pushes: Callable[..., None]
 ) -> None:
     members = [make() for _ in range(2)]
-    audience = audience_of(members)
+    group = group_of(members)
 
-    def speak_and_fork() -> None:
-        says(audience, members)
+    def push_and_fork() -> None:
+        pushes(group, members)
         child = os.fork()
         if child == 0:
             # As in a server whose child continues to run the loop.
@@ -383,7 +383,7 @@ def test_partial_recipient_gets_its_part_once_after_a_fork(
             os._exit(0)
         os.waitpid(child, 0)
 
-    in_a_turn(loop, speak_and_fork)
+    in_a_turn(loop, push_and_fork)
     turn_once(loop, timeout=0)
     assert received_by(members) == [b"2", b"12"]
 
@@ -397,20 +397,20 @@ def test_handle_backlog_is_called_after_all_members_are_flushed(
         ac_backlog_limit = 100_000
 
         def handle_backlog(self) -> None:
-            quick.listen_to_it()
+            quick.receive()
             received.append(len(quick.got))
             self.close()
 
     slow, quick = make(Limited), make()
     slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    audience = compat.BroadcastGroup()
-    audience.add(slow)
-    audience.add(quick)
+    group = compat.BroadcastGroup()
+    group.add(slow)
+    group.add(quick)
     sent = 0
-    while slow in audience:
-        in_a_turn(loop, lambda: audience.push(b"x" * 30_000))
+    while slow in group:
+        in_a_turn(loop, lambda: group.push(b"x" * 30_000))
         sent += 30_000
-        quick.listen_to_it()
+        quick.receive()
     assert received == [sent]
     assert 100_000 < sent <= 100_000 + 3 * 30_000
 
@@ -426,9 +426,9 @@ def test_own_push_counts_in_the_backlog_at_once(loop: str, make: Make) -> None:
     slow = make(Limited)
     assert isinstance(slow, Limited)
     slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    audience = compat.BroadcastGroup()
-    audience.add(slow)
-    in_a_turn(loop, lambda: audience.push(b"x" * 90_000))
+    group = compat.BroadcastGroup()
+    group.add(slow)
+    in_a_turn(loop, lambda: group.push(b"x" * 90_000))
     assert 0 < slow.ac_backlog_size() < slow.ac_backlog_limit
     in_a_turn(loop, lambda: slow.push(b"y" * 60_000))
     assert slow.too_much == 1
@@ -451,15 +451,15 @@ class PlainList(list[Any]):
                 member.push(data)
 
 
-WHO = st.integers(0, 3)
+INDEX = st.integers(0, 3)
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("tell"), st.none() | WHO),
-        st.tuples(st.just("push"), WHO),
-        st.tuples(st.just("join"), WHO),
-        st.tuples(st.just("leave"), WHO),
-        st.tuples(st.just("finish"), WHO),
-        st.tuples(st.just("close"), WHO),
+        st.tuples(st.just("broadcast"), st.none() | INDEX),
+        st.tuples(st.just("push"), INDEX),
+        st.tuples(st.just("join"), INDEX),
+        st.tuples(st.just("leave"), INDEX),
+        st.tuples(st.just("finish"), INDEX),
+        st.tuples(st.just("close"), INDEX),
         st.tuples(st.just("turn"), st.just(0)),
     ),
     max_size=25,
@@ -467,61 +467,62 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("name", ["asyncore.poll", "select", "poll", "selectors"])
-def test_audience_delivers_as_a_push_to_each_member_would(name: str) -> None:
+def test_group_delivers_as_a_push_to_each_member_would(name: str) -> None:
     @settings(max_examples=80)
     @given(STEPS)
     def holds(steps: list[Any]) -> None:
         members = [Member() for _ in range(4)]
-        audience = compat.BroadcastGroup()
+        group = compat.BroadcastGroup()
         # The bytes due to each member, and the members that receive no more.
         expected = [bytearray() for _ in members]
         over: set[int] = set()
         joined: set[int] = set()
 
-        def step(number: int, what: str, who: Any) -> None:
+        def step(number: int, what: str, index: Any) -> None:
             data = b"%d;" % number
-            if what == "tell":
-                audience.push(data, None if who is None else members[who])
-                for each in joined - {who} - over:
+            if what == "broadcast":
+                group.push(data, None if index is None else members[index])
+                for each in joined - {index} - over:
                     expected[each] += data
-            elif who in over:
+            elif index in over:
                 return
             elif what == "push":
-                members[who].push(data)
-                expected[who] += data
+                members[index].push(data)
+                expected[index] += data
             elif what == "join":
-                audience.add(members[who])
-                joined.add(who)
+                group.add(members[index])
+                joined.add(index)
             elif what == "leave":
-                audience.discard(members[who])
-                joined.discard(who)
+                group.discard(members[index])
+                joined.discard(index)
             elif what == "finish":
-                members[who].close_when_done()
-                over.add(who)
+                members[index].close_when_done()
+                over.add(index)
             elif what == "close":
-                members[who].close()
-                over.add(who)
+                members[index].close()
+                over.add(index)
 
         def play(turn: list[tuple[int, str, Any]]) -> None:
-            for number, what, who in turn:
-                step(number, what, who)
+            for number, what, index in turn:
+                step(number, what, index)
 
         turns: list[list[tuple[int, str, Any]]] = [[]]
-        for number, (what, who) in enumerate(steps):
+        for number, (what, index) in enumerate(steps):
             if what == "turn":
                 turns.append([])
             else:
-                turns[-1].append((number, what, who))
+                turns[-1].append((number, what, index))
         try:
             for turn in turns:
                 in_a_turn(name, lambda turn=turn: play(turn))  # type: ignore[misc]
 
             def all_arrived() -> bool:
                 for member in members:
-                    member.listen_to_it()
+                    member.receive()
                 return all(
-                    len(member.got) >= len(bytes_) and (who not in over or member.ended)
-                    for who, (member, bytes_) in enumerate(
+                    len(member.got) >= len(bytes_)
+                    and (index not in over or member.ended)
+                    for index, (member, bytes_) in enumerate(
                         zip(members, expected, strict=True)
                     )
                 )
@@ -538,29 +539,29 @@ def test_audience_delivers_as_a_push_to_each_member_would(name: str) -> None:
 
 
 def conversation(
-    name: str, audience: Any, gather: bool, steps: list[Any]
+    name: str, group: Any, coalesces: bool, steps: list[Any]
 ) -> list[tuple[bytes, bool]]:
     """Return the data that each peer received, and whether it saw the end."""
     members = [Member() for _ in range(4)]
     for member in members:
-        member.ac_coalesce_writes = gather
+        member.ac_coalesce_writes = coalesces
 
-    def step(number: int, what: str, who: Any) -> None:
+    def step(number: int, what: str, index: Any) -> None:
         data = b"%d;" % number
-        member = None if who is None else members[who]
+        member = None if index is None else members[index]
         match what, member:
-            case "tell", _:
-                audience.push(data, exclude=member)
+            case "broadcast", _:
+                group.push(data, exclude=member)
             case "push", Member():
                 member.push(data)
             case "join", Member() if member.connected:
-                audience.add(member)
+                group.add(member)
             case "leave", Member():
-                audience.discard(member)
+                group.discard(member)
             case "finish", Member():
                 member.close_when_done()
             case "close", Member():
-                # An audience is left with it; a list is not, and does not mind.
+                # A broadcast group is left with it; a list is not, and does not mind.
                 member.close()
 
     def play(turn: list[Any]) -> None:
@@ -568,11 +569,11 @@ def conversation(
             step(*each)
 
     turns: list[list[Any]] = [[]]
-    for number, (what, who) in enumerate(steps):
+    for number, (what, index) in enumerate(steps):
         if what == "turn":
             turns.append([])
         else:
-            turns[-1].append((number, what, who))
+            turns[-1].append((number, what, index))
     try:
         for turn in turns:
             in_a_turn(name, lambda turn=turn: play(turn))  # type: ignore[misc]
@@ -581,7 +582,7 @@ def conversation(
             member.push(b"fence")
 
         def over(member: Member) -> bool:
-            member.listen_to_it()
+            member.receive()
             return member.ended or member.got.endswith(b"fence")
 
         turn_until(name, lambda: all(over(member) for member in members))
@@ -594,7 +595,7 @@ def conversation(
 
 
 @pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
-def test_audience_delivers_as_a_plain_list_would(name: str) -> None:
+def test_group_delivers_as_a_plain_list_would(name: str) -> None:
     @settings(max_examples=60)
     @given(STEPS)
     def holds(steps: list[Any]) -> None:
@@ -607,28 +608,28 @@ def test_audience_delivers_as_a_plain_list_would(name: str) -> None:
 def test_log_larger_than_one_send_reaches_every_member_in_order(
     any_loop: str, make: Make
 ) -> None:
-    speaker, other = make(), make()
-    audience = compat.BroadcastGroup()
-    audience.add(speaker)
-    audience.add(other)
+    sender, other = make(), make()
+    group = compat.BroadcastGroup()
+    group.add(sender)
+    group.add(other)
     before, own, after = b"1" * 70_000, b"2" * 70_000, b"3" * 70_000
 
-    def speak() -> None:
-        audience.push(before)
-        speaker.push(own)
-        audience.push(b"not for the speaker", exclude=speaker)
-        audience.push(after)
+    def push_messages() -> None:
+        group.push(before)
+        sender.push(own)
+        group.push(b"not for the sender", exclude=sender)
+        group.push(after)
 
-    in_a_turn(any_loop, speak)
-    expected = [before + own + after, before + b"not for the speaker" + after]
-    turn_until(any_loop, lambda: received_by([speaker, other]) == expected)
+    in_a_turn(any_loop, push_messages)
+    expected = [before + own + after, before + b"not for the sender" + after]
+    turn_until(any_loop, lambda: received_by([sender, other]) == expected)
 
 
 def test_small_pieces_beside_a_large_log_are_sent_together(
     loop: str, make: Make
 ) -> None:
     member, sends = make(), []
-    audience = audience_of([member])
+    group = group_of([member])
 
     class Counting:
         def __init__(self, sock: socket.socket) -> None:
@@ -644,17 +645,17 @@ def test_small_pieces_beside_a_large_log_are_sent_together(
     member.socket = Counting(member.socket)
     lines = [b"%d " % number for number in range(1000)]
 
-    def speak() -> None:
-        audience.push(b"x" * member.ac_out_buffer_size)
+    def push_messages() -> None:
+        group.push(b"x" * member.ac_out_buffer_size)
         for line in lines:
             member.push(line)
-            audience.push(line, exclude=member)
+            group.push(line, exclude=member)
 
-    in_a_turn(loop, speak)
+    in_a_turn(loop, push_messages)
     expected = b"x" * member.ac_out_buffer_size + b"".join(lines)
 
     def arrived() -> bool:
-        member.listen_to_it()
+        member.receive()
         return len(member.got) == len(expected)
 
     turn_until(loop, arrived)

@@ -1,4 +1,4 @@
-"""Gathered writes: one send a turn, and the same bytes in the same order."""
+"""Coalesced writes: one send per turn, and the same bytes in the same order."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.support import (
 )
 
 
-class Gatherer(compat.async_chat):
+class Coalescing(compat.async_chat):
     """A channel on one end of a socket pair; the test holds the other end."""
 
     ac_coalesce_writes = True
 
     def __init__(
         self,
-        on_read: Callable[[Gatherer], object] | None = None,
+        on_read: Callable[[Coalescing], object] | None = None,
         pair: tuple[socket.socket, socket.socket] | None = None,
     ) -> None:
         ours, self.peer = pair or socket.socketpair()
@@ -78,10 +78,10 @@ class Gatherer(compat.async_chat):
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., Gatherer]]:
-    made: list[Gatherer] = []
+def make() -> Iterator[Callable[..., Coalescing]]:
+    made: list[Coalescing] = []
 
-    def make(*given: Any, kind: type[Gatherer] = Gatherer) -> Gatherer:
+    def make(*given: Any, kind: type[Coalescing] = Coalescing) -> Coalescing:
         made.append(kind(*given))
         return made[-1]
 
@@ -92,7 +92,7 @@ def make() -> Iterator[Callable[..., Gatherer]]:
         channel.peer.close()
 
 
-Make = Callable[..., Gatherer]
+Make = Callable[..., Coalescing]
 
 
 class Producer:
@@ -107,7 +107,7 @@ class Producer:
 
 # More data than one send accepts, by ac_out_buffer_size or because a producer is not
 # bytes; and the part that the original has sent when the last push returns.
-MORE_THAN_A_SEND: dict[str, tuple[Callable[[Gatherer], object], bytes]] = {
+MORE_THAN_A_SEND: dict[str, tuple[Callable[[Coalescing], object], bytes]] = {
     "two pushes": (
         lambda channel: (channel.push(b"1" * 40_000), channel.push(b"2" * 40_000)),
         b"1" * 40_000 + b"2" * 40_000,
@@ -133,7 +133,7 @@ def loopback() -> tuple[socket.socket, socket.socket]:
 def test_pushes_of_one_turn_are_one_send(loop: str, make: Make) -> None:
     seen: list[bytes] = []
 
-    def push(channel: Gatherer) -> None:
+    def push(channel: Coalescing) -> None:
         for word in (b"one ", b"two ", b"three"):
             channel.push(word)
         seen.append(channel.got())
@@ -147,7 +147,7 @@ def test_pushes_of_one_turn_are_one_send(loop: str, make: Make) -> None:
 
 
 def test_without_the_attribute_every_push_sends_at_once(loop: str, make: Make) -> None:
-    def push(channel: Gatherer) -> None:
+    def push(channel: Coalescing) -> None:
         channel.push(b"one ")
         channel.push(b"two")
 
@@ -236,7 +236,7 @@ def test_discard_buffers_first_sends_earlier_pushes(any_loop: str, make: Make) -
 def test_producers_and_close_when_done_keep_their_order(
     any_loop: str, make: Make
 ) -> None:
-    def push(channel: Gatherer) -> None:
+    def push(channel: Coalescing) -> None:
         channel.push(b"1 ")
         channel.push_with_producer(Producer(b"2 ", b"3 "))
         channel.push(b"4")
@@ -250,7 +250,7 @@ def test_producers_and_close_when_done_keep_their_order(
 
 
 def test_pushed_data_may_be_changed_afterwards(loop: str, make: Make) -> None:
-    def push(channel: Gatherer) -> None:
+    def push(channel: Coalescing) -> None:
         data = bytearray(b"before")
         channel.push(data)
         channel.push(memoryview(data)[:2])
@@ -319,7 +319,7 @@ def test_a_push_behind_a_partial_send_keeps_its_place(
 def test_push_while_connecting_is_sent_once_connected(
     any_loop: str,
 ) -> None:
-    class Caller(Gatherer):
+    class Caller(Coalescing):
         def handle_connect(self) -> None:
             """The closed descriptor causes no message and no warning."""
 
@@ -347,7 +347,7 @@ def test_push_while_connecting_is_sent_once_connected(
 TOLD_TWICE = ("asyncore.poll2", "poll")
 
 
-class Left(Gatherer):
+class Left(Coalescing):
     """A channel that counts how often handle_close is called."""
 
     closed = 0
@@ -396,7 +396,7 @@ def test_peer_found_gone_during_a_turn_is_closed_once(
 def test_a_send_that_raises_is_that_channels_error_alone(
     any_loop: str, make: Make, error: type[Exception]
 ) -> None:
-    class Broken(Gatherer):
+    class Broken(Coalescing):
         def send(self, data: Any) -> int:
             raise error
 
@@ -415,7 +415,7 @@ def test_a_send_that_raises_is_that_channels_error_alone(
 def test_push_of_handle_error_at_the_turns_end_arrives(
     any_loop: str, make: Make
 ) -> None:
-    class Broken(Gatherer):
+    class Broken(Coalescing):
         def send(self, data: Any) -> int:
             raise ZeroDivisionError
 
@@ -435,7 +435,7 @@ def test_push_of_handle_error_at_the_turns_end_arrives(
 def test_pushes_of_a_hook_are_one_send(loop: str, make: Make, hook: str) -> None:
     other = make()
 
-    class Hooked(Gatherer):
+    class Hooked(Coalescing):
         def handle_close(self) -> None:
             self.push_name("handle_close")
 
@@ -447,7 +447,7 @@ def test_pushes_of_a_hook_are_one_send(loop: str, make: Make, hook: str) -> None
             other.push(b" was called")
             self.close()
 
-    def fail(_: Gatherer) -> None:
+    def fail(_: Coalescing) -> None:
         raise ZeroDivisionError
 
     hooked = make(fail, kind=Hooked)
@@ -470,7 +470,7 @@ def test_producer_that_raises_costs_other_channels_nothing(
         def more(self) -> bytes:
             raise ZeroDivisionError
 
-    def push(_: Gatherer) -> None:
+    def push(_: Coalescing) -> None:
         channels[0].push(b"a")
         channels[1].push_with_producer(Broken())
         channels[2].push(b"c")
@@ -488,7 +488,7 @@ def test_pushes_before_a_handler_raises_are_sent(
 ) -> None:
     channels = [make() for _ in range(3)]
 
-    def push(_: Gatherer) -> None:
+    def push(_: Coalescing) -> None:
         for channel in channels:
             channel.push(b"last words")
         raise error
@@ -504,7 +504,7 @@ def test_pushes_before_a_handler_raises_are_sent(
     assert [channel.got() for channel in channels] == [b"last words"] * 3
 
 
-def test_a_timer_gathers_too(loop: str, make: Make) -> None:
+def test_pushes_of_a_timer_are_one_send(loop: str, make: Make) -> None:
     channel = make()
 
     def push() -> None:
@@ -545,7 +545,7 @@ def test_a_push_from_another_thread_does_not_wait(loop: str, make: Make) -> None
 def test_fork_in_a_handler_sends_pushes_once(
     loop: str, make: Make, child: str, pieces: int
 ) -> None:
-    def push(channel: Gatherer) -> None:
+    def push(channel: Coalescing) -> None:
         for begin in range(0, 4, 4 // pieces):
             channel.push(b"once"[begin : begin + 4 // pieces])
         pid = os.fork()
@@ -573,7 +573,7 @@ class Interruption:
     The line continues when the push has returned, or waits for the lock of the queues.
     """
 
-    def __init__(self, channel: Gatherer, line: int, lock: WatchedLock) -> None:
+    def __init__(self, channel: Coalescing, line: int, lock: WatchedLock) -> None:
         self.channel, self.left, self.lock = channel, line, lock
         self.thread = threading.Thread(target=self.push)
 
@@ -625,12 +625,12 @@ def test_push_from_a_thread_at_any_line_of_the_flush_arrives(
     assert set(came) == {(b"x" * pieces + b"!", 0)}
 
 
-class Choppy(Gatherer):
+class Choppy(Coalescing):
     """Its socket accepts the bytes of one cut per send; after the cuts, everything."""
 
-    def __init__(self, gather: bool, piece: int, cuts: list[int]) -> None:
+    def __init__(self, coalesces: bool, piece: int, cuts: list[int]) -> None:
         super().__init__()
-        self.ac_coalesce_writes, self.ac_out_buffer_size = gather, piece
+        self.ac_coalesce_writes, self.ac_out_buffer_size = coalesces, piece
         self.cuts = list(cuts)
 
     def send(self, data: Any) -> int:
@@ -695,13 +695,13 @@ def received_by_peer(channel: Choppy, name: str, steps: list[Any]) -> bytes:
 
 
 @pytest.mark.parametrize("name", [*ORIGINALS, *OURS])
-def test_peer_gets_the_same_bytes_with_and_without_gathering(name: str) -> None:
+def test_peer_gets_the_same_bytes_with_or_without_coalescing(name: str) -> None:
     @settings(max_examples=50)
     @given(PUSHES, st.integers(1, 12), st.lists(st.integers(0, 5), max_size=12))
     def holds(steps: list[Any], piece: int, cuts: list[int]) -> None:
         got = []
-        for gather in (False, True):
-            channel = Choppy(gather, piece, cuts)
+        for coalesces in (False, True):
+            channel = Choppy(coalesces, piece, cuts)
             try:
                 got.append(received_by_peer(channel, name, steps))
             finally:
@@ -713,7 +713,7 @@ def test_peer_gets_the_same_bytes_with_and_without_gathering(name: str) -> None:
     holds()
 
 
-class Limited(Gatherer):
+class Limited(Coalescing):
     """A channel that counts the calls of handle_backlog."""
 
     ac_backlog_limit = 100_000
@@ -795,7 +795,7 @@ def test_backlog_grows_although_the_peer_reads_in_each_turn(
 def test_two_pushes_in_a_single_turn_do_not_call_handle_backlog(
     loop: str, make: Make
 ) -> None:
-    def add(channel: Gatherer) -> None:
+    def add(channel: Coalescing) -> None:
         for _ in range(2):
             channel.push(b"x" * 300_000)
             # send() first writes the data that waits for the end of the turn.

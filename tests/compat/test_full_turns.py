@@ -1,4 +1,4 @@
-"""A turn of an audience ends its reads when its log is full, and goes on fairly."""
+"""A turn stops reading once its broadcast group has a full log; rounds are fair."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ READ = 65_536
 
 
 class Group:
-    """Channels whose reads an audience limits; it gets their data three times."""
+    """Channels whose reads a broadcast group limits; it gets their data three times."""
 
     def __init__(self, loop: str, size: int) -> None:
         self.loop = loop
-        self.audience = compat.BroadcastGroup()
+        self.members = compat.BroadcastGroup()
         # Which channel read how many bytes, turn by turn.
         self.turns: list[list[tuple[int, int]]] = []
         self.channels = [Channel(self, number) for number in range(size)]
@@ -53,12 +53,12 @@ class Channel(compat.async_chat):
         super().__init__(ours)
         self.set_terminator(None)
         self.group, self.number = group, number
-        self.watch_reads(group.audience.may_read)
-        group.audience.add(self)
+        self.watch_reads(group.members.may_read)
+        group.members.add(self)
 
     def collect_incoming_data(self, data: bytes) -> None:
         self.group.turns[-1].append((self.number, len(data)))
-        self.group.audience.push(data * 3, exclude=self)
+        self.group.members.push(data * 3, exclude=self)
 
     def found_terminator(self) -> None:
         """Do nothing: there is no terminator."""

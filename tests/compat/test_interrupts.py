@@ -31,16 +31,16 @@ class Echo(compat.async_chat):
 
 
 class Member(Echo):
-    """A channel that also pushes to its audience."""
+    """A channel that also pushes to its group."""
 
-    def __init__(self, sock: socket.socket, audience: compat.BroadcastGroup) -> None:
+    def __init__(self, sock: socket.socket, group: compat.BroadcastGroup) -> None:
         Echo.__init__(self, sock)
-        self.audience = audience
-        audience.add(self)
+        self.group = group
+        group.add(self)
 
     def collect_incoming_data(self, data: bytes) -> None:
         Echo.collect_incoming_data(self, data)
-        self.audience.push(data, exclude=self)
+        self.group.push(data, exclude=self)
 
 
 def stop() -> None:
@@ -77,13 +77,13 @@ def test_after_ctrl_c_at_any_moment_the_loop_can_be_turned_again(
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_audience_goes_on_after_ctrl_c_at_any_moment(loop: str) -> None:
+def test_group_goes_on_after_ctrl_c_at_any_moment(loop: str) -> None:
     for moment in count(1):
-        audience, pairs = (
+        group, pairs = (
             compat.BroadcastGroup(),
             [socket.socketpair() for _ in range(2)],
         )
-        members = [Member(sock, audience) for sock, _ in pairs]
+        members = [Member(sock, group) for sock, _ in pairs]
         speaker, listener = (Peer(there) for _, there in pairs)
         speaker.send("one\n")
         timer = compat.call_later(0, stop)
@@ -101,13 +101,13 @@ def test_audience_goes_on_after_ctrl_c_at_any_moment(loop: str) -> None:
     assert moment > 100
 
 
-@pytest.mark.parametrize("gathers", [False, True])
+@pytest.mark.parametrize("coalesces", [False, True])
 @pytest.mark.parametrize("waiting", [0, 2])
-def test_no_channel_stays_claimed_after_ctrl_c(gathers: bool, waiting: int) -> None:
+def test_no_channel_stays_claimed_after_ctrl_c(coalesces: bool, waiting: int) -> None:
     for moment in count(1):
         sock, there = socket.socketpair()
         channel, peer = Echo(sock), Peer(there)
-        channel.ac_coalesce_writes = gathers
+        channel.ac_coalesce_writes = coalesces
         channel.producer_fifo.extend([b"before"] * waiting)
 
         def send(channel: Echo = channel) -> None:

@@ -107,24 +107,24 @@ BOTH = len(MESSAGE) + len(OTHER)
 
 @pytest.mark.parametrize("size", [1, 200_000])
 def test_group_message_stays_whole(loop: str, make: Make, size: int) -> None:
-    channel, audience = make(Coalescing), compat.BroadcastGroup()
-    audience.add(channel)
+    channel, group = make(Coalescing), compat.BroadcastGroup()
+    group.add(channel)
     channel.halt()
     message = MESSAGE * size
-    in_a_turn(loop, lambda: audience.push(message))
+    in_a_turn(loop, lambda: group.push(message))
     turn_until(loop, lambda: channel.has_got(len(message) + len(OTHER)))
     assert channel.got == message + OTHER
 
 
 def test_speakers_part_of_the_log_stays_whole(loop: str, make: Make) -> None:
-    channel, audience = make(Coalescing), compat.BroadcastGroup()
-    audience.add(channel)
+    channel, group = make(Coalescing), compat.BroadcastGroup()
+    group.add(channel)
     channel.halt()
 
     def speak() -> None:
         channel.push(b"<mine>")
-        audience.push(MESSAGE, exclude=channel)
-        audience.push(b"<for all>")
+        group.push(MESSAGE, exclude=channel)
+        group.push(b"<for all>")
 
     in_a_turn(loop, speak)
     expected = b"<mine><for all>" + OTHER
@@ -228,16 +228,16 @@ def test_large_message_stays_whole(loop: str, make: Make) -> None:
 def test_member_closed_by_a_thread_costs_the_others_nothing(
     loop: str, make: Make, closed: int
 ) -> None:
-    channels, audience = [make(Coalescing) for _ in range(4)], compat.BroadcastGroup()
+    channels, group = [make(Coalescing) for _ in range(4)], compat.BroadcastGroup()
     for channel in channels:
-        audience.add(channel)
+        group.add(channel)
     channels[1].sock.meanwhile = channels[closed].close
-    in_a_turn(loop, lambda: audience.push(MESSAGE))
+    in_a_turn(loop, lambda: group.push(MESSAGE))
     for channel in channels:
         if channel is not channels[closed]:
             turn_until(loop, lambda channel=channel: channel.has_got(len(MESSAGE)))
             assert channel.got == MESSAGE
-    assert channels[closed] not in audience
+    assert channels[closed] not in group
     assert not channels[closed].producer_fifo
 
 
