@@ -34,9 +34,12 @@ class ThreadState(threading.local):
 
 
 class ProcessState:
-    """The Schedulers of all maps that have a running loop or anything scheduled."""
+    """The state that all threads share."""
 
     def __init__(self) -> None:
+        # The name of the loop that install() has put into asyncore; None without.
+        self.installed_loop: str | None = None
+        # The Schedulers of the maps that have a running loop or anything scheduled.
         # By the map's id, because a dict cannot be a key. The scheduler holds its map,
         # so the id is not reused while the scheduler is registered.
         self.schedulers: dict[int, Any] = {}

@@ -15,9 +15,12 @@ import asyncore
 import select
 import selectors
 import time
-from types import ModuleType, TracebackType
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from types import ModuleType
+from typing import Any, TypeAlias
 
+from compat._runtime import this_process
 from compat._types import Map, Original
 from compat.async_chat import async_chat
 from compat.loop import LOOPS, ORIGINALS, choose, enter
@@ -25,29 +28,11 @@ from compat.loop import loop as run_loop
 
 __all__ = ["install", "uninstall"]
 
-
-class Installation:
-    """Returned by ``install``: a context manager that restores the previous state."""
-
-    def __init__(self, before: str | None) -> None:
-        self._before = before
-
-    def __enter__(self) -> Installation:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._before is None:
-            uninstall()
-        else:
-            install(self._before)
+# (module, name, original).
+Function: TypeAlias = tuple[ModuleType, str, Any]
 
 
-def install(loop: str = "auto") -> Installation:
+def install(loop: str = "auto") -> AbstractContextManager[object, None]:
     """Make ``asyncore.loop``, ``poll`` and ``poll2`` run compat's loop.
 
     Args:
@@ -62,12 +47,13 @@ def install(loop: str = "auto") -> Installation:
         UnknownLoopError: also MissingLoopError, as from ``choose``.
     """
     name = choose(loop).name
-    installation = Installation(_installed.name)
-    _installed.name = name
+    before, this_process.installed_loop = this_process.installed_loop, name
     for module, part, original, ours in _PARTS:
         if getattr(module, part) is original:
             setattr(module, part, ours)
-    return installation
+    restored: ExitStack[None] = ExitStack()
+    restored.callback(uninstall if before is None else partial(install, before))
+    return restored
 
 
 def uninstall() -> None:
@@ -75,7 +61,7 @@ def uninstall() -> None:
     for module, part, original, ours in _PARTS:
         if getattr(module, part) is ours:
             setattr(module, part, original)
-    _installed.name = None
+    this_process.installed_loop = None
 
 
 def poll(timeout: float | None = 0.0, map: Map | None = None) -> None:
@@ -111,7 +97,7 @@ def loop(
         turn = asyncore.poll2
     name = "poll2" if turn is poll2 else "poll"
     ours = turn in (poll, poll2) and not _uses_its_own(name)
-    if ours and _installed.name is not None:
+    if ours and this_process.installed_loop is not None:
         as_poll2 = name == "poll2"
         run_loop(timeout, as_poll2, map, count, loop=_loop_for(name))
         return
@@ -124,7 +110,7 @@ def loop(
 def _turn(name: str, timeout: float | None, map: Map | None) -> None:
     if map is None:
         map = asyncore.socket_map
-    if not map or _installed.name is None or _uses_its_own(name):
+    if not map or this_process.installed_loop is None or _uses_its_own(name):
         ORIGINALS[name](timeout, map)
         return
     as_poll2 = name == "poll2"
@@ -141,9 +127,7 @@ def _uses_its_own(name: str) -> bool:
     module = getattr(asyncore.select, "__wrapped__", asyncore.select)
     if module is not select or (name == "poll" and asyncore.time is not time):
         return True
-    return selectors.DefaultSelector is _DEFAULT_SELECTOR and any(
-        getattr(where, part, None) is not there for where, part, there in _WAITS[name]
-    )
+    return selectors.DefaultSelector is _DEFAULT_SELECTOR and _is_replaced(_WAITS[name])
 
 
 def _loop_for(name: str) -> str:
@@ -152,37 +136,31 @@ def _loop_for(name: str) -> str:
     poll may be missing, for example after eventlet has patched the process. It also
     calls ``asyncore.readwrite``, and so bypasses a program's own ``asyncore.read``.
     """
-    installed = _installed.name or "select"
+    installed = this_process.installed_loop or "select"
     if installed != "poll" or name == "poll2":
         return installed
-    replaced = any(
-        getattr(asyncore, part) is not there for part, there in _DISPATCH.items()
-    )
-    return "select" if replaced or not LOOPS["poll"].is_available() else "poll"
+    is_usable = LOOPS["poll"].is_available() and not _is_replaced(_DISPATCH)
+    return "poll" if is_usable else "select"
 
 
-class _Installed:
-    """The name of the installed loop; None if nothing is installed."""
+def _is_replaced(functions: tuple[Function, ...]) -> bool:
+    return any(getattr(module, name, None) is not it for module, name, it in functions)
 
-    name: str | None = None
-
-
-_installed = _Installed()
 
 _DEFAULT_SELECTOR = selectors.DefaultSelector
 
 # The functions with which the originals wait and dispatch, before a program's patches.
-_WAITS: dict[str, tuple[tuple[ModuleType, str, Any], ...]] = {
+_WAITS: dict[str, tuple[Function, ...]] = {
     "poll": (
         (select, "select", getattr(select, "select", None)),
         (time, "sleep", time.sleep),
     ),
     "poll2": ((select, "poll", getattr(select, "poll", None)),),
 }
-_DISPATCH = {
-    part: getattr(asyncore, part)
-    for part in ("read", "write", "_exception", "readwrite")
-}
+_DISPATCH: tuple[Function, ...] = tuple(
+    (asyncore, name, getattr(asyncore, name))
+    for name in ("read", "write", "_exception", "readwrite")
+)
 
 # (module, name, original, replacement). A program's own replacement stays.
 _PARTS: tuple[tuple[ModuleType, str, Any, Any], ...] = (

@@ -242,11 +242,11 @@ def _waker_beside(map: Map) -> Waker:
         if this_thread.depth:
             return waker
     waker = waker or Waker()
-    taken = []
+    unusable = []
     while any(fd in map for fd in waker.descriptors):
-        taken.append(waker)
+        unusable.append(waker)
         waker = Waker()
-    for each in taken:
+    for each in unusable:
         each.close()
     return waker
 

@@ -53,12 +53,12 @@ def write_some(fd: int, data: bytes | memoryview, patience: float = 0.0) -> int:
     view, mode = memoryview(data), os.fstat(fd).st_mode
     if _NOWAIT and not stat.S_ISREG(mode):
         try:
-            return _write_while_taken(fd, view, patience, partial(_write_nowait, fd))
+            return _write_until_full(fd, view, patience, partial(_write_nowait, fd))
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
     with _writer(fd, mode) as write:
-        return _write_while_taken(fd, view, patience, write)
+        return _write_until_full(fd, view, patience, write)
 
 
 def is_writable(fd: int, patience: float = 0.0) -> bool:
@@ -75,7 +75,7 @@ def is_writable(fd: int, patience: float = 0.0) -> bool:
         return True
 
 
-def _write_while_taken(fd: int, view: memoryview, patience: float, write: Write) -> int:
+def _write_until_full(fd: int, view: memoryview, patience: float, write: Write) -> int:
     done = 0
     end = time.monotonic() + patience
     while done < len(view):

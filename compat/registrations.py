@@ -11,14 +11,13 @@ nothing holds the map and its channels. The kernel's side (compat.descriptors) s
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import reduce
 from itertools import islice
-from operator import attrgetter, or_
+from operator import or_
+from threading import get_ident
 from typing import Any
 
 from compat import instrument
@@ -52,34 +51,46 @@ FEW_CHANNELS = 8
 _NOTHING: dict[str, Any] = {}
 
 
-@dataclass(slots=True, eq=False)
 class Registration:
     """A channel in the map, its cached interest, and its descriptor in the kernel."""
 
-    _owner: Registrations
-    key: Any
-    channel: Any
-    # True if the interest is not cached: every turn polls the channel.
-    always_poll: bool = True
-    # The class of a channel with cached interest, and the attributes of any channel.
-    kind: type = object
-    attributes: dict[str, Any] = field(default_factory=dict)
-    # The channel's position in the map.
-    position: int = 0
-    # The kernel's side: the descriptor, the interest (0: not registered), and the
-    # socket for which that holds.
-    fd: int = -1
-    interest: int = 0
-    socket: Any = None
-    # True if the next turn updates the interest.
-    is_pending: bool = False
+    __slots__ = (
+        "_owner",
+        "always_poll",
+        "attributes",
+        "channel",
+        "fd",
+        "interest",
+        "is_pending",
+        "key",
+        "kind",
+        "position",
+        "socket",
+    )
+
+    def __init__(self, owner: Registrations, key: Any, channel: Any) -> None:
+        self._owner, self.key, self.channel = owner, key, channel
+        # True if the interest is not cached: every turn polls the channel.
+        self.always_poll = True
+        # The class of a channel with cached interest, and the attributes of any.
+        self.kind: type = object
+        self.attributes: dict[str, Any] = _NOTHING
+        # The channel's position in the map.
+        self.position = 0
+        # The kernel's side: the descriptor, the interest (0: not registered), and the
+        # socket for which that holds.
+        self.fd, self.interest, self.socket = -1, 0, None
+        # True if the next turn updates the interest.
+        self.is_pending = False
 
     def interest_changed(self) -> None:
         """Update this channel's interest in the next turn, which begins at once."""
+        owner = self._owner
         if not self.is_pending:
             self.is_pending = True
-            self._owner.pending_updates.append(self)
-        self._owner.wake_other_thread()
+            owner.pending_updates.append(self)
+        if get_ident() != owner.thread and owner.waker is not None:
+            owner.waker.wake()
 
     def unregister(self) -> None:
         """Unregister the channel, which leaves the map with its socket still open."""
@@ -140,7 +151,7 @@ class Registrations:
         self._descriptors = descriptors
         self._caches_interest = caches_interest
         self._as_poll2 = as_poll2
-        self._thread = threading.get_ident()
+        self.thread = get_ident()
         self.by_key: dict[Any, Registration] = {}
         # During a resync: the old registrations that the map has not confirmed yet.
         self._before: dict[Any, Registration] = {}
@@ -162,25 +173,16 @@ class Registrations:
         # The error of select() for the first key that is not a descriptor.
         self._key_error: Exception | None = None
         # True if the next turn has to resync.
-        self._is_stale = True
+        self.is_stale = True
         # The time of the next resync.
         self.resync_at = 0.0
-
-    def invalidate(self) -> None:
-        """Resync in the next turn: another loop has dispatched to the channels."""
-        self._is_stale = True
-
-    def wake_other_thread(self) -> None:
-        """End the wait, if another thread runs the loop."""
-        if threading.get_ident() != self._thread and self.waker is not None:
-            self.waker.wake()
 
     def detach(self, registration: Registration) -> None:
         """Unregister a channel that leaves, before its descriptor is closed.
 
         Afterwards the descriptor would no longer identify the kernel's registration.
         """
-        if threading.get_ident() == self._thread:
+        if get_ident() == self.thread:
             if self.by_key.get(registration.key) is registration:
                 del self.by_key[registration.key]
             self._unregister(registration)
@@ -194,7 +196,7 @@ class Registrations:
         lists = self._always_poll, self._by_object, self.pending_updates, self.closed
         for held in (*dicts, *lists):
             held.clear()
-        self._is_stale = True
+        self.is_stale = True
 
     # Synchronising with the map.
 
@@ -238,7 +240,7 @@ class Registrations:
         """Compare the map with the registrations, and poll all channels."""
         began = time.monotonic()
         verify = began >= self._descriptors.verify_at
-        self._is_stale = False
+        self.is_stale = False
         self.pending_updates.clear()
         before = self._before = self.by_key
         self.by_key, self._always_poll = {}, []
@@ -261,7 +263,7 @@ class Registrations:
 
     def _must_resync(self) -> bool:
         return (
-            self._is_stale
+            self.is_stale
             # No interest is cached: polling all channels is a resync.
             or len(self._always_poll) == len(self.by_key)
             # A fork has dropped the poller.
@@ -393,7 +395,7 @@ class Registrations:
         _detach(registration)
         registration.always_poll = True
         self._always_poll.append(registration)
-        self._always_poll.sort(key=_POSITION)
+        self._always_poll.sort(key=lambda each: each.position)
         self.read_only.pop(registration.fd, None)
 
     def _set_interest(
@@ -439,9 +441,6 @@ def overridden(registrations: Iterable[Registration]) -> list[Registration]:
         )
         and not each.always_poll
     ]
-
-
-_POSITION = attrgetter("position")
 
 
 def _detach(registration: Registration) -> None:

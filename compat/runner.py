@@ -26,7 +26,7 @@ from importlib.machinery import (
     SourceFileLoader,
     SourcelessFileLoader,
 )
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType, SimpleNamespace, TracebackType
 from typing import Any
 
 __all__ = ["ProgramError", "run_code", "run_module", "run_script"]
@@ -50,7 +50,7 @@ def run_script(path: str, args: list[str]) -> None:
     Raises:
         ProgramError: the program cannot be read. The program raises anything else.
     """
-    _begin(path, args)
+    _reset_main(path, args)
     # Only a folder or a zip file has an importer; a plain file has none. The path is
     # not normalised, as in Python.
     whole = os.path.join(os.getcwd(), path) if path else os.getcwd()
@@ -78,11 +78,11 @@ def run_module(name: str, args: list[str]) -> None:
     Raises:
         ProgramError: there is no such module. The program raises anything else.
     """
-    _begin("-m", args)
+    _reset_main("-m", args)
     if name.startswith("."):
         raise ProgramError("Relative module names not supported")
     _set_path(os.getcwd())
-    with _reported_without_us():
+    with _own_frames_hidden():
         spec = _find(name)
         if spec.submodule_search_locations is not None:
             package, name = name, f"{name}.__main__"
@@ -98,7 +98,7 @@ def run_module(name: str, args: list[str]) -> None:
 
 def run_code(code: str, args: list[str]) -> None:
     """``python -c CODE ARGS…``."""
-    _begin("-c", args)
+    _reset_main("-c", args)
     _set_path("")
     if sys.version_info >= (3, 14):
         import textwrap
@@ -113,7 +113,7 @@ def run_code(code: str, args: list[str]) -> None:
     _run({}, lambda: compile(code, "<string>", "exec", dont_inherit=True))
 
 
-def _begin(name: str, args: list[str]) -> None:
+def _reset_main(name: str, args: list[str]) -> None:
     """Set ``sys.argv``, and replace ``compat.__main__`` by an empty ``__main__``.
 
     The module stays until exit: atexit functions, threads and pickle use it.
@@ -163,7 +163,7 @@ def _run_file(path: str) -> None:
     names = {"__file__": path, "__cached__": None, "__loader__": loader}
     if path.endswith(".pyc"):
         if not source.startswith(importlib.util.MAGIC_NUMBER):
-            with _reported_without_us():
+            with _own_frames_hidden():
                 raise RuntimeError("Bad magic number in .pyc file")
         _run(names, lambda: loader.get_code("__main__"))
     else:
@@ -172,7 +172,7 @@ def _run_file(path: str) -> None:
 
 def _run_spec(spec: ModuleSpec) -> None:
     loader: Any = spec.loader
-    with _reported_without_us():
+    with _own_frames_hidden():
         if not hasattr(loader, "get_code") or loader.get_code(spec.name) is None:
             raise ProgramError(f"No code object available for {spec.name}")
     names = {
@@ -191,7 +191,7 @@ def _run(names: dict[str, Any], compiled: Callable[[], CodeType]) -> None:
     namespace.update(names)
     if sys.version_info >= (3, 15):
         namespace.pop("__cached__", None)
-    with _reported_without_us():
+    with _own_frames_hidden():
         exec(compiled(), namespace)
 
 
@@ -201,10 +201,10 @@ def _set_path(first: str, *, safe: bool = True) -> None:
         sys.path[0] = first
     elif not safe:
         sys.path.insert(0, first)
-    _give_way()
+    _unload_shadowed()
 
 
-def _give_way() -> None:
+def _unload_shadowed() -> None:
     """Let a program import its own ``compat`` module instead of this package.
 
     This package continues to work: its functions find each other in their globals.
@@ -221,27 +221,24 @@ def _give_way() -> None:
 
 
 @contextmanager
-def _reported_without_us() -> Iterator[None]:
-    """Context manager: print an escaping exception without compat's frames.
-
-    The exception still reaches the interpreter, which derives the exit status from it.
-    Only the printed traceback begins further in.
-    """
+def _own_frames_hidden() -> Iterator[None]:
+    # The exception still reaches the interpreter, which derives the exit status from
+    # it. Only the printed traceback begins further in.
     try:
         yield
     except ProgramError:
         raise
     except BaseException:
-        _report_without_us()
+        _hide_own_frames()
         raise
 
 
-def _report_without_us() -> None:
+def _hide_own_frames() -> None:
     hook = getattr(sys, "excepthook", None)
     if not callable(hook):
         return
 
-    def print_theirs(
+    def print_rest(
         kind: type[BaseException],
         error: BaseException,
         traceback: TracebackType | None,
@@ -253,7 +250,7 @@ def _report_without_us() -> None:
         sys.last_traceback = traceback
         hook(kind, error.with_traceback(traceback), traceback)
 
-    sys.excepthook = print_theirs
+    sys.excepthook = print_rest
 
 
 def _is_ours(traceback: TracebackType) -> bool:
@@ -266,10 +263,5 @@ def _is_ours(traceback: TracebackType) -> bool:
     )
 
 
-class _Program:
-    """The program's ``__main__``; an empty module until the program runs."""
-
-    main = ModuleType("__main__")
-
-
-_program = _Program()
+# The program's ``__main__``; an empty module until the program runs.
+_program = SimpleNamespace(main=ModuleType("__main__"))

@@ -18,10 +18,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeAlias
 
 from compat import instrument
 from compat._runtime import this_process
@@ -29,7 +28,7 @@ from compat._types import LEAVES, Group, Map, Writer
 from compat.forks import at_fork
 from compat.instrument import Instrument
 from compat.pollers import LONGEST_WAIT
-from compat.values import shown
+from compat.values import check_callable, checked_seconds
 from compat.wakeup import Waker
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "at_turn_end",
     "call_later",
     "call_soon_threadsafe",
-    "check_callable",
     "is_running",
     "on_turn",
     "running_here",
@@ -46,12 +44,14 @@ __all__ = [
     "wake_other_thread",
 ]
 
+Callback: TypeAlias = Callable[..., object]
+Args: TypeAlias = tuple[Any, ...]
+
 # Cancelled timers stay in the heap until they are due, or until more than this many of
 # them make up more than half of the heap.
 FEW_CANCELLED = 64
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Timer:
     """A scheduled callback, as ``call_later`` returns it.
 
@@ -59,11 +59,16 @@ class Timer:
         when: the time at which the callback is due, on the clock of ``time.monotonic``.
     """
 
-    when: float
-    _scheduler: Scheduler
-    # None once it has run or was cancelled.
-    _callback: Callable[..., object] | None
-    _args: tuple[Any, ...]
+    __slots__ = ("_args", "_callback", "_scheduler", "when")
+
+    def __init__(
+        self, when: float, scheduler: Scheduler, callback: Callback, args: Args
+    ) -> None:
+        self.when = when
+        self._scheduler = scheduler
+        # None once it has run or was cancelled.
+        self._callback: Callback | None = callback
+        self._args = args
 
     def cancel(self) -> None:
         """Cancel the callback. Does nothing if it has run or was cancelled already."""
@@ -96,7 +101,7 @@ class Scheduler:
         # The cancelled timers in the heap.
         self._cancelled = 0
         # Of call_soon_threadsafe().
-        self._soon: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._soon: deque[tuple[Callback, Args]] = deque()
         # The wakers of the loops that run the map, the innermost last.
         self._wakers: list[Waker] = []
         # The thread whose loop runs the map.
@@ -109,12 +114,10 @@ class Scheduler:
         self._writers: deque[Writer] = deque()
         self.groups: deque[Group] = deque()
 
-    def call_later(
-        self, seconds: float, callback: Callable[..., object], *args: Any
-    ) -> Timer:
+    def call_later(self, seconds: float, callback: Callback, *args: Any) -> Timer:
         """See the function of the same name. O(log n) in the number of timers."""
         check_callable(callback)
-        when = time.monotonic() + _checked_seconds(seconds)
+        when = time.monotonic() + checked_seconds(seconds)
         timer = Timer(when, self, callback, args)
         self._number += 1
         heapq.heappush(self._heap, (timer.when, self._number, timer))
@@ -122,7 +125,7 @@ class Scheduler:
             observer.timer_created(timer, seconds, callback)
         return timer
 
-    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any) -> None:
+    def call_soon_threadsafe(self, callback: Callback, *args: Any) -> None:
         """See the function of the same name."""
         check_callable(callback)
         self._soon.append((callback, args))
@@ -263,7 +266,7 @@ class Scheduler:
 
 
 def call_later(
-    seconds: float, callback: Callable[..., object], *args: Any, map: Map | None = None
+    seconds: float, callback: Callback, *args: Any, map: Map | None = None
 ) -> Timer:
     """Run ``callback(*args)`` in the loop of *map*, *seconds* from now.
 
@@ -282,7 +285,7 @@ def call_later(
 
 
 def call_soon_threadsafe(
-    callback: Callable[..., object], *args: Any, map: Map | None = None
+    callback: Callback, *args: Any, map: Map | None = None
 ) -> None:
     """Run ``callback(*args)`` in the loop of *map*, and end the loop's wait.
 
@@ -372,24 +375,6 @@ def on_turn(
         _forget_if_idle(scheduler)
 
 
-def check_callable(callback: Callable[..., object]) -> None:
-    """Raise TypeError if *callback* cannot be called."""
-    if not callable(callback):
-        raise TypeError(f"callback must be callable, got {shown(callback)}")
-
-
-def _checked_seconds(seconds: float) -> float:
-    try:
-        # Not float() alone, which also accepts a str.
-        finite = math.isfinite(seconds)
-    except (TypeError, ValueError, OverflowError):
-        # Not a number; a decimal's signaling NaN; an int that no float can hold.
-        finite = False
-    if not (finite and seconds >= 0):
-        raise ValueError(f"seconds must be finite and >= 0, got {shown(seconds)}")
-    return float(seconds)
-
-
 def _flush(writer: Writer) -> None:
     if (observer := instrument.current) is None:
         writer.flush()
@@ -398,8 +383,8 @@ def _flush(writer: Writer) -> None:
 
 
 def _call(
-    callback: Callable[..., object],
-    args: tuple[Any, ...],
+    callback: Callback,
+    args: Args,
     observer: Instrument | None = None,
     timer: Timer | None = None,
 ) -> None:

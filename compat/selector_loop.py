@@ -81,7 +81,7 @@ class SelectorLoop:
 
     def invalidate(self) -> None:
         """Resync in the next turn: another loop has dispatched to the channels."""
-        self._registrations.invalidate()
+        self._registrations.is_stale = True
 
     def turn(self, timeout: float | None) -> None:
         """Update interest, wait at most *timeout* seconds, dispatch ready channels.

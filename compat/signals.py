@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from compat._types import Map
-from compat.scheduler import check_callable, scheduler_of
-from compat.values import shown
+from compat.scheduler import scheduler_of
+from compat.values import check_callable, shown
 
 __all__ = ["on_signals"]
 

@@ -12,6 +12,7 @@ Rule 2: no text is evaluated, and digits are ASCII digits.
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from typing import NamedTuple
@@ -24,6 +25,8 @@ __all__ = [
     "address",
     "byte_count",
     "byte_string",
+    "check_callable",
+    "checked_seconds",
     "file_name",
     "shown",
 ]
@@ -134,6 +137,25 @@ def byte_string(text: str) -> bytes:
     if not data:
         raise ValueError("must have at least one byte, got ''")
     return data
+
+
+def check_callable(callback: object) -> None:
+    """Raise TypeError if *callback* cannot be called."""
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, got {shown(callback)}")
+
+
+def checked_seconds(seconds: float) -> float:
+    """Return *seconds* as a float, or raise ValueError unless finite and >= 0."""
+    try:
+        # Not float() alone, which also accepts a str.
+        finite = math.isfinite(seconds)
+    except (TypeError, ValueError, OverflowError):
+        # Not a number; a decimal's signaling NaN; an int that no float can hold.
+        finite = False
+    if not (finite and seconds >= 0):
+        raise ValueError(f"seconds must be finite and >= 0, got {shown(seconds)}")
+    return float(seconds)
 
 
 def _parsed(text: str) -> float:

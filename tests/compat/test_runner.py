@@ -70,11 +70,11 @@ atexit.register(lambda: print(sys.excepthook is hook))
 """
 
 ON_LOOP = """\
-import asyncore, compat, socket
-for name, row in compat.LOOPS.items():
-    *rest, enter = row
-    noted = lambda *args, name=name, enter=enter: (print(name), enter(*args))[1]
-    compat.LOOPS[name] = row._make([*rest, noted])
+import asyncore, socket, sys
+def noted(name, *args, **options):
+    print(name)
+    return enter(name, *args, **options)
+enter, sys.modules["compat.loop"].enter = sys.modules["compat.loop"].enter, noted
 here, there = socket.socketpair()
 there.close()
 class Once(asyncore.dispatcher):
