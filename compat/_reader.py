@@ -25,27 +25,19 @@ MayRead: TypeAlias = Callable[[Any], bool]
 OnRead: TypeAlias = Callable[[Any, int], object]
 
 
-class Lazy:
-    """An attribute that is created on first use, because most channels never use it."""
-
-    def __init__(self, kind: Callable[[], Any]) -> None:
-        self._kind = kind
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+class Incoming:
+    """``incoming``, a list that is created on first use: most channels never use it."""
 
     def __get__(self, channel: Any, owner: type | None = None) -> Any:
-        if channel is None:
-            return self
         # Atomic, because two threads may get here at once.
-        return channel.__dict__.setdefault(self._name, self._kind())
+        return self if channel is None else vars(channel).setdefault("incoming", [])
 
 
 class LinearReader(Original):
     """The reading half of ``compat.async_chat``."""
 
     if not TYPE_CHECKING:
-        incoming = Lazy(list)
+        incoming = Incoming()
 
     _compat_paused = False
 
