@@ -89,6 +89,7 @@ def choose(name: str = "auto") -> Choice:
     if wanted not in ("", "auto"):
         return Choice(_checked(wanted, f"{VARIABLE}={wanted!r}"), f"from {VARIABLE}")
     best = selectors.DefaultSelector.__name__
+    # Windows. Elsewhere there is epoll, kqueue, /dev/poll or poll.
     if best == "SelectSelector":
         return Choice("select", "auto: this platform has nothing better")
     return Choice("selectors", f"auto: this platform has {best}")
@@ -150,6 +151,7 @@ def enter(
     # Only epoll reports the hang-ups and errors that poll2 needs.
     if name == "selectors" and (not as_poll2 or is_epoll_default()):
         return _selector_turn(map, waker, lasting, as_poll2)
+    # These have no registrations, so each turn passes all descriptors to the kernel.
     original = ORIGINALS["poll2" if as_poll2 else "poll"]
     view = map if waker is None else WithWaker(map, waker)
     return nullcontext(lambda timeout: original(timeout, view))
@@ -270,8 +272,10 @@ def _selector_turn(
     finally:
         here.running.pop()
         running.leave()
+        # The handlers may have changed channels of the loops around this one.
         for outer in here.running:
             outer.invalidate()
+        # A nested loop on the same map does not keep its own; see also the except above.
         if descriptors not in here.descriptors.values():
             descriptors.close()
 
@@ -284,6 +288,8 @@ def _kept_descriptors(map: Map) -> Descriptors:
     # registrations merely need more changes.
     kept: dict[int, Descriptors] = this_thread.descriptors
     kept[id(map)] = found = kept.pop(id(map), None) or Descriptors()
+    # The dict is in the order of last use. A running loop's descriptors stay open: its
+    # turns would register everything again.
     if len(kept) > FEW_MAPS:
         kept.pop(next(key for key, each in kept.items() if each not in in_use)).close()
     return Descriptors() if found in in_use else found

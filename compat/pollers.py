@@ -255,7 +255,7 @@ def _bounded(seconds: float | None) -> float | None:
 
 
 def _refuse_closed_and_regular(fd: int) -> None:
-    """Raise the errors of epoll; other selectors accept both kinds silently."""
+    # As epoll does. Other selectors accept both kinds without an error.
     if os.name == "nt":
         # Windows numbers sockets separately; fstat() does not know these numbers.
         return

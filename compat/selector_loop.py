@@ -196,7 +196,7 @@ class SelectorLoop:
     # Dispatching.
 
     def _dispatch_in_phases(self, events: dict[int, int]) -> None:
-        """Dispatch all reads, then all writes, then all exceptional conditions."""
+        # All reads, then all writes, then all exceptional conditions.
         ready = self._ready(events)
         self._read([each for each, mask in ready if mask & IN])
         for each, mask in ready:
@@ -245,7 +245,7 @@ class SelectorLoop:
         return found
 
     def _read(self, readers: list[Registration]) -> None:
-        """Dispatch reads to *readers*, which is in map order."""
+        # The readers are in map order.
         map = self._map
         read: Callable[[Any], None] = (
             _read_as_poll2 if self._as_poll2 else asyncore.read
