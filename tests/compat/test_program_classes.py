@@ -185,3 +185,29 @@ def test_queue_of_a_class_is_sent(any_loop: str, ends: Any, place: str) -> None:
     assert received(ends[1], any_loop, 7) == b"by hand"
     channel.close_when_done()
     turn_until(any_loop, lambda: not asyncore.socket_map)
+
+
+@pytest.mark.parametrize("place", ["instance", "class"])
+@pytest.mark.parametrize("name", ["send", "initiate_send"])
+def test_replaced_method_is_called_by_the_next_push(
+    ends: Any, place: str, name: str
+) -> None:
+    class Kind(compat.async_chat):
+        """A class that the program changes after its first push."""
+
+    channel = Kind(ends[0])
+    channel.push(b"before,")
+    originally = getattr(channel, name)
+    calls: Calls = []
+
+    def own(*args: Any) -> Any:
+        calls.append(name)
+        return originally(*args)
+
+    if place == "instance":
+        setattr(channel, name, own)
+    else:
+        setattr(Kind, name, lambda self, *args: own(*args))
+    channel.push(b"after")
+    assert calls == [name]
+    assert ends[1].recv(100) == b"before,after"
