@@ -275,7 +275,8 @@ def _selector_turn(
         # The handlers may have changed channels of the loops around this one.
         for outer in here.running:
             outer.invalidate()
-        # A nested loop on the same map does not keep its own; see also the except above.
+        # Not kept: those of a nested loop on the same map, and those of a loop that an
+        # exception has ended.
         if descriptors not in here.descriptors.values():
             descriptors.close()
 
