@@ -382,7 +382,6 @@ def detach(channel: async_chat, registration: Notified) -> None:
     """Undo ``attach``."""
     if channel._compat_registration is registration:
         channel._compat_registration = None
-        channel._compat_is_free = True
 
 
 def outbox_of(channel: async_chat) -> Outbox:

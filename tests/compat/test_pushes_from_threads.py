@@ -6,6 +6,7 @@ thread pushes, and the test continues when that thread has pushed or waits.
 
 from __future__ import annotations
 
+import asyncore
 import errno
 import os
 import socket
@@ -13,6 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -74,6 +76,10 @@ class Channel(compat.async_chat):
 
 class Coalescing(Channel):
     ac_coalesce_writes = True
+
+
+def end_the_loop() -> None:
+    raise asyncore.ExitNow
 
 
 class Producer:
@@ -157,6 +163,22 @@ def test_queued_message_stays_whole(loop: str, make: Make) -> None:
     channel = make(Channel)
     channel.producer_fifo.append(MESSAGE)
     channel.halt()
+    turn_until(loop, lambda: channel.has_got(BOTH))
+    assert channel.got == MESSAGE + OTHER
+
+
+def test_end_of_a_loop_does_not_split_a_message(loop: str, make: Make) -> None:
+    """The channel is still sending when the loop that cached its interest ends."""
+    channel = make(Channel)
+
+    def run_a_loop_and_push() -> None:
+        compat.call_soon_threadsafe(end_the_loop)
+        with suppress(asyncore.ExitNow):
+            compat.loop(loop=loop)
+        channel.push(OTHER)
+
+    channel.sock.meanwhile = run_a_loop_and_push
+    channel.push(MESSAGE)
     turn_until(loop, lambda: channel.has_got(BOTH))
     assert channel.got == MESSAGE + OTHER
 
