@@ -79,6 +79,21 @@ ALLOWED: dict[tuple[str, str], str] = {
 # Files whose strings are examples of findings.
 EXAMPLES = ("prose.py", "test_prose.py")
 
+# Folders to skip where git does not know them: environments, builds and caches.
+IGNORED = frozenset(
+    [
+        *(
+            ".git",
+            ".hypothesis",
+            ".mypy_cache",
+            ".pytest_cache",
+            ".ruff_cache",
+            ".venv",
+        ),
+        *("__pycache__", "build", "dist"),
+    ]
+)
+
 SUFFIXES = (".py", ".pyi", ".md", ".toml", ".yml", ".yaml", ".js", ".css", ".html")
 
 
@@ -230,7 +245,11 @@ def files(paths: list[Path]) -> list[Path]:
         if done.returncode == 0:
             found = [path / name for name in done.stdout.decode().split("\0")]
         else:
-            found = [*path.rglob("*")]
+            found = [
+                each
+                for each in path.rglob("*")
+                if not IGNORED.intersection(each.relative_to(path).parts)
+            ]
         listed += [each.resolve() for each in found]
     return sorted(
         each
