@@ -298,7 +298,7 @@ class Outbox:
         size, kind = channel.ac_out_buffer_size, type(first)
         is_view = kind is memoryview and first.format == "B" and len(first) > 0
         if not (is_view or (kind is bytes and 0 < len(first) <= size)):
-            if hasattr(first, "more"):
+            if hasattr(first, "more") and channel.ac_coalesce_writes is True:
                 # The original queues the producer's data, too.
                 if self.carried:
                     self.carried = UNCOUNTED

@@ -10,7 +10,7 @@ import pytest
 import compat
 from compat._outbox import State
 from compat.async_chat import outbox_of, queue_of
-from tests.support import in_a_turn, turn_until
+from tests.support import in_a_turn, turn_once, turn_until
 
 LARGE = b"x" * 3_000_000
 
@@ -108,3 +108,35 @@ def test_push_of_a_group_returns_the_number_of_receivers(loop: str) -> None:
     for member in members:
         member.close()
         member.peer.close()
+
+
+class Immediate(Channel):
+    """A channel that sends in every push, and counts its send attempts."""
+
+    ac_coalesce_writes = False
+    attempts = 0
+
+    def initiate_send(self) -> None:
+        self.attempts += 1
+        super().initiate_send()
+
+
+class Producer:
+    """A producer of three messages."""
+
+    def __init__(self) -> None:
+        self.left = 3
+
+    def more(self) -> bytes:
+        self.left -= 1
+        return b"part" if self.left >= 0 else b""
+
+
+def test_producer_is_sent_once_per_turn_if_uncoalesced(loop: str) -> None:
+    channel = Immediate()
+    channel.push_with_producer(Producer())
+    attempts = channel.attempts
+    turn_once(loop)
+    assert channel.attempts - attempts == 1
+    channel.close()
+    channel.peer.close()
