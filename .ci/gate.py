@@ -29,7 +29,7 @@ from typing import ClassVar, NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
-PAGE_TESTS = "tests/compat/trace/test_page.py"
+PAGE_TESTS = "tests/compat/trace/render/test_page.py"
 
 # Seconds between Ctrl-C for a job and its end by SIGKILL.
 TIME_TO_STOP = 10.0

@@ -22,7 +22,7 @@ DIST = ROOT / "dist"
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
 
 # Chromium and mypy see the same on every Python: the README's test command runs these.
-ONCE = ("tests/compat/trace/test_page.py", "tests/compat/test_types.py")
+ONCE = ("tests/compat/trace/render/test_page.py", "tests/compat/test_types.py")
 
 # Tests of the modules that are imported before a program; coverage imports more.
 WITHOUT_COVERAGE = "not imports_its_own_modules and not known_difference"

@@ -70,3 +70,15 @@ def test_links_of_github_pages_resolve(page: Path) -> None:
         if wanted:
             titles = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
             assert wanted in map(anchor, titles), link
+
+
+@checkout
+@pytest.mark.parametrize("name", ["gate.py", "noxfile.py", "run"])
+def test_test_files_named_in_the_gate_exist(name: str) -> None:
+    text = (ROOT / ".ci" / name).read_text(encoding="utf-8")
+    missing = [
+        path
+        for path in re.findall(r"tests/[\w/]+\.py", text)
+        if not (ROOT / path).exists()
+    ]
+    assert missing == []
