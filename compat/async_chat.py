@@ -20,6 +20,7 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
 
+from compat import instrument
 from compat._outbox import (
     CLOSING,
     HARMLESS,
@@ -221,8 +222,8 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
             return super().send(data)
         if self._compat_is_free:
             outbox.send_now(self)
-        is_overridden = super(async_chat, type(self)).send is not _SEND_BENEATH
-        if outbox.state is not CLOSING or is_overridden:
+        beneath = instrument.original(super(async_chat, type(self)).send)
+        if outbox.state is not CLOSING or beneath is not _SEND_BENEATH:
             return super().send(data)
         try:
             return self.socket.send(data)

@@ -14,11 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Instrument", "current"]
+__all__ = ["Instrument", "current", "original"]
 
 
 class Instrument:
     """An observer of the loops. Each method does nothing; override the ones needed."""
+
+    def original(self, function: Any) -> Any:
+        """Return the method that the wrapper *function* replaces, else *function*."""
+        return function
 
     def turn_begins(self, shortened_by: str) -> None:
         """A turn begins: the loop polls its channels next.
@@ -80,3 +84,10 @@ class Instrument:
 
 # The instrument of this process. Read it as ``instrument.current``.
 current: Instrument | None = None
+
+
+def original(function: Any) -> Any:
+    """Return the method that an instrument's wrapper replaces, else *function*."""
+    # Read once: another thread may remove the instrument.
+    observer = current
+    return function if observer is None else observer.original(function)

@@ -45,6 +45,9 @@ class TraceInstrument(Instrument):
         self._timers: dict[int, int] = {}
         self._timer_numbers = count(1)
 
+    def original(self, function: Any) -> Any:
+        return self._wrappers.original(function)
+
     # Turns.
 
     def turn_begins(self, shortened_by: str) -> None:

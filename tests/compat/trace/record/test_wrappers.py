@@ -13,6 +13,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -507,3 +508,22 @@ def test_ctrl_c_at_any_moment_of_a_turn_leaves_it(
             if not interrupted:
                 break
     assert after > 50
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_close_calls_no_handler_also_if_traced(traced: bool, tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    class Session(compat.async_chat):
+        ac_coalesce_writes = True
+
+        def handle_close(self) -> None:
+            calls.append("handle_close")
+
+    ours, peer = socket.socketpair()
+    session = Session(ours)
+    peer.close()
+    with compat.tracing(tmp_path / "a.trace") if traced else nullcontext():
+        session.push(b"to a peer that is gone")
+        session.close()
+    assert calls == []
