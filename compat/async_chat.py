@@ -220,7 +220,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         outbox = self._compat_outbox
         if outbox is None or self.ac_coalesce_writes is not True:
             return super().send(data)
-        if self._compat_is_free:
+        if self._compat_may_send():
             outbox.send_now(self)
         beneath = instrument.original(super(async_chat, type(self)).send)
         if outbox.state is not CLOSING or beneath is not _SEND_BENEATH:
@@ -246,7 +246,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         if outbox is None or not outbox.queue or not self.connected:
             return
         if self._compat_forks != this_process.forks:
-            self._compat_drop_claim()
+            self._compat_may_send()
         me = get_ident()
         if self._compat_claimant == me:
             # In a handler that this thread's send has called.
@@ -269,7 +269,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         outbox: Outbox | None = getattr(self, "_compat_outbox", None)
         if outbox is not None:
             outbox.take_over(self)
-            if self._compat_is_free:
+            if self._compat_may_send():
                 outbox.send_now(self)
         Original.discard_buffers(self)
         if outbox is not None:
@@ -300,7 +300,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         outbox: Outbox | None = getattr(self, "_compat_outbox", None)
         try:
             if outbox is not None:
-                outbox.close(self, may_send=self._compat_is_free)
+                outbox.close(self, may_send=self._compat_may_send())
         finally:
             _beneath(self, "close")()
             interest_changed(self)
@@ -311,7 +311,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         False if the caller must queue *data*: another thread sends, or has queued.
         """
         if self._compat_forks != this_process.forks:
-            self._compat_drop_claim()
+            self._compat_may_send()
         try:
             del self._compat_is_free
         except AttributeError:
@@ -335,12 +335,13 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
             outbox_of(self).wait_for_peer(self)
         return True
 
-    def _compat_drop_claim(self) -> None:
-        """Release a claim of the parent process: its thread does not exist here."""
+    def _compat_may_send(self) -> bool:
+        """Return whether no thread of this process sends; drop a parent's claim."""
         with this_process.lock:
             if self._compat_forks != this_process.forks:
                 self._compat_forks = this_process.forks
-                self._compat_is_free = True
+                self._compat_claimant, self._compat_is_free = 0, True
+            return self._compat_is_free
 
 
 _FIFO = async_chat.producer_fifo

@@ -307,10 +307,26 @@ channel = compat.async_chat(Socket(fileno=ours.detach()))
 channel.push(b"the parent")
 """
 
+COALESCED = """channel.ac_coalesce_writes = True
+channel.push(b"the parent")
+channel.initiate_send()
+"""
+
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_child_forked_during_a_send_sends_at_once() -> None:
     with process(sys.executable, "-c", FORK) as program:
+        assert program.wait() == 0
+    assert program.err == []
+    assert program.out[0] == "left in the queue: 0"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("call", ["close()", "send(b'!')"])
+def test_child_forked_during_a_send_flushes_first(call: str) -> None:
+    script = FORK.replace('push(b"the child")', f'push(b"the child"); channel.{call}')
+    script = script.replace('channel.push(b"the parent")', COALESCED)
+    with process(sys.executable, "-c", script) as program:
         assert program.wait() == 0
     assert program.err == []
     assert program.out[0] == "left in the queue: 0"
