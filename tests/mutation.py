@@ -31,7 +31,7 @@ TESTS = {
     "compat/scheduler.py": "test_scheduler test_interrupts test_fork",
     "compat/registrations.py": "test_pollers test_traps test_same_calls",
     "legacy_chat/session.py": "test_kept test_repaired test_limits test_utf8 "
-    "test_memory test_server",
+    "test_counters test_memory test_server",
 }
 
 # Seconds after which a run of the tests counts as failed: the change has made an
