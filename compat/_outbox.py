@@ -280,7 +280,8 @@ class Outbox:
             if self.state is QUEUED:
                 self.state = BLOCKED
             if len(queue) > 1:
-                _join_first(queue, channel.ac_out_buffer_size)
+                with _lock:
+                    _join_first(queue, channel.ac_out_buffer_size)
         if queue:
             self._send_entry(channel, queue)
         if not queue:
@@ -428,17 +429,16 @@ def _first_of(queue: Sequence[Any]) -> Any:
 
 
 def _join_first(queue: deque[Any], limit: int) -> None:
-    """Join the leading bytes entries that fit into one send."""
+    """Join the leading bytes entries that fit into one send; the lock is held."""
     pieces, size = [], 0
-    with _lock:
-        while queue:
-            first = queue[0]
-            if type(first) not in (bytes, bytearray) or size + len(first) > limit:
-                break
-            size += len(first)
-            pieces.append(queue.popleft())
-        if pieces:
-            queue.appendleft(b"".join(pieces))
+    while queue:
+        first = queue[0]
+        if type(first) not in (bytes, bytearray) or size + len(first) > limit:
+            break
+        size += len(first)
+        pieces.append(queue.popleft())
+    if pieces:
+        queue.appendleft(b"".join(pieces))
 
 
 def _after_fork_in_child() -> None:

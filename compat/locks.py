@@ -1,5 +1,9 @@
 """A lock for ``with`` that Ctrl+C cannot leave locked.
 
+Rule: no loop stands in the block itself, only in a function that the block calls.
+Python runs signal handlers at the jump back of a loop, which the exception table of its
+code does not cover: a handler that raises there leaves the block without its end.
+
 From Python 3.14 on, ``with lock:`` is not safe from signals. A handler may raise after
 the lock's ``__enter__``, before the block begins; then nothing releases the lock.
 """

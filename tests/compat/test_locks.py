@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import ast
 import threading
+from collections.abc import Iterator
 from itertools import count, takewhile
 
 import pytest
 
 from compat.locks import RLock
-from tests.support import is_interrupted
+from tests.support import ROOT, is_interrupted
+
+LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp)
+
+# Their contents run in a separate frame, whose exceptions the block sees.
+FRAMES = (ast.FunctionDef, ast.Lambda, ast.GeneratorExp)
+
+
+def loops_in(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, LOOPS):
+            yield child
+        if not isinstance(child, FRAMES):
+            yield from loops_in(child)
+
+
+@pytest.mark.parametrize("package", ["compat", "legacy_chat"])
+def test_block_that_holds_a_lock_contains_no_loop(package: str) -> None:
+    blocks, found = 0, []
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.With) and any(
+                ast.unparse(item.context_expr).endswith("lock") for item in node.items
+            ):
+                blocks += 1
+                found += [path for each in node.body for _ in loops_in(each)]
+                found += [path for each in node.body if isinstance(each, LOOPS)]
+    assert blocks
+    assert found == []
 
 
 def test_lock_is_free_after_ctrl_c_at_any_moment() -> None:

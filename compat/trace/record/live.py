@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from compat.console import is_coloured
@@ -59,18 +59,14 @@ class Live:
         """Print the turns that these lines complete."""
         with self._lock:
             self._left -= len(block)
-            for line in block.splitlines():
-                if not self._ended and (turn := self._reader.feed(line)) is not None:
-                    self._print(turn, now)
+            self._feed(block.splitlines(), now)
             if self._left < 0 and not self._ended:
                 self._give_up("it is full")
 
     def close(self, now: int) -> None:
         """Print the rest."""
         with self._lock:
-            if not self._ended:
-                for turn in self._reader.rest():
-                    self._print(turn, now)
+            self._print_rest(now)
             if not self._ended:
                 self._drain(FAREWELL)
         self.abandon()
@@ -78,6 +74,15 @@ class Live:
     def abandon(self) -> None:
         """Print nothing more."""
         self._ended = True
+
+    def _feed(self, lines: Iterable[bytes], now: int) -> None:
+        for line in lines:
+            if not self._ended and (turn := self._reader.feed(line)) is not None:
+                self._print(turn, now)
+
+    def _print_rest(self, now: int) -> None:
+        for turn in self._reader.rest() if not self._ended else ():
+            self._print(turn, now)
 
     def _print(self, turn: Turn, now: int) -> None:
         if _file_of(self._stream) != self._file:

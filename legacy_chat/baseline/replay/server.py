@@ -256,9 +256,11 @@ def _argv(command: str, fields: dict[str, str]) -> list[str]:
 
 def _free_port(host: str) -> int:
     with _ports_lock:
-        for number in itertools.islice(_numbers, PORT_TRIES):
-            if can_bind(host, port := PORTS[number % len(PORTS)]):
-                return port
+        numbers = itertools.islice(_numbers, PORT_TRIES)
+        ports = (PORTS[number % len(PORTS)] for number in numbers)
+        port = next((port for port in ports if can_bind(host, port)), None)
+    if port is not None:
+        return port
     raise ReplayError(f"no port of {host} from {PORTS[0]} to {PORTS[-1]} is free")
 
 
