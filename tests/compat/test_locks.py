@@ -6,11 +6,15 @@ import ast
 import threading
 from collections.abc import Iterator
 from itertools import count, takewhile
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import compat
+import legacy_chat
 from compat.locks import RLock
-from tests.support import ROOT, is_interrupted
+from tests.support import is_interrupted
 
 LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp)
 
@@ -26,10 +30,10 @@ def loops_in(node: ast.AST) -> Iterator[ast.AST]:
             yield from loops_in(child)
 
 
-@pytest.mark.parametrize("package", ["compat", "legacy_chat"])
-def test_block_that_holds_a_lock_contains_no_loop(package: str) -> None:
+@pytest.mark.parametrize("package", [compat, legacy_chat])
+def test_block_that_holds_a_lock_contains_no_loop(package: ModuleType) -> None:
     blocks, found = 0, []
-    for path in (ROOT / package).rglob("*.py"):
+    for path in Path(str(package.__file__)).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.With) and any(
                 ast.unparse(item.context_expr).endswith("lock") for item in node.items
