@@ -46,6 +46,17 @@ class Member(compat.async_chat):
             return
 
 
+def turns_of(steps: list[tuple[str, Any]]) -> list[list[tuple[int, str, Any]]]:
+    """Return the steps of each turn, numbered; a step "turn" begins the next."""
+    turns: list[list[tuple[int, str, Any]]] = [[]]
+    for number, (what, index) in enumerate(steps):
+        if what == "turn":
+            turns.append([])
+        else:
+            turns[-1].append((number, what, index))
+    return turns
+
+
 @pytest.fixture
 def make() -> Iterator[Callable[..., Any]]:
     made: list[Member] = []
@@ -506,12 +517,7 @@ def test_group_delivers_as_a_push_to_each_member_would(name: str) -> None:
             for number, what, index in turn:
                 step(number, what, index)
 
-        turns: list[list[tuple[int, str, Any]]] = [[]]
-        for number, (what, index) in enumerate(steps):
-            if what == "turn":
-                turns.append([])
-            else:
-                turns[-1].append((number, what, index))
+        turns = turns_of(steps)
         try:
             for turn in turns:
                 in_a_turn(name, lambda turn=turn: play(turn))  # type: ignore[misc]
@@ -568,12 +574,7 @@ def conversation(
         for each in turn:
             step(*each)
 
-    turns: list[list[Any]] = [[]]
-    for number, (what, index) in enumerate(steps):
-        if what == "turn":
-            turns.append([])
-        else:
-            turns[-1].append((number, what, index))
+    turns = turns_of(steps)
     try:
         for turn in turns:
             in_a_turn(name, lambda turn=turn: play(turn))  # type: ignore[misc]

@@ -55,7 +55,7 @@ class DiagramLine(NamedTuple):
     """A line of the diagram, and the participants that it needs."""
 
     text: str
-    who: tuple[str, ...]
+    participants: tuple[str, ...]
 
 
 def diagram(turns: Iterable[Turn], reader: Reader, *, limit: int = LIMIT) -> str:
@@ -70,7 +70,11 @@ def diagram(turns: Iterable[Turn], reader: Reader, *, limit: int = LIMIT) -> str
     declared: dict[str, str] = {LOOP: _participant(LOOP, "the loop")}
     size = len("sequenceDiagram\n") + len(declared[LOOP]) + 1
     for turn, line in _lines(turns):
-        new = {who: _declared(who, reader) for who in line.who if who not in declared}
+        new = {
+            each: _declared(each, reader)
+            for each in line.participants
+            if each not in declared
+        }
         size += sum(len(text) + 1 for text in (line.text, *new.values()))
         if len(lines) >= limit or size > SIZE:
             lines.append(_note(LOOP, [f"cut off from turn {turn} on"]).text)
@@ -79,7 +83,7 @@ def diagram(turns: Iterable[Turn], reader: Reader, *, limit: int = LIMIT) -> str
         lines.append(line.text)
     if not lines:
         lines.append(_note(LOOP, ["no calls"]).text)
-    participants = [declared[who] for who in sorted(declared, key=_rank)]
+    participants = [declared[each] for each in sorted(declared, key=_rank)]
     return "\n".join(["sequenceDiagram", *participants, *lines, ""])
 
 
@@ -166,26 +170,28 @@ def _arrow(sender: str, arrow: str, receiver: str, text: str) -> DiagramLine:
     return DiagramLine(f"    {sender}{arrow}{receiver}: {label}", (sender, receiver))
 
 
-def _note(who: str, phrases: list[str]) -> DiagramLine:
+def _note(participant: str, phrases: list[str]) -> DiagramLine:
     text = (_escape(clip(line, 2 * NOTE)) for line in packed(phrases, NOTE, ", "))
-    return DiagramLine(f"    Note over {who}: {'<br/>'.join(text)}", (who,))
+    return DiagramLine(
+        f"    Note over {participant}: {'<br/>'.join(text)}", (participant,)
+    )
 
 
-def _declared(who: str, reader: Reader) -> str:
-    channel = reader.channel(int(who[1:]))
+def _declared(participant: str, reader: Reader) -> str:
+    channel = reader.channel(int(participant[1:]))
     name = channel_name(channel)
-    if who[0] == "p":
+    if participant[0] == "p":
         name = readable(channel.peer) or f"peer of {name}"
-    return _participant(who, name)
+    return _participant(participant, name)
 
 
-def _participant(who: str, name: str) -> str:
-    return f"    participant {who} as {_escape(clip(name, LABEL))}"
+def _participant(participant: str, name: str) -> str:
+    return f"    participant {participant} as {_escape(clip(name, LABEL))}"
 
 
-def _rank(who: str) -> tuple[int, int]:
+def _rank(participant: str) -> tuple[int, int]:
     """Order peers, the loop, channels."""
-    return "pLc".index(who[0]), int(who[1:] or 0)
+    return "pLc".index(participant[0]), int(participant[1:] or 0)
 
 
 def _escape(text: str) -> str:
