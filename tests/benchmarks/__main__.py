@@ -7,6 +7,15 @@
 processes. In each repetition of a scenario, every server runs once, in a rotated order;
 the table has medians.
 
+The last line of a table names the load generator: C, or Python where no compiler is in
+PATH (or ``$CC``). The one in C costs less than the servers in Python; only for the
+fastest of them and for visits it comes close, because TCP costs both ends the same.
+
+``room-echo`` and ``room-idle`` measure a session without its receivers: the server is
+the room, but its broadcast does nothing. ``visits`` are solitary: each visitor receives
+its echo only. ``frames`` has a separate table: CPU time for a call of
+``loop(timeout=0, count=1)`` beside asyncore's, in one process.
+
 The columns, and how far to trust them:
 
 ``…/s`` counts arrivals: a message that 100 clients of a room receive is 100 deliveries.
@@ -40,7 +49,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.benchmarks.run import Run, run, why_not
+from tests.benchmarks.run import Run, run, run_frames, why_not
 from tests.benchmarks.scenarios import (
     USUAL,
     Scenario,
@@ -48,7 +57,7 @@ from tests.benchmarks.scenarios import (
     scenario,
 )
 from tests.benchmarks.servers import SERVERS
-from tests.benchmarks.table import Row, rows, table
+from tests.benchmarks.table import Row, frames_table, rows, table
 
 PACKAGES = (
     "legacy-chat",
@@ -67,17 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs: list[Run] = []
     results: dict[str, list[Row]] = {}
     for chosen in args.scenario:
-        remarks = {
-            server: why for server in args.server if (why := why_not(server, chosen))
-        }
-        runnable = [server for server in args.server if server not in remarks]
-        own = []
-        for server, repeat in _turns(runnable, args.repeat):
-            print(f"{chosen.name} {repeat}/{args.repeat} {server}", file=sys.stderr)
-            own.append(run(server, chosen, repeat, args.seconds, args.warm_up))
+        own, results[chosen.name], text = _run(chosen, args)
         runs += own
-        results[chosen.name] = rows(args.server, own, remarks)
-        print(table(chosen, results[chosen.name]) + "\n", flush=True)
+        print(text + "\n", flush=True)
         if args.json:
             # After each scenario: the last one may be an hour away.
             args.json.write_text(_report(args, runs, results), encoding="utf-8")
@@ -86,6 +87,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         plot(results, args.plot)
     return 1 if any(run.error for run in runs) else 0
+
+
+def _run(
+    chosen: Scenario, args: argparse.Namespace
+) -> tuple[list[Run], list[Row], str]:
+    """Return the runs of a scenario, its rows and its table."""
+    own: list[Run] = []
+    if chosen.kind == "frames":
+        for repeat in range(1, args.repeat + 1):
+            print(f"{chosen.name} {repeat}/{args.repeat}", file=sys.stderr)
+            own += run_frames(chosen, repeat, args.seconds)
+        return own, [], frames_table(chosen, own)
+    remarks = {
+        server: why for server in args.server if (why := why_not(server, chosen))
+    }
+    runnable = [server for server in args.server if server not in remarks]
+    for server, repeat in _turns(runnable, args.repeat):
+        print(f"{chosen.name} {repeat}/{args.repeat} {server}", file=sys.stderr)
+        own.append(run(server, chosen, repeat, args.seconds, args.warm_up))
+    found = rows(args.server, own, remarks)
+    return own, found, table(chosen, found)
 
 
 def _turns(servers: Sequence[str], repeats: int) -> Iterator[tuple[str, int]]:

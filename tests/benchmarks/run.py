@@ -14,15 +14,16 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from tests.benchmarks.load import compiled
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.servers import SERVERS, missing
 
-__all__ = ["Run", "RunError", "run", "why_not"]
+__all__ = ["Run", "RunError", "run", "run_frames", "why_not"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +36,8 @@ class Run(NamedTuple):
 
     Attributes:
         figures: as the load prints them: seconds, bytes and counts of the window, CPU
-            seconds of both processes, milliseconds of latency.
+            seconds of both processes, milliseconds of latency, and the generator's
+            language. For frames: CPU microseconds for a call, by the kind of channel.
         error: a message in place of figures.
     """
 
@@ -76,10 +78,30 @@ def run(
     return Run(scenario.name, server, repeat, figures)
 
 
+def run_frames(scenario: Scenario, repeat: int, seconds: float) -> list[Run]:
+    """Measure the frame loops, all in one process."""
+    words = (*_python("frames"), str(scenario.clients), "--seconds", str(seconds))
+    try:
+        by_kind = _figures(words)
+    except RunError as error:
+        return [Run(scenario.name, "frames", repeat, {}, str(error))]
+    loops = next(iter(by_kind.values()))
+    return [
+        Run(
+            scenario.name,
+            name,
+            repeat,
+            {kind: of_loops[name] for kind, of_loops in by_kind.items()},
+        )
+        for name in loops
+    ]
+
+
 @contextmanager
 def _server(name: str, protocol: str) -> Iterator[tuple[int, int]]:
     """Start a server; yield its process id and its port."""
-    with _process("servers", name, "--protocol", protocol) as (process, errors):
+    words = (*_python("servers"), name, "--protocol", protocol)
+    with _process(words) as (process, errors):
         assert process.stdout is not None
         for line in process.stdout:
             if match := re.match(r"port (\d+)$", line):
@@ -98,9 +120,18 @@ def _server(name: str, protocol: str) -> Iterator[tuple[int, int]]:
 def _load(
     scenario: Scenario, pid: int, port: int, seconds: float, warm_up: float
 ) -> dict[str, Any]:
+    words = compiled.command(scenario, pid, port, warm_up, seconds)
+    if words is not None:
+        return {"generator": "C", **_figures(words)}
     where = ("--port", str(port), "--pid", str(pid))
     times = ("--seconds", str(seconds), "--warm-up", str(warm_up))
-    with _process("load", scenario.name, *where, *times) as (process, errors):
+    words = (*_python("load"), scenario.name, *where, *times)
+    return {"generator": "Python", **_figures(words)}
+
+
+def _figures(words: Sequence[str]) -> dict[str, Any]:
+    """Run a program; return the JSON that it prints."""
+    with _process(words) as (process, errors):
         assert process.stdout is not None
         printed = process.stdout.read()
         if process.wait():
@@ -109,15 +140,19 @@ def _load(
         return figures
 
 
+def _python(module: str) -> tuple[str, ...]:
+    return sys.executable, "-X", "utf8", "-m", f"tests.benchmarks.{module}"
+
+
 @contextmanager
 def _process(
-    module: str, *argv: str
+    words: Sequence[str],
 ) -> Iterator[tuple[subprocess.Popen[str], IO[bytes]]]:
-    """Start a program of this package; yield it and the file with its errors."""
+    """Start a program; yield it and the file with its errors."""
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            (sys.executable, "-X", "utf8", "-m", f"tests.benchmarks.{module}", *argv),
+            words,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

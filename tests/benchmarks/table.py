@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests.benchmarks.run import Run
 from tests.benchmarks.scenarios import Scenario
 
-__all__ = ["BASELINES", "BUSY", "Row", "rows", "table"]
+__all__ = ["BASELINES", "BUSY", "Row", "frames_table", "rows", "table"]
 
 # The baseline of a scenario: the first of these with figures.
 BASELINES = ("pyasyncore select", "pyasyncore poll")
@@ -35,6 +35,7 @@ class Row(NamedTuple):
         p50, p99: latency in milliseconds; None where it is not measured.
         server_share, generator_share: CPU time per second.
         size: bytes for a connection; None where it is not measured.
+        generator: the load generator's language.
     """
 
     server: str
@@ -47,6 +48,7 @@ class Row(NamedTuple):
     server_share: float = math.nan
     generator_share: float = math.nan
     size: float | None = None
+    generator: str = ""
 
     @property
     def generator_was_busier(self) -> bool:
@@ -94,6 +96,7 @@ def _row(server: str, runs: Sequence[Run]) -> Row:
         median(each["server_cpu"] / each["seconds"] for each in figures),
         median(each["generator_cpu"] / each["seconds"] for each in figures),
         middle("bytes_per_connection"),
+        "/".join(sorted({each.get("generator", "") for each in figures})),
     )
 
 
@@ -125,6 +128,8 @@ def table(scenario: Scenario, of: Sequence[Row]) -> str:
         lines.append("  ".join([first.ljust(widths[0]), *figures]).rstrip())
     if any(row.generator_was_busier for row in of) and scenario.kind != "memory":
         lines.append(BUSY)
+    if languages := sorted({row.generator for row in of if row.generator}):
+        lines.append(f"load generator: {', '.join(languages)}")
     return "\n".join(lines)
 
 
@@ -147,3 +152,27 @@ def _memory_cells(row: Row) -> list[str]:
     if row.remark is not None or row.size is None:
         return [row.server, row.remark or "-"]
     return [row.server, f"{row.size / 1000:.1f}", f"{row.rate:,.0f}"]
+
+
+def frames_table(scenario: Scenario, runs: Sequence[Run]) -> str:
+    """Return the frame loops of one scenario as text; the first is the baseline."""
+    lines = [f"{scenario.name}: {scenario.about}"]
+    lines += [f"error: {run.error}" for run in runs if run.error]
+    found = [run for run in runs if not run.error]
+    names = list(dict.fromkeys(run.server for run in found))
+    if not names:
+        return "\n".join(lines)
+    kinds = list(found[0].figures)
+    width = max(map(len, names))
+    head = [f"{kind:>12}  {'×':>5}" for kind in kinds]
+    lines.append("  ".join(["loop".ljust(width), *head]))
+    for name in names:
+        cells = [name.ljust(width)]
+        for kind in kinds:
+            spent, base = (
+                median(run.figures[kind] for run in found if run.server == each)
+                for each in (name, names[0])
+            )
+            cells.append(f"{spent:12.1f}  {spent / base:5.2f}")
+        lines.append("  ".join(cells))
+    return "\n".join(lines)

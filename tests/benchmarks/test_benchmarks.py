@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
+import subprocess
 import sys
 import threading
 from contextlib import closing
@@ -11,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks import frames
 from tests.benchmarks.__main__ import main
-from tests.benchmarks.load import clients
+from tests.benchmarks.load import clients, compiled
 from tests.benchmarks.load.measure import LoadError
 from tests.benchmarks.run import Run, why_not
 from tests.benchmarks.scenarios import USUAL, UnknownScenarioError, scenario
@@ -21,6 +25,10 @@ from tests.benchmarks.table import rows, table
 
 linux = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="the load needs epoll and /proc"
+)
+
+compiler = pytest.mark.skipif(
+    compiled.compiler() is None, reason="the generator in C needs a compiler"
 )
 
 # Servers that need no package beside those of the tests.
@@ -52,10 +60,29 @@ def test_run_counts_every_delivery_and_is_reported(tmp_path: Path) -> None:
 
 
 @linux
-@pytest.mark.parametrize("name", ["echo-3", "idle-3", "churn", "flood", "memory-30"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "room-5-5",
+        "room-echo-3",
+        "room-idle-3",
+        "visits",
+        "visits-1",
+        "echo-3",
+        "idle-3",
+        "churn",
+        "flood",
+        "memory-30",
+    ],
+)
+@pytest.mark.parametrize("language", [pytest.param("C", marks=compiler), "Python"])
 def test_scenario_runs_on_our_server_and_on_plain_epoll(
-    name: str, tmp_path: Path
+    name: str, language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if language == "Python":
+        _hide_compiler(monkeypatch)
+    elif name in ("flood", "memory-30"):
+        pytest.skip("the generator of this scenario is always in Python")
     file = tmp_path / "runs.json"
     served = ("legacy-chat selectors", "plain epoll coalescing")
     seconds = ENOUGH_FOR_A_FLOOD if name == "flood" else ()
@@ -63,6 +90,23 @@ def test_scenario_runs_on_our_server_and_on_plain_epoll(
     assert main(["--scenario", name, *options]) == 0
     runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
     assert all(run["deliveries"] > 0 for run in runs)
+    assert {run["generator"] for run in runs} == {language}
+
+
+@linux
+def test_frame_loops_are_compared_in_one_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "runs.json"
+    assert main(["--scenario", "frames-5", *SHORT, *_json(file)]) == 0
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    assert [run["server"] for run in runs] == [
+        "pyasyncore select",
+        "legacy-chat selectors",
+        "legacy-chat selectors, installed",
+    ]
+    assert all(run[kind] > 0 for run in runs for kind in frames.KINDS)
+    assert "legacy-chat selectors, installed" in capsys.readouterr().out
 
 
 @linux
@@ -85,7 +129,18 @@ def test_unknown_server_name_lists_the_known_ones(
 
 def test_scenario_name_contains_its_parameters() -> None:
     assert all(scenario(name).name == name for name in USUAL)
-    for name in ("room-2-3", "room-5", "echo-0", "churn-5", "idle", "", "echo-10000"):
+    for name in (
+        "room-2-3",
+        "room-5",
+        "echo-0",
+        "churn-5",
+        "idle",
+        "",
+        "echo-10000",
+        "room-echo",
+        "visits-0",
+        "frames",
+    ):
         with pytest.raises(UnknownScenarioError):
             scenario(name)
 
@@ -123,6 +178,47 @@ def test_server_that_loses_or_repeats_data_is_an_error(
         server.join()
 
 
+@linux
+@compiler
+@pytest.mark.parametrize("name", ["echo-1", "visits-1"])
+@pytest.mark.parametrize("copies", [0, 2])
+def test_generator_in_c_reports_lost_or_repeated_data(
+    name: str, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "STALL", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=_echo, args=(listener, copies))
+        server.start()
+        port = listener.getsockname()[1]
+        words = compiled.command(scenario(name), os.getpid(), port, 0.02, 0.02)
+        assert words is not None
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        server.join()
+    assert (done.returncode, done.stdout) == (1, "")
+    expected = {
+        ("echo-1", 0): "an echo did not arrive within 0.1 s",
+        ("echo-1", 2): "client 0 received a message that was not due",
+        ("visits-1", 0): "no data for 0.1 s",
+        ("visits-1", 2): "a visit has ended with 00000001 will leave me < >00000001",
+    }
+    assert done.stderr.startswith(expected[name, copies])
+
+
+@linux
+@compiler
+def test_generator_in_c_compiles_without_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, "-Werror"))
+    monkeypatch.setenv("CC", f"{compiled.compiler()} -std=gnu11")
+    assert compiled.command(scenario("echo-1"), 1, 1, 1, 1) is not None
+
+
+def _hide_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", os.devnull)
+
+
 def _join_and_check(port: int) -> None:
     with closing(clients.Clients(port, is_room=False)) as joined:
         joined.join(1)
@@ -130,11 +226,14 @@ def _join_and_check(port: int) -> None:
 
 
 def _echo(listener: socket.socket, copies: int) -> None:
-    """Send the data of one client back, that number of times."""
+    """Send the data of one client back, that number of times; ``out`` ends it."""
     sock, _ = listener.accept()
-    with sock:
+    with sock, contextlib.suppress(ConnectionError):
         while data := sock.recv(4096):
-            sock.sendall(data * copies)
+            text = data.removesuffix(b"out")
+            sock.sendall(text * copies)
+            if text != data:
+                return
 
 
 def _servers(names: tuple[str, ...]) -> list[str]:

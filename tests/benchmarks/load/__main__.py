@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from tests.benchmarks.load.churn import Visits
 from tests.benchmarks.load.clients import Clients
 from tests.benchmarks.load.flood import Flood
 from tests.benchmarks.load.measure import LoadError, Window, raise_limit, resident
+from tests.benchmarks.load.visits import Visits
 from tests.benchmarks.scenarios import Scenario, scenario
 
 Figures = dict[str, Any]
@@ -78,7 +78,7 @@ def _measure_memory(chosen: Scenario, args: argparse.Namespace) -> Figures:
 
 
 def _measure_visits(chosen: Scenario, args: argparse.Namespace) -> Figures:
-    with closing(Visits(args.port)) as visits:
+    with closing(Visits(args.port, chosen.kind == "churn")) as visits:
         visits.run(chosen.senders, args.warm_up)
         before, visitors_before = visits.got, visits.received
         window = Window(args.pid)
@@ -87,7 +87,7 @@ def _measure_visits(chosen: Scenario, args: argparse.Namespace) -> Figures:
         visits.check_silence()
         return {
             "deliveries": len(waits),
-            # The observer's bytes, which are known, and those of all visitors.
+            # The observer's bytes, and those of all visitors.
             "bytes": visits.got - before,
             "bytes_of_visitors": visits.received - visitors_before,
             **figures,
@@ -111,9 +111,8 @@ def _flood(chosen: Scenario, args: argparse.Namespace) -> Figures:
 
 
 _KINDS: dict[str, Callable[[Scenario, argparse.Namespace], Figures]] = {
-    "room": _exchange,
-    "echo": _exchange,
-    "idle": _exchange,
+    **dict.fromkeys(("room", "room-echo", "room-idle", "echo", "idle"), _exchange),
+    "visits": _measure_visits,
     "churn": _measure_visits,
     "flood": _flood,
     "memory": _measure_memory,

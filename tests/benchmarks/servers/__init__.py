@@ -1,13 +1,14 @@
 """The compared servers, by name; each runs in its own process.
 
-    python -m tests.benchmarks.servers NAME [--protocol room|echo] [--port PORT]
+    python -m tests.benchmarks.servers NAME [--protocol PROTOCOL] [--port PORT]
 
 It prints ``port N`` once it listens.
 
 For well-behaved clients, the room is the tutorial's: the data of one read is one
 message. It is echoed unchanged to its sender, and sent to all others as
-``用户{ip}{port} 说:{text}``. ``out`` at the end of a message ends the session. The echo
-protocol sends all data back.
+``用户{ip}{port} 说:{text}``. ``out`` at the end of a message ends the session. The
+protocol ``room_echo`` is the same room with a broadcast that does nothing: it shows the
+cost of a session. The protocol ``echo`` sends all data back.
 
 Rule 1: a server imports no module of another one; its memory is its own.
 Rule 2: all have the same listening socket, with the same backlog, TCP_NODELAY and limit
@@ -22,7 +23,9 @@ import importlib
 from importlib.util import find_spec
 from typing import NamedTuple
 
-__all__ = ["SELECT_LIMIT", "SERVERS", "Server", "missing"]
+__all__ = ["PROTOCOLS", "SELECT_LIMIT", "SERVERS", "Server", "missing"]
+
+PROTOCOLS = ("room", "room_echo", "echo")
 
 # FD_SETSIZE.
 SELECT_LIMIT = 1024
@@ -32,7 +35,7 @@ class Server(NamedTuple):
     """A row of the table.
 
     Attributes:
-        module: a module of this package, with the functions ``room`` and ``echo``.
+        module: a module of this package, with a function for each protocol.
         variant: their second argument, beside the port.
         needs: required modules, each with its name for import and for pip.
         limit: number of descriptors that it can poll; None for no limit.

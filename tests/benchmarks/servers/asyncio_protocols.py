@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.benchmarks.servers import wire
 
-__all__ = ["echo", "room"]
+__all__ = ["echo", "room", "room_echo"]
 
 Write = Callable[[bytes], None]
 
@@ -54,6 +54,13 @@ class Room(Echo):
                 write(text)
 
 
+class QuietRoom(Room):
+    """A client in a room without broadcasts."""
+
+    def broadcast(self, text: bytes) -> None:
+        pass
+
+
 class Buffered(asyncio.BufferedProtocol):
     """Reads into a buffer. One buffer is enough: its data is copied at once."""
 
@@ -75,9 +82,18 @@ class BufferedRoom(Buffered, Room):
     pass
 
 
+class BufferedQuietRoom(Buffered, QuietRoom):
+    pass
+
+
 def room(port: int, variant: str) -> None:
     """Serve the room."""
     _serve(port, BufferedRoom if variant == "buffered" else Room, variant)
+
+
+def room_echo(port: int, variant: str) -> None:
+    """Serve the room without broadcasts."""
+    _serve(port, BufferedQuietRoom if variant == "buffered" else QuietRoom, variant)
 
 
 def echo(port: int, variant: str) -> None:

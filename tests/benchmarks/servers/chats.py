@@ -1,4 +1,4 @@
-"""The two protocols for any ``asynchat.async_chat``.
+"""The protocols for any ``asynchat.async_chat``.
 
 Rule: the room is the tutorial's design: a list, and a push to each. Unlike there, a
 message is formatted and encoded once, not for each client.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-__all__ = ["Echo", "Room"]
+__all__ = ["Echo", "QuietRoom", "Room"]
 
 
 class Echo(Base):
@@ -64,3 +64,10 @@ class Room(Echo):
         if self in self.clients:
             self.clients.remove(self)
         super().close()
+
+
+class QuietRoom(Room):
+    """A client in a room without broadcasts."""
+
+    def broadcast(self, text: str) -> None:
+        pass

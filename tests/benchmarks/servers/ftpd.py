@@ -9,7 +9,7 @@ from pyftpdlib.ioloop import Acceptor, AsyncChat, IOLoop
 
 from tests.benchmarks.servers import chats, wire
 
-__all__ = ["echo", "room"]
+__all__ = ["echo", "room", "room_echo"]
 
 
 class Echo(chats.Echo, AsyncChat):
@@ -17,6 +17,10 @@ class Echo(chats.Echo, AsyncChat):
 
 
 class Room(chats.Room, AsyncChat):
+    pass
+
+
+class QuietRoom(chats.QuietRoom, AsyncChat):
     pass
 
 
@@ -36,6 +40,11 @@ class Listener(Acceptor):
 def room(port: int, variant: str) -> None:
     """Serve the room."""
     _serve(port, Room)
+
+
+def room_echo(port: int, variant: str) -> None:
+    """Serve the room without broadcasts."""
+    _serve(port, QuietRoom)
 
 
 def echo(port: int, variant: str) -> None:

@@ -7,6 +7,7 @@ other client. It writes all queued data at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
@@ -15,7 +16,7 @@ from gevent.server import StreamServer
 
 from tests.benchmarks.servers import wire
 
-__all__ = ["echo", "room"]
+__all__ = ["echo", "room", "room_echo"]
 
 # The end of a queue.
 LAST = None
@@ -23,7 +24,12 @@ LAST = None
 
 def room(port: int, variant: str) -> None:
     """Serve the room."""
-    _serve(port, _visit)
+    _serve(port, partial(_visit, _broadcast))
+
+
+def room_echo(port: int, variant: str) -> None:
+    """Serve the room without broadcasts."""
+    _serve(port, partial(_visit, lambda own, text: None))
 
 
 def echo(port: int, variant: str) -> None:
@@ -46,7 +52,11 @@ def _echo(sock: Any, address: Any) -> None:
 _queues: dict[Any, SimpleQueue] = {}
 
 
-def _visit(sock: Any, address: tuple[str, int]) -> None:
+def _visit(
+    broadcast: Callable[[SimpleQueue, bytes], None],
+    sock: Any,
+    address: tuple[str, int],
+) -> None:
     """Read one client until it leaves."""
     user = wire.user(*address)
     prefix = wire.prefix(user)
@@ -58,12 +68,12 @@ def _visit(sock: Any, address: tuple[str, int]) -> None:
             data, last = wire.split_last(data)
             if data:
                 queue.put(data)
-                _broadcast(queue, prefix + data)
+                broadcast(queue, prefix + data)
     except OSError:
         pass
     del _queues[sock]
     if last:
-        _broadcast(queue, wire.last_message(user))
+        broadcast(queue, wire.last_message(user))
     queue.put(LAST)
     writer.join()
 

@@ -9,10 +9,10 @@ import tempfile
 from typing import Any
 
 import compat
-from legacy_chat import ChatServer
+from legacy_chat import ChatServer, ChatSession
 from tests.benchmarks.servers import chats, wire
 
-__all__ = ["echo", "room"]
+__all__ = ["echo", "room", "room_echo"]
 
 # Bytes of a trace; no benchmark reaches them.
 NO_LIMIT = 1 << 40
@@ -20,8 +20,22 @@ NO_LIMIT = 1 << 40
 
 def room(port: int, loop: str) -> None:
     """Serve the room of legacy_chat."""
+    _serve(port, loop, ChatSession)
+
+
+class QuietSession(ChatSession):
+    def broadcasting(self, msg: str | bytes) -> None:
+        pass
+
+
+def room_echo(port: int, loop: str) -> None:
+    """Serve the room without broadcasts."""
+    _serve(port, loop, QuietSession)
+
+
+def _serve(port: int, loop: str, session_class: type[ChatSession]) -> None:
     wire.raise_limit()
-    server = ChatServer(wire.BACKLOG, wire.HOST, port=port)
+    server = ChatServer(wire.BACKLOG, wire.HOST, port=port, session_class=session_class)
     wire.print_port(server.port)
     run(loop)
 

@@ -13,19 +13,24 @@ from collections.abc import Callable
 
 from tests.benchmarks.servers import wire
 
-__all__ = ["echo", "room"]
+__all__ = ["echo", "room", "room_echo"]
 
 EPOLLIN, EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
 
 
 def room(port: int, variant: str) -> None:
     """Serve the room."""
-    _LOOPS[variant](wire.listen(port), True)
+    _LOOPS[variant](wire.listen(port), True, True)
+
+
+def room_echo(port: int, variant: str) -> None:
+    """Serve the room without broadcasts."""
+    _LOOPS[variant](wire.listen(port), True, False)
 
 
 def echo(port: int, variant: str) -> None:
     """Serve the echo protocol."""
-    _LOOPS[variant](wire.listen(port), False)
+    _LOOPS[variant](wire.listen(port), False, False)
 
 
 class Clients:
@@ -63,7 +68,7 @@ class Clients:
         self.socks.pop(fd).close()
 
 
-def _at_once(listener: socket.socket, in_room: bool) -> None:
+def _at_once(listener: socket.socket, in_room: bool, broadcasts: bool) -> None:
     """Call send for each message and each client."""
     clients = Clients(listener)
     server = listener.fileno()
@@ -125,7 +130,8 @@ def _at_once(listener: socket.socket, in_room: bool) -> None:
                 keep_rest(other, text[sent:])
 
     def leave(fd: int) -> None:
-        broadcast(fd, wire.last_message(clients.users[fd]))
+        if broadcasts:
+            broadcast(fd, wire.last_message(clients.users[fd]))
         members.pop(fd, None)
         if fd in unsent:
             leaving.add(fd)
@@ -169,14 +175,13 @@ def _at_once(listener: socket.socket, in_room: bool) -> None:
                     continue
                 if sent != len(data):
                     keep_rest(fd, data[sent:])
-            if in_room:
-                if data:
-                    broadcast(fd, prefixes[fd] + data)
-                if last:
-                    leave(fd)
+            if broadcasts and data:
+                broadcast(fd, prefixes[fd] + data)
+            if last:
+                leave(fd)
 
 
-def _coalescing(listener: socket.socket, in_room: bool) -> None:
+def _coalescing(listener: socket.socket, in_room: bool, broadcasts: bool) -> None:
     """Queue data for each client; send it at the end of the turn."""
     clients = Clients(listener)
     server = listener.fileno()
@@ -248,7 +253,9 @@ def _coalescing(listener: socket.socket, in_room: bool) -> None:
             last = False
             if data[-3:] == b"out":
                 data, last = wire.split_last(data)
-            if data:
+            if data and not broadcasts:
+                queues[fd].append(data)
+            elif data:
                 text = prefixes[fd] + data
                 for append in appends.values():
                     append(text)
@@ -258,14 +265,15 @@ def _coalescing(listener: socket.socket, in_room: bool) -> None:
             if last and fd in appends:
                 del appends[fd]
                 leaving.add(fd)
-                text = wire.last_message(clients.users[fd])
-                for append in appends.values():
-                    append(text)
+                if broadcasts:
+                    text = wire.last_message(clients.users[fd])
+                    for append in appends.values():
+                        append(text)
         for fd in senders:
             # Senders first: they answer while the others are being written.
             if fd in queues and fd not in blocked and (queues[fd] or fd in leaving):
                 write(fd)
-        if in_room and senders:
+        if broadcasts and senders:
             for fd, queue in tuple(queues.items()):
                 if queue and fd not in blocked:
                     write(fd)

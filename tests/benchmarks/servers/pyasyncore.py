@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.benchmarks.servers import chats, wire
 
-__all__ = ["echo", "room"]
+__all__ = ["echo", "room", "room_echo"]
 
 
 class Echo(chats.Echo, asynchat.async_chat):
@@ -20,6 +20,10 @@ class Echo(chats.Echo, asynchat.async_chat):
 
 
 class Room(chats.Room, asynchat.async_chat):
+    pass
+
+
+class QuietRoom(chats.QuietRoom, asynchat.async_chat):
     pass
 
 
@@ -41,6 +45,11 @@ class Listener(asyncore.dispatcher):
 def room(port: int, loop: str) -> None:
     """Serve the tutorial's room."""
     _serve(port, Room, loop)
+
+
+def room_echo(port: int, loop: str) -> None:
+    """Serve the room without broadcasts."""
+    _serve(port, QuietRoom, loop)
 
 
 def echo(port: int, loop: str) -> None:

@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory, Protocol  # noqa: E402
 
 from tests.benchmarks.servers import wire  # noqa: E402
 
-__all__ = ["echo", "room"]
+__all__ = ["echo", "room", "room_echo"]
 
 
 class Echo(Protocol):
@@ -54,9 +54,21 @@ class Room(Echo):
                 write(text)
 
 
+class QuietRoom(Room):
+    """A client in a room without broadcasts."""
+
+    def broadcast(self, text: bytes) -> None:
+        pass
+
+
 def room(port: int, variant: str) -> None:
     """Serve the room."""
     _serve(port, Room)
+
+
+def room_echo(port: int, variant: str) -> None:
+    """Serve the room without broadcasts."""
+    _serve(port, QuietRoom)
 
 
 def echo(port: int, variant: str) -> None:

@@ -1,12 +1,19 @@
 """Visits: connect, send one message, receive the echo, send ``out``, wait for the end.
 
 Latency is the time for which a visitor waits: from connecting to the echo, and from
-``out`` to the end. One observer stays. It must receive the message and the last message
-of each visitor.
+``out`` to the end.
 
-Rule 1: a visitor leaves when INSIDE others have joined after it. So each message has
-about the same number of receivers on every server. If it left at once, a server that
-accepts one connection a turn would have an empty room, and little work.
+Visits are solitary or observed. A solitary visitor leaves when it has its echo. It must
+receive that and nothing else, so several visitors at a time need a server without
+broadcasts; one at a time is alone in any room. The server limits the rate: while it
+serves one visitor, the others have sent their next bytes.
+
+An observer stays in the room. It must receive the message and the last message of each
+visitor.
+
+Rule 1: with an observer, a visitor leaves when INSIDE others have joined after it. So
+each message has about the same number of receivers on every server. If it left at once,
+a server that accepts one connection a turn would have an empty room, and little work.
 Rule 2: the server closes first, so the visitors' ports are free at once.
 """
 
@@ -20,8 +27,7 @@ from collections import deque
 from tests.benchmarks.load.measure import READ_SIZE, STALL, LoadError, connect
 from tests.benchmarks.servers import wire
 
-__all__ = ["Visits"]
-
+__all__ = ["INSIDE", "Visits"]
 
 # Visitors in the room that are neither joining nor leaving.
 INSIDE = 20
@@ -54,21 +60,24 @@ class Visits:
 
     Args:
         port: port of a server with the room's protocol.
+        is_observed: an observer stays; else each visitor is alone.
 
     Attributes:
         got: bytes of the observer.
         received: bytes of all visitors that have left.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, is_observed: bool) -> None:
         self.port = port
+        self.most_inside = INSIDE if is_observed else 0
         self.epoll = select.epoll()
         self.visits: dict[int, Visit] = {}
         self.inside: deque[Visit] = deque()
         self.begun = self.received = 0
-        self.observer = connect(port)
+        self.observer = connect(port) if is_observed else None
         self.got = self.due = 0
-        self.epoll.register(self.observer, select.EPOLLIN)
+        if self.observer:
+            self.epoll.register(self.observer, select.EPOLLIN)
 
     def run(self, at_a_time: int, seconds: float) -> list[float]:
         """Let visitors join for *seconds*, and wait until the last one has left.
@@ -89,11 +98,11 @@ class Visits:
                 )
             over = time.perf_counter() >= end
             for fd, _ in events:
-                if fd == self.observer.fileno():
+                if fd not in self.visits:
                     self._observe()
                 elif self._receive(fd, waits) and not over:
                     self._begin()
-            while len(self.inside) > (0 if over else INSIDE):
+            while len(self.inside) > (0 if over else self.most_inside):
                 self.inside.popleft().leave()
         if self.got > self.due:
             raise LoadError(
@@ -102,14 +111,15 @@ class Visits:
         return waits
 
     def check_silence(self) -> None:
-        """Check that the observer receives no more data."""
+        """Check that an observer receives no more data."""
         if self.epoll.poll(0.05):
             self._observe()
             raise LoadError("the observer received more than was due")
 
     def close(self) -> None:
         self.epoll.close()
-        self.observer.close()
+        if self.observer:
+            self.observer.close()
 
     def _begin(self) -> None:
         began = time.perf_counter()
@@ -119,8 +129,9 @@ class Visits:
         sock.send(text)
         self.visits[sock.fileno()] = Visit(sock, text, began)
         self.epoll.register(sock, select.EPOLLIN)
-        user = wire.user(*sock.getsockname())
-        self.due += len(wire.prefix(user) + text) + len(wire.last_message(user))
+        if self.observer:
+            user = wire.user(*sock.getsockname())
+            self.due += len(wire.prefix(user) + text) + len(wire.last_message(user))
 
     def _receive(self, fd: int, waits: list[float]) -> bool:
         """Receive data of a visit; return whether the visit has ended."""
@@ -135,7 +146,12 @@ class Visits:
                 visit.waited = time.perf_counter() - visit.since
                 self.inside.append(visit)
             return False
-        if visit.waited is None or visit.received.count(visit.text) != 1:
+        is_known = (
+            visit.received.count(visit.text) == 1
+            if self.observer
+            else visit.received == visit.text
+        )
+        if visit.waited is None or not is_known:
             raise LoadError(f"a visit has ended with {bytes(visit.received)!r}")
         waits.append(visit.waited + time.perf_counter() - visit.since)
         self.received += len(visit.received)
@@ -144,6 +160,7 @@ class Visits:
         return True
 
     def _observe(self) -> None:
+        assert self.observer is not None
         data = self.observer.recv(READ_SIZE)
         if not data:
             raise LoadError("the server closed the observer")
