@@ -50,15 +50,25 @@ def write_some(fd: int, data: bytes | memoryview, patience: float = 0.0) -> int:
     Raises:
         OSError: the file cannot be written.
     """
-    view, mode = memoryview(data), os.fstat(fd).st_mode
-    if _NOWAIT and not stat.S_ISREG(mode):
-        try:
-            return _write_until_full(fd, view, patience, partial(_write_nowait, fd))
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise
+    done, is_supported = 0, bool(_NOWAIT)
+    try:
+        # Nearly always the only system call.
+        done = _write_nowait(fd, data) if is_supported else 0
+    except BlockingIOError:
+        # Full; or a regular file, which may wait.
+        done = 0
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        is_supported = False
+    if done == len(data):
+        return done
+    view, mode = memoryview(data)[done:], os.fstat(fd).st_mode
+    if is_supported and not stat.S_ISREG(mode):
+        at_once = partial(_write_nowait, fd)
+        return done + _write_until_full(fd, view, patience, at_once)
     with _writer(fd, mode) as write:
-        return _write_until_full(fd, view, patience, write)
+        return done + _write_until_full(fd, view, patience, write)
 
 
 def is_writable(fd: int, patience: float = 0.0) -> bool:
@@ -89,9 +99,9 @@ def _write_until_full(fd: int, view: memoryview, patience: float, write: Write) 
     return done
 
 
-def _write_nowait(fd: int, view: memoryview) -> int:
+def _write_nowait(fd: int, data: bytes | memoryview) -> int:
     # Offset -1 is the file's current position.
-    return os.pwritev(fd, (view,), -1, _NOWAIT)
+    return os.pwritev(fd, (data,), -1, _NOWAIT)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class AdmissionControl:
 
     def remove(self, address: str) -> None:
         """Stop counting a client that has left."""
-        self._by_address[address] -= 1
-        if self._by_address[address] <= 0:
-            del self._by_address[address]
+        if self._limits.max_per_address:
+            self._by_address[address] -= 1
+            if self._by_address[address] <= 0:
+                del self._by_address[address]

@@ -39,7 +39,8 @@ _USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 def log_event(event: str, level: int, text: str, *args: object, **fields: Any) -> None:
     """Log a line; *event* and *fields* are more fields of the JSON form."""
-    logger.log(level, text, *args, extra={"event": event, **fields})
+    if logger.isEnabledFor(level):
+        logger.log(level, text, *args, extra={"event": event, **fields})
 
 
 def log_error(text: str, *args: object, **fields: Any) -> None:

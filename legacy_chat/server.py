@@ -188,7 +188,8 @@ class ChatServer(Listener):
     def admit(self, sock: Any, addr: Any) -> None:
         """Make a session of a connection, unless a limit rejects it."""
         ip, port = addr[:2]
-        reason = self._admission.refusal(self.counters.connected, ip)
+        connected = self.counters.connected if self.limits.max_clients else 0
+        reason = self._admission.refusal(connected, ip)
         if reason:
             self.refuse(sock, reason, ip)
             return
@@ -221,6 +222,7 @@ class ChatServer(Listener):
         """Count a new client, and install the idle timeout and the rate limit."""
         self.counters.accepted += 1
         self._admission.add(session.addr)
+        # The session itself has installed the room's may_read.
         on_read: list[Callable[[ChatSession, int], object]] = []
         if self._idle is not None:
             self._idle.watch(session)
@@ -230,7 +232,8 @@ class ChatServer(Listener):
             limiter = RateLimiter(self.limits, self._map, self.handle_session_paused)
             session.limit_rate(limiter)
             on_read.append(limiter.data_read)
-        session.watch_reads(self.clients.may_read, *on_read)
+        if on_read:
+            session.watch_reads(self.clients.may_read, *on_read)
 
     def handle_session_paused(self, session: ChatSession) -> None:
         """Count and log a pause: a client has exceeded the rate limit."""
@@ -248,7 +251,7 @@ class ChatServer(Listener):
         self._admission.remove(session.addr)
         if self._idle is not None:
             self._idle.forget(session)
-        if not self.counters.connected:
+        if self._grace_timer is not None and not self.counters.connected:
             self._cancel_grace()
 
     def handle_close(self) -> None:

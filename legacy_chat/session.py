@@ -120,7 +120,10 @@ class ChatSession(compat.async_chat):
         self, server: Any, conn: socket.socket, addr: str, port: int, clients: Any
     ) -> None:
         # As in the tutorial, the server may be any object, also one without a map.
-        compat.async_chat.__init__(self, conn, getattr(server, "_map", None))
+        compat.async_chat.__init__(self, map=getattr(server, "_map", None))
+        # The base class would look up the address, which is known.
+        conn.setblocking(False)
+        self.set_socket(conn)
         # Also after a reset before accept() returned; a read or a send detects that.
         # asyncore would poll such a channel as writable in every turn and never send.
         self.connected = True

@@ -282,6 +282,17 @@ def test_turn_accepts_a_bounded_number_of_clients(
                 sock.close()
 
 
+def test_listener_accepts_only_pending_connections(any_loop: str) -> None:
+    with our_room(any_loop) as room:
+        accepted = []
+        accept = room.server.accept
+        room.server.accept = lambda: accepted.append(accept()) or accepted[-1]
+        for count in (1, 2):
+            room.join()
+            assert len(accepted) == count
+            assert None not in accepted
+
+
 def test_accepted_socket_has_tcp_nodelay(any_loop: str) -> None:
     with our_room(any_loop) as room:
         room.join()
