@@ -31,6 +31,8 @@ STYLES = {
     "twisted": ("#bf8700", "o"),
     "plain epoll": ("#8957e5", "x"),
     "plain epoll coalescing": ("#8957e5", "*"),
+    "C epoll": ("#6e7681", "x"),
+    "C epoll coalescing": ("#6e7681", "*"),
 }
 
 

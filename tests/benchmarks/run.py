@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from tests.benchmarks.c_program import NO_COMPILER, compiler
 from tests.benchmarks.load import compiled
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.servers import SERVERS, missing
@@ -56,6 +57,8 @@ def why_not(server: str, scenario: Scenario) -> str | None:
     """Return the reason why a server cannot run a scenario, or None."""
     if packages := missing(server):
         return f"missing: pip install {' '.join(packages)}"
+    if SERVERS[server].is_in_c and compiler() is None:
+        return NO_COMPILER
     needed = scenario.clients + SPARE
     limit = SERVERS[server].limit
     if limit is not None and needed > limit:

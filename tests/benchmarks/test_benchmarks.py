@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import frames
+from tests.benchmarks import c_program, frames
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.load import clients, compiled
 from tests.benchmarks.load.measure import LoadError
@@ -28,7 +28,7 @@ linux = pytest.mark.skipif(
 )
 
 compiler = pytest.mark.skipif(
-    compiled.compiler() is None, reason="the generator in C needs a compiler"
+    c_program.compiler() is None, reason="the generator in C needs a compiler"
 )
 
 # Servers that need no package beside those of the tests.
@@ -81,7 +81,7 @@ def test_scenario_runs_on_our_server_and_on_plain_epoll(
 ) -> None:
     if language == "Python":
         _hide_compiler(monkeypatch)
-    elif name in ("flood", "memory-30"):
+    elif name == "memory-30":
         pytest.skip("the generator of this scenario is always in Python")
     file = tmp_path / "runs.json"
     served = ("legacy-chat selectors", "plain epoll coalescing")
@@ -205,13 +205,41 @@ def test_generator_in_c_reports_lost_or_repeated_data(
 
 
 @linux
+def test_compiler_that_fails_is_reported_and_replaced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CC", "false")
+    assert compiled.command(scenario("echo-1"), 1, 1, 1, 1) is None
+    assert "the generator in C cannot be built" in capsys.readouterr().err
+
+
+@linux
 @compiler
-def test_generator_in_c_compiles_without_a_warning(
+@pytest.mark.parametrize("name", ["load/generator.c", "servers/epoll.c"])
+def test_program_in_c_compiles_without_a_warning(name: str, tmp_path: Path) -> None:
+    found = c_program.compiler()
+    assert found is not None
+    source = Path(c_program.__file__).parent / name
+    c_program.build((*found, "-Werror"), source, tmp_path / "program")
+
+
+@linux
+@compiler
+@pytest.mark.parametrize(
+    "name", ["room-6-6", "room-echo-3", "visits", "churn", "echo-3"]
+)
+def test_server_in_c_keeps_the_protocol(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "runs.json"
+    served = ("C epoll", "C epoll coalescing")
+    options = ("--scenario", name, *SHORT, *_servers(served), *_json(file))
+    assert main(list(options)) == 0
+
+
+def test_server_in_c_without_a_compiler_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiled, "FLAGS", (*compiled.FLAGS, "-Werror"))
-    monkeypatch.setenv("CC", f"{compiled.compiler()} -std=gnu11")
-    assert compiled.command(scenario("echo-1"), 1, 1, 1, 1) is not None
+    _hide_compiler(monkeypatch)
+    assert why_not("C epoll", scenario("churn")) == c_program.NO_COMPILER
 
 
 def _hide_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

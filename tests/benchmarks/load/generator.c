@@ -2,9 +2,10 @@
 
    generator exchange PORT PID STALL WARM_UP SECONDS CLIENTS SENDERS IS_ROOM
    generator visits   PORT PID STALL WARM_UP SECONDS SLOTS INSIDE IS_OBSERVED
+   generator flood    PORT PID STALL WARM_UP SECONDS CLIENTS 1 1
 
    PID is the server's process. STALL, WARM_UP and SECONDS are in seconds. The messages
-   and the order of events are those of clients.py and churn.py. The figures are printed
+   and the order of events are those of clients.py, visits.py and flood.py. The figures are printed
    as JSON; an error is one line on stderr, and the exit status 1. */
 
 #define _GNU_SOURCE
@@ -34,6 +35,8 @@ enum {
     SWEEP_PARTS = 10, /* each millisecond, this part of the receivers is read */
     EVENTS = 1024,
     VISIT_MAX = 65536, /* bytes that a visitor receives */
+    FLOOD_SIZE = 1024, /* bytes of a message */
+    FLOOD_TRANSIT = 256 * 1024, /* most bytes whose echo has not arrived */
 };
 
 static const char FILLING[] = " will be repeated ";
@@ -125,15 +128,18 @@ static int compare(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
+/* Print the end of the figures: those of the window. */
 static void print_window(const struct window *window)
 {
     size_t count = latencies.count, p99 = count * 0.99;
     qsort(latencies.values, count, sizeof(double), compare);
-    printf("\"seconds\": %.9f, \"server_cpu\": %.9f, \"generator_cpu\": %.9f, "
-           "\"p50\": %.6f, \"p99\": %.6f}\n",
-           window->began, window->server_cpu, window->generator_cpu,
+    printf("\"seconds\": %.9f, \"server_cpu\": %.9f, \"generator_cpu\": %.9f",
+           window->began, window->server_cpu, window->generator_cpu);
+    if (count)
+        printf(", \"p50\": %.6f, \"p99\": %.6f",
            1000 * latencies.values[count / 2],
            1000 * latencies.values[p99 < count ? p99 : count - 1]);
+    puts("}");
 }
 
 /* Connect from the number's source address; return a non-blocking socket.
@@ -472,13 +478,14 @@ static void begin_visit(struct visit *visit)
 
 static void end_visit(struct visit *visit)
 {
-    size_t text = strlen(visit->text);
-    char *first = memmem(visit->received, visit->size, visit->text, text);
-    bool is_known = first && (observer_fd >= 0 || visit->size == text);
-    /* With an observer, others may have spoken; the own message arrives once. */
-    if (is_known) {
-        char *rest = first + text;
-        is_known = !memmem(rest, visit->received + visit->size - rest, visit->text, text);
+    size_t text_size = strlen(visit->text);
+    char *after = visit->received + visit->size;
+    char *text = memmem(visit->received, visit->size, visit->text, text_size);
+    bool is_known = text && (observer_fd >= 0 || visit->size == text_size);
+    /* Members receive each other's messages, but each its own only once. */
+    if (is_known && observer_fd >= 0) {
+        char *rest = text + text_size;
+        is_known = !memmem(rest, after - rest, visit->text, text_size);
     }
     if (!visit->waited || !is_known)
         fail("a visit has ended with %.*s", (int)visit->size, visit->received);
@@ -581,6 +588,114 @@ static void run_visits(int pid, double warm_up, double seconds, long numbers[3])
     print_window(&window);
 }
 
+/* flood: one client sends without a pause, and all receive.
+
+   The server's reads cut the messages anywhere, so the number of names in a receiver's
+   data is unknown. The last byte of a message occurs nowhere else and is counted. */
+
+struct receiver {
+    int fd;
+    uint64_t size, messages;
+};
+
+static uint64_t flood_sent; /* bytes */
+
+/* Wait at most stall seconds for data, and receive it; return whether any came. */
+static bool read_receivers(bool may_wait)
+{
+    struct epoll_event events[EVENTS];
+    int count = epoll_wait(epoll, events, EVENTS, may_wait ? stall * 1000 : 0);
+    for (int each = 0; each < count; each++) {
+        struct receiver *receiver = events[each].data.ptr;
+        ssize_t size = receive(receiver->fd, 0);
+        if (!size)
+            fail("the server closed a client");
+        const char *next = data, *after = data + (size > 0 ? size : 0);
+        receiver->size += after - next;
+        while ((next = memchr(next, '>', after - next))) {
+            receiver->messages++;
+            next++;
+        }
+    }
+    return count > 0;
+}
+
+static void wait_for_messages(struct receiver *all, size_t count, uint64_t messages)
+{
+    for (size_t each = 0; each < count; each++)
+        while (all[each].messages < messages)
+            if (!read_receivers(true))
+                fail("%lu of %lu messages arrived, and no more within %g s",
+                     all[each].messages, messages, stall);
+}
+
+/* Send for some seconds, and wait until every client has all messages. */
+static void flood(struct receiver *all, size_t count, const char *block, double seconds)
+{
+    double end = now() + seconds;
+    bool is_over;
+    /* A message that has begun is sent to its end. */
+    while (!(is_over = now() >= end) || flood_sent % FLOOD_SIZE) {
+        size_t begin = flood_sent % FLOOD_SIZE;
+        size_t size = FLOOD_TRANSIT - (flood_sent - all->size);
+        if (is_over && size > FLOOD_SIZE - begin)
+            size = FLOOD_SIZE - begin;
+        ssize_t sent = size ? send(all->fd, block + begin, size, MSG_NOSIGNAL) : 0;
+        if (sent < 0 && errno != EAGAIN)
+            fail("the server closed the sender: %s", strerror(errno));
+        flood_sent += sent > 0 ? sent : 0;
+        bool is_due = flood_sent > all->size;
+        if (!read_receivers(is_due) && is_due)
+            fail("no echo within %g s", stall);
+    }
+    wait_for_messages(all, count, flood_sent / FLOOD_SIZE);
+}
+
+static void run_flood(int pid, double warm_up, double seconds, long numbers[3])
+{
+    size_t count = numbers[0], prefix_size = 0;
+    struct receiver *all = calloc(count, sizeof *all);
+    char *block = allocate(NULL, FLOOD_TRANSIT + FLOOD_SIZE);
+    if (!all || !count)
+        fail("flood needs memory and a client");
+    for (size_t each = 0; each < FLOOD_TRANSIT + FLOOD_SIZE; each++)
+        block[each] = "still water "[each % FLOOD_SIZE % 12];
+    for (size_t each = 0; each < FLOOD_TRANSIT + FLOOD_SIZE; each += FLOOD_SIZE)
+        memcpy(block + each + FLOOD_SIZE - 4, "   >", 4);
+    for (size_t each = count; each--;) {
+        all[each].fd = connect_client(each, &prefix_size);
+        prefix_size += strlen(" 说:");
+        watch(all[each].fd, all + each);
+    }
+    /* The sender, which connected last, was accepted last. */
+    if (send(all->fd, block, FLOOD_SIZE, MSG_NOSIGNAL) != FLOOD_SIZE)
+        fail("the sender could not send its message");
+    wait_for_messages(all, count, 1);
+    for (size_t each = 0; each < count; each++)
+        all[each].size = all[each].messages = 0;
+    flood(all, count, block, warm_up);
+    uint64_t got = 0, sent_before = flood_sent;
+    for (size_t each = 0; each < count; each++)
+        got -= all[each].size;
+    struct window window = open_window(pid);
+    flood(all, count, block, seconds);
+    close_window(&window);
+    pause_for(SILENCE);
+    if (read_receivers(false))
+        fail("data arrived after all that was due");
+    for (size_t each = 0; each < count; each++) {
+        uint64_t names = all[each].size - flood_sent;
+        got += all[each].size;
+        if (each ? !names || names % prefix_size : names)
+            fail("client %zu: %ld bytes beside the messages are not names of %zu bytes",
+                 each, (long)names, prefix_size);
+    }
+    uint64_t messages = (flood_sent - sent_before) / FLOOD_SIZE;
+    printf("{\"messages\": %lu, \"deliveries\": %lu, \"bytes\": %lu, ", messages,
+           messages * count, got);
+    print_window(&window);
+}
+
 int main(int count, char **arguments)
 {
     if (count != 10)
@@ -595,8 +710,11 @@ int main(int count, char **arguments)
     long numbers[3];
     for (int each = 0; each < 3; each++)
         numbers[each] = atol(arguments[7 + each]);
-    bool is_exchange = !strcmp(arguments[1], "exchange");
-    (is_exchange ? run_exchange : run_visits)(atoi(arguments[3]), atof(arguments[5]),
-                                              atof(arguments[6]), numbers);
+    void (*run)(int, double, double, long[3]) = !strcmp(arguments[1], "exchange")
+                                                    ? run_exchange
+                                                : !strcmp(arguments[1], "visits")
+                                                    ? run_visits
+                                                    : run_flood;
+    run(atoi(arguments[3]), atof(arguments[5]), atof(arguments[6]), numbers);
     return 0;
 }

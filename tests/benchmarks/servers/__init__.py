@@ -39,12 +39,14 @@ class Server(NamedTuple):
         variant: their second argument, beside the port.
         needs: required modules, each with its name for import and for pip.
         limit: number of descriptors that it can poll; None for no limit.
+        is_in_c: it needs a C compiler.
     """
 
     module: str
     variant: str = ""
     needs: tuple[tuple[str, str], ...] = ()
     limit: int | None = None
+    is_in_c: bool = False
 
     def serve(self, protocol: str, port: int) -> None:
         """Serve until the process is killed."""
@@ -70,6 +72,8 @@ SERVERS = {
     "twisted": Server("twisted_reactor", needs=(("twisted", "Twisted"),)),
     "plain epoll": Server("plain_epoll", "at once"),
     "plain epoll coalescing": Server("plain_epoll", "coalescing"),
+    "C epoll": Server("c_epoll", "at once", is_in_c=True),
+    "C epoll coalescing": Server("c_epoll", "coalescing", is_in_c=True),
 }
 
 
