@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = ["FLAGS", "NO_COMPILER", "build", "compiler"]
@@ -24,10 +25,10 @@ def compiler() -> tuple[str, ...] | None:
     return words if words and shutil.which(words[0]) else None
 
 
-def build(words: tuple[str, ...], source: Path, program: Path) -> None:
-    """Compile one source file with a compiler's command.
+def build(words: tuple[str, ...], sources: Iterable[Path], program: Path) -> None:
+    """Compile source files with a compiler's command.
 
     Raises:
         subprocess.CalledProcessError: the compiler has failed; its errors are printed.
     """
-    subprocess.run((*words, *FLAGS, "-o", str(program), str(source)), check=True)
+    subprocess.run((*words, *FLAGS, "-o", program, *sources), check=True)

@@ -3,8 +3,9 @@
     python -m tests.benchmarks.load SCENARIO --port PORT --pid PID
                                     [--seconds S] [--warm-up S]
 
-It prints the figures as JSON. Where a C compiler is found, generator.c makes the load
-of most scenarios instead: the same bytes in the same order of events, see compiled.py.
+It prints the figures as JSON. Where a C compiler is found, generator/*.c makes the
+load of most scenarios instead: the same bytes in the same order of events, see
+compiled.py.
 
 Rule 1: the measured window begins and ends with no message in transit. Every message
 sent in it has arrived at every client, and the server's work for it lies within it.

@@ -23,7 +23,7 @@ from tests.benchmarks.scenarios import Scenario
 
 __all__ = ["command"]
 
-SOURCE = Path(__file__).with_name("generator.c")
+SOURCES = Path(__file__).with_name("generator")
 
 
 def command(
@@ -59,7 +59,7 @@ def _build(compiler: tuple[str, ...]) -> Path | None:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     program = folder / "generator"
     try:
-        c_program.build(compiler, SOURCE, program)
+        c_program.build(compiler, SOURCES.glob("*.c"), program)
     except subprocess.CalledProcessError as error:
         print(f"the generator in C cannot be built: {error}", file=sys.stderr)
         return None

@@ -38,7 +38,7 @@ def _serve(port: int, protocol: str, variant: str) -> None:
         raise SystemExit(c_program.NO_COMPILER)
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, "epoll")
-        c_program.build(words, SOURCE, program)
+        c_program.build(words, [SOURCE], program)
         executable = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
     listener = wire.listen(port).detach()
     os.set_inheritable(listener, True)
