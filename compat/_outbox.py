@@ -19,7 +19,7 @@ import asyncore
 import errno
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Any
 from weakref import ref
@@ -234,13 +234,13 @@ class Outbox:
             self.state = BLOCKED
             self.send_queued(channel, to_the_end=False)
 
-    def close(self, channel: Any, *, may_send: bool) -> None:
+    def close(self, channel: Any, may_send: Callable[[], bool]) -> None:
         """Flush without calling a handler, and leave the broadcast group."""
         self.take_over(channel)
         is_queued = self.state is QUEUED
         self.state = CLOSING
         try:
-            if is_queued and may_send:
+            if is_queued and may_send():
                 self.send_queued(channel, to_the_end=False)
             if self.group is not None:
                 self.group.discard(channel)

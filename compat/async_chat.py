@@ -269,7 +269,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         outbox: Outbox | None = getattr(self, "_compat_outbox", None)
         if outbox is not None:
             outbox.take_over(self)
-            if self._compat_may_send():
+            if outbox.state is QUEUED and self._compat_may_send():
                 outbox.send_now(self)
         Original.discard_buffers(self)
         if outbox is not None:
@@ -300,7 +300,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         outbox: Outbox | None = getattr(self, "_compat_outbox", None)
         try:
             if outbox is not None:
-                outbox.close(self, may_send=self._compat_may_send())
+                outbox.close(self, self._compat_may_send)
         finally:
             _beneath(self, "close")()
             interest_changed(self)

@@ -323,15 +323,15 @@ class BroadcastGroup(Collection[Any]):
         return True
 
     def _can_send_log(self, channel: Any) -> bool:
+        kind = type(channel)
         return (
             isinstance(channel, async_chat)
             and channel.ac_coalesce_writes
             and getattr(channel, "_map", None) is self._map
-            and all(
-                getattr(type(channel), name) is getattr(async_chat, name)
-                and name not in vars(channel)
-                for name in ("push", "send", "initiate_send")
-            )
+            and kind.push is async_chat.push
+            and kind.send is async_chat.send
+            and kind.initiate_send is async_chat.initiate_send
+            and vars(channel).keys().isdisjoint(("push", "send", "initiate_send"))
         )
 
     def _push_to(

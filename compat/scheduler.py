@@ -202,8 +202,10 @@ class Scheduler:
     def finish_turn(self, waker: Waker) -> None:
         """Run due callbacks, flush, and report the turn's duration to ``on_turn``."""
         woke_at = waker.woke_at or time.monotonic()
-        self.run_due()
-        self.flush()
+        if self._soon or self._heap:
+            self.run_due()
+        if self._writers or self.groups:
+            self.flush()
         if self._turn_watchers:
             seconds = time.monotonic() - woke_at
             for callback in tuple(self._turn_watchers):

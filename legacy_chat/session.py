@@ -232,7 +232,7 @@ class ChatSession(compat.async_chat):
         # Called once, because reading SO_ERROR clears the error.
         if self._is_broken():
             self.close_because("reset")
-        elif self._can_still_send():
+        elif (not self._reason or self.producer_fifo) and self._can_still_send():
             self._has_ended = True
             # Otherwise the loop reports EOF again in every turn.
             self.pause_reading()
