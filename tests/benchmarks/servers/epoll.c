@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 1024, READ_SIZE = 65536, MOST_CLIENTS = 65536 };
+enum { EVENTS = 1024, READ_SIZE = 65536, MOST_CLIENTS = 1 << 20 };
 
 struct client {
     int fd;
@@ -138,25 +138,25 @@ static void read_client(struct client *client)
     senders[sender_count++] = client;
 }
 
-static void accept_all(int listener)
+/* Accept a connection; return whether there was one. */
+static bool accept_client(int listener)
 {
     struct sockaddr_in address;
     socklen_t size = sizeof address;
-    int fd;
-    while (member_count < MOST_CLIENTS &&
-           (fd = accept4(listener, (struct sockaddr *)&address, &size,
-                         SOCK_NONBLOCK)) >= 0) {
-        struct client *client = calloc(1, sizeof *client);
-        client->fd = fd;
-        client->name_size = sprintf(client->prefix, "用户%s%d",
-                                    inet_ntoa(address.sin_addr),
-                                    ntohs(address.sin_port));
-        strcat(client->prefix, " 说:");
-        client->prefix_size = strlen(client->prefix);
-        client->place = member_count;
-        members[member_count++] = client;
-        want(client, EPOLL_CTL_ADD, EPOLLIN);
-    }
+    int fd = accept4(listener, (struct sockaddr *)&address, &size, SOCK_NONBLOCK);
+    if (fd < 0)
+        return false;
+    struct client *client = calloc(1, sizeof *client);
+    client->fd = fd;
+    client->name_size =
+        sprintf(client->prefix, "用户%s%d", inet_ntoa(address.sin_addr),
+                ntohs(address.sin_port));
+    client->prefix_size =
+        client->name_size + sprintf(client->prefix + client->name_size, " 说:");
+    client->place = member_count;
+    members[member_count++] = client;
+    want(client, EPOLL_CTL_ADD, EPOLLIN);
+    return true;
 }
 
 /* One turn: read, and send the log. */
@@ -168,7 +168,10 @@ static void turn(int listener, bool coalesces)
         struct client *client = events[each].data.ptr;
         unsigned event = events[each].events;
         if (!client)
-            accept_all(listener);
+            /* To coalesce, all: they are sent to together. Else one, as a second
+               attempt would fail most times. */
+            while (accept_client(listener) && coalesces)
+                continue;
         else if ((!(event & EPOLLOUT) || send_parts(client, 0, 0, 0)) &&
                  event != EPOLLOUT)
             read_client(client);

@@ -46,21 +46,19 @@ class Clients:
         self.users: dict[int, bytes] = {}
         self.prefixes: dict[int, bytes] = {}
 
-    def accept(self) -> list[int]:
-        """Accept all waiting connections; return their descriptors."""
-        accepted: list[int] = []
-        while True:
-            try:
-                sock, (ip, port) = self.listener.accept()
-            except BlockingIOError:
-                return accepted
-            sock.setblocking(False)
-            fd = sock.fileno()
-            self.socks[fd], self.recvs[fd], self.sends[fd] = sock, sock.recv, sock.send
-            self.users[fd] = wire.user(ip, port)
-            self.prefixes[fd] = wire.prefix(self.users[fd])
-            self.epoll.register(fd, EPOLLIN)
-            accepted.append(fd)
+    def accept(self) -> int | None:
+        """Accept a connection; return its descriptor, or None if there is none."""
+        try:
+            sock, (ip, port) = self.listener.accept()
+        except BlockingIOError:
+            return None
+        sock.setblocking(False)
+        fd = sock.fileno()
+        self.socks[fd], self.recvs[fd], self.sends[fd] = sock, sock.recv, sock.send
+        self.users[fd] = wire.user(ip, port)
+        self.prefixes[fd] = wire.prefix(self.users[fd])
+        self.epoll.register(fd, EPOLLIN)
+        return fd
 
     def close(self, fd: int) -> None:
         for table in (self.recvs, self.sends, self.users, self.prefixes):
@@ -141,7 +139,9 @@ def _at_once(listener: socket.socket, in_room: bool, broadcasts: bool) -> None:
     while True:
         for fd, event in poll():
             if fd == server:
-                for new in clients.accept():
+                # One a turn. A second attempt would fail most times, and if more are
+                # waiting, the next poll returns at once.
+                if (new := clients.accept()) is not None:
                     members[new] = sends[new]
                 continue
             if event & EPOLLOUT:
@@ -229,7 +229,8 @@ def _coalescing(listener: socket.socket, in_room: bool, broadcasts: bool) -> Non
         senders = []
         for fd, event in poll():
             if fd == server:
-                for new in clients.accept():
+                # All, because clients that join together are sent to together.
+                while (new := clients.accept()) is not None:
                     queues[new] = []
                     appends[new] = queues[new].append
                 continue
