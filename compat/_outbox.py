@@ -254,7 +254,7 @@ class Outbox:
 
     def emptied(self) -> None:
         """Reset the sizes: later data is not the backlog of an earlier turn."""
-        if self.state is not IDLE or self.carried:
+        if self.carried or self.added or self.state is BLOCKED:
             with _lock:
                 if not self.queue:
                     self.carried = self.added = 0

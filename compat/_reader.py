@@ -181,7 +181,20 @@ class LinearReader(Original):
         return held > 0
 
 
-_BUFFER = LinearReader.ac_in_buffer
+_BUFFER, _INCOMING = LinearReader.ac_in_buffer, LinearReader.incoming
+
+
+def reset_input(channel: Any) -> bool:
+    """Empty the buffer and ``incoming``; False if the class has its own of either."""
+    kind = type(channel)
+    if (
+        getattr(kind, "ac_in_buffer", None) is not _BUFFER
+        or getattr(kind, "incoming", None) is not _INCOMING
+    ):
+        return False
+    channel.ac_in_buffer = b""
+    vars(channel).pop("incoming", None)
+    return True
 
 
 def uncollected_size(channel: LinearReader) -> int:

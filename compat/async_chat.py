@@ -14,6 +14,7 @@ channel's next event: a mixin, a patched method, its own queue.
 
 from __future__ import annotations
 
+import asyncore
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +32,7 @@ from compat._outbox import (
     handle_failed_send,
     interest_changed,
 )
-from compat._reader import LinearReader, awaits_connection
+from compat._reader import LinearReader, awaits_connection, reset_input
 from compat._runtime import this_process
 from compat._types import Map, Notified, Original
 
@@ -112,12 +113,13 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         return channel
 
     def __init__(self, sock: Any = None, map: Any = None) -> None:
-        Original.__init__(self, sock, map)
-        if isinstance(self, async_chat):
-            del self.incoming
-            if type(self._compat_outbox) is Outbox:
-                # It holds nothing but the original's empty queue.
-                del self._compat_outbox
+        if Original.__init__ is not _INIT_BENEATH or not reset_input(self):
+            Original.__init__(self, sock, map)
+            return
+        # The same, but the queue is created on first use.
+        if self._compat_outbox is not None:
+            self.producer_fifo = deque()
+        asyncore.dispatcher.__init__(self, sock, map)
 
     def interest_changed(self) -> None:
         """Let the loop update this channel's interest."""
@@ -345,9 +347,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
 
 
 _FIFO = async_chat.producer_fifo
-
 _OURS = (async_chat, LinearReader)
-
 # asyncore.dispatcher, also while a program has replaced it.
 _BASE = Original.__mro__[1]
 
@@ -362,7 +362,7 @@ _ADDED = {
 # Before a program or a trace replaces them: a replaced one turns the fast path off.
 _READABLE, _WRITABLE = async_chat.readable, async_chat.writable
 _SEND, _INITIATE_SEND = async_chat.send, async_chat.initiate_send
-_SEND_BENEATH = Original.send
+_SEND_BENEATH, _INIT_BENEATH = Original.send, Original.__init__
 
 
 def attach(channel: Any, registration: Notified) -> bool:

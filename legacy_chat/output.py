@@ -39,8 +39,7 @@ _USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 def log_event(event: str, level: int, text: str, *args: object, **fields: Any) -> None:
     """Log a line; *event* and *fields* are more fields of the JSON form."""
-    if logger.isEnabledFor(level):
-        logger.log(level, text, *args, extra={"event": event, **fields})
+    logger.log(level, text, *args, extra={"event": event, **fields})
 
 
 def log_error(text: str, *args: object, **fields: Any) -> None:

@@ -222,7 +222,7 @@ class ChatServer(Listener):
         """Count a new client, and install the idle timeout and the rate limit."""
         self.counters.accepted += 1
         self._admission.add(session.addr)
-        # The session itself has installed the room's may_read.
+        # The session itself has installed the room's rule.
         on_read: list[Callable[[ChatSession, int], object]] = []
         if self._idle is not None:
             self._idle.watch(session)
@@ -233,7 +233,7 @@ class ChatServer(Listener):
             session.limit_rate(limiter)
             on_read.append(limiter.data_read)
         if on_read:
-            session.watch_reads(self.clients.may_read, *on_read)
+            session.watch_reads(self.clients.read_rule, *on_read)
 
     def handle_session_paused(self, session: ChatSession) -> None:
         """Count and log a pause: a client has exceeded the rate limit."""

@@ -26,6 +26,7 @@ import contextlib
 import logging
 import socket
 import sys
+from functools import cached_property
 from typing import Any
 
 import compat
@@ -86,8 +87,9 @@ class ChatSession(compat.async_chat):
     # Bytes of one send: one read with the user's name before it fits.
     ac_out_buffer_size = 131_072
 
-    # Placeholders for an error raised before __init__ has assigned both.
-    user = "用户"
+    # Placeholders for an error raised before __init__ has assigned them.
+    addr = ""
+    port: Any = ""
     clients: Any = Clients()
 
     # The first bytes of a character whose remaining bytes have not arrived.
@@ -135,15 +137,19 @@ class ChatSession(compat.async_chat):
         # A subclass may have another default.
         if limits.send_queue != DEFAULTS.send_queue:
             self.ac_backlog_limit = limits.send_queue
-        self.user = "用户" + str(self.addr) + str(self.port)
         self.clients = clients
         if isinstance(clients, Clients):
             self._counters = clients.counters
-            self.watch_reads(clients.may_read)
+            self.watch_reads(clients.read_rule)
         self._notify_server("handle_session_opened")
         # The server's hook may have closed the session.
         if self._is_open() and self not in clients:
             clients.append(self)
+
+    @cached_property
+    def user(self) -> Any:
+        """The client's name, made on first use: a silent client needs none."""
+        return f"用户{self.addr}{self.port}"
 
     def encode_msg(self, msg: str | bytes) -> bytes:
         """Encode text as UTF-8; return bytes unchanged."""
@@ -300,17 +306,19 @@ class ChatSession(compat.async_chat):
     def _report_close(self) -> None:
         """Report the close to the log and to the server."""
         reason, dropped = self._reason or "closed", self.ac_backlog_size()
-        log_event(
-            "closed",
-            LEVELS.get(reason, logging.DEBUG),
-            "%s: closed: %s, %d bytes dropped",
-            self.user,
-            reason,
-            dropped,
-            client=self.user,
-            reason=reason,
-            dropped=dropped,
-        )
+        level = LEVELS.get(reason, logging.DEBUG)
+        if logger.isEnabledFor(level):
+            log_event(
+                "closed",
+                level,
+                "%s: closed: %s, %d bytes dropped",
+                self.user,
+                reason,
+                dropped,
+                client=self.user,
+                reason=reason,
+                dropped=dropped,
+            )
         self._notify_server("handle_session_closed", reason, dropped)
 
     def _notify_server(self, hook: str, *args: object) -> None:

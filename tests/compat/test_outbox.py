@@ -9,6 +9,7 @@ import pytest
 
 import compat
 from compat._outbox import State
+from compat._types import Original
 from compat.async_chat import outbox_of, queue_of
 from tests.support import in_a_turn, turn_once, turn_until
 
@@ -50,6 +51,25 @@ def channel() -> Iterator[Channel]:
 def test_idle_channel_has_no_queue(channel: Channel) -> None:
     assert queue_of(channel) is None
     assert channel.ac_backlog_size() == 0
+
+
+def test_second_init_empties_queue_and_buffers(channel: Channel) -> None:
+    channel.producer_fifo.append(b"old")
+    channel.ac_in_buffer = b"old"
+    channel.incoming.append(b"old")
+    compat.async_chat.__init__(channel, channel.socket)
+    assert not channel.producer_fifo
+    assert channel.ac_in_buffer == b""
+    assert channel.incoming == []
+
+
+def test_patched_original_init_is_called(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[object] = []
+    monkeypatch.setattr(Original, "__init__", lambda *args: called.append(args))
+    compat.async_chat.__init__(channel, None, {})
+    assert called == [(channel, None, {})]
 
 
 def test_push_is_queued_until_the_end_of_the_turn(loop: str, channel: Channel) -> None:

@@ -107,6 +107,18 @@ def test_room_may_be_a_plain_list() -> None:
     assert room == []
 
 
+def test_session_class_may_define_its_own_user() -> None:
+    class Named(ChatSession):
+        user = property(lambda self: f"{self.addr} at {self.port}")
+
+    ours, theirs = socket.socketpair()
+    room: list[ChatSession] = []
+    session = Named(None, ours, "10.0.0.1", 5, room)
+    assert session.user == "10.0.0.1 at 5"
+    session.close()
+    theirs.close()
+
+
 def test_out_of_descriptors_is_logged_once_and_recovers(
     loop: str,
     out_of_descriptors: Callable[[], None],
