@@ -6,12 +6,13 @@
    counted. */
 
 #include "generator.h"
+#include <sys/timerfd.h>
 
 enum {
     MESSAGE_SIZE = 32,
     PREFIX_MAX = 32,  /* a name and " 说:" */
     PACE = 500,       /* clients that join at once */
-    SWEEP_PARTS = 10, /* each millisecond, this part of the receivers is read */
+    SWEEP_PARTS = 10, /* each millisecond, one of these parts is read */
 };
 
 static const char FILLING[] = " will be repeated ";
@@ -24,6 +25,7 @@ struct client {
     size_t sent;         /* messages in this window */
     size_t echoed;       /* those of them whose echo has arrived */
     size_t observed;     /* those of them that the observer has */
+    char message[MESSAGE_SIZE + 64]; /* the last one sent */
     double *sent_at;
     size_t capacity;
     size_t tail_size;    /* the incomplete message at the end of the data */
@@ -32,20 +34,21 @@ struct client {
 
 static struct client *clients, *observer;
 static size_t client_count, in_transit;
-static double end;
+static double arrival; /* the time of the last data */
+static double end;     /* the time after which senders stop */
 
 static void send_next(struct client *client)
 {
-    char message[MESSAGE_SIZE + 64];
     if (client->sent == client->capacity) {
         client->capacity = 2 * client->capacity + 64;
         client->sent_at =
             allocate(client->sent_at, client->capacity * sizeof(double));
     }
-    snprintf(message, sizeof message, "%08zu%s<%04d>", client->sent % 100000000,
-             FILLING, client->number);
+    /* The number of the first message is 0. */
+    for (char *digit = client->message + 7; client->sent && ++*digit > '9'; digit--)
+        *digit = '0';
     client->sent_at[client->sent++] = now();
-    if (send(client->fd, message, MESSAGE_SIZE, MSG_NOSIGNAL) != MESSAGE_SIZE)
+    if (send(client->fd, client->message, MESSAGE_SIZE, MSG_NOSIGNAL) != MESSAGE_SIZE)
         fail("client %d could not send 32 bytes at once", client->number);
 }
 
@@ -70,12 +73,12 @@ static void handle(struct client *client, const char *message, bool is_echo)
     if (observer ? client == observer : is_echo) {
         if (number != sender->observed++)
             fail("message %zu of client %zu is lost or repeated", number, tag);
-        add_latency(now() - sender->sent_at[number]);
+        add_latency(arrival - sender->sent_at[number]);
     }
     if (!is_echo)
         return;
     client->echoed++;
-    if (now() < end)
+    if (arrival < end)
         send_next(client);
     else
         in_transit--;
@@ -117,8 +120,10 @@ static bool read_client(struct client *client)
                  client->got);
         any = true;
         client->got += size;
-        if (client->is_watched)
-            split_messages(client, size);
+        if (!client->is_watched)
+            continue;
+        arrival = now();
+        split_messages(client, size);
     }
     return any;
 }
@@ -134,31 +139,41 @@ static void set_watched(struct client *client, bool is_watched)
         epoll_ctl(epoll, EPOLL_CTL_DEL, client->fd, NULL);
 }
 
-/* Wait until no message is in transit. */
+/* Read the next part of the receivers. */
+static void sweep(void)
+{
+    static size_t next;
+    for (size_t each = 0; each <= client_count / SWEEP_PARTS; each++) {
+        struct client *client = clients + next++ % client_count;
+        if (!client->is_watched)
+            read_client(client);
+    }
+}
+
+/* Wait until no message is in transit. A timer costs less than a timeout of each wait. */
 static void run_window(void)
 {
     struct epoll_event events[EVENTS];
-    size_t receiver = 0;
-    size_t part = observer ? (client_count + SWEEP_PARTS - 1) / SWEEP_PARTS : 0;
-    double next_sweep = now(), last_arrival = next_sweep;
+    double interval = observer ? 0.001 : 0.05, silence = 0;
+    struct timespec tick = {0, interval * 1e9};
+    struct itimerspec ticks = {tick, tick};
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    timerfd_settime(timer, 0, &ticks, NULL);
+    watch(timer, NULL);
     while (in_transit) {
-        int count = epoll_wait(epoll, events, EVENTS, 1);
-        for (int each = 0; each < count; each++)
-            read_client(events[each].data.ptr);
-        double time = now();
-        if (count > 0)
-            last_arrival = time;
-        else if (time - last_arrival > stall)
-            fail("an echo did not arrive within %g s", stall);
-        if (time < next_sweep)
-            continue;
-        next_sweep = time + 0.001;
-        for (size_t each = 0; each < part; each++) {
-            struct client *client = clients + receiver++ % client_count;
-            if (!client->is_watched)
+        int count = epoll_wait(epoll, events, EVENTS, -1);
+        for (int each = 0; each < count; each++) {
+            struct client *client = events[each].data.ptr;
+            silence = client ? 0 : silence + interval;
+            if (client)
                 read_client(client);
+            else if (read(timer, data, sizeof(uint64_t)) > 0 && observer)
+                sweep();
         }
+        if (silence > stall)
+            fail("an echo did not arrive within %g s", stall);
     }
+    close(timer);
 }
 
 /* Read until each client has all bytes that are due. */
@@ -193,8 +208,12 @@ static void exchange(struct client *senders, size_t count, bool is_room, double 
 {
     size_t sent = 0, before = latency_count();
     observer = is_room ? clients + client_count - 1 : NULL;
-    for (size_t each = 0; each < client_count; each++)
-        clients[each].sent = clients[each].echoed = clients[each].observed = 0;
+    for (size_t each = 0; each < client_count; each++) {
+        struct client *client = clients + each;
+        client->sent = client->echoed = client->observed = 0;
+        snprintf(client->message, sizeof client->message, "%08d%s<%04zu>", 0, FILLING,
+                 each);
+    }
     for (size_t each = 0; each < count; each++)
         set_watched(senders + each, true);
     if (observer)
