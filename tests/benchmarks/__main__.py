@@ -8,13 +8,15 @@ processes. In each repetition of a scenario, every server runs once, in a rotate
 the table has medians.
 
 The last line of a table names the load generator: C, or Python where no compiler is in
-PATH (or ``$CC``). The one in C costs less than the servers in Python; only for the
-fastest of them and for visits it comes close, because TCP costs both ends the same.
+PATH (or ``$CC``). The one in C costs less than a server in Python, except for visits:
+there, and nearly so for echoes, most of the cost is TCP's, which is the same at both
+ends.
 
 ``room-echo`` and ``room-idle`` measure a session without its receivers: the server is
 the room, but its broadcast does nothing. ``visits`` are solitary: each visitor receives
 its echo only. ``frames`` has a separate table: CPU time for a call of
-``loop(timeout=0, count=1)`` beside asyncore's, in one process.
+``loop(timeout=0, count=1)`` beside asyncore's, in one process; ``--server`` does not
+affect it.
 
 The columns, and how far to trust them:
 
@@ -30,7 +32,7 @@ depend on the share of the machine that the server had.
 near 100 % limits its row. ``*`` marks a generator that was busier than the server: the
 rate and the latencies are the generator's then. The work per CPU second is still the
 server's, but below its full load, where it coalesces less. If neither is near 100 %,
-other programs used the machine.
+both shared a core, or other programs used the machine.
 
 Rule: nothing is left out silently. A server that cannot run has a row with the reason.
 """

@@ -5,8 +5,8 @@ Latency is the time for which a visitor waits: from connecting to the echo, and 
 
 Visits are solitary or observed. A solitary visitor leaves when it has its echo. It must
 receive that and nothing else, so several visitors at a time need a server without
-broadcasts; one at a time is alone in any room. The server limits the rate: while it
-serves one visitor, the others have sent their next bytes.
+broadcasts; one at a time is alone in any room. While a server serves one visitor, the
+others send their next bytes, so several keep it busy and one does not.
 
 An observer stays in the room. It must receive the message and the last message of each
 visitor.
