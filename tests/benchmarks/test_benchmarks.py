@@ -20,7 +20,7 @@ from tests.benchmarks.load import clients, compiled
 from tests.benchmarks.load.measure import LoadError
 from tests.benchmarks.run import Run, why_not
 from tests.benchmarks.scenarios import USUAL, UnknownScenarioError, scenario
-from tests.benchmarks.servers import SERVERS, Server
+from tests.benchmarks.servers import SERVERS, Server, wire
 from tests.benchmarks.table import rows, table
 
 linux = pytest.mark.skipif(
@@ -205,6 +205,26 @@ def test_generator_in_c_reports_lost_or_repeated_data(
 
 
 @linux
+@compiler
+@pytest.mark.parametrize("copies", [0, 2])
+def test_generator_in_c_counts_the_bytes_of_receivers(
+    copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "STALL", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=_broadcast_once, args=(listener, copies))
+        server.start()
+        port = listener.getsockname()[1]
+        words = compiled.command(scenario("room-3-1"), os.getpid(), port, 0.02, 0.02)
+        assert words is not None
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        server.join()
+    expected = "client 0 got " if copies else "client 0 received 0 of "
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(expected)
+
+
+@linux
 def test_compiler_that_fails_is_reported_and_replaced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -262,6 +282,19 @@ def _echo(listener: socket.socket, copies: int) -> None:
             sock.sendall(text * copies)
             if text != data:
                 return
+
+
+def _broadcast_once(listener: socket.socket, copies: int) -> None:
+    """Serve the first message in a room of three, with copies for the receivers."""
+    first, second, sender = (listener.accept()[0] for _ in range(3))
+    with first, second, sender, contextlib.suppress(ConnectionError):
+        data = sender.recv(4096)
+        text = wire.prefix(wire.user(*sender.getpeername())) + data
+        for receiver in (first, second):
+            receiver.sendall(text * copies)
+        sender.sendall(data)
+        # The generator's end.
+        sender.recv(4096)
 
 
 def _servers(names: tuple[str, ...]) -> list[str]:
