@@ -99,11 +99,11 @@ class Descriptors:
     def register(self, fd: int, interest: int, sock: Any) -> bool:
         """Register or modify; False if the descriptor is closed."""
         entry = self._entries.setdefault(fd, Entry(fd))
-        was_registered = entry.interest and fd not in self._always_ready
+        was_registered = entry.interest > 0 and fd not in self._always_ready
         entry.interest, entry.is_edge_triggered, entry.socket = interest, False, sock
         self._always_ready.discard(fd)
         try:
-            modified = self._open().register(fd, interest)
+            modified = self._open().register(fd, interest, was_registered)
         except PermissionError:
             self._always_ready.add(fd)
             modified = False
@@ -146,7 +146,7 @@ class Descriptors:
         began = time.monotonic()
         while True:
             poller = self._open()
-            events = poller.poll(left)
+            events = poller.poll(left, len(entries))
             if poller is not self.poller:
                 # A signal handler has forked, and this is the child.
                 return [], {}
@@ -203,7 +203,7 @@ class Descriptors:
             # A modified descriptor reports once more, so modify only if necessary.
             if entry.is_edge_triggered and hit:
                 entry.is_edge_triggered = False
-                self._open().register(fd, entry.interest)
+                self._open().register(fd, entry.interest, known=True)
             elif not entry.is_edge_triggered and not hit:
                 entry.is_edge_triggered = True
                 self._open().set_edge_triggered(fd, entry.interest)

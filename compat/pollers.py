@@ -11,6 +11,7 @@ import os
 import select
 import selectors
 import stat
+from contextlib import suppress
 from typing import Protocol
 
 __all__ = [
@@ -59,8 +60,11 @@ LIMIT = 1 << 31
 class Poller(Protocol):
     """The selector interface of the loop."""
 
-    def register(self, fd: int, interest: int) -> bool:
+    def register(self, fd: int, interest: int, known: bool) -> bool:
         """Register *fd*, or modify its interest.
+
+        Args:
+            known: the caller has registered *fd*, and has not unregistered it.
 
         Returns:
             False if *fd* was not registered with the kernel; True if it was, or if the
@@ -73,10 +77,10 @@ class Poller(Protocol):
     def unregister(self, fd: int) -> bool:
         """Unregister *fd*; False if it was closed and may still report events."""
 
-    def poll(self, seconds: float | None) -> list[tuple[int, int]]:
+    def poll(self, seconds: float | None, count: int) -> list[tuple[int, int]]:
         """Return (descriptor, events) pairs after at most *seconds*; None for no limit.
 
-        Each descriptor appears once.
+        Each descriptor appears once. *count* descriptors are registered.
         """
 
     def set_edge_triggered(self, fd: int, interest: int) -> None:
@@ -102,33 +106,24 @@ class EpollPoller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._registered: set[int] = set()
 
-    def register(self, fd: int, interest: int) -> bool:
+    def register(self, fd: int, interest: int, known: bool) -> bool:
         if fd == self._epoll.fileno():
             # *fd* was closed, and this epoll object has taken its number.
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        if fd in self._registered:
-            try:
+        if known:
+            # The kernel has dropped it if the socket was closed.
+            with suppress(FileNotFoundError):
                 self._epoll.modify(fd, interest)
-            except FileNotFoundError:
-                # The kernel dropped it when the socket closed.
-                self._registered.discard(fd)
-            else:
                 return True
-        self._registered.add(fd)
         try:
             self._epoll.register(fd, interest)
         except FileExistsError:
             # *fd* was closed, and dup2 put the same open file back under its number.
             self._epoll.modify(fd, interest)
-        except OSError:
-            self._registered.discard(fd)
-            raise
         return False
 
     def unregister(self, fd: int) -> bool:
-        self._registered.discard(fd)
         try:
             self._epoll.unregister(fd)
         except OSError as error:
@@ -144,8 +139,8 @@ class EpollPoller:
             return False
         return True
 
-    def poll(self, seconds: float | None) -> list[tuple[int, int]]:
-        return self._epoll.poll(_bounded(seconds), max(len(self._registered), 1))
+    def poll(self, seconds: float | None, count: int) -> list[tuple[int, int]]:
+        return self._epoll.poll(_bounded(seconds), max(count, 1))
 
     def set_edge_triggered(self, fd: int, interest: int) -> None:
         self._epoll.modify(fd, interest | select.EPOLLET)
@@ -166,7 +161,7 @@ class SelectorPoller:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
-    def register(self, fd: int, interest: int) -> bool:
+    def register(self, fd: int, interest: int, known: bool) -> bool:
         # Always register again: the selector's own table does not show that the kernel
         # has dropped a descriptor that was closed and reused.
         self.unregister(fd)
@@ -192,7 +187,7 @@ class SelectorPoller:
             self._selector.unregister(fd)
         return True
 
-    def poll(self, seconds: float | None) -> list[tuple[int, int]]:
+    def poll(self, seconds: float | None, count: int) -> list[tuple[int, int]]:
         try:
             found = self._selector.select(_bounded(seconds))
         except OSError:
