@@ -10,6 +10,7 @@
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,6 +119,8 @@ static void read_client(struct client *client)
     }
     char *text = log_data + log_size + client->prefix_size;
     ssize_t size = recv(client->fd, text, READ_SIZE, MSG_DONTWAIT);
+    if (size < 0 && errno == EAGAIN)
+        return;
     if (size <= 0 || client->is_leaving) {
         close_client(client);
         return;

@@ -53,6 +53,8 @@ static void flood(struct receiver *all, size_t count, const char *block, double 
     bool is_over;
     /* A message that has begun is sent to its end. */
     while (!(is_over = now() >= end) || bytes_sent % MESSAGE_SIZE) {
+        if (all->size > bytes_sent)
+            fail("the sender received %lu bytes, but sent %lu", all->size, bytes_sent);
         size_t begin = bytes_sent % MESSAGE_SIZE;
         size_t size = IN_TRANSIT - (bytes_sent - all->size);
         if (is_over && size > MESSAGE_SIZE - begin)
