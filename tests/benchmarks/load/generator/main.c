@@ -104,13 +104,14 @@ static int compare(const void *left, const void *right)
 
 void print_window(void)
 {
-    size_t count = latencies.count, p99 = count * 0.99;
+    size_t count = latencies.count, p99 = count * 0.99; /* less than count */
     printf("\"seconds\": %.9f, \"server_cpu\": %.9f, \"generator_cpu\": %.9f",
            window.seconds, window.server_cpu, window.generator_cpu);
-    if (count)
-        printf(", \"p50\": %.6f, \"p99\": %.6f",
-           1000 * latencies.values[count / 2],
-           1000 * latencies.values[p99 < count ? p99 : count - 1]);
+    if (count) {
+        qsort(latencies.values, count, sizeof(double), compare);
+        printf(", \"p50\": %.6f, \"p99\": %.6f", 1000 * latencies.values[count / 2],
+               1000 * latencies.values[p99]);
+    }
     puts("}");
 }
 
