@@ -87,8 +87,6 @@ class Outbox:
         carried: upper bound of the bytes that earlier turns have left in the queue; 0
             if it has been empty since.
         added: upper bound of the bytes that this turn has queued.
-        round, short_round: the group's rounds of reads, and of short reads, in which
-            the channel was last read.
     """
 
     __slots__ = (
@@ -97,8 +95,6 @@ class Outbox:
         "channel",
         "group",
         "queue",
-        "round",
-        "short_round",
         "state",
     )
 
@@ -108,7 +104,6 @@ class Outbox:
         self.group: Group | None = None
         self.channel: Any = None
         self.carried = self.added = 0
-        self.round = self.short_round = 0
 
     def entries(self) -> deque[Any]:
         """Return the queue; create it if necessary."""

@@ -17,11 +17,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from compat._outbox import interest_changed
-from compat._types import Original
+from compat._types import Original, ReadGate
 
 __all__ = ["LinearReader", "awaits_connection", "uncollected_size"]
 
-MayRead: TypeAlias = Callable[[Any], bool]
 OnRead: TypeAlias = Callable[[Any, int], object]
 
 
@@ -41,19 +40,20 @@ class LinearReader(Original):
 
     _compat_paused = False
 
-    # See watch_reads().
-    _compat_may_read: MayRead | None = None
-    _compat_on_read: tuple[OnRead, ...] = ()
-
-    # Received data, and the number of its bytes that the handlers have consumed. Not
-    # class attributes: every read uses them, and their lookup is faster without.
+    # Every read uses these. Not class attributes: the interpreter caches the lookup of
+    # an instance attribute only if the class has no attribute of that name.
+    # Received data, and the number of its bytes that the handlers have consumed.
     _compat_buffer: Any
     _compat_position: int
+    # See watch_reads().
+    _compat_gate: ReadGate | None
+    _compat_on_read: tuple[OnRead, ...] | None
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         # Not in __init__: a subclass may call the original's __init__ instead.
         channel = super().__new__(cls)
         channel._compat_buffer, channel._compat_position = b"", 0
+        channel._compat_gate = channel._compat_on_read = None
         return channel
 
     @property
@@ -82,12 +82,13 @@ class LinearReader(Original):
             del self._compat_paused
             interest_changed(self)
 
-    def watch_reads(self, may_read: MayRead | None = None, *on_read: OnRead) -> None:
-        """Call ``may_read(channel)`` before each read, and each *on_read* after it.
+    def watch_reads(self, gate: ReadGate | None = None, *on_read: OnRead) -> None:
+        """Let *gate* decide before each read, and call each *on_read* after it.
 
         Args:
-            may_read: returns False if the channel must wait for the next turn; None
-                lets the channel read in every turn.
+            gate: while its ``limits_reads`` is true, its ``may_read(channel)`` returns
+                whether the channel reads in this turn. A ``BroadcastGroup`` is one.
+                None lets the channel read in every turn.
             on_read: each callback gets the channel and the number of bytes that one
                 ``recv`` returned, before a handler gets the data. Not called at the end
                 of the stream.
@@ -95,23 +96,19 @@ class LinearReader(Original):
         Each call replaces the previous settings; a call without arguments removes them.
         For this, a subclass with its own ``handle_read`` must call the inherited one.
         """
-        self._compat_may_read = may_read
-        self._compat_on_read = on_read
+        self._compat_gate = gate
+        self._compat_on_read = on_read or None
 
     def handle_read(self) -> None:
         """Read, collect and find terminators, in time linear in the bytes read.
 
         Source: CPython 3.11, Lib/asynchat.py, async_chat.handle_read().
         """
-        try:
-            is_ours = type(self).ac_in_buffer is _BUFFER
-        except AttributeError:
-            is_ours = False
-        if not is_ours:
+        if getattr(type(self), "ac_in_buffer", None) is not _BUFFER:
             Original.handle_read(self)
             return
-        may_read = self._compat_may_read
-        if may_read is not None and not may_read(self):
+        gate = self._compat_gate
+        if gate is not None and gate.limits_reads and not gate.may_read(self):
             return
         try:
             data = self.recv(self.ac_in_buffer_size)
@@ -120,20 +117,34 @@ class LinearReader(Original):
         except OSError:
             self.handle_error()
             return
-        if data and self._compat_on_read:
+        if self._compat_on_read is not None and data:
             for on_read in self._compat_on_read:
                 on_read(self, len(data))
-        self._compat_collect(data)
-
-    def _compat_collect(self, data: Any) -> None:
-        """Pass data to the handlers, which may change the buffer and terminator."""
         if self._compat_position:
             # A handler raised during the last read.
             self.ac_in_buffer = self.ac_in_buffer
-        buffer = self._compat_buffer = self._compat_buffer + data
-        begin = 0
-        while (left := len(buffer) - begin) > 0:
-            terminator: Any = self.get_terminator()
+        held = self._compat_buffer
+        buffer = self._compat_buffer = held + data if held else data
+        if not buffer:
+            return
+        terminator: Any = self.get_terminator()
+        if (
+            held
+            or type(terminator) is not bytes
+            or buffer[-1] in terminator
+            or buffer.find(terminator) >= 0
+        ):
+            self._compat_collect(terminator)
+            return
+        # The same, for data with nothing of the terminator: nearly every read.
+        self.collect_incoming_data(buffer)
+        self._compat_buffer = b""
+
+    def _compat_collect(self, terminator: Any) -> None:
+        """Pass data to the handlers, which may change the buffer and terminator."""
+        buffer, begin = self._compat_buffer, 0
+        left = len(buffer)
+        while True:
             if not terminator:
                 self.collect_incoming_data(self.ac_in_buffer if begin else buffer)
                 break
@@ -160,6 +171,10 @@ class LinearReader(Original):
                 self.terminator = 0
             self.found_terminator()
             buffer, begin = self._compat_buffer, self._compat_position
+            left = len(buffer) - begin
+            if left <= 0:
+                break
+            terminator = self.get_terminator()
         self._compat_buffer = b""
         if self._compat_position:
             self._compat_position = 0

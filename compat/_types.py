@@ -50,6 +50,19 @@ class Notified(Protocol):
         """Unregister the channel, whose socket is about to be closed."""
 
 
+class ReadGate(Protocol):
+    """Decides which channels read in a turn: a broadcast group, for example.
+
+    Attributes:
+        limits_reads: False while every channel may read.
+    """
+
+    limits_reads: bool
+
+    def may_read(self, channel: Any, /) -> bool:
+        """Return whether *channel* may read; False if it must wait for a later turn."""
+
+
 class Writer(Protocol):
     """An outbox or broadcast group that flushes at the end of a turn."""
 

@@ -79,7 +79,7 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
     _compat_has_fast_push = True
 
     # None until something is queued or the channel joins a broadcast group.
-    _compat_outbox: Outbox | None = None
+    _compat_outbox: Outbox | None
 
     # The claim of a sending thread. To claim the channel, a thread deletes the True of
     # the instance, because a deletion is atomic: it fails if another thread is sending.
@@ -108,8 +108,8 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
         channel = super().__new__(cls)
         channel._compat_registration = None
         channel._compat_is_free = True
-        if cls.producer_fifo is not _FIFO:
-            channel._compat_outbox = ProgramsOutbox(channel)
+        has_own_queue = cls.producer_fifo is not _FIFO
+        channel._compat_outbox = ProgramsOutbox(channel) if has_own_queue else None
         return channel
 
     def __init__(self, sock: Any = None, map: Any = None) -> None:
@@ -390,8 +390,8 @@ def outbox_of(channel: async_chat) -> Outbox:
     """Return the outbox of *channel*; create it if necessary."""
     outbox = channel._compat_outbox
     if outbox is None:
-        # Atomic, because two threads may get here at once.
-        outbox = vars(channel).setdefault("_compat_outbox", Outbox())
+        with this_process.lock:
+            outbox = channel._compat_outbox = channel._compat_outbox or Outbox()
     return outbox
 
 

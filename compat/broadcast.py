@@ -20,7 +20,6 @@ channel that joins during a round is read in the next one.
 from __future__ import annotations
 
 import asyncore
-import sys
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import groupby
@@ -29,6 +28,7 @@ from typing import Any, Protocol, TypeAlias
 
 from compat import instrument
 from compat._outbox import SMALL, Outbox, copied
+from compat._rounds import Rounds
 from compat._types import LEAVES, Map
 from compat.async_chat import async_chat, outbox_of
 from compat.scheduler import running_here
@@ -39,11 +39,6 @@ __all__ = ["BroadcastGroup"]
 # send to 1,000 members. One read of 64 KiB may add three times its size and a name,
 # or a name for each terminator in it.
 FULL_LOG = 65_536
-
-# Bytes: a read is short if the socket holds no more than this. A turn with a full log
-# still makes SHORT_READS short reads: chatting clients do not wait for bulk senders.
-SHORT_READ = 1024
-SHORT_READS = 16
 
 # A member's view of the log: [begin, end, own bytes, begin, end, own bytes, …, begin]
 # The last *begin* starts the segment that runs to the end of the log.
@@ -57,30 +52,6 @@ class Listener(Protocol):
     def handle_error(self) -> None: ...
 
 
-class _Rounds:
-    """Turns in which every channel is read once, before any is read again.
-
-    Attributes:
-        number: the number of the current round.
-        lasts: True if an earlier turn of this round refused a channel.
-        refused: True if this turn refused a channel.
-    """
-
-    def __init__(self) -> None:
-        self.number = 1
-        self.lasts = self.refused = False
-
-    def had(self, number: int) -> bool:
-        """Return whether a channel that was last read in round *number* must wait."""
-        return self.lasts and number == self.number
-
-    def end_turn(self) -> None:
-        """Continue the round if this turn refused a channel; else begin the next."""
-        self.lasts, self.refused = self.refused, False
-        if not self.lasts:
-            self.number += 1
-
-
 class BroadcastGroup(Collection[Any]):
     """A broadcast group: channels that receive the same messages, in joining order.
 
@@ -92,6 +63,7 @@ class BroadcastGroup(Collection[Any]):
     Call the methods in the thread that runs the map's loop.
 
     Attributes:
+        limits_reads: True if ``may_read`` decides about reads; see ``watch_reads``.
         flushed: the bytes of all messages that the members' outboxes have taken over.
     """
 
@@ -106,10 +78,8 @@ class BroadcastGroup(Collection[Any]):
         self._views: dict[Any, Segments] = {}
         # The thread of the turn that writes the log; 0 between two turns.
         self._thread = 0
-        # The rounds of reads, and of short reads despite a full log; this turn's number
-        # of the latter.
-        self._reads, self._short_reads = _Rounds(), _Rounds()
-        self._short_count = 0
+        self._rounds = Rounds()
+        self.limits_reads = False
         self.flushed = 0
 
     def __contains__(self, channel: object) -> bool:
@@ -144,9 +114,6 @@ class BroadcastGroup(Collection[Any]):
                 self._views[channel] = [len(self._log)]
         else:
             self._pushed[channel] = None
-        if self._reads.lasts and isinstance(channel, async_chat):
-            # Otherwise a round would not end while channels join.
-            outbox_of(channel).round = self._reads.number
         self._members[channel] = outbox
 
     def discard(self, channel: Any) -> None:
@@ -160,30 +127,15 @@ class BroadcastGroup(Collection[Any]):
         self._pushed.pop(channel, None)
 
     def may_read(self, channel: async_chat) -> bool:
-        """Return whether *channel* may read in this turn; for its ``watch_reads``.
+        """Return whether *channel* may read in this turn, while ``limits_reads``.
 
         False once the log of this turn is full; see rule 6. Always True if no compat
         loop runs the map.
         """
-        outbox = self._members.get(channel) or outbox_of(channel)
-        reads, short_reads = self._reads, self._short_reads
-        was_read = reads.had(outbox.round)
-        if not was_read and len(self._log) < FULL_LOG:
-            outbox.round = reads.number
+        if self._rounds.may_read(channel, log_is_full=len(self._log) >= FULL_LOG):
             return True
-        if not short_reads.had(outbox.short_round):
-            if self._short_count == SHORT_READS:
-                short_reads.refused = True
-            elif _has_little_to_read(channel):
-                outbox.short_round = short_reads.number
-                self._short_count += 1
-                return True
-        if was_read:
-            # A turn that refuses no other channel ends the round. Begin a log, so that
-            # the end of this turn calls the group.
-            return self._thread != get_ident() and not self._begin()
-        reads.refused = True
-        return False
+        # Begin a log, so that the end of this turn calls the group: it may end a round.
+        return self._thread != get_ident() and not self._begin()
 
     def push(
         self, data: bytes | bytearray | memoryview, exclude: Listener | None = None
@@ -217,6 +169,8 @@ class BroadcastGroup(Collection[Any]):
         if members.get(exclude) is not None:
             self._skip(exclude, len(data))
         self._log += data
+        if len(self._log) >= FULL_LOG:
+            self.limits_reads = True
         if self._pushed:
             self._push_to(self._pushed, data, exclude)
         return count
@@ -254,18 +208,12 @@ class BroadcastGroup(Collection[Any]):
         """Send the log to every member."""
         log, views = self._log, self._views
         self._log, self._views, self._thread = bytearray(), {}, 0
-        self._reads.end_turn()
-        self._short_reads.end_turn()
-        self._short_count = 0
+        if self.limits_reads:
+            self.limits_reads = self._rounds.end_turn()
         self.flushed += len(log)
         # Members with private output first: their peers can answer while the loop
-        # sends to the others. Copies, here and below: another thread may close a
-        # channel, which removes it.
-        behind = [
-            channel
-            for channel, segments in list(views.items())
-            if _send_view(channel, log, segments)
-        ]
+        # sends to the others.
+        behind = self._send_views(log, views)
         if log:
             behind += self._send_log(log, views)
         for channel in behind:
@@ -276,11 +224,38 @@ class BroadcastGroup(Collection[Any]):
             except BaseException:
                 channel.handle_error()
 
-    def _send_log(self, log: bytearray, views: Collection[Any]) -> list[Any]:
+    def _send_views(self, log: bytearray, views: dict[Any, Segments]) -> list[Any]:
+        """Send each view of the log; return the channels with an older backlog."""
+        behind, view = [], memoryview(log)
+        # Copies, here and below: another thread may close a channel, which removes it.
+        for channel, segments in list(views.items()):
+            outbox = self._members.get(channel)
+            if outbox is None:
+                continue
+            if (
+                len(segments) == 4
+                and not outbox.queue
+                and channel.connected
+                and len(log) + len(segments[2]) <= channel.ac_out_buffer_size
+            ):
+                # The common case of one private message: _send_view(), inlined.
+                begin, end, data, rest = segments
+                if log:
+                    data = b"".join((view[begin:end], data, view[rest:]))
+                if data:
+                    _send_whole(channel, outbox, data)
+            elif _send_view(channel, outbox, log, segments):
+                behind.append(channel)
+        return behind
+
+    def _send_log(self, log: bytearray, views: Iterable[Any]) -> list[Any]:
         """Send the whole log to the members without a view; return as _send_view."""
         behind, size, observer = [], len(log), instrument.current
-        for channel, outbox in list(self._members.items()):
-            if outbox is None or channel in views:
+        others = self._members.copy()
+        for channel in views:
+            others.pop(channel, None)
+        for channel, outbox in others.items():
+            if outbox is None:
                 continue
             if (
                 outbox.queue
@@ -290,7 +265,7 @@ class BroadcastGroup(Collection[Any]):
                 if _send_all(channel, outbox, log):
                     behind.append(channel)
                 continue
-            # _send_all() inlined: the most frequent send of a chat room.
+            # _send_whole() inlined: the most frequent send of a chat room.
             try:
                 if observer is None:
                     sent = channel.socket.send(log)
@@ -349,26 +324,6 @@ class BroadcastGroup(Collection[Any]):
                 member.handle_error()
 
 
-def _has_little_to_read(channel: async_chat) -> bool:
-    # Over TLS, decrypted data has left the kernel.
-    pending = getattr(channel.socket, "pending", None)
-    if pending is not None and pending() > SHORT_READ:
-        return False
-    if sys.platform == "win32":
-        return False
-    # Imported here: a program without a broadcast group may have its own modules of
-    # these names.
-    from fcntl import ioctl
-    from termios import FIONREAD
-
-    try:
-        size = ioctl(channel.socket.fileno(), FIONREAD, bytes(4))
-    except (OSError, ValueError):
-        # The socket is closed; the read reports that.
-        return True
-    return int.from_bytes(size, sys.byteorder) <= SHORT_READ
-
-
 def _pieces(log: bytearray, segments: Segments) -> list[Any]:
     """Return one member's view of the log as a list of non-empty pieces."""
     view = memoryview(log)
@@ -379,19 +334,10 @@ def _pieces(log: bytearray, segments: Segments) -> list[Any]:
     return [piece for piece in reversed(pieces) if piece]
 
 
-def _send_view(channel: async_chat, log: bytearray, segments: Segments) -> bool:
+def _send_view(
+    channel: async_chat, outbox: Outbox, log: bytearray, segments: Segments
+) -> bool:
     """Send one member's view of the log; return whether that adds to an old backlog."""
-    outbox = outbox_of(channel)
-    if (
-        len(segments) == 4
-        and len(log) <= channel.ac_out_buffer_size // 2
-        and not outbox.queue
-    ):
-        # The common case of one private message: the code below, inlined.
-        begin, end, own, rest = segments
-        view = memoryview(log)
-        data = b"".join((view[begin:end], own, view[rest:]))
-        return _send_all(channel, outbox, data)
     pieces, behind = _pieces(log, segments), outbox.carried > 0
     size = sum(map(len, pieces))
     if size and size <= channel.ac_out_buffer_size and not outbox.queue:
@@ -400,6 +346,20 @@ def _send_view(channel: async_chat, log: bytearray, segments: Segments) -> bool:
     for piece in _merged(pieces):
         _send_all(channel, outbox, piece)
     return behind and size > 0
+
+
+def _send_whole(channel: async_chat, outbox: Outbox, data: bytes) -> None:
+    """Send *data*, which fits into one send and follows nothing; queue the rest."""
+    try:
+        if (observer := instrument.current) is None:
+            sent = channel.socket.send(data)
+        else:
+            sent = observer.send(channel, data, channel.socket.send)
+    except OSError:
+        # Full or disconnected: the channel's own send, next turn, handles either.
+        sent = 0
+    if sent != len(data):
+        outbox.put_back(channel, memoryview(data)[sent:], at_the_front=True)
 
 
 def _merged(pieces: Iterable[Any]) -> Iterator[Any]:
@@ -420,7 +380,7 @@ def _send_all(channel: async_chat, outbox: Outbox, data: Any) -> bool:
         try:
             taken = _send(channel, piece)
         except OSError:
-            # Full or disconnected: the channel's own send, next turn, handles either.
+            # As in _send_whole().
             break
         sent += taken
         if taken < len(piece):

@@ -131,8 +131,6 @@ class SelectorLoop:
         """Call the handlers of the channels that ``wait`` has returned."""
         if readers:
             readers.sort(key=_POSITION)
-            if self._registrations.update_overridden(readers):
-                readers = [each for each in readers if each.interest & IN]
             self._read(readers)
         elif self._as_poll2:
             self._dispatch_as_poll2(events)
@@ -257,17 +255,20 @@ class SelectorLoop:
                     read(channel)
                 continue
             own = each.attributes
-            if map.get(each.key) is not each.channel:
+            if map.get(each.key) is not channel:
                 continue
             if own.get("socket") is not each.socket:
                 # The channel has a new socket, which the next turn registers.
                 each.interest_changed()
                 continue
+            if "readable" in own or type(channel) is not each.kind:
+                self._registrations.update_overridden((each,))
+                if not each.interest & IN:
+                    continue
             read(channel)
             # Report for handlers that change attributes directly.
             if (
                 needs_write_event(channel)
-                or "readable" in own
                 or "writable" in own
                 or type(channel) is not each.kind
             ):

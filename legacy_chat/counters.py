@@ -1,7 +1,7 @@
 """The room's counters and gauges, and their form on one line.
 
 Rule 1: no delivery is counted by itself: a broadcast is counted once, with the number
-of its receivers.
+of its receivers; an echo is counted as input, unless it is left out.
 Rule 2: a figure that needs an iteration over the room is computed for a snapshot only.
 Rule 3: every reason is present from the start, with 0: a rate needs a first value.
 """
@@ -47,17 +47,32 @@ class Counters:
         self.refused = dict.fromkeys(REFUSED, 0)
         self.closed = dict.fromkeys(CLOSED, 0)
         self.messages_in = self.bytes_in = 0
-        self.messages_out = self.bytes_out = 0
+        # Output is input that was echoed, and broadcasts.
+        self._messages_silent = self._bytes_silent = 0
+        self._messages_broadcast = self._bytes_broadcast = 0
         self.bytes_dropped = 0
         self.backlog_peak = 0
         self.pauses = 0
         self.turns = 0
         self.longest_turn = 0.0
 
-    def delivered(self, receivers: int, size: int) -> None:
+    def not_echoed(self, size: int) -> None:
+        """Count a message of *size* bytes that its client does not get back."""
+        self._messages_silent += 1
+        self._bytes_silent += size
+
+    def broadcast(self, receivers: int, size: int) -> None:
         """Count one message of *size* bytes to each of the receivers."""
-        self.messages_out += receivers
-        self.bytes_out += receivers * size
+        self._messages_broadcast += receivers
+        self._bytes_broadcast += receivers * size
+
+    @property
+    def messages_out(self) -> int:
+        return self.messages_in - self._messages_silent + self._messages_broadcast
+
+    @property
+    def bytes_out(self) -> int:
+        return self.bytes_in - self._bytes_silent + self._bytes_broadcast
 
     @property
     def connected(self) -> int:

@@ -6,7 +6,6 @@ Rule 2: sessions are in the order of joining, and none is in the room twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import compat
@@ -25,9 +24,6 @@ class Clients(compat.BroadcastGroup):
     Args:
         map: the map of the sessions; None for ``asyncore.socket_map``.
         counters: the counters of the broadcasts; None for new ones.
-
-    Attributes:
-        read_rule: ``may_read``, for the ``watch_reads`` of each session.
     """
 
     def __init__(
@@ -35,8 +31,6 @@ class Clients(compat.BroadcastGroup):
     ) -> None:
         super().__init__(map)
         self.counters = Counters() if counters is None else counters
-        # One object for all sessions; a bound method of each would take 64 bytes.
-        self.read_rule: Callable[[Any], bool] = self.may_read
 
     def append(self, session: Any) -> None:
         """Add *session*. Nothing happens if it is in the room already."""

@@ -233,7 +233,7 @@ class ChatServer(Listener):
             session.limit_rate(limiter)
             on_read.append(limiter.data_read)
         if on_read:
-            session.watch_reads(self.clients.read_rule, *on_read)
+            session.watch_reads(self.clients, *on_read)
 
     def handle_session_paused(self, session: ChatSession) -> None:
         """Count and log a pause: a client has exceeded the rate limit."""

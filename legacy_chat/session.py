@@ -27,7 +27,7 @@ import logging
 import socket
 import sys
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import compat
 from compat.urgent import drop_urgent_data
@@ -55,8 +55,9 @@ LAST_ASCII = 0x7F
 # Log levels of the close reasons that matter to an operator; DEBUG for all others.
 LEVELS = {"slow": logging.WARNING, "idle": logging.INFO, "grace": logging.INFO}
 
-# The limits of a session whose server has none.
+# The limits of a session whose server has none, and the counters that nothing reads.
 DEFAULTS = Limits()
+UNREAD = Counters()
 
 logger = logging.getLogger("legacy_chat")
 
@@ -110,13 +111,20 @@ class ChatSession(compat.async_chat):
     # The reason of a close that is pending; "" for none.
     _reason = ""
 
-    # The room's counters, and the rate limiter of the reads; None for no limit.
-    _counters = Counters()
+    # The rate limiter of the reads; None for no limit.
     _rate_limiter: RateLimiter | None = None
 
     ac_backlog_limit = DEFAULTS.send_queue
 
     handle_expt = drop_urgent_data
+
+    # The room's counters. Not a class attribute, for speed: see compat._reader.
+    _counters: Counters
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        session = super().__new__(cls, *args, **options)
+        session._counters = UNREAD
+        return session
 
     def __init__(
         self, server: Any, conn: socket.socket, addr: str, port: int, clients: Any
@@ -140,7 +148,7 @@ class ChatSession(compat.async_chat):
         self.clients = clients
         if isinstance(clients, Clients):
             self._counters = clients.counters
-            self.watch_reads(clients.read_rule)
+            self.watch_reads(clients)
         self._notify_server("handle_session_opened")
         # The server's hook may have closed the session.
         if self._is_open() and self not in clients:
@@ -161,20 +169,24 @@ class ChatSession(compat.async_chat):
 
     def collect_incoming_data(self, data: bytes) -> None:
         """Echo *data* to the client and broadcast it to the others."""
-        if not data or self._terminators > MOST_TERMINATORS:
+        if not data:
             return
         counters = self._counters
-        counters.messages_in += 1
-        counters.bytes_in += len(data)
         if not self._terminated:
             self.push(data)
-            counters.delivered(1, len(data))
+        elif self._terminators > MOST_TERMINATORS:
+            return
+        else:
+            counters.not_echoed(len(data))
+        counters.messages_in += 1
+        counters.bytes_in += len(data)
         if self._partial or data[-1] > LAST_ASCII:
             data = self._partial + data
             whole = len(data) - _partial_size(data)
             data, self._partial = data[:whole], data[whole:]
-        if data:
-            self.broadcasting(data)
+            if not data:
+                return
+        self.broadcasting(data)
 
     def broadcasting(self, msg: str | bytes) -> None:
         """Send *msg* to every other client, after this client's name."""
@@ -329,7 +341,7 @@ class ChatSession(compat.async_chat):
     def _push_to_others(self, data: bytes) -> None:
         if isinstance(self.clients, Clients):
             receivers = self.clients.push(data, exclude=self)
-            self._counters.delivered(receivers, len(data))
+            self._counters.broadcast(receivers, len(data))
             return
         # A copy, because a push that fails removes its client during the iteration.
         for client in tuple(self.clients):

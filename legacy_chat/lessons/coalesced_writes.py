@@ -191,7 +191,7 @@ LESSON = Lesson(
         lambda harness: chat(harness, Guest),
         Excerpt(
             "compat.broadcast:BroadcastGroup._send_log",
-            "for channel, outbox in list(self._members.items()):",
+            "for channel, outbox in others.items():",
             "sent = channel.socket.send(log)",
             beside="turn ends",
         ),

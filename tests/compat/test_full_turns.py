@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compat
-from compat.broadcast import FULL_LOG, SHORT_READ, SHORT_READS
+from compat._rounds import SHORT_READ, SHORT_READS
+from compat.broadcast import FULL_LOG
 from tests.support import turn_once, turn_until
 
 READ = 65_536
@@ -53,7 +54,7 @@ class Channel(compat.async_chat):
         super().__init__(ours)
         self.set_terminator(None)
         self.group, self.number = group, number
-        self.watch_reads(group.members.may_read)
+        self.watch_reads(group.members)
         group.members.add(self)
 
     def collect_incoming_data(self, data: bytes) -> None:

@@ -1253,7 +1253,7 @@ def test_decrypted_data_counts_in_a_full_turn(loop: str) -> None:
             pair = stack.enter_context(tcp_pair(small=False))
             session, peer = secured(loop, KINDS["gathering"], pair)
             stack.callback(session.close)
-            session.watch_reads(group.may_read)
+            session.watch_reads(group)
             session.collect_incoming_data = group.push
             peers.append(peer)
         for peer in peers:
