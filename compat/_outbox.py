@@ -291,6 +291,10 @@ class Outbox:
             if type(first) is bytearray:
                 # Freeze it: another thread may be about to append to it.
                 first = queue[0] = bytes(first)
+        if first is None and type(queue) is deque:
+            del queue[0]
+            channel.handle_close()
+            return
         size, kind = channel.ac_out_buffer_size, type(first)
         is_view = kind is memoryview and first.format == "B" and len(first) > 0
         if not (is_view or (kind is bytes and 0 < len(first) <= size)):

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import asyncore
 from collections import deque
-from collections.abc import Callable
-from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
 
@@ -278,24 +276,27 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
             outbox.emptied()
         interest_changed(self)
 
-    # Connecting, registering and closing.
+    # Connecting, registering and closing. super() may be a mixin.
 
     def connect(self, address: Any) -> None:
-        _beneath(self, "connect")(address)
+        is_ours = isinstance(self, async_chat)
+        super().connect(address) if is_ours else Original.connect(self, address)
         interest_changed(self)
 
     def add_channel(self, map: Any = None) -> None:
         outbox: Outbox | None = getattr(self, "_compat_outbox", None)
         if outbox is not None:
             outbox.reopen()
-        _beneath(self, "add_channel")(map)
+        is_ours = isinstance(self, async_chat)
+        super().add_channel(map) if is_ours else Original.add_channel(self, map)
         interest_changed(self)
 
     def del_channel(self, map: Any = None) -> None:
         registration: Notified | None = getattr(self, "_compat_registration", None)
         if registration is not None:
             registration.unregister()
-        _beneath(self, "del_channel")(map)
+        is_ours = isinstance(self, async_chat)
+        super().del_channel(map) if is_ours else Original.del_channel(self, map)
         interest_changed(self)
 
     def close(self) -> None:
@@ -304,7 +305,8 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
             if outbox is not None:
                 outbox.close(self, self._compat_may_send)
         finally:
-            _beneath(self, "close")()
+            is_ours = isinstance(self, async_chat)
+            super().close() if is_ours else Original.close(self)
             interest_changed(self)
 
     def _compat_send_at_once(self, data: bytes) -> bool:
@@ -440,11 +442,3 @@ def keeps_answers(kind: type[async_chat]) -> bool:
         and kind.connected is False
         and kind.__getattribute__ is object.__getattribute__
     )
-
-
-def _beneath(channel: Any, name: str) -> Callable[..., Any]:
-    """Return a method that the original inherits, perhaps from a mixin."""
-    if isinstance(channel, async_chat):
-        method: Callable[..., Any] = getattr(super(async_chat, channel), name)
-        return method
-    return partial(getattr(Original, name), channel)
