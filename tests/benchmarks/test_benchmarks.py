@@ -57,6 +57,7 @@ def test_run_counts_every_delivery_and_is_reported(tmp_path: Path) -> None:
         prefix = len("用户127.0.1.112345 说:".encode())
         assert run["bytes"] == run["deliveries"] * 32 + run["messages"] * 5 * prefix
         assert run["server_cpu"] > 0
+        assert 0 < run["p50"] <= run["p99"]
 
 
 @linux
