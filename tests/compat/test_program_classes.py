@@ -211,3 +211,29 @@ def test_replaced_method_is_called_by_the_next_push(
     channel.push(b"after")
     assert calls == [name]
     assert ends[1].recv(100) == b"before,after"
+
+
+def test_class_patched_after_its_channel_joined_is_polled(loop: str, ends: Any) -> None:
+    """The class joins a running loop, and more channels than a turn compares anyway."""
+
+    class Late(compat.async_chat):
+        pass
+
+    polled: list[str] = []
+    others = [socket.socketpair() for _ in range(20)]
+    for ours, _ in others:
+        compat.async_chat(ours)
+
+    def join() -> None:
+        Late(ends[0])
+        compat.call_later(0, compat.call_later, 0, patch)
+
+    def patch() -> None:
+        Late.writable = lambda self: bool(polled.append("polled"))  # type: ignore[method-assign]
+        compat.call_later(0, compat.call_later, 0, asyncore.close_all)
+
+    compat.call_later(0, join)
+    compat.loop(loop=loop)
+    for _, theirs in others:
+        theirs.close()
+    assert polled
