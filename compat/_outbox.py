@@ -25,6 +25,7 @@ from typing import Any
 from weakref import ref
 
 from compat import instrument
+from compat._runtime import this_process
 from compat._types import LEAVES, Group, Notified, Original
 from compat.forks import at_fork
 from compat.locks import RLock
@@ -361,12 +362,12 @@ class ProgramsOutbox(Outbox):
 
 def interest_changed(channel: Any) -> None:
     """Notify the loop of *channel*, if it has one, that interest may have changed."""
+    this_process.reports += 1
     registration: Notified | None = getattr(channel, "_compat_registration", None)
     if registration is not None:
         registration.interest_changed()
     else:
-        # A loop without cached interest polls every channel once its wait ends. A loop
-        # that does not know the channel yet finds it then.
+        # A loop without cached interest looks at all channels once its wait ends.
         wake_other_thread(getattr(channel, "_map", None))
 
 

@@ -27,8 +27,10 @@ class ThreadState(threading.local):
         self.depth = 0
         # The Waker of all loops; None before the first one.
         self.waker: Any = None
-        # The Descriptors to use again, by the id of their map.
-        self.descriptors: dict[int, Any] = {}
+        # The id of the map of the last call, and this_process.reports at its begin.
+        self.flushed = (0, 0)
+        # The SelectorLoops to use again, by the id of their map.
+        self.loops: dict[int, Any] = {}
         # The SelectorLoops that run now, the innermost last.
         self.running: list[Any] = []
 
@@ -45,6 +47,8 @@ class ProcessState:
         self.schedulers: dict[int, Any] = {}
         # Reentrant, because a signal handler may interrupt its holder.
         self.lock = RLock()
+        # The number of changes of interest that channels have reported.
+        self.reports = 0
         # The number of forks between the first process and this one.
         self.forks = 0
 

@@ -19,9 +19,15 @@ from typing import Any, ClassVar, TypeVar
 from compat.forks import at_fork
 from compat.pollers import IN, OUT, PRI, READABLE, WRITABLE, Poller, new_poller
 
-__all__ = ["Descriptors", "descriptor_of"]
+__all__ = ["UNKNOWN", "Descriptors", "descriptor_of", "reference_to"]
 
 T = TypeVar("T")
+
+# This many calls of next_to_verify() return all descriptors.
+VERIFYING_CALLS = 10
+
+# The referent of a reference to a socket that cannot be compared.
+UNKNOWN = object()
 
 
 class Entry:
@@ -34,27 +40,22 @@ class Entry:
         self.interest = 0
         # Set because the descriptor kept reporting events outside of its interest.
         self.is_edge_triggered = False
-        self._socket: Callable[[], Any] | None = None
+        self._socket: Callable[[], Any] = _unknown
 
     @property
     def socket(self) -> Any:
-        """The socket; None once it is collected, or if it takes no weak reference."""
-        return self._socket and self._socket()
+        """The socket; None once it is collected, UNKNOWN without weak references."""
+        return self._socket()
 
     @socket.setter
     def socket(self, sock: Any) -> None:
-        self._socket = None
-        if hasattr(sock, "fileno"):
-            try:
-                self._socket = weakref.ref(sock)
-            except TypeError:
-                # No weak references: the kernel has to register it again each time.
-                return
+        self._socket = reference_to(sock)
 
     def is_for(self, sock: Any) -> bool:
         """Return whether it was registered for this very socket; False if unknown."""
-        known = self._socket
-        return known is not None and known() is sock and sock.fileno() == self.fd
+        known = self._socket()
+        is_comparable = known is not None and known is not UNKNOWN
+        return is_comparable and known is sock and bool(sock.fileno() == self.fd)
 
 
 # How stale events arise. epoll registers open files and identifies each one by its
@@ -75,8 +76,8 @@ class Descriptors:
     def __init__(self) -> None:
         # None before the first registration, and in the child of a fork.
         self.poller: Poller | None = None
-        # The time from which a resync also repeats every registration.
-        self.verify_at = 0.0
+        # The descriptors to register once more, because dup2 may have replaced them.
+        self._to_verify: list[int] = []
         self._entries: dict[int, Entry] = {}
         # Regular files: epoll rejects them, select() reports them as always ready.
         self._always_ready: set[int] = set()
@@ -95,6 +96,13 @@ class Descriptors:
         """Return whether exactly this interest is registered for this very socket."""
         entry = self._entries.get(fd)
         return entry is not None and entry.interest == interest and entry.is_for(sock)
+
+    def next_to_verify(self) -> list[int]:
+        """Return a tenth of the descriptors, another one each time."""
+        self._to_verify = self._to_verify or list(self._entries)
+        count = len(self._entries) // VERIFYING_CALLS + 1
+        found, self._to_verify = self._to_verify[:count], self._to_verify[count:]
+        return found
 
     def register(self, fd: int, interest: int, sock: Any) -> bool:
         """Register or modify; False if the descriptor is closed."""
@@ -236,6 +244,17 @@ class Descriptors:
             each.forget()
 
 
+def reference_to(sock: Any) -> Callable[[], Any]:
+    """Return a weak reference to a socket; UNKNOWN stands for one without them.
+
+    The kernel has to register such a socket again each time.
+    """
+    try:
+        return weakref.ref(sock) if hasattr(sock, "fileno") else _unknown
+    except TypeError:
+        return _unknown
+
+
 def descriptor_of(key: Any) -> int:
     """Return the descriptor of a map's key, with select()'s errors."""
     if isinstance(key, int):
@@ -247,6 +266,10 @@ def descriptor_of(key: Any) -> int:
     if fd < 0:
         raise ValueError(f"a descriptor cannot be negative: {key!r}")
     return fd
+
+
+def _unknown() -> object:
+    return UNKNOWN
 
 
 def _hit(interest: int, mask: int) -> int:

@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
-from compat._runtime import this_thread
+from compat._runtime import this_process, this_thread
 from compat._types import Map
 from compat.async_chat import flush_pushes_at_turn_end
 from compat.descriptors import Descriptors
@@ -84,10 +85,10 @@ def choose(name: str = "auto") -> Choice:
         MissingLoopError: this platform lacks the loop.
     """
     if name != "auto":
-        return Choice(_checked(name, f"loop={name!r}"), "requested by name")
+        return Choice(_checked(name, "loop"), "requested by name")
     wanted = os.environ.get(VARIABLE, "")
     if wanted not in ("", "auto"):
-        return Choice(_checked(wanted, f"{VARIABLE}={wanted!r}"), f"from {VARIABLE}")
+        return Choice(_checked(wanted, VARIABLE), f"from {VARIABLE}")
     best = selectors.DefaultSelector.__name__
     # Windows. Elsewhere there is epoll, kqueue, /dev/poll or poll.
     if best == "SelectSelector":
@@ -160,19 +161,20 @@ def enter(
 def close_kept() -> None:
     """Close the waker and the selectors that this thread keeps between its loops."""
     # Remove before closing: Ctrl+C must not leave closed objects there.
-    kept, this_thread.descriptors = this_thread.descriptors, {}
+    kept, this_thread.loops = this_thread.loops, {}
     waker, this_thread.waker = this_thread.waker, None
-    for descriptors in kept.values():
-        descriptors.close()
+    for each in kept.values():
+        each.descriptors.close()
     if waker is not None:
         waker.close()
 
 
-def _checked(name: str, given: str) -> str:
+def _checked(name: str, given_by: str) -> str:
     if name not in LOOPS:
-        raise UnknownLoopError(f"{given} is none of {', '.join(('auto', *LOOPS))}")
+        names = ", ".join(("auto", *LOOPS))
+        raise UnknownLoopError(f"{given_by}={name!r} is none of {names}")
     if not LOOPS[name].is_available():
-        raise MissingLoopError(f"{given}: this platform does not have it")
+        raise MissingLoopError(f"{given_by}={name!r}: this platform does not have it")
     return name
 
 
@@ -222,13 +224,17 @@ class WithWaker:
 @contextmanager
 def _scheduled(map: Map, *, keep: bool) -> Iterator[tuple[Scheduler, Waker]]:
     """Context manager: run the map's scheduler; with *keep*, keep the waker open."""
-    scheduler, here = scheduler_of(map), this_thread
+    scheduler, here, reports = scheduler_of(map), this_thread, this_process.reports
     here.waker = waker = _waker_beside(map)
     here.depth += 1
     try:
         with scheduler.running_with(waker):
-            flush_pushes_at_turn_end(map)
+            if here.flushed != (id(map), reports):
+                # A push without a loop counts as a report.
+                flush_pushes_at_turn_end(map)
+            here.flushed = (0, 0)
             yield scheduler, waker
+        here.flushed = (id(map), reports)
     finally:
         here.depth -= 1
         if here.depth == 0 and not (keep and map):
@@ -245,7 +251,7 @@ def _waker_beside(map: Map) -> Waker:
             return waker
     waker = waker or Waker()
     unusable = []
-    while any(fd in map for fd in waker.descriptors):
+    while not map.keys().isdisjoint(waker.descriptors):
         unusable.append(waker)
         waker = Waker()
     for each in unusable:
@@ -258,16 +264,16 @@ def _selector_turn(
     map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
 ) -> Iterator[Turn]:
     here = this_thread
-    descriptors = _kept_descriptors(map)
-    running = SelectorLoop(map, waker, descriptors, lasting=lasting, as_poll2=as_poll2)
+    running = _kept_loop(map, waker, lasting, as_poll2)
     try:
         # Inside of the try: Ctrl+C may come after any call.
         here.running.append(running)
+        running.enter(map)
         yield running.turn
     except BaseException:
-        # Drop them: the exception may have interrupted an update.
-        kept = here.descriptors.items()
-        here.descriptors = {key: each for key, each in kept if each is not descriptors}
+        # Drop it: the exception may have interrupted an update.
+        kept = here.loops.items()
+        here.loops = {key: each for key, each in kept if each is not running}
         raise
     finally:
         here.running.pop()
@@ -275,25 +281,36 @@ def _selector_turn(
         # The handlers may have changed channels of the loops around this one.
         for outer in here.running:
             outer.invalidate()
-        # Not kept: those of a nested loop on the same map, and those of a loop that an
+        # Not kept: that of a nested loop on the same map, and that of a loop that an
         # exception has ended.
-        if descriptors not in here.descriptors.values():
-            descriptors.close()
+        if running not in here.loops.values():
+            running.descriptors.close()
 
 
-def _kept_descriptors(map: Map) -> Descriptors:
-    # Those of this thread's last loop of the map, or new ones; not those of a loop that
-    # is still running.
-    in_use = [each.descriptors for each in this_thread.running]
-    # The id is only a hint: each loop resyncs with the map that it is given. The wrong
-    # registrations merely need more changes.
-    kept: dict[int, Descriptors] = this_thread.descriptors
-    kept[id(map)] = found = kept.pop(id(map), None) or Descriptors()
+def _kept_loop(
+    map: Map, waker: Waker | None, lasting: bool, as_poll2: bool
+) -> SelectorLoop:
+    # This thread's last loop of the map, or a new one; not one that is still running.
+    # The id is only a hint: each loop compares its registrations with the map that it
+    # is given. The wrong registrations merely need more changes.
+    kept: dict[int, SelectorLoop] = this_thread.loops
+    running: list[SelectorLoop] = this_thread.running
+    # A map of weak references must empty itself while the loop waits.
+    caches = lasting and not isinstance(map, WeakValueDictionary)
+    found = kept.pop(id(map), None)
+    is_running = found in running
+    if found is None or not (is_running or found.fits(waker, caches, as_poll2)):
+        descriptors = found.descriptors if found else Descriptors()
+        found = SelectorLoop(waker, descriptors, caches, as_poll2)
+    kept[id(map)] = found
     # The dict is in the order of last use. A running loop's descriptors stay open: its
     # turns would register everything again.
     if len(kept) > FEW_MAPS:
-        kept.pop(next(key for key, each in kept.items() if each not in in_use)).close()
-    return Descriptors() if found in in_use else found
+        oldest = next(key for key, each in kept.items() if each not in running)
+        kept.pop(oldest).descriptors.close()
+    if is_running:
+        return SelectorLoop(waker, Descriptors(), caches, as_poll2)
+    return found
 
 
 LOOPS = {

@@ -24,6 +24,7 @@ __all__ = [
     "OUT",
     "PRI",
     "READABLE",
+    "READ_ONLY",
     "WRITABLE",
     "EpollPoller",
     "Poller",
@@ -40,6 +41,9 @@ OUT = 0x004
 ERR = 0x008
 HUP = 0x010
 NVAL = 0x020
+
+# The interest of a channel that has nothing to write.
+READ_ONLY = IN | PRI
 
 # Events that poll() reports for any interest.
 GONE = HUP | ERR | NVAL

@@ -5,8 +5,8 @@ compares the whole map with the registrations.
 Rule 2: the interest of a channel that reports changes (compat.async_chat) is cached.
 Any other object is polled in every turn, because its interest may depend on anything.
 Rule 3: assignments to a channel or a class take effect at the channel's next event.
-Rule 4: a Registrations object lives no longer than the loop that it was made for; then
-nothing holds the map and its channels. The kernel's side (compat.descriptors) stays.
+Rule 4: between two calls of loop(), and between two turns for a channel that is polled
+in every turn, nothing here holds the map, a channel or a socket.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from functools import reduce
 from itertools import islice
-from operator import or_
 from threading import get_ident
 from typing import Any
 
 from compat import instrument
 from compat._types import Map
 from compat.async_chat import (
+    async_chat,
     attach,
     detach,
     has_cached_interest,
     keeps_answers,
     wants_to_write,
 )
-from compat.descriptors import Descriptors, descriptor_of
-from compat.pollers import IN, OUT, PRI
+from compat.descriptors import UNKNOWN, Descriptors, descriptor_of, reference_to
+from compat.kernel_interest import KernelInterest
+from compat.pollers import IN, OUT, PRI, READ_ONLY
+from compat.registration import NO_ATTRIBUTES, Registration, overridden
+from compat.settled import FEW_CHANNELS, SettledChannels, unsettled
 from compat.wakeup import Waker
 
-__all__ = ["Registration", "Registrations", "overridden"]
-
-# The interest of a channel that has nothing to write.
-READ_ONLY = IN | PRI
+__all__ = ["Registrations"]
 
 # Seconds between two resyncs, which find unreported changes: a channel that replaced
 # another one in the map, or a socket that was closed without its channel.
@@ -44,71 +43,6 @@ RESYNC_INTERVAL = 0.1
 
 # The share of time that resyncs may use, for any number of channels.
 RESYNC_SHARE = 0.02
-
-# Up to this many channels are compared in every turn; that costs less than polling.
-FEW_CHANNELS = 8
-
-_NOTHING: dict[str, Any] = {}
-
-
-class Registration:
-    """A channel in the map, its cached interest, and its descriptor in the kernel."""
-
-    __slots__ = (
-        "_owner",
-        "always_poll",
-        "attributes",
-        "channel",
-        "fd",
-        "interest",
-        "is_pending",
-        "key",
-        "kind",
-        "position",
-        "socket",
-    )
-
-    def __init__(self, owner: Registrations, key: Any, channel: Any) -> None:
-        self._owner, self.key, self.channel = owner, key, channel
-        # True if the interest is not cached: every turn polls the channel.
-        self.always_poll = True
-        # The class of a channel with cached interest, and the attributes of any.
-        self.kind: type = object
-        self.attributes: dict[str, Any] = _NOTHING
-        # The channel's position in the map.
-        self.position = 0
-        # The kernel's side: the descriptor, the interest (0: not registered), and the
-        # socket for which that holds.
-        self.fd, self.interest, self.socket = -1, 0, None
-        # True if the next turn updates the interest.
-        self.is_pending = False
-
-    def interest_changed(self) -> None:
-        """Update this channel's interest in the next turn, which begins at once."""
-        owner = self._owner
-        if not self.is_pending:
-            self.is_pending = True
-            owner.pending_updates.append(self)
-        if get_ident() != owner.thread and owner.waker is not None:
-            owner.waker.wake()
-
-    def unregister(self) -> None:
-        """Unregister the channel, which leaves the map with its socket still open."""
-        self._owner.detach(self)
-
-    def is_current(self, map: Map) -> bool:
-        """Return whether channel and socket are the same as when it was polled."""
-        return (
-            map.get(self.key) is self.channel
-            # Not an attribute of the class: another object may have a method or a
-            # property named socket, which is another object each time.
-            and self.attributes.get("socket") is self.socket
-        )
-
-    @property
-    def is_orphaned(self) -> bool:
-        """True if a fork has left the loop's thread in the parent."""
-        return self._owner.waker is not None and self._owner.waker.is_orphaned
 
 
 # When does a turn have to poll a channel's interest? asyncore's answer is: always. It
@@ -123,9 +57,9 @@ class Registration:
 # - Otherwise a resync finds it. That costs as much as one turn of asyncore, so it has
 #   at most RESYNC_SHARE of the time. It comes on entry, and before a long wait.
 #
-# The kernel has one registration per descriptor, but the map may hold several channels
-# on one descriptor (under a number and under an object with a fileno()). The kernel's
-# interest is the union of theirs.
+# A loop with a count runs a turn or two, and then any code of the program may run. It
+# keeps the registrations for the next call, but caches no interest: each turn compares
+# all keys of the map, and polls each channel (compat.settled lists the exceptions).
 
 
 class Registrations:
@@ -133,41 +67,40 @@ class Registrations:
 
     Args:
         waker: ends the wait; None for a turn of a loop that nothing wakes.
-        caches_interest: False for a turn or two, in which caching does not pay.
+        caches_interest: False to poll every channel in every turn.
         as_poll2: poll interest as ``asyncore.poll2`` does.
     """
 
     def __init__(
         self,
-        map: Map,
         waker: Waker | None,
         descriptors: Descriptors,
-        *,
         caches_interest: bool,
         as_poll2: bool,
     ) -> None:
-        self.map = map
+        self.map: Map = {}
         self.waker = waker
-        self._descriptors = descriptors
         self._caches_interest = caches_interest
         self._as_poll2 = as_poll2
         self.thread = get_ident()
+        # In the order of the map, except for channels with cached interest.
         self.by_key: dict[Any, Registration] = {}
         # During a resync: the old registrations that the map has not confirmed yet.
         self._before: dict[Any, Registration] = {}
         self._always_poll: list[Registration] = []
-        # The classes of the others; they must not replace readable or writable.
+        # The channels that this turn has polled, by key, and the registrations that
+        # hold one of them.
+        self._polled: dict[Any, Any] = {}
+        self._holding: list[Registration] = []
+        # The classes of the map that inherit readable and writable of async_chat.
         self._kinds: set[type] = set()
-        self.by_fd: dict[int, list[Registration]] = {}
-        # The channels with cached interest that only want to read, alone on their
-        # descriptor: nearly all, nearly always.
-        self.read_only: dict[int, Registration] = {}
+        self._settled = SettledChannels()
+        # The kernel's side.
+        self.kernel = KernelInterest(descriptors)
         # The channels whose key is an object with a fileno(), not a number.
         self._by_object: list[Registration] = []
         # The channels that have reported a change since the last update.
         self.pending_updates: deque[Registration] = deque()
-        # The channels whose descriptor was closed without them.
-        self.closed: list[Registration] = []
         # The map position of the next new channel.
         self._next_position = 0
         # The error of select() for the first key that is not a descriptor.
@@ -187,14 +120,50 @@ class Registrations:
                 del self.by_key[registration.key]
             self._unregister(registration)
 
-    def release(self) -> None:
+    def enter(self, map: Map) -> None:
+        """Begin a call of ``loop()``; the map may be another one than before."""
+        self.map = map
+        waker = self.waker
+        if waker is not None and not self.kernel.descriptors.is_for(
+            waker.fileno(), waker
+        ):
+            self.is_stale = True
+
+    def leave(self) -> None:
+        """End the call: hold neither the map nor a channel."""
+        if self._caches_interest or self._by_object:
+            self._release()
+        else:
+            self.let_go()
+        self.map = {}
+
+    def hold(self, ready: Iterable[int]) -> None:
+        """Hold the channels of these descriptors until the end of the turn."""
+        found = [each for fd in ready for each in self.kernel.by_fd.get(fd, ())]
+        # poll2 dispatches to the channel under the number.
+        found += [self.by_key[fd] for fd in ready if fd in self.by_key]
+        self._settled.forget()
+        for each in (*found, *self.kernel.closed):
+            if each.always_poll:
+                self._holding.append(each)
+                each.hold(self._polled.get(each.key))
+
+    def let_go(self) -> None:
+        """End the turn: hold only channels with cached interest."""
+        self._polled.clear()
+        for each in self._holding:
+            each.let_go()
+        self._holding.clear()
+
+    def _release(self) -> None:
         """Let no channel report here, or be held from here, any more."""
         for registration in (*self.by_key.values(), *self._before.values()):
             _detach(registration)
         # Without a cycle of references, the channels are freed at once.
-        dicts = self.by_key, self._before, self.by_fd, self.read_only
-        lists = self._always_poll, self._by_object, self.pending_updates, self.closed
-        for held in (*dicts, *lists):
+        self.let_go()
+        self.kernel.clear()
+        lists = self._always_poll, self._by_object, self.pending_updates
+        for held in (self.by_key, self._before, *lists):
             held.clear()
         self.is_stale = True
 
@@ -202,24 +171,22 @@ class Registrations:
 
     def update(self) -> bool:
         """Update registrations from the map; return whether this was a full resync."""
-        added = None if self._must_resync() else self._added()
-        if added is None:
+        is_due = time.monotonic() >= self.resync_at or self._must_rebuild()
+        added = None if is_due else self._added()
+        channels = self._channels_to_poll()
+        if added is None or channels is None:
             self.resync()
             return True
         if len(self.by_key) <= FEW_CHANNELS:
             self._find_changes()
-        for registration in self._always_poll:
-            if self.map.get(registration.key) is not registration.channel:
-                self.resync()
-                return True
-            self._update_interest(registration)
+        self._polled = channels
+        self._poll_always(list(channels.values()))
         while self.pending_updates:
             self._apply_report(self.pending_updates.popleft())
         for key, channel in added:
             if self.map.get(key) is channel and key not in self.by_key:
-                registration = self._register(key, channel, self._next_position)
+                self._add(key, channel, self._next_position)
                 self._next_position += 1
-                self._update_interest(registration)
         return False
 
     def check_keys(self) -> None:
@@ -237,38 +204,61 @@ class Registrations:
                 descriptor_of(each.key)
 
     def resync(self) -> None:
-        """Compare the map with the registrations, and poll all channels."""
+        """Find the changes that no channel has reported."""
         began = time.monotonic()
-        verify = began >= self._descriptors.verify_at
+        channels = self._snapshot()
+        if self._must_rebuild() or not self._has_same_channels(channels):
+            self._rebuild(channels)
+        else:
+            registrations, found = list(self.by_key.values()), list(channels.values())
+            self._polled = channels
+            self._poll(
+                (
+                    (registrations[position], found[position])
+                    for position in unsettled(registrations, found, self._kinds, True)
+                ),
+                anew=True,
+            )
+        self.kernel.sync(self.waker)
+        now = time.monotonic()
+        self.resync_at = now + max(RESYNC_INTERVAL, (now - began) / RESYNC_SHARE)
+
+    def _rebuild(self, channels: dict[Any, Any]) -> None:
+        """Compare the map with the registrations, and poll all channels."""
         self.is_stale = False
         self.pending_updates.clear()
+        self._settled.forget()
         before = self._before = self.by_key
-        self.by_key, self._always_poll = {}, []
-        self._kinds.clear()
-        for position, (key, channel) in enumerate(list(self.map.items())):
+        self.by_key, self._always_poll, self._polled = {}, [], {}
+        self._kinds = {
+            kind
+            for kind in set(map(type, channels.values()))
+            if issubclass(kind, async_chat) and keeps_answers(kind)
+        }
+        for position, (key, channel) in enumerate(channels.items()):
             known = before.pop(key, None)
-            if known is not None and known.channel is not channel:
+            if known is not None and not known.is_of(channel):
                 self._unregister(known)
                 known = None
-            self._update_interest(self._register(key, channel, position, known))
+            self._add(key, channel, position, known)
         self._next_position = len(self.by_key)
         for registration in before.values():
             self._unregister(registration)
         self._before = {}
-        self._sync_descriptors(verify)
-        now = time.monotonic()
-        self.resync_at = now + max(RESYNC_INTERVAL, (now - began) / RESYNC_SHARE)
-        if verify:
-            self._descriptors.verify_at = self.resync_at
 
-    def _must_resync(self) -> bool:
+    def _has_same_channels(self, channels: dict[Any, Any]) -> bool:
+        return list(channels) == list(self.by_key) and all(
+            each.is_of(channel)
+            for each, channel in zip(
+                self.by_key.values(), channels.values(), strict=True
+            )
+        )
+
+    def _must_rebuild(self) -> bool:
         return (
             self.is_stale
-            # No interest is cached: polling all channels is a resync.
-            or len(self._always_poll) == len(self.by_key)
             # A fork has dropped the poller.
-            or self._descriptors.poller is None
-            or time.monotonic() >= self.resync_at
+            or self.kernel.descriptors.poller is None
             or not all(map(keeps_answers, self._kinds))
         )
 
@@ -287,6 +277,23 @@ class Registrations:
             return None
         return newest[::-1]
 
+    def _snapshot(self) -> dict[Any, Any]:
+        return self.map.copy() if type(self.map) is dict else dict(self.map.items())
+
+    def _channels_to_poll(self) -> dict[Any, Any] | None:
+        """Return the channels that every turn polls; None if the map has others."""
+        polled = self._always_poll
+        if len(polled) == len(self.by_key):
+            # No interest is cached. Then this compares all keys and their order.
+            channels = self._snapshot()
+            return channels if list(channels) == list(self.by_key) else None
+        channels = {
+            each.key: channel
+            for each in polled
+            if (channel := self.map.get(each.key)) is not None
+        }
+        return channels if len(channels) == len(polled) else None
+
     def _find_changes(self) -> None:
         # Report for code that changes a channel's attributes from outside.
         cached = [each for each in self.by_key.values() if not each.always_poll]
@@ -302,43 +309,33 @@ class Registrations:
         # Otherwise the channel has left, and may have joined again.
         if self.by_key.get(key) is registration:
             if self.map.get(key) is registration.channel:
-                self._update_interest(registration)
+                self._poll([(registration, registration.channel)], anew=True)
             else:
                 del self.by_key[key]
                 self._unregister(registration)
 
-    def _sync_descriptors(self, verify: bool) -> None:
-        """Register the waker, drop leftover registrations, *verify* the others."""
-        waker_fd = -1
-        if self.waker is not None:
-            waker_fd = self.waker.fileno()
-            if not self._descriptors.is_registered(waker_fd, IN, self.waker):
-                self._descriptors.register(waker_fd, IN, self.waker)
-        for fd in list(self._descriptors):
-            if fd not in self.by_fd and fd != waker_fd:
-                self._descriptors.unregister(fd)
-        if verify:
-            # dup2 may have put another open file under a registered number.
-            for fd in list(self.by_fd):
-                self._apply_interest(fd, anew=True)
-
-    def _register(
+    def _add(
         self, key: Any, channel: Any, position: int, known: Registration | None = None
-    ) -> Registration:
-        registration = known or Registration(self, key, channel)
-        if known is None:
-            if not isinstance(key, int):
-                self._by_object.append(registration)
-            if self._caches_interest and attach(channel, registration):
-                registration.always_poll = False
+    ) -> None:
+        registration = known or Registration(self, key)
+        if known is None and not isinstance(key, int):
+            self._by_object.append(registration)
+        if (
+            self._caches_interest
+            and registration.always_poll
+            and attach(channel, registration)
+        ):
+            registration.always_poll, registration.channel = False, channel
+            self.kernel.apply(registration.fd)
         registration.position, registration.is_pending = position, False
         self.by_key[key] = registration
         if registration.always_poll:
             self._always_poll.append(registration)
-        return registration
+            self._polled[key] = channel
+        self._poll([(registration, channel)], anew=True)
 
     def _unregister(self, registration: Registration) -> None:
-        self._set_interest(registration, registration.fd, 0, None)
+        self.kernel.set(registration, registration.fd, 0, None)
         _detach(registration)
         if registration in self._by_object:
             self._by_object.remove(registration)
@@ -348,99 +345,84 @@ class Registrations:
     def update_overridden(self, registrations: Iterable[Registration]) -> bool:
         """Poll channels with a replaced ``readable`` or ``writable``; return if any."""
         replaced = overridden(registrations)
-        for each in replaced:
-            self._update_interest(each)
+        self._poll([(each, each.channel) for each in replaced], anew=True)
         return bool(replaced)
 
-    def _update_interest(self, registration: Registration) -> None:
-        channel = registration.channel
-        attributes = registration.attributes = getattr(channel, "__dict__", _NOTHING)
+    def _poll_always(self, channels: list[Any]) -> None:
+        """Poll the channels without cached interest, which are polled in every turn."""
+        pairs: Iterable[tuple[Registration, Any]]
+        # The number behind an object may change at any time.
+        anew = bool(self._by_object) or instrument.current is not None
+        if anew or not self._kinds:
+            pairs = zip(self._always_poll, channels, strict=True)
+        else:
+            pairs = self._settled.others(self._always_poll, channels, self._kinds)
+        self._poll(pairs, anew=anew)
+
+    def _poll(
+        self, pairs: Iterable[tuple[Registration, Any]], *, anew: bool = False
+    ) -> None:
+        """Poll the channels, and update the registrations that differ.
+
+        Args:
+            anew: compare also with the kernel's side, where other code may have changed
+                the descriptor.
+        """
+        observer = instrument.current
+        urgent = 0 if self._as_poll2 else PRI
+        for each, channel in pairs:
+            interest = READ_ONLY if channel.readable() else 0
+            if channel.writable():
+                # A listening socket is never writable; select() would report it.
+                interest |= urgent if channel.accepting else OUT | urgent
+            if interest == each.interest and not anew:
+                sock = each.socket_ref()
+                try:
+                    if sock is not UNKNOWN and channel.socket is sock:
+                        continue
+                except AttributeError:
+                    # Another object, without a socket, is under this key now.
+                    each.socket_ref = reference_to(None)
+            self._update_interest(each, channel, interest)
+            if observer is not None:
+                # From the registration: without a descriptor, it has no interest.
+                reads, writes = bool(each.interest & IN), bool(each.interest & OUT)
+                observer.channel_polled(each.key, channel, reads, writes)
+
+    def _update_interest(
+        self, registration: Registration, channel: Any, interest: int
+    ) -> None:
         if not registration.always_poll:
-            self._check_caching(registration)
-        reads, writes = channel.readable(), channel.writable()
-        interest = READ_ONLY if reads else 0
-        if writes:
-            if not self._as_poll2:
-                interest |= PRI
-            # A listening socket is never writable; select() would report it at once.
-            if not channel.accepting:
-                interest |= OUT
-        sock = attributes.get("socket")
+            self._check_caching(registration, channel)
+        # Not an attribute of the class; see Registration.is_current.
+        sock = getattr(channel, "__dict__", NO_ATTRIBUTES).get("socket")
         try:
             fd = descriptor_of(registration.key) if interest else registration.fd
         except (TypeError, ValueError) as error:
             if self._as_poll2:
                 raise
             self._key_error = self._key_error or error
-        else:
-            is_registered = not interest or (
-                registration.fd == fd
-                and registration.socket is sock
-                and self._descriptors.is_for(fd, sock)
-            )
-            if registration.interest != interest or not is_registered:
-                self._set_interest(registration, fd, interest, sock)
+            return
+        is_registered = not interest or (
+            registration.fd == fd and self.kernel.descriptors.is_for(fd, sock)
+        )
+        if registration.interest != interest or not is_registered:
+            self.kernel.set(registration, fd, interest, sock)
+        if not registration.always_poll:
             registration.socket = sock
-        if (observer := instrument.current) is not None:
-            reads, writes = (bool(registration.interest & each) for each in (IN, OUT))
-            observer.channel_polled(registration.key, channel, reads, writes)
 
-    def _check_caching(self, registration: Registration) -> None:
+    def _check_caching(self, registration: Registration, channel: Any) -> None:
         # If the channel no longer reports, every turn polls it from now on.
-        channel = registration.channel
         if has_cached_interest(channel):
-            registration.kind = type(channel)
-            self._kinds.add(registration.kind)
+            registration.kind, registration.attributes = type(channel), vars(channel)
             return
         _detach(registration)
         registration.always_poll = True
+        self._polled[registration.key] = channel
+        self._holding.append(registration)
         self._always_poll.append(registration)
         self._always_poll.sort(key=lambda each: each.position)
-        self.read_only.pop(registration.fd, None)
-
-    def _set_interest(
-        self, registration: Registration, fd: int, interest: int, sock: Any
-    ) -> None:
-        """Store a channel's interest and apply it to the kernel."""
-        if registration.interest:
-            self.by_fd[registration.fd].remove(registration)
-            if registration.fd != fd:
-                self._apply_interest(registration.fd)
-        registration.fd, registration.interest, registration.socket = fd, interest, sock
-        if interest:
-            self.by_fd.setdefault(fd, []).append(registration)
-        self._apply_interest(fd)
-
-    def _apply_interest(self, fd: int, *, anew: bool = False) -> None:
-        """Apply the joint interest of all channels on a descriptor to the kernel."""
-        sharing = self.by_fd.get(fd)
-        self.read_only.pop(fd, None)
-        if not sharing:
-            self.by_fd.pop(fd, None)
-            self._descriptors.unregister(fd)
-            return
-        first = sharing[0]
-        if first.interest == READ_ONLY and not first.always_poll and len(sharing) == 1:
-            self.read_only[fd] = first
-        interest = reduce(or_, [each.interest for each in sharing])
-        if not anew and self._descriptors.is_registered(fd, interest, first.socket):
-            return
-        if not self._descriptors.register(fd, interest, first.socket):
-            self.closed += [each for each in sharing if each not in self.closed]
-
-
-def overridden(registrations: Iterable[Registration]) -> list[Registration]:
-    """Return those whose ``readable``, ``writable`` or class was replaced."""
-    return [
-        each
-        for each in registrations
-        if (
-            "readable" in each.attributes
-            or "writable" in each.attributes
-            or type(each.channel) is not each.kind
-        )
-        and not each.always_poll
-    ]
+        self.kernel.read_only.pop(registration.fd, None)
 
 
 def _detach(registration: Registration) -> None:

@@ -248,11 +248,12 @@ class Scheduler:
             # Inside of the try: Ctrl+C may come after any call.
             self._wakers.append(waker)
             self._thread = get_ident()
-            with waker.waking_on_signals() if self._signals else nullcontext():
+            with waker.waking_on_signals() if self._signals else _NOTHING:
                 yield
         finally:
             try:
-                self._flush_last_turn()
+                if self._writers or self.groups:
+                    self._flush_last_turn()
             finally:
                 self._wakers.remove(waker)
                 _forget_if_idle(self)
@@ -331,6 +332,7 @@ def at_turn_end(map: Map, writer: Writer) -> bool:
     """
     found = _schedulers.get(id(map))
     if found is None or not found._wakers:
+        this_process.reports += 1
         return False
     found._writers.append(writer)
     if found._thread != get_ident():
@@ -433,5 +435,7 @@ def _after_fork_in_child() -> None:
 
 
 _schedulers: dict[int, Scheduler] = this_process.schedulers
+
+_NOTHING = nullcontext()
 
 at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, TypeAlias
-from weakref import WeakValueDictionary
 
 from compat import instrument
 from compat._types import Map
@@ -26,7 +25,8 @@ from compat.async_chat import needs_write_event
 from compat.descriptors import Descriptors
 from compat.instrument import Instrument
 from compat.pollers import GONE, IN, NVAL, OUT, PRI, as_poll2_waits
-from compat.registrations import Registration, Registrations
+from compat.registration import Registration
+from compat.registrations import Registrations
 from compat.wakeup import Waker
 
 __all__ = ["SelectorLoop"]
@@ -51,33 +51,46 @@ class SelectorLoop:
 
     Args:
         waker: ends the wait; with a waker, the loop also waits on an empty map.
-        lasting: False for a turn or two, for which cached interest does not pay: every
-            turn polls all channels.
+        caches_interest: False for a loop with a count: every turn polls all channels,
+            because any code may run between two calls.
         as_poll2: make the calls of ``asyncore.poll2``, not of ``asyncore.poll``.
     """
 
     def __init__(
         self,
-        map: Map,
         waker: Waker | None,
         descriptors: Descriptors,
-        *,
-        lasting: bool,
+        caches_interest: bool,
         as_poll2: bool,
     ) -> None:
         self.descriptors = descriptors
-        self._map = map
+        self._map: Map = {}
         self._waker = waker
+        self._caches_interest = caches_interest
         self._as_poll2 = as_poll2
         self._registrations = Registrations(
-            map, waker, descriptors, caches_interest=lasting, as_poll2=as_poll2
+            waker, descriptors, caches_interest, as_poll2
         )
         # True if the last prepare() has polled all channels.
         self._resynced = False
 
+    def fits(self, waker: Waker | None, caches_interest: bool, as_poll2: bool) -> bool:
+        """Return whether another call of ``loop()`` may enter this loop again."""
+        return (
+            not (caches_interest or self._caches_interest)
+            and self._waker is waker
+            and self._as_poll2 == as_poll2
+        )
+
+    def enter(self, map: Map) -> None:
+        """Begin a call of ``loop()`` on *map*."""
+        self._map = map
+        self._registrations.enter(map)
+
     def leave(self) -> None:
-        """Let no channel report to this loop, or be held by it, any more."""
-        self._registrations.release()
+        """End it: let no channel report to this loop, or be held by it."""
+        self._registrations.leave()
+        self._map = {}
 
     def invalidate(self) -> None:
         """Resync in the next turn: another loop has dispatched to the channels."""
@@ -119,6 +132,8 @@ class SelectorLoop:
         if observer is not None:
             observer.wait_begins("selectors", timeout)
         readers, events = self._poll(timeout)
+        if events or self._registrations.kernel.closed:
+            self._registrations.hold(events)
         if observer is not None:
             self._report_ready(observer, readers, events)
         if waker is not None:
@@ -134,12 +149,10 @@ class SelectorLoop:
             self._read(readers)
         elif self._as_poll2:
             self._dispatch_as_poll2(events)
-        else:
+        elif events or self._registrations.kernel.closed:
             self._dispatch_in_phases(events)
             self._close_closed()
-        if isinstance(self._map, WeakValueDictionary):
-            # Hold no channel between turns: the map must empty itself.
-            self.leave()
+        self._registrations.let_go()
 
     # Waiting.
 
@@ -148,14 +161,15 @@ class SelectorLoop:
         registrations = self._registrations
         return bool(
             self._waker is not None
-            or registrations.by_fd
-            or registrations.closed
+            or registrations.kernel.by_fd
+            or registrations.kernel.closed
             or (self._as_poll2 and self._map)
         )
 
     def _poll(self, timeout: float | None) -> Ready:
         registrations, poll2 = self._registrations, self._as_poll2
-        if registrations.closed:
+        read_only = registrations.kernel.read_only
+        if registrations.kernel.closed:
             return self.descriptors.poll(0.0, {}, poll2)
         if not self._resynced and timeout != 0:
             # Something may have changed without a report. Resync, but not in every
@@ -163,21 +177,23 @@ class SelectorLoop:
             now = time.monotonic()
             pause = max(0.0, registrations.resync_at - now)
             if timeout is None or pause < timeout:
-                ready = self.descriptors.poll(pause, registrations.read_only, poll2)
+                ready = self.descriptors.poll(
+                    pause, registrations.kernel.read_only, poll2
+                )
                 if any(ready):
                     return ready
                 registrations.resync()
                 registrations.check_keys()
-                if registrations.closed:
+                if registrations.kernel.closed:
                     return [], {}
                 if timeout is not None:
                     timeout = max(0.0, timeout - (time.monotonic() - now))
-        return self.descriptors.poll(timeout, registrations.read_only, poll2)
+        return self.descriptors.poll(timeout, read_only, poll2)
 
     def _report_ready(
         self, observer: Instrument, readers: list[Registration], events: dict[int, int]
     ) -> None:
-        by_fd = self._registrations.by_fd
+        by_fd = self._registrations.kernel.by_fd
         ready = [(each, IN) for each in readers] or [
             (each, mask & (each.interest | GONE))
             for fd, mask in events.items()
@@ -212,7 +228,10 @@ class SelectorLoop:
         # passes a descriptor's events to the channel under that number. Of channels
         # that share a descriptor, it registers only the last one's interest.
         # Source: CPython 3.11, Lib/asyncore.py, poll2().
-        closed, self._registrations.closed = self._registrations.closed, []
+        closed, self._registrations.kernel.closed = (
+            self._registrations.kernel.closed,
+            [],
+        )
         for each in closed:
             events[each.fd] = NVAL
         # The first channel determines the position, the last one the events.
@@ -228,7 +247,7 @@ class SelectorLoop:
 
     def _ready(self, events: dict[int, int]) -> list[tuple[Registration, int]]:
         # The ready channels in map order, with the events of each.
-        by_fd = self._registrations.by_fd
+        by_fd = self._registrations.kernel.by_fd
         self._registrations.update_overridden(
             [each for fd in events for each in by_fd.get(fd, ())]
         )
@@ -277,7 +296,10 @@ class SelectorLoop:
     def _close_closed(self) -> None:
         # As poll2 for POLLNVAL: the socket was closed without its channel.
         # Source: CPython 3.11, Lib/asyncore.py, readwrite().
-        closed, self._registrations.closed = self._registrations.closed, []
+        closed, self._registrations.kernel.closed = (
+            self._registrations.kernel.closed,
+            [],
+        )
         for each in closed:
             if not each.always_poll:
                 each.interest_changed()

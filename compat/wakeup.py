@@ -161,8 +161,10 @@ class Waker:
         self._ends = tuple((end, file_behind(end.fileno())) for end in ends)
 
     def _is_intact(self) -> bool:
-        files = [file_behind(end.fileno()) == file for end, file in self._ends]
-        return bool(files) and all(files)
+        for end, file in self._ends:
+            if file_behind(end.fileno()) != file:
+                return False
+        return bool(self._ends)
 
     def _set_wakeup_fd(self) -> int | None:
         writer = self._writer.fileno()

@@ -155,7 +155,7 @@ LESSON = Lesson(
             loops=("poll",),
         ),
         Excerpt(
-            "compat.registrations:Registration.is_current",
+            "compat.registration:Registration.is_current",
             "map.get(self.key) is self.channel",
             "is self.socket",
             beside="handle_read",

@@ -82,8 +82,8 @@ LESSON = Lesson(
             loops=("poll",),
         ),
         Excerpt(
-            "compat.registrations:Registrations._update_interest",
-            "channel.readable(), channel.writable()",
+            "compat.registrations:Registrations._poll",
+            ("interest = READ_ONLY if", "if channel.writable()"),
             loops=("selectors",),
         ),
         Excerpt(

@@ -39,7 +39,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import compat
-from compat import registrations
+from compat.settled import FEW_CHANNELS
 from tests.naive import NaiveLoop
 
 pytestmark = pytest.mark.skipif(
@@ -899,7 +899,7 @@ class World:
             self._changed_by_hand()
 
     def _changed_by_hand(self) -> None:
-        if len(self.map) > registrations.FEW_CHANNELS:
+        if len(self.map) > FEW_CHANNELS:
             self.clock.jump()
 
     def close(self, who: int) -> None:

@@ -86,7 +86,7 @@ CHANGES: dict[str, tuple[int, str, Any]] = {
     "slow readers stay": (5, f"{SESSION}.handle_backlog", lambda self: None),
     "stale events are dispatched": (
         6,
-        "compat.registrations:Registration.is_current",
+        "compat.registration:Registration.is_current",
         lambda *_: True,
     ),
     "the calm one spins": (7, f"{ECHO}:Calm.writable", lambda self: True),
