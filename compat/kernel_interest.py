@@ -31,7 +31,7 @@ class KernelInterest:
 
     def __init__(self, descriptors: Descriptors) -> None:
         self.descriptors = descriptors
-        self.by_fd: dict[int, list[Registration]] = {}
+        self.by_fd: dict[int, tuple[Registration, ...]] = {}
         self.read_only: dict[int, Registration] = {}
         self.closed: list[Registration] = []
 
@@ -54,27 +54,31 @@ class KernelInterest:
     ) -> None:
         """Store a channel's interest and apply it to the kernel."""
         if registration.interest:
-            self.by_fd[registration.fd].remove(registration)
+            sharing = self.by_fd.pop(registration.fd)
+            if len(sharing) > 1:
+                others = (each for each in sharing if each is not registration)
+                self.by_fd[registration.fd] = tuple(others)
             if registration.fd != fd:
                 self.apply(registration.fd)
         registration.fd, registration.interest = fd, interest
         registration.socket_ref = reference_to(sock if interest else None)
         if interest:
-            self.by_fd.setdefault(fd, []).append(registration)
+            self.by_fd[fd] = (*self.by_fd.get(fd, ()), registration)
         self.apply(fd)
 
     def apply(self, fd: int, *, anew: bool = False) -> None:
         """Apply the joint interest of all channels on a descriptor to the kernel."""
         sharing = self.by_fd.get(fd)
         self.read_only.pop(fd, None)
-        if not sharing:
-            self.by_fd.pop(fd, None)
+        if sharing is None:
             self.descriptors.unregister(fd)
             return
         first = sharing[0]
-        if first.interest == READ_ONLY and not first.always_poll and len(sharing) == 1:
+        interest = first.interest
+        if len(sharing) > 1:
+            interest = reduce(or_, [each.interest for each in sharing])
+        elif interest == READ_ONLY and not first.always_poll:
             self.read_only[fd] = first
-        interest = reduce(or_, [each.interest for each in sharing])
         sock = first.socket_ref()
         if not anew and self.descriptors.is_registered(fd, interest, sock):
             return

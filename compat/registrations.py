@@ -326,7 +326,10 @@ class Registrations:
             and attach(channel, registration)
         ):
             registration.always_poll, registration.channel = False, channel
-            self.kernel.apply(registration.fd)
+            registration.kind = type(channel)
+            self._kinds.add(registration.kind)
+            if registration.interest:
+                self.kernel.apply(registration.fd)
         registration.position, registration.is_pending = position, False
         self.by_key[key] = registration
         if registration.always_poll:
@@ -393,7 +396,9 @@ class Registrations:
         self, registration: Registration, channel: Any, interest: int
     ) -> None:
         if not registration.always_poll:
-            self._check_caching(registration, channel)
+            registration.attributes = vars(channel)
+            if registration.kind not in self._kinds or overridden((registration,)):
+                self._check_caching(registration, channel)
         # Not an attribute of the class; see Registration.is_current.
         sock = getattr(channel, "__dict__", NO_ATTRIBUTES).get("socket")
         try:
@@ -414,7 +419,8 @@ class Registrations:
     def _check_caching(self, registration: Registration, channel: Any) -> None:
         # If the channel no longer reports, every turn polls it from now on.
         if has_cached_interest(channel):
-            registration.kind, registration.attributes = type(channel), vars(channel)
+            registration.kind = type(channel)
+            self._kinds.add(registration.kind)
             return
         _detach(registration)
         registration.always_poll = True
