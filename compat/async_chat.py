@@ -271,7 +271,10 @@ class async_chat(LinearReader):  # noqa: N801  # the original's name
             outbox.take_over(self)
             if outbox.state is QUEUED and self._compat_may_send():
                 outbox.send_now(self)
+        is_empty = outbox is not None and not outbox.queue
         Original.discard_buffers(self)
+        if is_empty:
+            return
         if outbox is not None:
             outbox.emptied()
         interest_changed(self)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncore
 import codecs
-import contextlib
 import logging
 import socket
 import sys
@@ -362,10 +361,12 @@ def drain(sock: Any) -> None:
     has not read yet.
     """
     size, times = DRAIN
-    # Nothing more has arrived, or the peer is gone.
-    with contextlib.suppress(OSError):
+    try:
         while times and sock.recv(size):
             times -= 1
+    except OSError:
+        # Nothing more has arrived, or the peer is gone.
+        return
 
 
 def _partial_size(data: bytes) -> int:
