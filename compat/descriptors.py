@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, KeysView, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from compat.forks import at_fork
@@ -84,8 +84,9 @@ class Descriptors:
         self._tainted: set[int] = set()
         Descriptors._all.add(self)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._entries)
+    def fds(self) -> KeysView[int]:
+        """Return the registered descriptors."""
+        return self._entries.keys()
 
     def is_for(self, fd: int, sock: Any) -> bool:
         """Return whether the descriptor is registered for this very socket."""

@@ -11,7 +11,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from compat.descriptors import Descriptors, reference_to
+from compat.descriptors import UNKNOWN, Descriptors, reference_to
 from compat.pollers import IN, READ_ONLY
 from compat.registration import Registration
 from compat.wakeup import Waker
@@ -61,7 +61,9 @@ class KernelInterest:
             if registration.fd != fd:
                 self.apply(registration.fd)
         registration.fd, registration.interest = fd, interest
-        registration.socket_ref = reference_to(sock if interest else None)
+        registration.socket_ref = reference = reference_to(sock if interest else None)
+        is_comparable = not interest or reference() is not UNKNOWN
+        registration.known_interest = interest if is_comparable else -1
         if interest:
             self.by_fd[fd] = (*self.by_fd.get(fd, ()), registration)
         self.apply(fd)
@@ -86,16 +88,15 @@ class KernelInterest:
             self.closed += [each for each in sharing if each not in self.closed]
             for each in sharing:
                 # The next poll finds it closed again.
-                each.socket_ref = reference_to(None)
+                each.known_interest = -1
 
     def sync(self, waker: Waker | None) -> None:
         """Register the waker, drop leftover registrations, verify some others."""
         waker_fd = -1 if waker is None else waker.fileno()
         if waker is not None and not self.has(waker):
             self.descriptors.register(waker_fd, IN, waker)
-        for fd in list(self.descriptors):
-            if fd not in self.by_fd and fd != waker_fd:
-                self.descriptors.unregister(fd)
+        for fd in self.descriptors.fds() - self.by_fd.keys() - {waker_fd}:
+            self.descriptors.unregister(fd)
         # dup2 may have put another open file under a registered number.
         for fd in self.descriptors.next_to_verify():
             if fd in self.by_fd:

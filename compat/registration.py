@@ -46,6 +46,7 @@ class Registration:
         "is_pending",
         "key",
         "kind",
+        "known_interest",
         "position",
         "socket",
         "socket_ref",
@@ -66,6 +67,8 @@ class Registration:
         # The kernel's side: the descriptor, the interest (0: not registered), and a
         # reference to the socket for which that holds.
         self.fd, self.interest, self.socket_ref = -1, 0, reference_to(None)
+        # The interest; -1 if the socket cannot be compared, so that no poll equals it.
+        self.known_interest = -1
         self.let_go()
         # True if the next turn updates the interest.
         self.is_pending = False
@@ -94,10 +97,6 @@ class Registration:
         """Hold nothing."""
         self.channel = self.socket = None
         self.attributes = NO_ATTRIBUTES
-
-    def is_of(self, channel: Any) -> bool:
-        """Return whether it may stay the registration of this channel."""
-        return self.always_poll or self.channel is channel
 
     def is_current(self, map: Map) -> bool:
         """Return whether channel and socket are the same as when it was polled."""

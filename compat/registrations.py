@@ -28,7 +28,7 @@ from compat.async_chat import (
     keeps_answers,
     wants_to_write,
 )
-from compat.descriptors import UNKNOWN, Descriptors, descriptor_of, reference_to
+from compat.descriptors import Descriptors, descriptor_of
 from compat.kernel_interest import KernelInterest
 from compat.pollers import IN, OUT, PRI, READ_ONLY
 from compat.registration import NO_ATTRIBUTES, Registration, overridden
@@ -38,11 +38,13 @@ from compat.wakeup import Waker
 __all__ = ["Registrations"]
 
 # Seconds between two resyncs, which find unreported changes: a channel that replaced
-# another one in the map, or a socket that was closed without its channel.
+# another one in the map, or a socket that was closed without its channel. A file that
+# dup2 put under a registered number is found by the tenth resync.
 RESYNC_INTERVAL = 0.1
 
-# The share of time that resyncs may use, for any number of channels.
-RESYNC_SHARE = 0.02
+# The share of time that resyncs may use. One takes a microsecond per channel, so the
+# interval grows from 1,000 channels on.
+RESYNC_SHARE = 0.01
 
 
 # When does a turn have to poll a channel's interest? asyncore's answer is: always. It
@@ -237,7 +239,7 @@ class Registrations:
         }
         for position, (key, channel) in enumerate(channels.items()):
             known = before.pop(key, None)
-            if known is not None and not known.is_of(channel):
+            if not (known is None or known.always_poll or known.channel is channel):
                 self._unregister(known)
                 known = None
             self._add(key, channel, position, known)
@@ -247,11 +249,9 @@ class Registrations:
         self._before = {}
 
     def _has_same_channels(self, channels: dict[Any, Any]) -> bool:
+        known = zip(self.by_key.values(), channels.values(), strict=False)
         return list(channels) == list(self.by_key) and all(
-            each.is_of(channel)
-            for each, channel in zip(
-                self.by_key.values(), channels.values(), strict=True
-            )
+            each.always_poll or each.channel is channel for each, channel in known
         )
 
     def _must_rebuild(self) -> bool:
@@ -378,14 +378,13 @@ class Registrations:
             if channel.writable():
                 # A listening socket is never writable; select() would report it.
                 interest |= urgent if channel.accepting else OUT | urgent
-            if interest == each.interest and not anew:
-                sock = each.socket_ref()
+            if interest == each.known_interest and not anew:
                 try:
-                    if sock is not UNKNOWN and channel.socket is sock:
+                    if channel.socket is each.socket_ref():
                         continue
                 except AttributeError:
                     # Another object, without a socket, is under this key now.
-                    each.socket_ref = reference_to(None)
+                    each.known_interest = -1
             self._update_interest(each, channel, interest)
             if observer is not None:
                 # From the registration: without a descriptor, it has no interest.
@@ -411,7 +410,7 @@ class Registrations:
         is_registered = not interest or (
             registration.fd == fd and self.kernel.descriptors.is_for(fd, sock)
         )
-        if registration.interest != interest or not is_registered:
+        if registration.known_interest != interest or not is_registered:
             self.kernel.set(registration, fd, interest, sock)
         if not registration.always_poll:
             registration.socket = sock

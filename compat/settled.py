@@ -31,7 +31,7 @@ class Polled(Protocol):
     """The part of a registration that is used here."""
 
     fd: int
-    interest: int
+    known_interest: int
     socket_ref: Callable[[], Any]
 
 
@@ -97,7 +97,11 @@ def unsettled(
     for position, (each, channel) in enumerate(
         zip(registrations, channels, strict=True)
     ):
-        if type(channel) in kinds and each.interest == READ_ONLY and channel.connected:
+        if (
+            type(channel) in kinds
+            and each.known_interest == READ_ONLY
+            and channel.connected
+        ):
             own = channel.__dict__
             outbox, sock = own.get("_compat_outbox"), each.socket_ref()
             if (

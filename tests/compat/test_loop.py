@@ -180,7 +180,7 @@ def test_nested_loops_each_keep_their_selector() -> None:
     def turn(depth: int) -> None:
         if depth == len(maps):
             turning = this_thread.running
-            kept.extend(any(each.descriptors) for each in turning)
+            kept.extend(any(each.descriptors.fds()) for each in turning)
             return
         probes[depth].__dict__["handle_read"] = lambda: turn(depth + 1)
         probes[depth].peer.sendall(b"x")
