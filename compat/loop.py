@@ -251,7 +251,7 @@ def _waker_beside(map: Map) -> Waker:
             return waker
     waker = waker or Waker()
     unusable = []
-    while not map.keys().isdisjoint(waker.descriptors):
+    while any(fd in map for fd in waker.descriptors):
         unusable.append(waker)
         waker = Waker()
     for each in unusable:
