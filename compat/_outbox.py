@@ -19,12 +19,13 @@ import asyncore
 import errno
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 from weakref import ref
 
 from compat import instrument
+from compat._entries import EMPTY, SMALL, first_of, insert, join_first
 from compat._runtime import this_process
 from compat._types import LEAVES, Group, Notified, Original
 from compat.forks import at_fork
@@ -35,10 +36,8 @@ __all__ = [
     "CLOSING",
     "HARMLESS",
     "QUEUED",
-    "SMALL",
     "Outbox",
     "ProgramsOutbox",
-    "copied",
     "handle_failed_send",
     "interest_changed",
 ]
@@ -49,15 +48,8 @@ UNCOUNTED = sys.maxsize
 # Error numbers of a full send buffer and of a lost connection.
 HARMLESS = {errno.EWOULDBLOCK, *asyncore._DISCONNECTED}
 
-# Bytes. A queue merges smaller pieces: one object per piece would cost a multiple of
-# its data. All channels that queue a larger piece share it.
-SMALL = 4096
-
 # Reentrant, because a signal handler may push. A fork replaces it in the child.
 _lock = RLock()
-
-# Stands for the first entry of an empty queue, because None is a valid entry.
-_EMPTY = object()
 
 
 class State(Enum):
@@ -84,6 +76,8 @@ class Outbox:
         queue: bytes, producers, and None for the end; None until something is queued.
         state: one State.
         group: the broadcast group, which may hold earlier messages for the channel.
+        attributes: in a group, the channel's attributes. Empty outside of it: they
+            would be a cycle of references.
         channel: the channel, while the end of the turn has to flush this outbox.
         carried: upper bound of the bytes that earlier turns have left in the queue; 0
             if it has been empty since.
@@ -92,6 +86,7 @@ class Outbox:
 
     __slots__ = (
         "added",
+        "attributes",
         "carried",
         "channel",
         "group",
@@ -103,6 +98,7 @@ class Outbox:
         self.queue: deque[Any] | None = None
         self.state = IDLE
         self.group: Group | None = None
+        self.attributes: dict[str, Any] = {}
         self.channel: Any = None
         self.carried = self.added = 0
 
@@ -131,7 +127,7 @@ class Outbox:
         """Queue data for the end of the turn."""
         with _lock:
             self.added += len(data)
-            _insert(channel, data)
+            insert(channel, data)
         self.flush_at_turn_end(channel)
 
     def push_producer(self, channel: Any, producer: Any) -> None:
@@ -152,7 +148,7 @@ class Outbox:
         with _lock:
             self.carried += len(data)
             rest = bytes(data) if len(data) < SMALL else data
-            _insert(channel, rest, at_the_front=at_the_front)
+            insert(channel, rest, at_the_front=at_the_front)
         self.wait_for_peer(channel)
         if (observer := instrument.current) is not None:
             observer.state_changed(channel)
@@ -261,11 +257,11 @@ class Outbox:
         """Attempt one send per queued entry; stop once the send buffer is full."""
         queue = self.queue or ()
         for _ in range(len(queue)):
-            first = _first_of(queue)
-            if first is _EMPTY or (first is None and not to_the_end):
+            first = first_of(queue)
+            if first is EMPTY or (first is None and not to_the_end):
                 return
             channel.initiate_send()
-            if not channel.connected or _first_of(queue) is first:
+            if not channel.connected or first_of(queue) is first:
                 return
 
     def send_first(self, channel: Any) -> None:
@@ -277,7 +273,7 @@ class Outbox:
                 self.state = BLOCKED
             if len(queue) > 1:
                 with _lock:
-                    _join_first(queue, channel.ac_out_buffer_size)
+                    join_first(queue, channel.ac_out_buffer_size)
         if queue:
             self._send_entry(channel, queue)
         if not queue:
@@ -286,8 +282,8 @@ class Outbox:
     def _send_entry(self, channel: Any, queue: deque[Any]) -> None:
         """Attempt to send the first entry; the original handles uncommon entries."""
         with _lock:
-            first = _first_of(queue)
-            if first is _EMPTY:
+            first = first_of(queue)
+            if first is EMPTY:
                 return
             if type(first) is bytearray:
                 # Freeze it: another thread may be about to append to it.
@@ -313,7 +309,7 @@ class Outbox:
             channel.handle_error()
             return
         with _lock:
-            if _first_of(queue) is not first:
+            if first_of(queue) is not first:
                 # Another thread has discarded the entry.
                 return
             if sent == len(first):
@@ -385,60 +381,6 @@ def handle_failed_send(channel: Any, error: OSError) -> None:
             channel.handle_error()
     else:
         channel.handle_error()
-
-
-def copied(data: bytes | bytearray | memoryview) -> bytes:
-    """Return pushed data as bytes: the caller may change a buffer before it is sent.
-
-    Raises:
-        TypeError: *data* is not bytes, bytearray or memoryview.
-    """
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise TypeError(f"data={data!r} is not bytes, bytearray or memoryview")
-    return bytes(data)
-
-
-def _insert(channel: Any, data: Any, *, at_the_front: bool = False) -> None:
-    """Queue *data* in pieces that fit into one send. Large data is not copied."""
-    queue, size, limit = channel.producer_fifo, len(data), channel.ac_out_buffer_size
-    pieces = [data]
-    if size > limit:
-        view = memoryview(data)
-        pieces = [view[begin : begin + limit] for begin in range(0, size, limit)]
-    try:
-        last = queue[-1] if queue else None
-    except IndexError:
-        # Another thread has just sent the last entry.
-        last = None
-    if at_the_front:
-        queue.extendleft(reversed(pieces))
-    elif size >= SMALL or last is None:
-        queue.extend(pieces)
-    elif type(last) is bytearray and len(last) + size <= limit:
-        last += data
-    else:
-        queue.append(bytearray(data))
-
-
-def _first_of(queue: Sequence[Any]) -> Any:
-    """Return the first entry, or _EMPTY: another thread may have just sent it."""
-    try:
-        return queue[0]
-    except IndexError:
-        return _EMPTY
-
-
-def _join_first(queue: deque[Any], limit: int) -> None:
-    """Join the leading bytes entries that fit into one send; the lock is held."""
-    pieces, size = [], 0
-    while queue:
-        first = queue[0]
-        if type(first) not in (bytes, bytearray) or size + len(first) > limit:
-            break
-        size += len(first)
-        pieces.append(queue.popleft())
-    if pieces:
-        queue.appendleft(b"".join(pieces))
 
 
 def _after_fork_in_child() -> None:

@@ -20,13 +20,13 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
 
 from compat import instrument
+from compat._entries import copied
 from compat._outbox import (
     CLOSING,
     HARMLESS,
     QUEUED,
     Outbox,
     ProgramsOutbox,
-    copied,
     handle_failed_send,
     interest_changed,
 )

@@ -27,7 +27,8 @@ from threading import get_ident
 from typing import Any, Protocol, TypeAlias
 
 from compat import instrument
-from compat._outbox import SMALL, Outbox, copied
+from compat._entries import SMALL, copied
+from compat._outbox import Outbox
 from compat._rounds import Rounds
 from compat._types import LEAVES, Map
 from compat.async_chat import async_chat, outbox_of
@@ -39,6 +40,9 @@ __all__ = ["BroadcastGroup"]
 # send to 1,000 members. One read of 64 KiB may add three times its size and a name,
 # or a name for each terminator in it.
 FULL_LOG = 65_536
+
+# The methods that a group leaves out when it sends to a member's socket itself.
+SENDING = ("push", "send", "initiate_send")
 
 # A member's view of the log: [begin, end, own bytes, begin, end, own bytes, …, begin]
 # The last *begin* starts the segment that runs to the end of the log.
@@ -109,7 +113,7 @@ class BroadcastGroup(Collection[Any]):
             outbox = outbox_of(channel)
             if outbox.group is not None:
                 raise ValueError(f"{channel!r} is in another group: leave that first")
-            outbox.group = self
+            outbox.group, outbox.attributes = self, vars(channel)
             if self._log:
                 self._views[channel] = [len(self._log)]
         else:
@@ -122,7 +126,7 @@ class BroadcastGroup(Collection[Any]):
         if outbox is not None:
             self.flush_to(channel)
             self._views.pop(channel, None)
-            outbox.group = None
+            outbox.group, outbox.attributes = None, {}
         self._members.pop(channel, None)
         self._pushed.pop(channel, None)
 
@@ -211,11 +215,12 @@ class BroadcastGroup(Collection[Any]):
         if self.limits_reads:
             self.limits_reads = self._rounds.end_turn()
         self.flushed += len(log)
+        are_inherited = all(map(_inherits_sending, {*map(type, self._members)}))
         # Members with private output first: their peers can answer while the loop
         # sends to the others.
-        behind = self._send_views(log, views)
+        behind = self._send_views(log, views, are_inherited)
         if log:
-            behind += self._send_log(log, views)
+            behind += self._send_log(log, views, are_inherited)
         for channel in behind:
             try:
                 outbox_of(channel).check_backlog(channel)
@@ -224,8 +229,14 @@ class BroadcastGroup(Collection[Any]):
             except BaseException:
                 channel.handle_error()
 
-    def _send_views(self, log: bytearray, views: dict[Any, Segments]) -> list[Any]:
-        """Send each view of the log; return the channels with an older backlog."""
+    def _send_views(
+        self, log: bytearray, views: dict[Any, Segments], are_inherited: bool
+    ) -> list[Any]:
+        """Send each view of the log; return the channels with an older backlog.
+
+        Args:
+            are_inherited: False if some classes do not inherit their sending methods.
+        """
         behind, view = [], memoryview(log)
         # Copies, here and below: another thread may close a channel, which removes it.
         for channel, segments in list(views.items()):
@@ -235,8 +246,13 @@ class BroadcastGroup(Collection[Any]):
             if (
                 len(segments) == 4
                 and not outbox.queue
-                and channel.connected
                 and len(log) + len(segments[2]) <= channel.ac_out_buffer_size
+                and (own := outbox.attributes).get("connected")
+                and are_inherited
+                # Assigned to the channel itself; see SENDING.
+                and "send" not in own
+                and "push" not in own
+                and "initiate_send" not in own
             ):
                 # The common case of one private message: _send_view(), inlined.
                 begin, end, data, rest = segments
@@ -244,12 +260,14 @@ class BroadcastGroup(Collection[Any]):
                     data = b"".join((view[begin:end], data, view[rest:]))
                 if data:
                     _send_whole(channel, outbox, data)
-            elif _send_view(channel, outbox, log, segments):
+            elif self._send_pieces(channel, outbox, _pieces(log, segments)):
                 behind.append(channel)
         return behind
 
-    def _send_log(self, log: bytearray, views: Iterable[Any]) -> list[Any]:
-        """Send the whole log to the members without a view; return as _send_view."""
+    def _send_log(
+        self, log: bytearray, views: Iterable[Any], are_inherited: bool
+    ) -> list[Any]:
+        """Send the whole log to the members without a view; as _send_views."""
         behind, size, observer = [], len(log), instrument.current
         others = self._members.copy()
         for channel in views:
@@ -257,12 +275,17 @@ class BroadcastGroup(Collection[Any]):
         for channel, outbox in others.items():
             if outbox is None:
                 continue
+            own = outbox.attributes
             if (
                 outbox.queue
-                or not channel.connected
                 or size > channel.ac_out_buffer_size
+                or not own.get("connected")
+                or not are_inherited
+                or "send" in own
+                or "push" in own
+                or "initiate_send" in own
             ):
-                if _send_all(channel, outbox, log):
+                if self._send_pieces(channel, outbox, [log]):
                     behind.append(channel)
                 continue
             # _send_whole() inlined: the most frequent send of a chat room.
@@ -276,6 +299,25 @@ class BroadcastGroup(Collection[Any]):
             if sent != size:
                 outbox.put_back(channel, memoryview(log)[sent:], at_the_front=True)
         return behind
+
+    def _send_pieces(
+        self, channel: async_chat, outbox: Outbox, pieces: list[Any]
+    ) -> bool:
+        """Send data of any size; return whether that adds to an old backlog."""
+        if not self._can_send_log(channel):
+            # A sending method was replaced after the channel joined.
+            outbox.group, outbox.attributes = None, {}
+            self._members[channel], self._pushed[channel] = None, None
+            for piece in pieces:
+                self._push_to((channel,), bytes(piece), None)
+            return False
+        behind, size = outbox.carried > 0, sum(map(len, pieces))
+        if size <= channel.ac_out_buffer_size and not outbox.queue and pieces[1:]:
+            pieces = [b"".join(pieces)]
+        # Data that must be queued, or needs several sends anyway, is not copied.
+        for piece in _merged(pieces):
+            _send_all(channel, outbox, piece)
+        return behind and size > 0
 
     def _skip(self, channel: Any, size: int) -> None:
         """Leave the next *size* bytes of the log out of a member's view."""
@@ -298,15 +340,12 @@ class BroadcastGroup(Collection[Any]):
         return True
 
     def _can_send_log(self, channel: Any) -> bool:
-        kind = type(channel)
         return (
             isinstance(channel, async_chat)
             and channel.ac_coalesce_writes
             and getattr(channel, "_map", None) is self._map
-            and kind.push is async_chat.push
-            and kind.send is async_chat.send
-            and kind.initiate_send is async_chat.initiate_send
-            and vars(channel).keys().isdisjoint(("push", "send", "initiate_send"))
+            and _inherits_sending(type(channel))
+            and vars(channel).keys().isdisjoint(SENDING)
         )
 
     def _push_to(
@@ -324,6 +363,14 @@ class BroadcastGroup(Collection[Any]):
                 member.handle_error()
 
 
+def _inherits_sending(kind: type) -> bool:
+    """Return whether a class inherits the methods of SENDING from ours."""
+    return all(
+        instrument.original(getattr(kind, name, None)) is method
+        for name, method in _SENDING.items()
+    )
+
+
 def _pieces(log: bytearray, segments: Segments) -> list[Any]:
     """Return one member's view of the log as a list of non-empty pieces."""
     view = memoryview(log)
@@ -332,20 +379,6 @@ def _pieces(log: bytearray, segments: Segments) -> list[Any]:
         begin, end, own = segments[at : at + 3]
         pieces += (own, view[begin:end])
     return [piece for piece in reversed(pieces) if piece]
-
-
-def _send_view(
-    channel: async_chat, outbox: Outbox, log: bytearray, segments: Segments
-) -> bool:
-    """Send one member's view of the log; return whether that adds to an old backlog."""
-    pieces, behind = _pieces(log, segments), outbox.carried > 0
-    size = sum(map(len, pieces))
-    if size and size <= channel.ac_out_buffer_size and not outbox.queue:
-        pieces = [b"".join(pieces)]
-    # Data that must be queued, or needs several sends anyway, is not copied.
-    for piece in _merged(pieces):
-        _send_all(channel, outbox, piece)
-    return behind and size > 0
 
 
 def _send_whole(channel: async_chat, outbox: Outbox, data: bytes) -> None:
@@ -371,10 +404,10 @@ def _merged(pieces: Iterable[Any]) -> Iterator[Any]:
             yield from run
 
 
-def _send_all(channel: async_chat, outbox: Outbox, data: Any) -> bool:
-    """Send *data* and queue the unsent rest. Returns the same as _send_view."""
-    behind, waits = outbox.carried > 0, bool(outbox.queue)
-    sent, size, most = 0, len(data), channel.ac_out_buffer_size
+def _send_all(channel: async_chat, outbox: Outbox, data: Any) -> None:
+    """Send *data* and queue the unsent rest."""
+    waits, sent, size = bool(outbox.queue), 0, len(data)
+    most = channel.ac_out_buffer_size
     while sent < size and channel.connected and not waits:
         piece = data if size <= most else memoryview(data)[sent : sent + most]
         try:
@@ -387,10 +420,13 @@ def _send_all(channel: async_chat, outbox: Outbox, data: Any) -> bool:
             break
     if sent < size:
         outbox.put_back(channel, memoryview(data)[sent:], at_the_front=not waits)
-    return behind and size > 0
 
 
 def _send(channel: async_chat, piece: Any) -> int:
     if (observer := instrument.current) is None:
         return channel.socket.send(piece)
     return observer.send(channel, piece, channel.socket.send)
+
+
+# Before a program replaces them.
+_SENDING = {name: getattr(async_chat, name) for name in SENDING}

@@ -91,7 +91,7 @@ LESSON = Lesson(
         fill_kernel_buffers,
         Excerpt(
             "compat._outbox:Outbox.put_back",
-            ("_insert(", "self.wait_for_peer(channel)"),
+            ("insert(", "self.wait_for_peer(channel)"),
             beside="turn ends",
         ),
         Excerpt("compat.async_chat:wants_to_write", "return bool("),

@@ -7,6 +7,7 @@ import asyncore
 import os
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -110,6 +111,47 @@ def test_overridden_push_gets_every_message(loop: str, make: Make) -> None:
     group.add(other)
     in_a_turn(loop, lambda: (group.push(b"1"), group.push(b"2")))
     assert own.pushed == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("method", ["push", "send", "initiate_send"])
+@pytest.mark.parametrize("on_the_class", [False, True])
+@pytest.mark.parametrize("has_spoken", [False, True])
+def test_method_replaced_after_joining_is_called(
+    loop: str, make: Make, method: str, on_the_class: bool, has_spoken: bool
+) -> None:
+    class Kind(Member):
+        pass
+
+    calls: list[Any] = []
+
+    def replacement(channel: Member, *args: Any) -> Any:
+        calls.append((channel, *args))
+        return getattr(compat.async_chat, method)(channel, *args)
+
+    member, other = make(Kind), make()
+    group = group_of([member, other])
+    in_a_turn(loop, lambda: group.push(b"before "))
+
+    def replace_and_push() -> None:
+        if on_the_class:
+            setattr(Kind, method, replacement)
+        else:
+            setattr(member, method, partial(replacement, member))
+        if has_spoken:
+            member.push(b"mine ")
+        group.push(b"after")
+
+    in_a_turn(loop, replace_and_push)
+    expected = b"before mine after" if has_spoken else b"before after"
+
+    def arrived() -> bool:
+        member.receive()
+        other.receive()
+        return member.got == expected and other.got == b"before after"
+
+    turn_until(loop, arrived)
+    assert calls
+    assert all(channel is member for channel, *_ in calls)
 
 
 def test_flush_to_a_non_member_changes_nothing(loop: str, make: Make) -> None:
