@@ -67,6 +67,7 @@ class BroadcastGroup(Collection[Any]):
     Call the methods in the thread that runs the map's loop.
 
     Attributes:
+        has_log: True if this turn has begun a log that is not flushed yet.
         limits_reads: True if ``may_read`` decides about reads; see ``watch_reads``.
         flushed: the bytes of all messages that the members' outboxes have taken over.
     """
@@ -82,6 +83,7 @@ class BroadcastGroup(Collection[Any]):
         self._views: dict[Any, Segments] = {}
         # The thread of the turn that writes the log; 0 between two turns.
         self._thread = 0
+        self.has_log = False
         self._rounds = Rounds()
         self.limits_reads = False
         self.flushed = 0
@@ -94,11 +96,6 @@ class BroadcastGroup(Collection[Any]):
 
     def __len__(self) -> int:
         return len(self._members)
-
-    @property
-    def has_log(self) -> bool:
-        """True if this turn has begun a log that is not flushed yet."""
-        return self._thread != 0
 
     def add(self, channel: Any) -> None:
         """Send *channel* all later messages. Does nothing if it is a member already.
@@ -212,6 +209,7 @@ class BroadcastGroup(Collection[Any]):
         """Send the log to every member."""
         log, views = self._log, self._views
         self._log, self._views, self._thread = bytearray(), {}, 0
+        self.has_log = False
         if self.limits_reads:
             self.limits_reads = self._rounds.end_turn()
         self.flushed += len(log)
@@ -336,7 +334,7 @@ class BroadcastGroup(Collection[Any]):
         if scheduler is None:
             return False
         scheduler.groups.append(self)
-        self._thread = get_ident()
+        self._thread, self.has_log = get_ident(), True
         return True
 
     def _can_send_log(self, channel: Any) -> bool:
@@ -363,11 +361,19 @@ class BroadcastGroup(Collection[Any]):
                 member.handle_error()
 
 
-def _inherits_sending(kind: type) -> bool:
+def _inherits_sending(kind: Any) -> bool:
     """Return whether a class inherits the methods of SENDING from ours."""
-    return all(
-        instrument.original(getattr(kind, name, None)) is method
-        for name, method in _SENDING.items()
+    return issubclass(kind, async_chat) and (
+        (
+            kind.push is _PUSH
+            and kind.send is _SEND
+            and kind.initiate_send is _INITIATE_SEND
+        )
+        # A trace has replaced them.
+        or all(
+            instrument.original(getattr(kind, name)) is method
+            for name, method in zip(SENDING, _METHODS, strict=True)
+        )
     )
 
 
@@ -429,4 +435,8 @@ def _send(channel: async_chat, piece: Any) -> int:
 
 
 # Before a program replaces them.
-_SENDING = {name: getattr(async_chat, name) for name in SENDING}
+_METHODS = _PUSH, _SEND, _INITIATE_SEND = (
+    async_chat.push,
+    async_chat.send,
+    async_chat.initiate_send,
+)

@@ -197,16 +197,18 @@ class Scheduler:
         """
         for _ in range(len(self._writers)):
             _flush(self._writers.popleft())
-        self._flush_groups()
+        if self.groups:
+            self._flush_groups()
 
     def finish_turn(self, waker: Waker) -> None:
         """Run due callbacks, flush, and report the turn's duration to ``on_turn``."""
-        woke_at = waker.woke_at or time.monotonic()
+        is_watched = bool(self._turn_watchers)
+        woke_at = (waker.woke_at or time.monotonic()) if is_watched else 0.0
         if self._soon or self._heap:
             self.run_due()
         if self._writers or self.groups:
             self.flush()
-        if self._turn_watchers:
+        if is_watched:
             seconds = time.monotonic() - woke_at
             for callback in tuple(self._turn_watchers):
                 _call(callback, (seconds,))
