@@ -17,6 +17,7 @@ import selectors
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import get_ident
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -228,17 +229,25 @@ def _scheduled(map: Map, *, keep: bool) -> Iterator[tuple[Scheduler, Waker]]:
     here.waker = waker = _waker_beside(map)
     here.depth += 1
     try:
-        with scheduler.running_with(waker):
-            if here.flushed != (id(map), reports):
-                # A push without a loop counts as a report.
-                flush_pushes_at_turn_end(map)
-            here.flushed = (0, 0)
+        # Inside of the try: Ctrl+C may come after any call.
+        scheduler.wakers.append(waker)
+        scheduler.thread = get_ident()
+        if here.flushed != (id(map), reports):
+            # A push without a loop counts as a report.
+            flush_pushes_at_turn_end(map)
+        here.flushed = (0, 0)
+        with scheduler.until_signal(waker):
             yield scheduler, waker
         here.flushed = (id(map), reports)
     finally:
-        here.depth -= 1
-        if here.depth == 0 and not (keep and map):
-            close_kept()
+        try:
+            scheduler.flush_last_turn()
+        finally:
+            here.depth -= 1
+            scheduler.wakers.remove(waker)
+            scheduler.forget_if_idle()
+            if here.depth == 0 and not (keep and map):
+                close_kept()
 
 
 def _waker_beside(map: Map) -> Waker:

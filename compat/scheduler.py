@@ -17,7 +17,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from threading import get_ident
 from typing import Any, TypeAlias
@@ -103,9 +103,9 @@ class Scheduler:
         # Of call_soon_threadsafe().
         self._soon: deque[tuple[Callback, Args]] = deque()
         # The wakers of the loops that run the map, the innermost last.
-        self._wakers: list[Waker] = []
+        self.wakers: list[Waker] = []
         # The thread whose loop runs the map.
-        self._thread = 0
+        self.thread = 0
         # The number of active waking_on_signals().
         self._signals = 0
         # The callbacks of on_turn().
@@ -134,7 +134,7 @@ class Scheduler:
     def wake(self) -> None:
         """End the wait of the loop that runs the map, if there is one."""
         # A slice, because the loop's thread may remove the waker at any moment.
-        for waker in self._wakers[-1:]:
+        for waker in self.wakers[-1:]:
             waker.wake()
 
     @property
@@ -221,8 +221,10 @@ class Scheduler:
             else:
                 self.groups.popleft()
 
-    def _flush_last_turn(self) -> None:
+    def flush_last_turn(self) -> None:
         """Like flush, but if one flush raises, the others still run."""
+        if not (self._writers or self.groups):
+            return
         with ExitStack() as stack:
             stack.callback(self._flush_groups)
             while self._writers:
@@ -236,29 +238,29 @@ class Scheduler:
             yield
         finally:
             self._signals -= 1
-            _forget_if_idle(self)
+            self.forget_if_idle()
 
     @property
     def is_running_here(self) -> bool:
         """True if a compat loop runs the map in this thread."""
-        return bool(self._wakers) and self._thread == get_ident()
+        return bool(self.wakers) and self.thread == get_ident()
 
-    @contextmanager
-    def running_with(self, waker: Waker) -> Iterator[None]:
-        """Context manager: within it, wake-ups go to *waker*."""
-        try:
-            # Inside of the try: Ctrl+C may come after any call.
-            self._wakers.append(waker)
-            self._thread = get_ident()
-            with waker.waking_on_signals() if self._signals else _NOTHING:
-                yield
-        finally:
-            try:
-                if self._writers or self.groups:
-                    self._flush_last_turn()
-            finally:
-                self._wakers.remove(waker)
-                _forget_if_idle(self)
+    def until_signal(self, waker: Waker) -> AbstractContextManager[None]:
+        """Context manager: a signal ends the wait of *waker*, if that is wanted."""
+        return waker.waking_on_signals() if self._signals else _NOTHING
+
+    def forget_if_idle(self) -> None:
+        """Discard the scheduler unless something is scheduled or a loop runs it."""
+        with this_process.lock:
+            is_needed = (
+                self.wakers
+                or self.groups
+                or self.pending
+                or self._signals
+                or self._turn_watchers
+            )
+            if not is_needed and _schedulers.get(id(self.map)) is self:
+                del _schedulers[id(self.map)]
 
     def _count_cancelled(self) -> None:
         self._cancelled += 1
@@ -266,8 +268,8 @@ class Scheduler:
             self._heap = [entry for entry in self._heap if entry[2].pending]
             heapq.heapify(self._heap)
             self._cancelled = 0
-        if not self._wakers:
-            _forget_if_idle(self)
+        if not self.wakers:
+            self.forget_if_idle()
 
 
 def call_later(
@@ -321,7 +323,7 @@ def scheduler_of(map: Map | None) -> Scheduler:
 def wake_other_thread(map: Map | None) -> None:
     """End the wait of the loop of *map*, if another thread runs that loop."""
     found = _schedulers.get(id(map))
-    if found is not None and found._thread != get_ident():
+    if found is not None and found.thread != get_ident():
         with this_process.lock:
             found.wake()
 
@@ -333,11 +335,11 @@ def at_turn_end(map: Map, writer: Writer) -> bool:
         False if no compat loop runs *map*.
     """
     found = _schedulers.get(id(map))
-    if found is None or not found._wakers:
+    if found is None or not found.wakers:
         this_process.reports += 1
         return False
     found._writers.append(writer)
-    if found._thread != get_ident():
+    if found.thread != get_ident():
         wake_other_thread(map)
     return True
 
@@ -351,7 +353,7 @@ def running_here(map: Map) -> Scheduler | None:
 def is_running(map: Map) -> bool:
     """Return whether a compat loop runs *map* now, so that its timers will run."""
     found = _schedulers.get(id(map))
-    return found is not None and bool(found._wakers)
+    return found is not None and bool(found.wakers)
 
 
 @contextmanager
@@ -378,7 +380,7 @@ def on_turn(
         yield
     finally:
         scheduler._turn_watchers.remove(callback)
-        _forget_if_idle(scheduler)
+        scheduler.forget_if_idle()
 
 
 def _flush(writer: Writer) -> None:
@@ -408,19 +410,6 @@ def _call(
         logging.getLogger("compat").exception("callback %r raised", callback)
 
 
-def _forget_if_idle(scheduler: Scheduler) -> None:
-    with this_process.lock:
-        is_needed = (
-            scheduler._wakers
-            or scheduler.groups
-            or scheduler.pending
-            or scheduler._signals
-            or scheduler._turn_watchers
-        )
-        if not is_needed and _schedulers.get(id(scheduler.map)) is scheduler:
-            del _schedulers[id(scheduler.map)]
-
-
 def _before_fork() -> None:
     # Otherwise both the parent and the child would send the queued data.
     for scheduler in list(_schedulers.values()):
@@ -431,9 +420,9 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     for scheduler in list(_schedulers.values()):
         # A fork keeps only the calling thread.
-        wakers = scheduler._wakers
+        wakers = scheduler.wakers
         wakers[:] = [each for each in wakers if not each.is_orphaned]
-        _forget_if_idle(scheduler)
+        scheduler.forget_if_idle()
 
 
 _schedulers: dict[int, Scheduler] = this_process.schedulers

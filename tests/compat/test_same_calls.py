@@ -39,7 +39,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import compat
-from compat.settled import FEW_CHANNELS
+from compat import registrations, settled
 from tests.naive import NaiveLoop
 
 pytestmark = pytest.mark.skipif(
@@ -899,7 +899,7 @@ class World:
             self._changed_by_hand()
 
     def _changed_by_hand(self) -> None:
-        if len(self.map) > FEW_CHANNELS:
+        if len(self.map) > settled.FEW_CHANNELS:
             self.clock.jump()
 
     def close(self, who: int) -> None:
@@ -1338,6 +1338,23 @@ def test_override_takes_effect_at_the_next_event(loop: str, play: str) -> None:
     @given(overriding_scripts())
     def holds(script: list[Step]) -> None:
         compare(script, *PAIRS[loop], PLAYS[play])
+
+    holds()
+
+
+@pytest.mark.timeout(0 if VARIABLE in os.environ else 120)
+@pytest.mark.parametrize("loop", ["selectors", "selectors as poll2"])
+def test_frame_loop_without_a_look_at_settled_channels_agrees(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with very many channels, of which nothing changes without a report."""
+    for module in (registrations, settled):
+        monkeypatch.setattr(module, "FEW_CHANNELS", 0)
+
+    @played(EXAMPLES)
+    @given(scripts(without=frozenset(CHANGES)))
+    def holds(script: list[Step]) -> None:
+        compare(script, *PAIRS[loop], PLAYS["by turns"])
 
     holds()
 

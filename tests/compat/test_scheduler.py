@@ -367,9 +367,9 @@ def test_signals_taken_before_one_that_cannot_be_are_given_back() -> None:
 def test_wake_of_a_loop_that_just_ended_is_no_error() -> None:
     pending = scheduler.Scheduler({})
     waker = Waker()
-    with pending.running_with(waker):
-        waker.close()
-        pending.call_soon_threadsafe(stop)
+    pending.wakers.append(waker)
+    waker.close()
+    pending.call_soon_threadsafe(stop)
     assert pending.pending
 
 
