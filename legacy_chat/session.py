@@ -26,7 +26,7 @@ import logging
 import socket
 import sys
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import compat
 from compat.urgent import drop_urgent_data
@@ -117,13 +117,8 @@ class ChatSession(compat.async_chat):
 
     handle_expt = drop_urgent_data
 
-    # The room's counters. Not a class attribute, for speed: see compat._reader.
-    _counters: Counters
-
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        session = super().__new__(cls, *args, **options)
-        session._counters = UNREAD
-        return session
+    # The room's counters.
+    _counters = UNREAD
 
     def __init__(
         self, server: Any, conn: socket.socket, addr: str, port: int, clients: Any
@@ -154,7 +149,7 @@ class ChatSession(compat.async_chat):
             clients.append(self)
 
     @cached_property
-    def user(self) -> Any:
+    def user(self) -> str:
         """The client's name, made on first use: a silent client needs none."""
         return f"用户{self.addr}{self.port}"
 
