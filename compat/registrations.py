@@ -286,6 +286,9 @@ class Registrations:
         if len(polled) == len(self.by_key):
             # No interest is cached. Then this compares all keys and their order.
             channels = self._snapshot()
+            if len(channels) > len(polled):
+                # update() adds the new ones, which come last.
+                channels = dict(islice(channels.items(), len(polled)))
             return channels if list(channels) == list(self.by_key) else None
         channels = {
             each.key: channel
