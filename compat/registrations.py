@@ -359,7 +359,7 @@ class Registrations:
         pairs: Iterable[tuple[Registration, Any]]
         # The number behind an object may change at any time.
         anew = bool(self._by_object) or instrument.current is not None
-        if anew or not self._kinds:
+        if anew or self._caches_interest or not self._kinds:
             pairs = zip(self._always_poll, channels, strict=True)
         else:
             pairs = self._settled.others(self._always_poll, channels, self._kinds)
