@@ -76,8 +76,6 @@ class Outbox:
         queue: bytes, producers, and None for the end; None until something is queued.
         state: one State.
         group: the broadcast group, which may hold earlier messages for the channel.
-        attributes: in a group, the channel's attributes. Empty outside of it: they
-            would be a cycle of references.
         channel: the channel, while the end of the turn has to flush this outbox.
         carried: upper bound of the bytes that earlier turns have left in the queue; 0
             if it has been empty since.
@@ -86,7 +84,6 @@ class Outbox:
 
     __slots__ = (
         "added",
-        "attributes",
         "carried",
         "channel",
         "group",
@@ -98,7 +95,6 @@ class Outbox:
         self.queue: deque[Any] | None = None
         self.state = IDLE
         self.group: Group | None = None
-        self.attributes: dict[str, Any] = {}
         self.channel: Any = None
         self.carried = self.added = 0
 

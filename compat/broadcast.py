@@ -11,6 +11,8 @@ been pushed there. All channels that queue a large log share it, so the memory p
 message does not depend on the number of members either.
 Rule 4: no handler is called before the log has been sent to every member.
 Rule 5: a channel with its own ``push`` or ``send`` gets every message by its ``push``.
+A method that is replaced in a class takes effect at the end of the turn, one that is
+assigned to a channel after it joined within CHECK_INTERVAL seconds.
 Rule 6: where ``may_read`` controls reads, a turn stops reading once its log is full
 (``FULL_LOG``). Every channel that was ready then is read before any channel is read
 again. A few short messages per turn are exempt; they have separate rounds. A
@@ -20,6 +22,7 @@ channel that joins during a round is read in the next one.
 from __future__ import annotations
 
 import asyncore
+import time
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from itertools import groupby
@@ -43,6 +46,11 @@ FULL_LOG = 65_536
 
 # The methods that a group leaves out when it sends to a member's socket itself.
 SENDING = ("push", "send", "initiate_send")
+
+# Seconds between two searches for channels that replace one of them, and the share of
+# the time that the searches may use.
+CHECK_INTERVAL = 0.1
+CHECK_SHARE = 0.01
 
 # A member's view of the log: [begin, end, own bytes, begin, end, own bytes, …, begin]
 # The last *begin* starts the segment that runs to the end of the log.
@@ -87,6 +95,10 @@ class BroadcastGroup(Collection[Any]):
         self._rounds = Rounds()
         self.limits_reads = False
         self.flushed = 0
+        # The classes of the members that are sent the log, and the time of the next
+        # search for channels with a replaced method.
+        self._kinds: set[type] = set()
+        self._check_at = 0.0
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._members
@@ -110,7 +122,8 @@ class BroadcastGroup(Collection[Any]):
             outbox = outbox_of(channel)
             if outbox.group is not None:
                 raise ValueError(f"{channel!r} is in another group: leave that first")
-            outbox.group, outbox.attributes = self, vars(channel)
+            outbox.group = self
+            self._kinds.add(type(channel))
             if self._log:
                 self._views[channel] = [len(self._log)]
         else:
@@ -123,7 +136,7 @@ class BroadcastGroup(Collection[Any]):
         if outbox is not None:
             self.flush_to(channel)
             self._views.pop(channel, None)
-            outbox.group, outbox.attributes = None, {}
+            outbox.group = None
         self._members.pop(channel, None)
         self._pushed.pop(channel, None)
 
@@ -213,12 +226,12 @@ class BroadcastGroup(Collection[Any]):
         if self.limits_reads:
             self.limits_reads = self._rounds.end_turn()
         self.flushed += len(log)
-        are_inherited = all(map(_inherits_sending, {*map(type, self._members)}))
+        self._check_overrides(log, views)
         # Members with private output first: their peers can answer while the loop
         # sends to the others.
-        behind = self._send_views(log, views, are_inherited)
+        behind = self._send_views(log, views)
         if log:
-            behind += self._send_log(log, views, are_inherited)
+            behind += self._send_log(log, views)
         for channel in behind:
             try:
                 outbox_of(channel).check_backlog(channel)
@@ -227,14 +240,28 @@ class BroadcastGroup(Collection[Any]):
             except BaseException:
                 channel.handle_error()
 
-    def _send_views(
-        self, log: bytearray, views: dict[Any, Segments], are_inherited: bool
-    ) -> list[Any]:
-        """Send each view of the log; return the channels with an older backlog.
+    def _check_overrides(self, log: bytearray, views: dict[Any, Segments]) -> None:
+        """Let members with a replaced method get this turn's messages by their push.
 
-        Args:
-            are_inherited: False if some classes do not inherit their sending methods.
+        Classes are compared in every turn, channels only every CHECK_INTERVAL seconds.
         """
+        began = time.monotonic()
+        if began < self._check_at and all(map(_inherits_sending, self._kinds)):
+            return
+        shared = [each for each, outbox in list(self._members.items()) if outbox]
+        overridden = [each for each in shared if not self._can_send_log(each)]
+        self._kinds = {*map(type, shared)}.difference(map(type, overridden))
+        for channel in overridden:
+            pieces = _pieces(log, views.pop(channel, [0]))
+            outbox_of(channel).group = None
+            self._members[channel] = self._pushed[channel] = None
+            for piece in pieces:
+                self._push_to((channel,), bytes(piece), None)
+        now = time.monotonic()
+        self._check_at = now + max(CHECK_INTERVAL, (now - began) / CHECK_SHARE)
+
+    def _send_views(self, log: bytearray, views: dict[Any, Segments]) -> list[Any]:
+        """Send each view of the log; return the channels with an older backlog."""
         behind, view = [], memoryview(log)
         # Copies, here and below: another thread may close a channel, which removes it.
         for channel, segments in list(views.items()):
@@ -245,26 +272,19 @@ class BroadcastGroup(Collection[Any]):
                 len(segments) == 4
                 and not outbox.queue
                 and len(log) + len(segments[2]) <= channel.ac_out_buffer_size
-                and (own := outbox.attributes).get("connected")
-                and are_inherited
-                # Assigned to the channel itself; see SENDING.
-                and "send" not in own
-                and "push" not in own
-                and "initiate_send" not in own
+                and channel.connected
             ):
-                # The common case of one private message: _send_view(), inlined.
+                # The common case of one private message: _send_pieces(), inlined.
                 begin, end, data, rest = segments
                 if log:
                     data = b"".join((view[begin:end], data, view[rest:]))
                 if data:
                     _send_whole(channel, outbox, data)
-            elif self._send_pieces(channel, outbox, _pieces(log, segments)):
+            elif _send_pieces(channel, outbox, _pieces(log, segments)):
                 behind.append(channel)
         return behind
 
-    def _send_log(
-        self, log: bytearray, views: Iterable[Any], are_inherited: bool
-    ) -> list[Any]:
+    def _send_log(self, log: bytearray, views: Iterable[Any]) -> list[Any]:
         """Send the whole log to the members without a view; as _send_views."""
         behind, size, observer = [], len(log), instrument.current
         others = self._members.copy()
@@ -273,17 +293,12 @@ class BroadcastGroup(Collection[Any]):
         for channel, outbox in others.items():
             if outbox is None:
                 continue
-            own = outbox.attributes
             if (
                 outbox.queue
+                or not channel.connected
                 or size > channel.ac_out_buffer_size
-                or not own.get("connected")
-                or not are_inherited
-                or "send" in own
-                or "push" in own
-                or "initiate_send" in own
             ):
-                if self._send_pieces(channel, outbox, [log]):
+                if _send_pieces(channel, outbox, [log]):
                     behind.append(channel)
                 continue
             # _send_whole() inlined: the most frequent send of a chat room.
@@ -297,25 +312,6 @@ class BroadcastGroup(Collection[Any]):
             if sent != size:
                 outbox.put_back(channel, memoryview(log)[sent:], at_the_front=True)
         return behind
-
-    def _send_pieces(
-        self, channel: async_chat, outbox: Outbox, pieces: list[Any]
-    ) -> bool:
-        """Send data of any size; return whether that adds to an old backlog."""
-        if not self._can_send_log(channel):
-            # A sending method was replaced after the channel joined.
-            outbox.group, outbox.attributes = None, {}
-            self._members[channel], self._pushed[channel] = None, None
-            for piece in pieces:
-                self._push_to((channel,), bytes(piece), None)
-            return False
-        behind, size = outbox.carried > 0, sum(map(len, pieces))
-        if size <= channel.ac_out_buffer_size and not outbox.queue and pieces[1:]:
-            pieces = [b"".join(pieces)]
-        # Data that must be queued, or needs several sends anyway, is not copied.
-        for piece in _merged(pieces):
-            _send_all(channel, outbox, piece)
-        return behind and size > 0
 
     def _skip(self, channel: Any, size: int) -> None:
         """Leave the next *size* bytes of the log out of a member's view."""
@@ -385,6 +381,17 @@ def _pieces(log: bytearray, segments: Segments) -> list[Any]:
         begin, end, own = segments[at : at + 3]
         pieces += (own, view[begin:end])
     return [piece for piece in reversed(pieces) if piece]
+
+
+def _send_pieces(channel: async_chat, outbox: Outbox, pieces: list[Any]) -> bool:
+    """Send data of any size; return whether that adds to an old backlog."""
+    behind, size = outbox.carried > 0, sum(map(len, pieces))
+    if size <= channel.ac_out_buffer_size and not outbox.queue and pieces[1:]:
+        pieces = [b"".join(pieces)]
+    # Data that must be queued, or needs several sends anyway, is not copied.
+    for piece in _merged(pieces):
+        _send_all(channel, outbox, piece)
+    return behind and size > 0
 
 
 def _send_whole(channel: async_chat, outbox: Outbox, data: bytes) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import compat
+from compat.broadcast import SENDING
 from tests.support import ORIGINALS, OURS, in_a_turn, turn_once, turn_until
 
 
@@ -113,30 +114,21 @@ def test_overridden_push_gets_every_message(loop: str, make: Make) -> None:
     assert own.pushed == [b"1", b"2"]
 
 
-@pytest.mark.parametrize("method", ["push", "send", "initiate_send"])
-@pytest.mark.parametrize("on_the_class", [False, True])
+@pytest.mark.parametrize("method", SENDING)
 @pytest.mark.parametrize("has_spoken", [False, True])
-def test_method_replaced_after_joining_is_called(
-    loop: str, make: Make, method: str, on_the_class: bool, has_spoken: bool
+def test_method_replaced_in_the_class_is_called_at_once(
+    loop: str, make: Make, method: str, has_spoken: bool
 ) -> None:
     class Kind(Member):
         pass
 
-    calls: list[Any] = []
-
-    def replacement(channel: Member, *args: Any) -> Any:
-        calls.append((channel, *args))
-        return getattr(compat.async_chat, method)(channel, *args)
-
     member, other = make(Kind), make()
     group = group_of([member, other])
     in_a_turn(loop, lambda: group.push(b"before "))
+    calls: list[Any] = []
 
     def replace_and_push() -> None:
-        if on_the_class:
-            setattr(Kind, method, replacement)
-        else:
-            setattr(member, method, partial(replacement, member))
+        setattr(Kind, method, recorded(method, calls))
         if has_spoken:
             member.push(b"mine ")
         group.push(b"after")
@@ -151,7 +143,41 @@ def test_method_replaced_after_joining_is_called(
 
     turn_until(loop, arrived)
     assert calls
-    assert all(channel is member for channel, *_ in calls)
+    assert all(channel is member for channel in calls)
+
+
+@pytest.mark.parametrize("method", SENDING)
+def test_method_replaced_in_the_channel_is_called_soon(
+    loop: str, make: Make, method: str
+) -> None:
+    """Within CHECK_INTERVAL, in the order of the messages."""
+    member, other = make(), make()
+    group = group_of([member, other])
+    calls: list[Any] = []
+    setattr(member, method, partial(recorded(method, calls), member))
+
+    def push_and_look() -> bool:
+        in_a_turn(loop, lambda: group.push(b"%d " % len(other.got)))
+        other.receive()
+        return bool(calls)
+
+    turn_until(loop, push_and_look)
+
+    def arrived() -> bool:
+        member.receive()
+        return member.got == other.got
+
+    turn_until(loop, arrived)
+
+
+def recorded(method: str, calls: list[Any]) -> Callable[..., Any]:
+    """Return a method that records its channel, and calls the inherited one."""
+
+    def replacement(channel: Member, *args: Any) -> Any:
+        calls.append(channel)
+        return getattr(compat.async_chat, method)(channel, *args)
+
+    return replacement
 
 
 def test_flush_to_a_non_member_changes_nothing(loop: str, make: Make) -> None:
