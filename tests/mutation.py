@@ -29,7 +29,9 @@ TESTS = {
     "compat/_outbox.py": "test_coalesced_writes test_backlog test_broadcast "
     "test_pushes_from_threads test_interrupts",
     "compat/scheduler.py": "test_scheduler test_interrupts test_fork",
-    "compat/registrations.py": "test_pollers test_traps test_same_calls",
+    "compat/kernel_interest.py": "test_frames test_pollers test_traps test_same_calls",
+    "compat/registrations.py": "test_frames test_pollers test_traps test_same_calls",
+    "compat/settled.py": "test_frames test_same_calls",
     "legacy_chat/session.py": "test_kept test_repaired test_limits test_utf8 "
     "test_counters test_memory test_server",
 }
