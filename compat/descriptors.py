@@ -149,13 +149,13 @@ class Descriptors:
             (the ready objects of *read_only*, {}) in that case. Otherwise ([],
             {descriptor: events}) with IN, OUT and PRI; with *hang_ups*, also HUP, ERR.
         """
-        entries = self._entries
-        ready = {fd: entries[fd].interest & (IN | OUT) for fd in self._always_ready}
-        left = seconds = 0.0 if ready else seconds
-        began = time.monotonic()
+        entries, ready = self._entries, {}
+        if self._always_ready:
+            ready = {fd: entries[fd].interest & (IN | OUT) for fd in self._always_ready}
+            seconds = 0.0
         while True:
-            poller = self._open()
-            events = poller.poll(left, len(entries))
+            poller, began = self.poller or self._open(), time.monotonic()
+            events = poller.poll(seconds, len(entries))
             if poller is not self.poller:
                 # A signal handler has forked, and this is the child.
                 return [], {}
@@ -168,7 +168,7 @@ class Descriptors:
                 return [], ready
             # Only events that would not wake select(): continue to wait.
             if seconds is not None:
-                left = max(0.0, began + seconds - time.monotonic())
+                seconds = max(0.0, seconds - (time.monotonic() - began))
 
     def close(self) -> None:
         """Drop all registrations; the next one opens a new poller."""

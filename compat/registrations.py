@@ -109,8 +109,8 @@ class Registrations:
         self._key_error: Exception | None = None
         # True if the next turn has to resync.
         self.is_stale = True
-        # The time of the next resync.
-        self.resync_at = 0.0
+        # The time of the last update, and of the next resync.
+        self.now = self.resync_at = 0.0
 
     def detach(self, registration: Registration) -> None:
         """Unregister a channel that leaves, before its descriptor is closed.
@@ -173,10 +173,16 @@ class Registrations:
 
     def update(self) -> bool:
         """Update registrations from the map; return whether this was a full resync."""
-        is_due = time.monotonic() >= self.resync_at or self._must_rebuild()
-        added = None if is_due else self._added()
-        channels = self._channels_to_poll()
-        if added is None or channels is None:
+        self.now = time.monotonic()
+        added: list[tuple[Any, Any]] | None = []
+        if len(self.map) != len(self.by_key):
+            added = self._added()
+        if (
+            added is None
+            or self.now >= self.resync_at
+            or self._must_rebuild()
+            or (channels := self._channels_to_poll()) is None
+        ):
             self.resync()
             return True
         if len(self.by_key) <= FEW_CHANNELS:
@@ -189,9 +195,11 @@ class Registrations:
             if self.map.get(key) is channel and key not in self.by_key:
                 self._add(key, channel, self._next_position)
                 self._next_position += 1
+        if self._key_error or self._by_object:
+            self._check_keys()
         return False
 
-    def check_keys(self) -> None:
+    def _check_keys(self) -> None:
         """Raise the error of select() for a key that is not a descriptor.
 
         As in asyncore, it comes only after all channels have been polled.
@@ -224,6 +232,7 @@ class Registrations:
         self.kernel.sync(self.waker)
         now = time.monotonic()
         self.resync_at = now + max(RESYNC_INTERVAL, (now - began) / RESYNC_SHARE)
+        self._check_keys()
 
     def _rebuild(self, channels: dict[Any, Any]) -> None:
         """Compare the map with the registrations, and poll all channels."""
@@ -266,8 +275,8 @@ class Registrations:
         # The channels added last; None if they do not explain the map's size. Channels
         # added while polling are polled in the next turn.
         count = len(self.map) - len(self.by_key)
-        if count <= 0 or type(self.map) is not dict:
-            return None if count else []
+        if count < 0 or type(self.map) is not dict:
+            return None
         try:
             newest = list(islice(reversed(self.map.items()), count))
         except RuntimeError:

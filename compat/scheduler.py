@@ -144,8 +144,11 @@ class Scheduler:
 
     def next_timeout(self, timeout: float | None) -> float | None:
         """Return the seconds that the next turn may wait: *timeout*, or less."""
+        observer = instrument.current
+        if observer is None and not (self._heap or self._soon or self._writers):
+            return timeout
         left = self._seconds_left(timeout)
-        if (observer := instrument.current) is not None:
+        if observer is not None:
             reason = "callback" if self._soon else "timer"
             if left == timeout or (self._writers and not self._soon):
                 # Not shortened, or only because there is something to flush.
@@ -239,11 +242,6 @@ class Scheduler:
         finally:
             self._signals -= 1
             self.forget_if_idle()
-
-    @property
-    def is_running_here(self) -> bool:
-        """True if a compat loop runs the map in this thread."""
-        return bool(self.wakers) and self.thread == get_ident()
 
     def until_signal(self, waker: Waker) -> AbstractContextManager[None]:
         """Context manager: a signal ends the wait of *waker*, if that is wanted."""
@@ -347,7 +345,8 @@ def at_turn_end(map: Map, writer: Writer) -> bool:
 def running_here(map: Map) -> Scheduler | None:
     """Return the scheduler of *map* if a compat loop runs it in this thread."""
     found = _schedulers.get(id(map))
-    return found if found is not None and found.is_running_here else None
+    is_here = found is not None and found.wakers and found.thread == get_ident()
+    return found if is_here else None
 
 
 def is_running(map: Map) -> bool:
@@ -413,7 +412,7 @@ def _call(
 def _before_fork() -> None:
     # Otherwise both the parent and the child would send the queued data.
     for scheduler in list(_schedulers.values()):
-        if scheduler.is_running_here:
+        if running_here(scheduler.map) is scheduler:
             scheduler.flush()
 
 

@@ -113,7 +113,7 @@ class SelectorLoop:
         elif timeout is not None and timeout < 0:
             raise ValueError(f"timeout must not be negative, got {timeout!r}")
         self.prepare()
-        if self._has_something_to_poll():
+        if self._waker is not None or self._has_something_to_poll():
             self.dispatch(*self.wait(timeout))
         elif self._map:
             # As asyncore.poll, which rejects None here.
@@ -124,7 +124,6 @@ class SelectorLoop:
         if self._waker is not None:
             self._waker.woke_at = None
         self._resynced = self._registrations.update()
-        self._registrations.check_keys()
 
     def wait(self, timeout: float | None) -> Ready:
         """Poll the kernel for at most *timeout* seconds; None waits without limit."""
@@ -132,13 +131,13 @@ class SelectorLoop:
         if observer is not None:
             observer.wait_begins("selectors", timeout)
         readers, events = self._poll(timeout)
-        if events or self._registrations.kernel.closed:
+        if not readers and (events or self._registrations.kernel.closed):
             self._registrations.hold(events)
         if observer is not None:
             self._report_ready(observer, readers, events)
         if waker is not None:
             waker.woke_at = time.monotonic()
-            if events.pop(waker.fileno(), 0):
+            if events and events.pop(waker.fileno(), 0):
                 waker.handle_read_event()
         return readers, events
 
@@ -160,8 +159,7 @@ class SelectorLoop:
         # False if no channel has interest. asyncore.poll2 polls even then.
         registrations = self._registrations
         return bool(
-            self._waker is not None
-            or registrations.kernel.by_fd
+            registrations.kernel.by_fd
             or registrations.kernel.closed
             or (self._as_poll2 and self._map)
         )
@@ -174,20 +172,17 @@ class SelectorLoop:
         if not self._resynced and timeout != 0:
             # Something may have changed without a report. Resync, but not in every
             # turn: only when the loop is idle, or when a resync is due.
-            now = time.monotonic()
-            pause = max(0.0, registrations.resync_at - now)
+            pause = max(0.0, registrations.resync_at - registrations.now)
             if timeout is None or pause < timeout:
-                ready = self.descriptors.poll(
-                    pause, registrations.kernel.read_only, poll2
-                )
+                ready = self.descriptors.poll(pause, read_only, poll2)
                 if any(ready):
                     return ready
                 registrations.resync()
-                registrations.check_keys()
                 if registrations.kernel.closed:
                     return [], {}
                 if timeout is not None:
-                    timeout = max(0.0, timeout - (time.monotonic() - now))
+                    waited = time.monotonic() - registrations.now
+                    timeout = max(0.0, timeout - waited)
         return self.descriptors.poll(timeout, read_only, poll2)
 
     def _report_ready(
