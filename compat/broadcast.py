@@ -97,7 +97,7 @@ class BroadcastGroup(Collection[Any]):
         self.flushed = 0
         # The classes of the members that are sent the log, and the time of the next
         # search for channels with a replaced method.
-        self._kinds: set[type] = set()
+        self._kinds: set[type[async_chat]] = set()
         self._check_at = 0.0
 
     def __contains__(self, channel: object) -> bool:
@@ -357,19 +357,16 @@ class BroadcastGroup(Collection[Any]):
                 member.handle_error()
 
 
-def _inherits_sending(kind: Any) -> bool:
-    """Return whether a class inherits the methods of SENDING from ours."""
-    return issubclass(kind, async_chat) and (
-        (
-            kind.push is _PUSH
-            and kind.send is _SEND
-            and kind.initiate_send is _INITIATE_SEND
-        )
+def _inherits_sending(kind: type[async_chat]) -> bool:
+    """Return whether a class inherits the methods of SENDING."""
+    return (
+        kind.push is _PUSH
+        and kind.send is _SEND
+        and kind.initiate_send is _INITIATE_SEND
+    ) or all(
         # A trace has replaced them.
-        or all(
-            instrument.original(getattr(kind, name)) is method
-            for name, method in zip(SENDING, _METHODS, strict=True)
-        )
+        instrument.original(getattr(kind, name)) is method
+        for name, method in zip(SENDING, _METHODS, strict=True)
     )
 
 
