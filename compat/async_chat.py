@@ -44,7 +44,6 @@ __all__ = [
     "flush_pushes_at_turn_end",
     "has_cached_interest",
     "keeps_answers",
-    "needs_write_event",
     "outbox_of",
     "queue_of",
     "wants_to_write",
@@ -416,15 +415,6 @@ def flush_pushes_at_turn_end(map: Map) -> None:
 def wants_to_write(channel: async_chat) -> bool:
     """Return the interest of a channel that inherits ``writable``."""
     return bool(queue_of(channel)) or awaits_connection(channel)
-
-
-def needs_write_event(channel: async_chat) -> bool:
-    """Return whether a loop must update the interest of a channel that it has read."""
-    outbox = channel._compat_outbox
-    if outbox is not None and outbox.queue and outbox.state is not QUEUED:
-        # No flush at the end of the turn sends this data.
-        return True
-    return not channel.connected
 
 
 def has_cached_interest(channel: Any) -> bool:

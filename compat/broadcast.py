@@ -262,26 +262,32 @@ class BroadcastGroup(Collection[Any]):
 
     def _send_views(self, log: bytearray, views: dict[Any, Segments]) -> list[Any]:
         """Send each view of the log; return the channels with an older backlog."""
-        behind, view = [], memoryview(log)
+        behind, view, observer = [], memoryview(log), instrument.current
         # Copies, here and below: another thread may close a channel, which removes it.
         for channel, segments in list(views.items()):
             outbox = self._members.get(channel)
             if outbox is None:
                 continue
-            if (
-                len(segments) == 4
-                and not outbox.queue
-                and len(log) + len(segments[2]) <= channel.ac_out_buffer_size
-                and channel.connected
-            ):
+            data = b""
+            if len(segments) == 4 and not outbox.queue and channel.connected:
                 # The common case of one private message: _send_pieces(), inlined.
                 begin, end, data, rest = segments
                 if log:
                     data = b"".join((view[begin:end], data, view[rest:]))
-                if data:
-                    _send_whole(channel, outbox, data)
-            elif _send_pieces(channel, outbox, _pieces(log, segments)):
-                behind.append(channel)
+            if not data or len(data) > channel.ac_out_buffer_size:
+                if _send_pieces(channel, outbox, _pieces(log, segments)):
+                    behind.append(channel)
+                continue
+            try:
+                if observer is None:
+                    sent = channel.socket.send(data)
+                else:
+                    sent = observer.send(channel, data, channel.socket.send)
+            except OSError:
+                # As in _send_all().
+                sent = 0
+            if sent != len(data):
+                outbox.put_back(channel, memoryview(data)[sent:], at_the_front=True)
         return behind
 
     def _send_log(self, log: bytearray, views: Iterable[Any]) -> list[Any]:
@@ -301,7 +307,7 @@ class BroadcastGroup(Collection[Any]):
                 if _send_pieces(channel, outbox, [log]):
                     behind.append(channel)
                 continue
-            # _send_whole() inlined: the most frequent send of a chat room.
+            # _send_pieces() inlined: the most frequent send of a chat room.
             try:
                 if observer is None:
                     sent = channel.socket.send(log)
@@ -391,20 +397,6 @@ def _send_pieces(channel: async_chat, outbox: Outbox, pieces: list[Any]) -> bool
     return behind and size > 0
 
 
-def _send_whole(channel: async_chat, outbox: Outbox, data: bytes) -> None:
-    """Send *data*, which fits into one send and follows nothing; queue the rest."""
-    try:
-        if (observer := instrument.current) is None:
-            sent = channel.socket.send(data)
-        else:
-            sent = observer.send(channel, data, channel.socket.send)
-    except OSError:
-        # Full or disconnected: the channel's own send, next turn, handles either.
-        sent = 0
-    if sent != len(data):
-        outbox.put_back(channel, memoryview(data)[sent:], at_the_front=True)
-
-
 def _merged(pieces: Iterable[Any]) -> Iterator[Any]:
     """Yield the pieces; join runs of small ones, because each takes one send."""
     for is_small, run in groupby(pieces, lambda piece: len(piece) < SMALL):
@@ -423,7 +415,7 @@ def _send_all(channel: async_chat, outbox: Outbox, data: Any) -> None:
         try:
             taken = _send(channel, piece)
         except OSError:
-            # As in _send_whole().
+            # Full or disconnected: the channel's own send, next turn, handles either.
             break
         sent += taken
         if taken < len(piece):

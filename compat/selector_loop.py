@@ -20,8 +20,8 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 from compat import instrument
+from compat._outbox import QUEUED
 from compat._types import Map
-from compat.async_chat import needs_write_event
 from compat.descriptors import Descriptors
 from compat.instrument import Instrument
 from compat.pollers import GONE, IN, NVAL, OUT, PRI, as_poll2_waits
@@ -280,9 +280,12 @@ class SelectorLoop:
                 if not each.interest & IN:
                     continue
             read(channel)
-            # Report for handlers that change attributes directly.
+            # Report for handlers that change attributes directly. An outbox that waits
+            # for the end of the turn is flushed there.
+            outbox = own.get("_compat_outbox")
             if (
-                needs_write_event(channel)
+                (outbox is not None and outbox.queue and outbox.state is not QUEUED)
+                or not own.get("connected")
                 or "writable" in own
                 or type(channel) is not each.kind
             ):
