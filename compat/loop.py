@@ -260,9 +260,11 @@ def _waker_beside(map: Map) -> Waker:
             return waker
     waker = waker or Waker()
     unusable = []
-    while any(fd in map for fd in waker.descriptors):
+    reader, writer = waker.descriptors
+    while reader in map or writer in map:
         unusable.append(waker)
         waker = Waker()
+        reader, writer = waker.descriptors
     for each in unusable:
         each.close()
     return waker
