@@ -360,7 +360,8 @@ class Registrations:
     def update_overridden(self, registrations: Iterable[Registration]) -> bool:
         """Poll channels with a replaced ``readable`` or ``writable``; return if any."""
         replaced = overridden(registrations)
-        self._poll([(each, each.channel) for each in replaced], anew=True)
+        if replaced:
+            self._poll([(each, each.channel) for each in replaced], anew=True)
         return bool(replaced)
 
     def _poll_always(self, channels: list[Any]) -> None:

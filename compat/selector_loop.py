@@ -145,6 +145,9 @@ class SelectorLoop:
         """Call the handlers of the channels that ``wait`` has returned."""
         if readers:
             readers.sort(key=_POSITION)
+            # Before the first handler: an override by one applies from the next turn.
+            if self._registrations.update_overridden(readers):
+                readers = [each for each in readers if each.interest & IN]
             self._read(readers)
         elif self._as_poll2:
             self._dispatch_as_poll2(events)
@@ -275,10 +278,6 @@ class SelectorLoop:
                 # The channel has a new socket, which the next turn registers.
                 each.interest_changed()
                 continue
-            if "readable" in own or type(channel) is not each.kind:
-                self._registrations.update_overridden((each,))
-                if not each.interest & IN:
-                    continue
             read(channel)
             # Report for handlers that change attributes directly. An outbox that waits
             # for the end of the turn is flushed there.

@@ -238,3 +238,29 @@ def test_class_patched_after_its_channel_joined_is_polled(loop: str, ends: Any) 
     for _, theirs in others:
         theirs.close()
     assert len(polled) > 2
+
+
+@pytest.mark.parametrize("loop", ["select", "selectors"])
+def test_override_by_an_earlier_handler_applies_next_turn(loop: str) -> None:
+    read: list[Any] = []
+
+    class Channel(compat.async_chat):
+        def collect_incoming_data(self, data: bytes) -> None:
+            read.append(self)
+            if self is first:
+                second.readable = lambda: False  # type: ignore[method-assign]
+                compat.call_later(0, stop, map=map)
+
+    def stop() -> None:
+        raise asyncore.ExitNow
+
+    map: dict[int, Any] = {}
+    (ours, peer), (other, its_peer) = socket.socketpair(), socket.socketpair()
+    first, second = Channel(ours, map), Channel(other, map)
+    with ours, peer, other, its_peer:
+        for channel, end in (first, peer), (second, its_peer):
+            channel.set_terminator(None)
+            end.send(b"data")
+        with pytest.raises(asyncore.ExitNow):
+            compat.loop(1.0, map=map, loop=loop)
+    assert read == [first, second]
