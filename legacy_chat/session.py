@@ -127,13 +127,15 @@ class ChatSession(compat.async_chat):
         compat.async_chat.__init__(self, map=getattr(server, "_map", None))
         # The base class would look up the address, which is known.
         conn.setblocking(False)
-        self.set_socket(conn)
+        self.set_socket(conn, self._map)
         # Also after a reset before accept() returned; a read or a send detects that.
         # asyncore would poll such a channel as writable in every turn and never send.
         self.connected = True
         self.server = server
         self.addr = addr
         self.port = port
+        # A subclass may have used the placeholder.
+        vars(self).pop("user", None)
         limits = getattr(server, "limits", DEFAULTS)
         self.set_terminator(limits.terminator)
         # A subclass may have another default.

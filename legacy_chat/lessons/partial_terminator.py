@@ -92,7 +92,7 @@ LESSON = Lesson(
         "甲接着发送 ` world`。现在清楚了：那个 `o` 不是 `out` 的开头，于是它排在新数据"
         "前面一起交出。它只是迟到，并没有丢。",
         send_world,
-        Excerpt(READ, "held + data if held else data", beside="collect_incoming_data"),
+        Excerpt(READ, "held + data", beside="collect_incoming_data"),
         Claim(
             "The program got `o world`, and Bob received it.",
             "程序拿到的是 `o world`，乙收到的也是它。",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asynchat
 import asyncore
+import io
 import socket
 import sys
 from collections.abc import Iterator
@@ -240,6 +241,30 @@ def test_the_count_shows_the_copies_of_the_original(counts: bool) -> None:
     lines = 1 << 10
     copied = bytes_copied(asynchat.async_chat, 2, 2 * lines, counts)
     assert copied > lines * lines // 2
+
+
+@pytest.mark.parametrize("terminator", [b"\n", 3, None])
+@pytest.mark.parametrize("base", [asynchat.async_chat, compat.async_chat])
+def test_buffer_that_recv_uses_again_is_copied(base: Any, terminator: Any) -> None:
+    class Reusing(base):  # type: ignore[misc]
+        def recv(self, size: int) -> memoryview:
+            size = shared.readinto(view)
+            return view[:size]
+
+        def collect_incoming_data(self, data: Any) -> None:
+            collected.append(data)
+
+        def found_terminator(self) -> None:
+            self.set_terminator(terminator)
+
+    shared, view = io.BytesIO(b"hello" + b"world"), memoryview(bytearray(5))
+    collected: list[Any] = []
+    channel = Reusing(map={})
+    channel.set_terminator(terminator)
+    channel.handle_read()
+    channel.handle_read()
+    assert b"".join(collected) == b"helloworld"
+    assert {type(data) for data in collected} == {bytes}
 
 
 def test_class_with_its_own_buffer_reads_as_the_original() -> None:

@@ -119,6 +119,21 @@ def test_session_class_may_define_its_own_user() -> None:
     theirs.close()
 
 
+def test_name_used_while_the_session_is_made_does_not_stay() -> None:
+    class Early(ChatSession):
+        def set_socket(self, sock: socket.socket, map: Any) -> None:
+            names.append(self.user)
+            super().set_socket(sock, map)
+
+    names: list[str] = []
+    ours, theirs = socket.socketpair()
+    with theirs:
+        session = Early(object(), ours, "10.0.0.1", 5, [])
+        names.append(session.user)
+        session.close()
+    assert names == ["用户", "用户10.0.0.15"]
+
+
 def test_out_of_descriptors_is_logged_once_and_recovers(
     loop: str,
     out_of_descriptors: Callable[[], None],
