@@ -8,9 +8,10 @@ Rule 2: a report of changed interest may come from any thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import get_ident
 from typing import Any, Protocol
+from weakref import ref
 
 from compat._types import Map
 from compat.descriptors import UNKNOWN, reference_to
@@ -41,6 +42,7 @@ class Registration:
         "always_poll",
         "attributes",
         "channel",
+        "channel_ref",
         "fd",
         "interest",
         "is_pending",
@@ -60,6 +62,8 @@ class Registration:
         self._owner, self.key = owner, key
         # True if the interest is not cached: every turn polls the channel.
         self.always_poll = True
+        # The channel that joined, if every turn polls it.
+        self.channel_ref: Callable[[], Any] = _unknown
         # The class of a channel with cached interest.
         self.kind: type = object
         # The channel's position in the map.
@@ -92,6 +96,19 @@ class Registration:
         self.attributes = getattr(channel, "__dict__", NO_ATTRIBUTES)
         sock = self.socket_ref()
         self.socket = self.attributes.get("socket") if sock is UNKNOWN else sock
+
+    def remember(self, channel: Any) -> None:
+        """Let ``has_joined`` recognise this channel."""
+        try:
+            self.channel_ref = ref(channel)
+        except TypeError:
+            # An object without weak references.
+            self.channel_ref = _unknown
+
+    def has_joined(self, channel: Any) -> bool:
+        """Return False for None, and if another channel has joined under this key."""
+        known = self.channel_ref()
+        return channel is not None and (known is channel or known is UNKNOWN)
 
     def let_go(self) -> None:
         """Hold nothing."""
@@ -126,3 +143,7 @@ def overridden(registrations: Iterable[Registration]) -> list[Registration]:
         )
         and not each.always_poll
     ]
+
+
+def _unknown() -> object:
+    return UNKNOWN

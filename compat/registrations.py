@@ -302,7 +302,7 @@ class Registrations:
         channels = {
             each.key: channel
             for each in polled
-            if (channel := self.map.get(each.key)) is not None
+            if each.has_joined(channel := self.map.get(each.key))
         }
         return channels if len(channels) == len(polled) else None
 
@@ -345,6 +345,7 @@ class Registrations:
         registration.position, registration.is_pending = position, False
         self.by_key[key] = registration
         if registration.always_poll:
+            registration.remember(channel)
             self._always_poll.append(registration)
             self._polled[key] = channel
         self._poll([(registration, channel)], anew=True)
@@ -436,6 +437,7 @@ class Registrations:
             return
         _detach(registration)
         registration.always_poll = True
+        registration.remember(channel)
         self._polled[registration.key] = channel
         self._holding.append(registration)
         self._always_poll.append(registration)

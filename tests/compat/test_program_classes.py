@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asynchat
 import asyncore
+import os
 import socket
 from collections import deque
 from collections.abc import Iterator
@@ -264,3 +265,40 @@ def test_override_by_an_earlier_handler_applies_next_turn(loop: str) -> None:
         with pytest.raises(asyncore.ExitNow):
             compat.loop(1.0, map=map, loop=loop)
     assert read == [first, second]
+
+
+@pytest.mark.parametrize("loop", ["select", "selectors"])
+def test_channel_with_a_reused_number_is_read_last(loop: str) -> None:
+    read: list[str] = []
+
+    class Polled(asyncore.dispatcher):
+        def writable(self) -> bool:
+            return False
+
+        def handle_read(self) -> None:
+            number = ours.fileno()
+            self.close()
+            os.dup2(spare.fileno(), number)
+            Channel(socket.socket(fileno=number), map).name = "newcomer"
+            for end in spare_peer, resident_peer:
+                end.send(b"data")
+
+    class Channel(compat.async_chat):
+        name = "resident"
+        terminator = None
+
+        def collect_incoming_data(self, data: bytes) -> None:
+            read.append(self.name)
+            if read[1:]:
+                asyncore.close_all(map)
+
+    map: dict[int, Any] = {}
+    ours, peer = socket.socketpair()
+    spare, spare_peer = socket.socketpair()
+    resident, resident_peer = socket.socketpair()
+    with peer, spare, spare_peer, resident_peer:
+        Polled(ours, map)
+        Channel(resident, map)
+        peer.send(b"data")
+        compat.loop(1.0, map=map, loop=loop)
+    assert read == ["resident", "newcomer"]
