@@ -124,7 +124,7 @@ class LinearReader(Original):
             # A handler raised during the last read.
             self.ac_in_buffer = self.ac_in_buffer
         held = self._compat_buffer
-        buffer = self._compat_buffer = held + data  # Always bytes.
+        buffer = self._compat_buffer = held + data  # Copies a view.
         if not buffer:
             return
         terminator: Any = self.get_terminator()
