@@ -85,8 +85,9 @@ class Waker:
             # Full of earlier wake-ups: the reader is ready already.
             return
         except OSError as error:
-            # The loop's thread has closed the pair: nothing waits any more.
-            if error.errno != errno.EBADF:
+            # The loop's thread has closed the pair, or one end so far: nothing waits
+            # any more.
+            if error.errno not in (errno.EBADF, errno.EPIPE):
                 raise
 
     @property

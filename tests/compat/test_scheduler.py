@@ -373,6 +373,17 @@ def test_wake_of_a_loop_that_just_ended_is_no_error() -> None:
     assert pending.pending
 
 
+def test_wake_of_a_loop_that_is_just_ending_is_no_error() -> None:
+    """Its thread has closed one end of the pair, and is about to close the other."""
+    pending = scheduler.Scheduler({})
+    waker = Waker()
+    pending.wakers.append(waker)
+    os.close(waker.descriptors[0])
+    pending.call_soon_threadsafe(stop)
+    assert pending.pending
+    waker.close()
+
+
 def test_no_descriptor_is_left_open(loop: str) -> None:
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("this system does not list its descriptors")
