@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -187,22 +188,13 @@ def test_generator_in_c_reports_lost_or_repeated_data(
     name: str, copies: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiled, "STALL", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=_echo, args=(listener, copies))
-        server.start()
-        port = listener.getsockname()[1]
-        words = compiled.command(scenario(name), os.getpid(), port, 0.02, 0.02)
-        assert words is not None
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        server.join()
-    assert (done.returncode, done.stdout) == (1, "")
     expected = {
         ("echo-1", 0): "an echo did not arrive within 0.1 s",
         ("echo-1", 2): "client 0 received a message that was not due",
         ("visits-1", 0): "no data for 0.1 s",
         ("visits-1", 2): "a visit has ended with 00000001 will leave me < >00000001",
     }
-    assert done.stderr.startswith(expected[name, copies])
+    assert _error_in_c(name, _echo, copies).startswith(expected[name, copies])
 
 
 @linux
@@ -212,17 +204,24 @@ def test_generator_in_c_counts_the_bytes_of_receivers(
     copies: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiled, "STALL", 0.1)
+    expected = "client 0 got " if copies else "client 0 received 0 of "
+    assert _error_in_c("room-3-1", _broadcast_once, copies).startswith(expected)
+
+
+def _error_in_c(
+    name: str, serve: Callable[[socket.socket, int], None], copies: int
+) -> str:
+    """Put the load in C on a faulty server; return the error that it reports."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=_broadcast_once, args=(listener, copies))
+        server = threading.Thread(target=serve, args=(listener, copies))
         server.start()
         port = listener.getsockname()[1]
-        words = compiled.command(scenario("room-3-1"), os.getpid(), port, 0.02, 0.02)
+        words = compiled.command(scenario(name), os.getpid(), port, 0.02, 0.02)
         assert words is not None
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         server.join()
-    expected = "client 0 got " if copies else "client 0 received 0 of "
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(expected)
+    return done.stderr
 
 
 @linux
