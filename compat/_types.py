@@ -73,8 +73,9 @@ class Writer(Protocol):
 class Group(Writer, Protocol):
     """A broadcast group, as schedulers and its members' outboxes use it."""
 
-    # True if this turn has begun a log that is not flushed yet.
-    has_log: bool
+    @property
+    def has_log(self) -> bool:
+        """True if this turn has begun a log that is not flushed yet."""
 
     def append_private(self, channel: Any, data: bytes) -> bool: ...
     def flush_to(self, channel: Any) -> None: ...

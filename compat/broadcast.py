@@ -75,7 +75,6 @@ class BroadcastGroup(Collection[Any]):
     Call the methods in the thread that runs the map's loop.
 
     Attributes:
-        has_log: True if this turn has begun a log that is not flushed yet.
         limits_reads: True if ``may_read`` decides about reads; see ``watch_reads``.
         flushed: the bytes of all messages that the members' outboxes have taken over.
     """
@@ -91,7 +90,6 @@ class BroadcastGroup(Collection[Any]):
         self._views: dict[Any, Segments] = {}
         # The thread of the turn that writes the log; 0 between two turns.
         self._thread = 0
-        self.has_log = False
         self._rounds = Rounds()
         self.limits_reads = False
         self.flushed = 0
@@ -108,6 +106,11 @@ class BroadcastGroup(Collection[Any]):
 
     def __len__(self) -> int:
         return len(self._members)
+
+    @property
+    def has_log(self) -> bool:
+        """True if this turn has begun a log that is not flushed yet."""
+        return self._thread != 0
 
     def add(self, channel: Any) -> None:
         """Send *channel* all later messages. Does nothing if it is a member already.
@@ -222,7 +225,6 @@ class BroadcastGroup(Collection[Any]):
         """Send the log to every member."""
         log, views = self._log, self._views
         self._log, self._views, self._thread = bytearray(), {}, 0
-        self.has_log = False
         if self.limits_reads:
             self.limits_reads = self._rounds.end_turn()
         self.flushed += len(log)
@@ -262,7 +264,7 @@ class BroadcastGroup(Collection[Any]):
 
     def _send_views(self, log: bytearray, views: dict[Any, Segments]) -> list[Any]:
         """Send each view of the log; return the channels with an older backlog."""
-        behind, view, observer = [], memoryview(log), instrument.current
+        behind, view = [], memoryview(log)
         # Copies, here and below: another thread may close a channel, which removes it.
         for channel, segments in list(views.items()):
             outbox = self._members.get(channel)
@@ -279,10 +281,7 @@ class BroadcastGroup(Collection[Any]):
                     behind.append(channel)
                 continue
             try:
-                if observer is None:
-                    sent = channel.socket.send(data)
-                else:
-                    sent = observer.send(channel, data, channel.socket.send)
+                sent = _send(channel, data)
             except OSError:
                 # As in _send_all().
                 sent = 0
@@ -336,7 +335,7 @@ class BroadcastGroup(Collection[Any]):
         if scheduler is None:
             return False
         scheduler.groups.append(self)
-        self._thread, self.has_log = get_ident(), True
+        self._thread = get_ident()
         return True
 
     def _can_send_log(self, channel: Any) -> bool:

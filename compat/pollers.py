@@ -144,9 +144,7 @@ class EpollPoller:
         return True
 
     def poll(self, seconds: float | None, count: int) -> list[tuple[int, int]]:
-        if seconds is not None and seconds > LONGEST_WAIT:
-            seconds = LONGEST_WAIT
-        return self._epoll.poll(seconds, count or 1)
+        return self._epoll.poll(_bounded(seconds), count or 1)
 
     def set_edge_triggered(self, fd: int, interest: int) -> None:
         self._epoll.modify(fd, interest | select.EPOLLET)

@@ -200,8 +200,7 @@ class Scheduler:
         """
         for _ in range(len(self._writers)):
             _flush(self._writers.popleft())
-        if self.groups:
-            self._flush_groups()
+        self._flush_groups()
 
     def finish_turn(self, waker: Waker) -> None:
         """Run due callbacks, flush, and report the turn's duration to ``on_turn``."""

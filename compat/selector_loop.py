@@ -226,11 +226,7 @@ class SelectorLoop:
         # passes a descriptor's events to the channel under that number. Of channels
         # that share a descriptor, it registers only the last one's interest.
         # Source: CPython 3.11, Lib/asyncore.py, poll2().
-        closed, self._registrations.kernel.closed = (
-            self._registrations.kernel.closed,
-            [],
-        )
-        for each in closed:
+        for each in self._registrations.kernel.take_closed():
             events[each.fd] = NVAL
         # The first channel determines the position, the last one the events.
         events_of = {each.fd: mask for each, mask in self._ready(events)}
@@ -293,11 +289,7 @@ class SelectorLoop:
     def _close_closed(self) -> None:
         # As poll2 for POLLNVAL: the socket was closed without its channel.
         # Source: CPython 3.11, Lib/asyncore.py, readwrite().
-        closed, self._registrations.kernel.closed = (
-            self._registrations.kernel.closed,
-            [],
-        )
-        for each in closed:
+        for each in self._registrations.kernel.take_closed():
             if not each.always_poll:
                 each.interest_changed()
             if each.is_current(self._map):
